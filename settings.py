@@ -1,0 +1,442 @@
+"""Read the settings of the application: one table, one frozen object, the only reader of the environment.
+
+``SETTINGS`` is what ``.env.example`` and ``docs/reference/settings.md`` are checked against. Every value is
+parsed at the start, and a wrong one stops it with one line that names the setting. Nothing is guessed: words
+are taken as documented, and an empty value is a value, allowed where the default is empty too.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import logging
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+from typing import Any, Literal
+
+from dotenv.parser import parse_stream
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from tenancy import names
+from tenancy.errors import ConfigurationError
+from tenancy.keyring import check_keys
+
+PROJECT = Path(__file__).resolve().parent
+DOTENV = PROJECT / ".env"
+
+_log = logging.getLogger("unify.settings")
+
+
+class SettingsError(ConfigurationError):
+    """Refuse a setting; ``field`` names it. The message is one line and never shows a secret."""
+
+    code = "setting_invalid"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Describe one setting; ``default`` is what one would type, None where there is none and one must be given.
+
+    ``parse`` gives the value, or raises ValueError with the rest of a sentence that begins with the name.
+    """
+
+    name: str
+    default: str | None
+    parse: Callable[[str], Any]
+    meaning: str
+    secret: bool = False
+
+
+def _word(*words: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"must be {', '.join(words[:-1])} or {words[-1]}, not {_shown(text)}")
+        return text
+
+    return parse
+
+
+def _switch(text: str) -> bool:
+    return _word("true", "false")(text) == "true"
+
+
+def _number(least: int, most: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,12}", text) or not least <= int(text) <= most:
+            raise ValueError(f"must be a whole number from {least} to {most}, not {_shown(text)}")
+        return int(text)
+
+    return parse
+
+
+def _items(text: str) -> tuple[str, ...]:
+    """Split a comma-separated list; no text is no items, an item without text is a mistake."""
+    if not text.strip():
+        return ()
+    items = tuple(item.strip() for item in text.split(","))
+    if not all(items):
+        raise ValueError(f"has nothing between two commas (item {items.index('') + 1} of {len(items)})")
+    return items
+
+
+MIN_SECRET_LENGTH = 32
+_PUBLISHED_SECRETS = re.compile(
+    # What examples and generators put where a secret belongs; the last is printed in Flask's own manual.
+    r"change.?(me|this)|replace.?(me|this)|your.?secret|django.insecure"
+    r"|192b9bdd22ab9ed4d12e236c78afcb9a393ec15f71bbf5dc987d54727823bcbf",
+    re.IGNORECASE,
+)
+
+
+def _secret(text: str) -> str:
+    if len(text) < MIN_SECRET_LENGTH:
+        raise ValueError(f"is too short: at least {MIN_SECRET_LENGTH} random characters")
+    if _PUBLISHED_SECRETS.search(text) or len(set(text)) < 4:
+        raise ValueError("is a value that others can guess: make a random one")
+    return text
+
+
+def _secrets(text: str) -> tuple[str, ...]:
+    secrets = tuple(_secret(item) for item in _items(text))
+    if len(set(secrets)) < len(secrets):
+        raise ValueError("has the same secret twice")
+    return secrets
+
+
+def _credential_keys(text: str) -> tuple[str, ...]:
+    keys = _items(text)
+    check_keys(keys)
+    return keys
+
+
+def _metrics_token(text: str) -> str | None:
+    if text and not re.fullmatch(r"[!-~]{8,200}", text):
+        raise ValueError("must be 8 to 200 printable characters without blanks")
+    return text or None
+
+
+def _database_url(text: str) -> str:
+    """Give the URL with an absolute path where it names a file; the backends say later which they serve."""
+    try:
+        url = make_url(text)
+        family = url.get_backend_name()
+    except (ArgumentError, ValueError):
+        raise ValueError("is no database URL, such as sqlite:///data/admin.db") from None
+    if family not in ("sqlite", "postgresql", "mysql", "mariadb", "mssql"):
+        raise ValueError("must begin with sqlite, postgresql, mysql, mariadb or mssql")
+    if family != "sqlite":
+        return text
+    path = url.database or ""
+    if url.host or url.query or not path or path.startswith((":", "file:")) or "\x00" in path:
+        raise ValueError("must name a file, such as sqlite:///data/admin.db, and nothing else")
+    return url.set(database=str(_absolute(path))).render_as_string(hide_password=False)
+
+
+def _optional_database_url(text: str) -> str:
+    return _database_url(text) if text else ""
+
+
+def _folder(text: str) -> Path:
+    if not text.strip() or "\x00" in text:
+        raise ValueError("must name a folder")
+    path = _absolute(text)
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"must name a folder, and {_shown(text)} is none")
+    return path
+
+
+def _absolute(path: str) -> Path:
+    """Take a relative path from the project's folder, wherever the command was typed."""
+    return Path(os.path.abspath(PROJECT / path))
+
+
+def _emails(text: str) -> frozenset[str]:
+    return frozenset(names.fold(names.email(item)) for item in _items(text))
+
+
+_HOST_NAME = re.compile(
+    r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?)*"
+)
+
+
+def _host(text: str) -> str:
+    """Take a name or an address to listen on; an IPv6 address stands without brackets here."""
+    if not _HOST_NAME.fullmatch(text) and not _is_ipv6(text):
+        raise ValueError(f"must be an address or a host name, not {_shown(text)}")
+    return text
+
+
+def _trusted_hosts(text: str) -> tuple[str, ...]:
+    hosts = _items(text)
+    if not hosts:
+        raise ValueError("must name at least one host")
+    for host in hosts:
+        bracketed = host.startswith("[") and host.endswith("]") and _is_ipv6(host[1:-1])
+        if not bracketed and not _HOST_NAME.fullmatch(host.removeprefix(".")):
+            raise ValueError(
+                f"must be host names or addresses without port (.example.org for all below it), not {_shown(host)}"
+            )
+    return hosts
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        return bool(ipaddress.IPv6Address(text))
+    except ValueError:
+        return False
+
+
+def _rate_limit_storage(text: str) -> str:
+    if not re.fullmatch(r"memory://|rediss?(\+(unix|sentinel|cluster))?://\S+", text):
+        raise ValueError("must be memory:// or a redis:// address")
+    return text
+
+
+def _shown(text: str) -> str:
+    return repr(text) if len(text) <= 60 else f"{text[:57]!r}..."
+
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting(
+        "MULTI_TENANT_MODE",
+        "false",
+        _switch,
+        "`true`: a database for every user. `false`: one shared database, rows scoped by `user_id`.",
+    ),
+    Setting("SECRET_KEY", None, _secret, "Signs cookies; at least 32 random characters.", secret=True),
+    Setting(
+        "SECRET_KEY_FALLBACKS",
+        "",
+        _secrets,
+        "Earlier values of `SECRET_KEY`, comma-separated: cookies signed with them stay valid.",
+        secret=True,
+    ),
+    Setting(
+        "TENANT_CREDENTIAL_KEYS",
+        None,
+        _credential_keys,
+        "Fernet keys that seal the passwords of users' databases, newest first, comma-separated.",
+        secret=True,
+    ),
+    Setting(
+        "AUDIT_KEY",
+        None,
+        _secret,
+        "Seals the audit log; at least 32 random characters, independent of the other keys.",
+        secret=True,
+    ),
+    Setting(
+        "ADMIN_DATABASE_URL",
+        "sqlite:///data/admin.db",
+        _database_url,
+        "The catalog: accounts, sessions, and where each user's database is.",
+        secret=True,
+    ),
+    Setting(
+        "SHARED_DATABASE_URL",
+        "",
+        _optional_database_url,
+        "Where all rows live when `MULTI_TENANT_MODE=false`; empty: in the catalog's database.",
+        secret=True,
+    ),
+    Setting("TENANT_DATA_DIR", "data/users", _folder, "The folder of the SQLite tenants, `user_{id}.db`."),
+    Setting(
+        "DEFAULT_TENANT_DB_TYPE",
+        "sqlite",
+        _word("sqlite", "postgresql", "mysql", "sqlserver"),
+        "What a new user gets: `sqlite`, `postgresql`, `mysql` or `sqlserver`.",
+    ),
+    Setting("TENANT_ENGINE_CACHE_SIZE", "256", _number(1, 100_000), "Engines that a process keeps."),
+    Setting(
+        "REGISTRATION",
+        "open",
+        _word("open", "closed"),
+        "`open`: anybody may register. `closed`: only operators add users.",
+    ),
+    Setting(
+        "ADMIN_EMAILS",
+        "",
+        _emails,
+        "Administrators when made by `unify users create` or proven by an identity provider, comma-separated;"
+        " web registration with one of them is refused.",
+    ),
+    Setting(
+        "BOOTSTRAP_FIRST_ADMIN",
+        "false",
+        _switch,
+        "`true`: the first account of an empty catalog, registered from this machine or with the token printed"
+        " at the start, becomes administrator.",
+    ),
+    Setting(
+        "TRUSTED_HOSTS",
+        "localhost,127.0.0.1,[::1]",
+        _trusted_hosts,
+        "Names under which the application may be asked for, comma-separated; `.example.org` means all below it.",
+    ),
+    Setting(
+        "TRUSTED_PROXY_COUNT",
+        "0",
+        _number(0, 10),
+        "Reverse proxies in front whose `X-Forwarded-*` headers are believed.",
+    ),
+    Setting(
+        "COOKIE_SECURE",
+        "auto",
+        _word("auto", "true", "false"),
+        "HTTPS-only cookies and HSTS: `auto` decides by the request's scheme.",
+    ),
+    Setting("SESSION_HOURS", "12", _number(1, 8760), "How long a sign-in lasts."),
+    Setting("REMEMBER_DAYS", "30", _number(1, 3650), 'How long it lasts with "remember me".'),
+    Setting("MAX_BODY_BYTES", "1048576", _number(1024, 2**30), "The largest request body that is read."),
+    Setting(
+        "METRICS_TOKEN",
+        "",
+        _metrics_token,
+        "Bearer token for `/metrics`, at least 8 characters; empty: only this machine may read it.",
+        secret=True,
+    ),
+    Setting("HOST", "127.0.0.1", _host, "Address to listen on."),
+    Setting("PORT", "5000", _number(1, 65535), "Port to listen on."),
+    Setting("WEB_CONCURRENCY", "2", _number(1, 256), "Worker processes of `unify serve` and gunicorn."),
+    Setting(
+        "RATE_LIMIT_STORAGE",
+        "memory://",
+        _rate_limit_storage,
+        "Where requests are counted for rate limits: `memory://` in each process, `redis://...` for all together."
+        " Failed sign-ins are counted in the catalog, whatever stands here.",
+        secret=True,
+    ),
+    Setting(
+        "LOG_LEVEL",
+        "INFO",
+        _word("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
+        "The least important line that is logged.",
+    ),
+    Setting("LOG_FORMAT", "text", _word("text", "json"), "`text` for people, `json` for programs."),
+)
+"""All settings, in the order in which they are documented."""
+
+TEST_SETTINGS = {
+    "TEST_POSTGRES_URL": "postgresql://postgres@127.0.0.1:5432/postgres",
+    "TEST_MYSQL_URL": "mysql://root@127.0.0.1:3306/?charset=utf8mb4",
+    "TEST_MSSQL_URL": "",
+}
+"""Servers on which the tests may create and drop databases, with what is tried where nothing is set."""
+
+_NOT_OURS = re.compile(r"(FLASK|GUNICORN|PROMETHEUS|PYTHON|REQUIRE|COMPOSE|DOCKER)_")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Hold the settings of one application: a field for each name in ``SETTINGS``, in lower case."""
+
+    multi_tenant_mode: bool
+    secret_key: str = field(repr=False)
+    secret_key_fallbacks: tuple[str, ...] = field(repr=False)
+    tenant_credential_keys: tuple[str, ...] = field(repr=False)
+    audit_key: str = field(repr=False)
+    admin_database_url: str = field(repr=False)
+    shared_database_url: str = field(repr=False)
+    tenant_data_dir: Path
+    default_tenant_db_type: str
+    tenant_engine_cache_size: int
+    registration: Literal["open", "closed"]
+    admin_emails: frozenset[str]
+    bootstrap_first_admin: bool
+    trusted_hosts: tuple[str, ...]
+    trusted_proxy_count: int
+    cookie_secure: Literal["auto", "true", "false"]
+    session_hours: int
+    remember_days: int
+    max_body_bytes: int
+    metrics_token: str | None = field(repr=False)
+    host: str
+    port: int
+    web_concurrency: int
+    rate_limit_storage: str = field(repr=False)
+    log_level: str
+    log_format: Literal["text", "json"]
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str] | None = None, dotenv: Path | None = DOTENV) -> Settings:
+        """Read every setting; the environment wins over the file. Raises SettingsError at the first wrong one."""
+        texts = given(environ, dotenv)
+        values = {setting.name.lower(): _value(setting, texts.get(setting.name)) for setting in SETTINGS}
+        values["shared_database_url"] = values["shared_database_url"] or values["admin_database_url"]
+        settings = cls(**values)
+        _check_keys_are_independent(settings)
+        return settings
+
+
+def given(environ: Mapping[str, str] | None = None, dotenv: Path | None = DOTENV) -> dict[str, str]:
+    """Give what the environment and the file say, by name, before anything is parsed."""
+    from_file = _read_dotenv(dotenv) if dotenv is not None and dotenv.exists() else {}
+    return from_file | dict(os.environ if environ is None else environ)
+
+
+def _read_dotenv(path: Path) -> dict[str, str]:
+    try:
+        with path.open(encoding="utf-8-sig") as stream:
+            bindings = list(parse_stream(stream))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(
+            f"{path.name} cannot be read as UTF-8 text ({type(error).__name__}).", field=path.name
+        ) from None
+    texts: dict[str, str] = {}
+    for binding in bindings:
+        # The line itself is not shown: it may hold a secret.
+        if binding.error or (binding.key is not None and binding.value is None):
+            blank = len(binding.original.string) - len(binding.original.string.lstrip())
+            line = binding.original.line + binding.original.string[:blank].count("\n")
+            raise SettingsError(f"{path.name}, line {line}: this is not of the form NAME=value.", field=path.name)
+        if binding.key is not None and binding.value is not None:
+            texts[binding.key] = binding.value
+    _warn_of_unknown(path, texts)
+    return texts
+
+
+def _warn_of_unknown(path: Path, texts: Mapping[str, str]) -> None:
+    known = [setting.name for setting in SETTINGS] + list(TEST_SETTINGS)
+    for name in texts:
+        if name in known or _NOT_OURS.match(name):
+            continue
+        close = difflib.get_close_matches(name.upper(), known, n=1)
+        hint = f" (is {close[0]} meant?)" if close else ""
+        _log.warning("%s: %s is not a setting of Unify and has no effect%s", path.name, name, hint)
+
+
+def _value(setting: Setting, text: str | None) -> Any:
+    if text is None:
+        text = setting.default
+    if text is None:
+        raise SettingsError(
+            f"{setting.name} is not set, and has no default: `make run` makes a .env.", field=setting.name
+        )
+    if not text and setting.default != "":
+        raise SettingsError(f"{setting.name} is empty.", field=setting.name)
+    try:
+        return setting.parse(text)
+    except ConfigurationError as error:
+        named = error.message.startswith(setting.name)
+        message = error.message if named else f"{setting.name}: {error.message}"
+        raise SettingsError(message, field=setting.name) from None
+    except ValueError as error:
+        raise SettingsError(f"{setting.name} {error}.", field=setting.name) from None
+
+
+def _check_keys_are_independent(settings: Settings) -> None:
+    """Refuse one value for two purposes: giving one key away, or replacing it, must not touch the others."""
+    purposes = [
+        ("SECRET_KEY", (settings.secret_key,)),
+        ("SECRET_KEY_FALLBACKS", settings.secret_key_fallbacks),
+        ("TENANT_CREDENTIAL_KEYS", settings.tenant_credential_keys),
+        ("AUDIT_KEY", (settings.audit_key,)),
+    ]
+    for (one, its_values), (other, other_values) in combinations(purposes, 2):
+        if not set(its_values).isdisjoint(other_values):
+            raise SettingsError(f"{other} must not be the same as {one}.", field=other)

@@ -1,0 +1,127 @@
+"""Give every test the same ways in: settings, the joined parts in both modes, users with databases of their own."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import hypothesis
+import pytest
+
+from settings import SETTINGS, Settings
+from tenancy.keyring import generate_key
+from tenancy.models import User
+
+if TYPE_CHECKING:
+    from compose import Parts
+
+pytest_plugins = ["tests.engines"]
+
+# A shared machine is slow at moments; the example that was slow then says nothing about the code.
+hypothesis.settings.register_profile("unify", deadline=None)
+hypothesis.settings.load_profile("unify")
+
+PASSWORD = "correct horse battery"
+
+
+@pytest.fixture
+def make_environ(tmp_path: Path) -> Callable[..., dict[str, str]]:
+    """Give a function that makes an environment: every setting by name, with fresh keys and this test's folder.
+
+    Because no setting is left out, a process started with it sees nothing of a ``.env`` in the project's folder.
+    """
+
+    def make(**overrides: object) -> dict[str, str]:
+        ours = {setting.name: setting.default or "" for setting in SETTINGS} | {
+            "MULTI_TENANT_MODE": "true",
+            "SECRET_KEY": secrets.token_urlsafe(48),
+            "TENANT_CREDENTIAL_KEYS": generate_key(),
+            "AUDIT_KEY": secrets.token_urlsafe(48),
+            "ADMIN_DATABASE_URL": f"sqlite:///{tmp_path / 'admin.db'}",
+            "TENANT_DATA_DIR": str(tmp_path / "users"),
+        }
+        return ours | {name.upper(): str(value) for name, value in overrides.items()}
+
+    return make
+
+
+@pytest.fixture
+def process_environ(make_environ: Callable[..., dict[str, str]]) -> Callable[..., dict[str, str]]:
+    """Give a function that makes the whole environment of a child process: ours on top of this process's own."""
+
+    def make(**overrides: object) -> dict[str, str]:
+        return dict(os.environ) | make_environ(**overrides)
+
+    return make
+
+
+@pytest.fixture
+def make_settings(make_environ: Callable[..., dict[str, str]]) -> Callable[..., Settings]:
+    """Give a function that makes settings; overrides are texts as one would type them, by name in either case."""
+
+    def make(**overrides: object) -> Settings:
+        return Settings.load(make_environ(**overrides), dotenv=None)
+
+    return make
+
+
+@pytest.fixture
+def settings(make_settings: Callable[..., Settings]) -> Settings:
+    return make_settings()
+
+
+@pytest.fixture
+def make_parts(make_settings: Callable[..., Settings]) -> Iterator[Callable[..., Parts]]:
+    """Give a function that joins the parts over a migrated catalog; what it made is closed after the test."""
+    # Here and not above: it loads the ORM and Alembic, which half of the tests do without.
+    import compose
+
+    made: list[Parts] = []
+
+    def make(**overrides: object) -> Parts:
+        parts = compose.build(make_settings(**overrides))
+        made.append(parts)
+        parts.manager.prepare_catalog()
+        return parts
+
+    yield make
+    for parts in made:
+        parts.manager.close()
+
+
+@pytest.fixture
+def parts(make_parts: Callable[..., Parts]) -> Parts:
+    """Give the joined parts with a database for every user."""
+    return make_parts()
+
+
+@pytest.fixture
+def shared_parts(make_parts: Callable[..., Parts]) -> Parts:
+    """Give the joined parts with one database for all users."""
+    return make_parts(multi_tenant_mode="false")
+
+
+@pytest.fixture(params=["true", "false"], ids=["a-database-each", "one-shared-database"])
+def any_parts(request: pytest.FixtureRequest, make_parts: Callable[..., Parts]) -> Parts:
+    """Give the joined parts in each mode in turn."""
+    return make_parts(multi_tenant_mode=request.param)
+
+
+def make_user(parts: Parts, email: str) -> User:
+    """Make an account with the password ``PASSWORD`` and its database."""
+    user = parts.accounts.create(email, display_name=email.partition("@")[0].title(), password=PASSWORD)
+    parts.manager.provision(user.id)
+    return user
+
+
+@pytest.fixture
+def user(parts: Parts) -> User:
+    return make_user(parts, "ada@example.org")
+
+
+@pytest.fixture
+def other(parts: Parts) -> User:
+    return make_user(parts, "bob@example.org")

@@ -1,0 +1,67 @@
+"""Documents are checked: settings against their table, links against the files they name."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from settings import PROJECT, SETTINGS, TEST_SETTINGS
+
+ACTIVE = {"MULTI_TENANT_MODE": "true", "BOOTSTRAP_FIRST_ADMIN": "true"}
+"""What ``.env.example`` sets otherwise than by default, for the newcomer who types ``make run``."""
+
+DOCUMENTS = [PROJECT / "README.md", PROJECT / "CHANGELOG.md", *sorted((PROJECT / "docs").rglob("*.md"))]
+
+
+def example_lines() -> list[str]:
+    return re.findall(r"^#?[A-Z_]+=.*$", (PROJECT / ".env.example").read_text(), re.MULTILINE)
+
+
+def test_the_example_names_every_setting_once_with_its_default():
+    expected = [
+        f"{s.name}="
+        if s.default is None
+        else f"{s.name}={ACTIVE[s.name]}"
+        if s.name in ACTIVE
+        else f"#{s.name}={s.default}"
+        for s in SETTINGS
+    ]
+    assert example_lines() == expected + [f"#{name}={value}" for name, value in TEST_SETTINGS.items()]
+
+
+def test_the_example_explains_every_setting_as_the_table_does():
+    text = " ".join(line.removeprefix("#").strip() for line in (PROJECT / ".env.example").read_text().splitlines())
+    assert [setting.name for setting in SETTINGS if setting.meaning.replace("`", "") not in text] == []
+
+
+def test_the_settings_reference_is_the_table():
+    reference = (PROJECT / "docs" / "reference" / "settings.md").read_text()
+    expected = []
+    for setting in SETTINGS:
+        default = "none, must be given" if setting.default is None else f"`{setting.default}`"
+        expected.append(f"| `{setting.name}` | {default if default != '``' else 'empty'} | {setting.meaning} |")
+    expected += [f"| `{name}` | {f'`{value}`' if value else 'nothing'} |" for name, value in TEST_SETTINGS.items()]
+    assert [line for line in reference.splitlines() if re.match(r"\| `[A-Z_]+`", line)] == expected
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(PROJECT).as_posix())
+def test_links_lead_to_files_that_are_there(document):
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", document.read_text())
+    assert [link for link in links if not (document.parent / link).exists()] == []
+
+
+def test_the_readme_is_one_screen():
+    assert len((PROJECT / "README.md").read_text().splitlines()) <= 70
+
+
+def test_the_changelog_knows_this_version():
+    version = re.search(r'^version = "(.+)"$', (PROJECT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert version is not None
+    assert f"## {version[1]}" in (PROJECT / "CHANGELOG.md").read_text()
+
+
+def test_the_readme_names_every_make_command():
+    commands = re.findall(r"^([a-z]+):.*##", (PROJECT / "Makefile").read_text(), re.MULTILINE)
+    text = (PROJECT / "README.md").read_text()
+    assert [command for command in commands if f"make {command}" not in text] == []

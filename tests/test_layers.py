@@ -1,0 +1,271 @@
+"""Hold the rules of the house against the code: who imports whom, and which words stand where.
+
+The tables are the rules; ``layers.py`` reads the code. A new module of ``tenancy`` gets its place in
+``ORDER``, a new file that opens files gets its reason in ``OPENS_FILES``.
+"""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests import layers
+from tests.layers import Source
+
+MAY_IMPORT = {
+    "settings": frozenset({"tenancy"}),
+    "compose": frozenset({"settings", "repositories", "tenancy"}),
+    "app": frozenset({"compose", "settings", "web", "repositories", "tenancy"}),
+    "web": frozenset({"compose", "settings", "repositories", "tenancy"}),
+    "repositories": frozenset({"tenancy"}),
+    "tenancy": frozenset(),
+    "utils": frozenset({"compose", "settings", "repositories", "tenancy"}),
+    "migrations": frozenset({"repositories", "tenancy"}),
+    "tests": frozenset(),
+    "bench": frozenset(),
+}
+"""Who may import whom; no room may import ``utils``, ``migrations``, ``tests`` or ``bench``."""
+
+LAZILY = {"utils/serve.py": "app"}
+"""Only ``unify serve`` imports the application, and only when it serves."""
+
+SETTINGS_MAY_USE = {"tenancy.errors", "tenancy.names", "tenancy.keyring"}
+"""What settings are checked with; the engine itself is given values, not settings."""
+
+ORDER = [
+    ["errors"],
+    ["names", "keyring", "types", "placeholders", "slot", "passwords", "forks"],
+    ["models"],
+    ["context", "schema"],
+    ["catalog"],
+    ["backends"],
+    ["engines"],
+    ["provision", "ledger", "migrate", "rotate", "credentials", "activity", "inspection", "connection"],
+    ["fleet", "archive", "move", "accounts"],
+    ["manager"],
+    ["__init__"],
+]
+"""Inside ``tenancy``, imports go to the left (here: up) or stay in their group, and never in a circle."""
+
+DIALECT_WORDS = re.compile(
+    r"\bPRAGMA\b|\bpg_[a-z]|information_schema|sqlite_master|sqlite_schema"
+    r"|\b(sqlite3|pysqlite|aiosqlite|psycopg2?|asyncpg|pymysql|mysqldb|mysqlconnector|pyodbc|pymssql)\b",
+    re.IGNORECASE,
+)
+
+OPENS_FILES = {
+    "settings.py": "reads .env",
+    "utils/make_env.py": "reads .env.example, writes .env",
+    "tenancy/migrate.py": "reads revision files, for their checksums",
+    "tenancy/backends/sqlite.py": "makes files before they are databases; nothing else may touch one",
+}
+
+APPLICATION_WORDS = re.compile(r"\b(tasks|notes|categories|flask)\b", re.IGNORECASE)
+
+
+def every(room: str | None = None) -> list[Source]:
+    return list(layers.sources(*([room] if room else [])))
+
+
+def outside_backends() -> list[Source]:
+    return [source for source in every() if not source.path.startswith("tenancy/backends/")]
+
+
+def nothing(found: list[str]) -> None:
+    """Fail with one line for each thing found."""
+    assert not found, "\n".join(["", *found])
+
+
+def test_rooms_import_only_what_stands_below_them():
+    nothing([line for source in every() for line in layers.foreign_rooms(source, MAY_IMPORT, LAZILY)])
+
+
+def test_settings_use_only_what_values_are_checked_with():
+    used = {found.module for source in every("settings") for found in source.imports()}
+    ours = {name for name in used if name.startswith("tenancy.")}
+    assert {name for name in ours if ".".join(name.split(".")[:2]) not in SETTINGS_MAY_USE} == set()
+
+
+def test_imports_inside_tenancy_go_to_the_left():
+    nothing([line for source in every("tenancy") for line in layers.wrong_order(source, ORDER)])
+
+
+def test_no_imports_go_in_a_circle():
+    nothing(layers.cycles(every()))
+
+
+def test_flask_stands_in_web_and_app_alone():
+    others = [source for source in every() if source.room not in ("web", "app")]
+    web = r"flask|flask_\w+|werkzeug|wtforms"
+    nothing([line for source in others for line in layers.libraries(source, web)])
+
+
+def test_dialect_words_stand_in_the_backends_alone():
+    nothing([line for source in outside_backends() for line in layers.said(source, DIALECT_WORDS)])
+
+
+def test_tenancy_knows_nothing_of_the_application():
+    nothing([line for source in every("tenancy") for line in layers.said(source, APPLICATION_WORDS)])
+
+
+def test_settings_alone_read_the_environment():
+    others = [source for source in every() if source.path != "settings.py"]
+    nothing([line for source in others for line in layers.environment_reads(source, "PROMETHEUS_MULTIPROC_DIR")])
+
+
+def test_no_file_is_opened_but_where_the_table_says_why():
+    """A live database that is opened by other means than SQLite loses its locks, and then its rows."""
+    others = [source for source in every() if source.path not in OPENS_FILES]
+    nothing([line for source in others for line in layers.raw_file_access(source)])
+
+
+def test_the_tables_name_only_files_that_are_there():
+    named = [*OPENS_FILES, *LAZILY]
+    assert [path for path in named if not (layers.PROJECT / path).exists()] == []
+
+
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [
+        ("tenancy/manager.py", "import repositories.schema"),
+        ("tenancy/manager.py", "from settings import Settings"),
+        ("repositories/tasks.py", "from web import auth"),
+        ("repositories/tasks.py", "import compose"),
+        ("web/auth.py", "from utils.cli import main"),
+        ("utils/cli.py", "import web.auth"),
+        ("utils/cli.py", "import app"),
+        ("utils/serve.py", "import app"),
+        ("utils/cli.py", "def serve():\n    import app"),
+        ("compose.py", "from web import auth"),
+        ("app.py", "import utils"),
+        ("web/auth.py", "from migrations.tenant import env"),
+        ("tenancy/manager.py", "from tests.engines import use"),
+    ],
+)
+def test_an_import_of_a_foreign_room_is_found(path, code):
+    assert layers.foreign_rooms(Source.of(path, code), MAY_IMPORT, LAZILY)
+
+
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [
+        ("utils/serve.py", "def serve():\n    from app import create_app"),
+        (
+            "repositories/tasks.py",
+            "from tenancy import TenantManager\nfrom repositories.base import Base\nimport sqlalchemy",
+        ),
+        ("web/pages/home.py", "from ..auth import login\nfrom . import forms"),
+    ],
+)
+def test_an_import_from_below_is_allowed(path, code):
+    assert layers.foreign_rooms(Source.of(path, code), MAY_IMPORT, LAZILY) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [
+        ("tenancy/errors.py", "from tenancy import names"),
+        ("tenancy/errors.py", "from tenancy.names import fold"),
+        ("tenancy/errors.py", "from . import names"),
+        ("tenancy/catalog/users.py", "from ..manager import TenantManager"),
+        ("tenancy/catalog/users.py", "def late():\n    import tenancy.backends.sqlite"),
+        ("tenancy/backends/sqlite.py", "import tenancy"),
+        ("tenancy/engines.py", "from tenancy.provision import provision"),
+        ("tenancy/nowhere.py", ""),
+    ],
+)
+def test_an_import_to_the_right_is_found(path, code):
+    assert layers.wrong_order(Source.of(path, code), ORDER)
+
+
+def test_an_import_to_the_left_is_allowed():
+    code = (
+        "from tenancy.errors import TenancyError\nfrom tenancy.catalog.users import find\nfrom .catalog import Catalog"
+    )
+    assert layers.wrong_order(Source.of("tenancy/manager.py", code), ORDER) == []
+
+
+def test_an_import_for_types_alone_is_allowed():
+    code = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from tenancy.manager import TenantManager"
+    assert layers.wrong_order(Source.of("tenancy/connection.py", code), ORDER) == []
+
+
+def test_a_circle_is_found_and_named():
+    files = [
+        Source.of("tenancy/a.py", "from tenancy.b import x"),
+        Source.of("tenancy/b.py", "from tenancy import c"),
+        Source.of("tenancy/c.py", "def late():\n    from .a import y"),
+    ]
+    assert layers.cycles(files) == ["tenancy.a -> tenancy.b -> tenancy.c -> tenancy.a"]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "connection.execute('PRAGMA foreign_keys = ON')",
+        "connection.execute(f'pragma {name}')",
+        "sql = 'SELECT * FROM pg_tables'",
+        "sql = 'SELECT 1 FROM information_schema.tables'",
+        "import sqlite3",
+        "from sqlalchemy.dialects.sqlite import pysqlite",
+        "url = 'postgresql+psycopg2://'",
+    ],
+)
+def test_a_dialect_word_is_found(code):
+    assert layers.said(Source.of("web/auth.py", code), DIALECT_WORDS)
+
+
+def test_people_may_talk_of_dialects():
+    code = '"""PRAGMA is SQLite\'s."""\n# pg_dump is not used\ndef f():\n    """Avoid information_schema."""\n'
+    assert layers.said(Source.of("web/auth.py", code), DIALECT_WORDS) == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import os\nos.environ['HOST']",
+        "import os\nos.environ.get('HOST')",
+        "import os\nos.getenv('HOST')",
+        "from os import environ",
+        "import os\nenvironment = dict(os.environ)",
+    ],
+)
+def test_a_look_into_the_environment_is_found(code):
+    assert layers.environment_reads(Source.of("web/auth.py", code), "PROMETHEUS_MULTIPROC_DIR")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import os\nos.environ['PROMETHEUS_MULTIPROC_DIR'] = folder",
+        "import os\nos.environ.setdefault('PROMETHEUS_MULTIPROC_DIR', folder)",
+        "import os\n'PROMETHEUS_MULTIPROC_DIR' in os.environ",
+        "import os\nFOLDER = 'PROMETHEUS_MULTIPROC_DIR'\nos.environ.get(FOLDER)",
+    ],
+)
+def test_the_variable_of_prometheus_is_its_own(code):
+    assert layers.environment_reads(Source.of("web/metrics.py", code), "PROMETHEUS_MULTIPROC_DIR") == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "open('data/admin.db', 'rb')",
+        "path.open('rb')",
+        "(folder / 'user_1.db').open()",
+        "Path(name).read_bytes()",
+        "shutil.copy(source, target)",
+        "shutil.copyfile(source, target)",
+        "os.open(path, os.O_RDONLY)",
+        "self.db_file.open()",
+        "from shutil import copy\ncopy(a, b)",
+    ],
+)
+def test_an_opened_file_is_found(code):
+    assert layers.raw_file_access(Source.of("utils/backup.py", code))
+
+
+@pytest.mark.parametrize("code", ["keyring.open(sealed, binding)", "values.copy()", "contextvars.copy_context()"])
+def test_what_only_sounds_like_a_file_is_allowed(code):
+    assert layers.raw_file_access(Source.of("tenancy/engines.py", code)) == []

@@ -1,0 +1,50 @@
+"""``make run`` makes a ``.env`` once, with keys nobody else has."""
+
+from __future__ import annotations
+
+import stat
+
+import pytest
+
+from settings import PROJECT, Settings
+from utils.make_env import FRESH, make_env
+
+EXAMPLE = PROJECT / ".env.example"
+
+
+def test_a_fresh_env_starts_the_application_in_multi_tenant_mode(tmp_path):
+    target = tmp_path / ".env"
+    assert make_env(EXAMPLE, target)
+    settings = Settings.load({}, dotenv=target)
+    assert settings.multi_tenant_mode
+    assert settings.bootstrap_first_admin
+
+
+def test_only_its_owner_may_read_it(tmp_path):
+    target = tmp_path / ".env"
+    make_env(EXAMPLE, target)
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
+
+
+def test_keys_are_fresh_every_time(tmp_path):
+    texts = []
+    for name in ("one", "two"):
+        make_env(EXAMPLE, tmp_path / name)
+        texts.append((tmp_path / name).read_text().splitlines())
+    same = set(texts[0]) & set(texts[1])
+    assert not any(line.startswith(tuple(f"{name}=" for name in FRESH)) for line in same)
+
+
+def test_one_that_is_there_is_never_touched(tmp_path):
+    target = tmp_path / ".env"
+    target.write_text("PORT=8000\n")
+    assert not make_env(EXAMPLE, target)
+    assert target.read_text() == "PORT=8000\n"
+
+
+def test_an_example_without_a_place_for_a_key_is_refused(tmp_path):
+    example = tmp_path / "example"
+    example.write_text("SECRET_KEY=\n")
+    with pytest.raises(SystemExit, match="TENANT_CREDENTIAL_KEYS"):
+        make_env(example, tmp_path / ".env")
+    assert not (tmp_path / ".env").exists()
