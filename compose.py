@@ -1,0 +1,77 @@
+"""Join the parts from settings: for the web application and for the command alike."""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+from repositories.schema import tenant_schema
+from settings import Settings
+from tenancy import TenantManager, install
+from tenancy.accounts import AccountRules, Accounts
+from tenancy.activity import Activity
+from tenancy.backends import Backends
+from tenancy.catalog import Catalog
+from tenancy.keyring import Keyring
+from tenancy.manager import Options
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Hold what an entry point works with."""
+
+    settings: Settings
+    catalog: Catalog
+    manager: TenantManager
+    accounts: Accounts
+    activity: Activity
+
+    def close(self) -> None:
+        """Write what was gathered and close every connection."""
+        self.activity.close()
+        self.manager.close()
+
+
+def build(settings: Settings) -> Parts:
+    """Make all parts and put the manager into the process-wide slot; nothing is connected to yet."""
+    backends = Backends(settings.tenant_data_dir)
+    engine = backends.for_url(settings.admin_database_url, "ADMIN_DATABASE_URL").catalog_engine(
+        settings.admin_database_url
+    )
+    catalog = Catalog(engine, settings.audit_key, multi_tenant=settings.multi_tenant_mode)
+    manager = TenantManager(
+        catalog,
+        backends,
+        tenant_schema(app_version()),
+        Keyring(settings.tenant_credential_keys),
+        Options(
+            multi_tenant=settings.multi_tenant_mode,
+            shared_url=settings.shared_database_url,
+            default_type=settings.default_tenant_db_type,
+            cache_size=settings.tenant_engine_cache_size,
+        ),
+    )
+    activity = Activity(catalog, manager.engines.sweep)
+    rules = AccountRules(
+        registration_open=settings.registration == "open",
+        admin_emails=settings.admin_emails,
+        bootstrap_first_admin=settings.bootstrap_first_admin,
+        session_hours=settings.session_hours,
+        remember_days=settings.remember_days,
+    )
+    accounts = Accounts(catalog, rules, activity, bootstrap_token=bootstrap_token(settings))
+    install(manager)
+    return Parts(settings, catalog, manager, accounts, activity)
+
+
+def bootstrap_token(settings: Settings) -> str:
+    """Give the token that every process of one installation knows: the one that printed it may not be the one asked."""
+    return hmac.new(settings.secret_key.encode(), b"unify bootstrap token", "sha256").hexdigest()[:32]
+
+
+def app_version() -> str:
+    try:
+        return version("unify")
+    except PackageNotFoundError:  # run from a folder that was never installed
+        return "0"

@@ -1,0 +1,342 @@
+"""Make accounts, sign them in and out, and keep their keys: one function an operation, for pages and commands.
+
+Takes values and gives values: cookies, forms and addresses of clients are the caller's business.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy.exc import IntegrityError
+
+from tenancy import names, passwords
+from tenancy.activity import Activity
+from tenancy.catalog import Catalog, api_keys, sessions, throttle, users
+from tenancy.errors import (
+    BadCredentialsError,
+    ConfigurationError,
+    PasswordTooWeakError,
+    RegistrationClosedError,
+    ThrottledError,
+)
+from tenancy.models import Principal, User
+
+MAX_KEY_DAYS = 3650
+_WRONG = "e-mail address or password is not right."
+
+Rows = list[dict[str, Any]]
+Users = list[User]
+
+
+@dataclass(frozen=True)
+class AccountRules:
+    """Hold the settings that accounts depend on; ``admin_emails`` are folded (``names.fold``)."""
+
+    registration_open: bool = True
+    admin_emails: frozenset[str] = frozenset()
+    bootstrap_first_admin: bool = False
+    session_hours: int = 12
+    remember_days: int = 30
+
+
+@dataclass(frozen=True)
+class SignIn:
+    """Carry a new session: ``token`` goes to the browser and is kept nowhere else.
+
+    ``device`` is to be kept by the browser (signed by the caller) and given with its next sign-in.
+    """
+
+    user: User
+    token: str
+    device: str
+    expires_at: datetime
+
+
+class Accounts:
+    """Work on accounts in the catalog; actor and request come from the context."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        rules: AccountRules,
+        activity: Activity,
+        hasher: passwords.Passwords | None = None,
+        *,
+        bootstrap_token: str | None = None,
+    ) -> None:
+        self.catalog = catalog
+        self.rules = rules
+        self.bootstrap_token = bootstrap_token or secrets.token_urlsafe(16)
+        self._activity = activity
+        self._passwords = hasher or passwords.Passwords()
+
+    # --- making and changing accounts -------------------------------------------------------------------
+
+    def create(
+        self, email: str, *, display_name: str = "", password: str | None = None, is_admin: bool = False
+    ) -> User:
+        """Make an account as an operator; addresses in ADMIN_EMAILS become administrators."""
+        address, name, hashed = self._new(email, display_name, password)
+        admin = is_admin or names.fold(address) in self.rules.admin_emails
+        with self.catalog.writing() as connection:
+            user = users.add(connection, address, name, hashed, admin)
+            self.catalog.audit.append(connection, "user.create", user_id=user.id, detail={"is_admin": admin})
+        return user
+
+    def register(self, email: str, password: str, display_name: str = "", *, may_bootstrap: bool = False) -> User:
+        """Make an account as a visitor; the first one of an empty catalog may become administrator."""
+        if not self.rules.registration_open:
+            raise RegistrationClosedError("registration is closed: ask an administrator for an account.")
+        address, name, hashed = self._new(email, display_name, password)
+        if names.fold(address) in self.rules.admin_emails:
+            raise ConfigurationError("this address is reserved: an operator makes its account.", field="email")
+        with self.catalog.writing() as connection:
+            first = self.rules.bootstrap_first_admin and may_bootstrap
+            if first:
+                self.catalog.audit.lock(connection)  # of two that come first at once, one sees the other
+                first = not users.any_there(connection)
+            user = users.add(connection, address, name, hashed, first)
+            self.catalog.audit.append(connection, "user.register", user_id=user.id, detail={"is_admin": first})
+        return user
+
+    def bootstrap_open(self) -> bool:
+        """Say whether the next account may become administrator."""
+        if not self.rules.bootstrap_first_admin:
+            return False
+        with self.catalog.reading() as connection:
+            return not users.any_there(connection)
+
+    def is_bootstrap_token(self, given: str) -> bool:
+        return hmac.compare_digest(given.encode("utf-8", "replace"), self.bootstrap_token.encode())
+
+    def promote(self, user_id: int) -> User:
+        return self._change(user_id, "user.promote", is_admin=True)
+
+    def activate(self, user_id: int) -> User:
+        return self._change(user_id, "user.activate", is_active=True)
+
+    def deactivate(self, user_id: int) -> User:
+        """Shut an account out, from its next request on, in every process."""
+        return self._change(user_id, "user.deactivate", is_active=False)
+
+    def change_password(self, user_id: int, current: str, new: str, *, keep_token: str | None) -> None:
+        """Set a new password and end the other sessions; the current one must be right."""
+        with self.catalog.reading() as connection:
+            user, hashed = users.get(connection, user_id), users.hash_of(connection, user_id)
+        passwords.check_rules(new, user.email)
+        key = throttle.scope("password", str(user_id))
+        self._reserve(key)
+        wrong = BadCredentialsError("the current password is not right.", field="current_password")
+        if not self._passwords.verify(hashed, current):
+            raise wrong
+        fresh = self._hash(new, user.email)
+        with self.catalog.writing() as connection:
+            throttle.clear(connection, key)
+            if users.hold(connection, user_id)[0] != hashed:
+                raise wrong  # it was changed while this one was looked at
+            users.change(connection, user_id, password_hash=fresh)
+            ended = sessions.end_all(connection, user_id, keep_token)
+            self.catalog.audit.append(connection, "user.password", user_id=user_id, detail={"sessions_ended": ended})
+
+    # --- finding accounts -------------------------------------------------------------------------------
+
+    def get(self, user_id: int) -> User:
+        with self.catalog.reading() as connection:
+            return users.get(connection, user_id)
+
+    def find(self, reference: int | str) -> User:
+        """Find an account by id or e-mail address."""
+        with self.catalog.reading() as connection:
+            if isinstance(reference, str) and "@" in reference:
+                return users.by_email(connection, reference)
+            return users.get(connection, names.user_id(reference))
+
+    def list(self, *, after: int = 0, limit: int = 50, query: str | None = None) -> Users:
+        with self.catalog.reading() as connection:
+            return users.page(connection, after, limit, query)
+
+    def count(self) -> int:
+        with self.catalog.reading() as connection:
+            return users.count(connection)
+
+    # --- signing in and out -----------------------------------------------------------------------------
+
+    def sign_in(
+        self,
+        email: str,
+        password: str,
+        *,
+        device: str | None = None,
+        remember: bool = False,
+        user_agent: str = "",
+        address: str = "",
+    ) -> SignIn:
+        """Begin a session, or raise BadCredentialsError: the same words and work for unknown accounts."""
+        with self.catalog.reading() as connection:
+            found = users.secret_of(connection, email)
+        user, hashed = found if found is not None else (None, None)
+        known_device = device if user is not None and device and device.startswith(f"{user.id}.") else None
+        key = throttle.scope("device", known_device) if known_device else throttle.scope("account", names.fold(email))
+        self._reserve(key)
+        right = self._passwords.verify(hashed, password)
+        if user is None or not right or not user.is_active:
+            raise BadCredentialsError(_WRONG)
+        fresh = self._passwords.hash(password) if hashed and self._passwords.outdated(hashed) else None
+        about = {"user_agent": user_agent, "address": address}
+        return self._begin(user, remember, about, known_device, clear=key, proven=hashed, fresh_hash=fresh)
+
+    def sign_in_without_password(
+        self, user_id: int, *, remember: bool = False, user_agent: str = "", address: str = ""
+    ) -> SignIn:
+        """Begin a session for somebody who was just proven otherwise (registration, an identity provider)."""
+        return self._begin(self.get(user_id), remember, {"user_agent": user_agent, "address": address}, None)
+
+    def sign_out(self, token: str) -> None:
+        """End a session for good."""
+        with self.catalog.writing() as connection:
+            sessions.end(connection, token)
+
+    def principal_by_session(self, token: str) -> Principal | None:
+        """Say who a token is, where their rows live and how that database is: one statement."""
+        return sessions.principal_by_token(self.catalog, token)
+
+    def principal_by_key(self, key: str) -> Principal | None:
+        """Say whose key this is, where their rows live and how that database is: one statement."""
+        return sessions.principal_by_key(self.catalog, key)
+
+    def seen(self, principal: Principal) -> None:
+        """Note a request, in memory; it is written later, off the request."""
+        self._activity.seen(principal)
+
+    def sessions(self, user_id: int) -> Rows:
+        with self.catalog.reading() as connection:
+            return sessions.of_user(connection, user_id)
+
+    def end_sessions(self, user_id: int, *, keep_token: str | None = None) -> int:
+        with self.catalog.writing() as connection:
+            ended = sessions.end_all(connection, user_id, keep_token)
+            self.catalog.audit.append(connection, "user.sign_out_all", user_id=user_id, detail={"ended": ended})
+            return ended
+
+    # --- API keys ---------------------------------------------------------------------------------------
+
+    def issue_key(
+        self,
+        user_id: int,
+        name: str = "",
+        *,
+        read_only: bool = False,
+        expires_days: int | None = None,
+        expires_at: datetime | None = None,
+    ) -> tuple[dict[str, Any], str]:
+        """Make a key; give its public row and the key, which is shown this once."""
+        label = _name(name, "name")
+        if expires_days is not None:
+            if not 1 <= expires_days <= MAX_KEY_DAYS:
+                raise ConfigurationError(f"expires must be 1 to {MAX_KEY_DAYS} days.", field="expires")
+            expires_at = datetime.now(UTC) + timedelta(days=expires_days)
+        if expires_at is not None and expires_at <= datetime.now(UTC):
+            raise ConfigurationError("expires_at is in the past.", field="expires_at")
+        with self.catalog.writing() as connection:
+            users.get(connection, user_id)
+            row, key = api_keys.add(connection, user_id, label, read_only, expires_at)
+            self.catalog.audit.append(
+                connection, "key.create", user_id=user_id, detail={"key_id": str(row["id"]), "read_only": read_only}
+            )
+        return row, key
+
+    def keys(self, user_id: int) -> Rows:
+        with self.catalog.reading() as connection:
+            return api_keys.of_user(connection, user_id)
+
+    def key(self, user_id: int, key_id: uuid.UUID) -> dict[str, Any]:
+        with self.catalog.reading() as connection:
+            return api_keys.get(connection, user_id, key_id)
+
+    def revoke_key(self, user_id: int, key_id: uuid.UUID) -> None:
+        """Revoke one of a user's keys, from its next request on."""
+        self._revoke(key_id, user_id)
+
+    def revoke_key_by_id(self, key_id: uuid.UUID) -> None:
+        """Revoke anybody's key, as an operator."""
+        self._revoke(key_id, None)
+
+    # --- inside -----------------------------------------------------------------------------------------
+
+    def _new(self, email: str, display_name: str, password: str | None) -> tuple[str, str, str | None]:
+        address = names.email(email)
+        name = _name(display_name, "display_name") or address.partition("@")[0]
+        return address, name, None if password is None else self._hash(password, address)
+
+    def _hash(self, password: str, email: str) -> str:
+        passwords.check_rules(password, email)
+        try:
+            return self._passwords.hash(password)
+        except UnicodeEncodeError as error:
+            raise PasswordTooWeakError(
+                "the password holds characters that cannot be stored.", field="password"
+            ) from error
+
+    def _change(self, user_id: int, action: str, **changes: Any) -> User:
+        with self.catalog.writing() as connection:
+            users.get(connection, user_id)
+            user = users.change(connection, user_id, **changes)
+            if not user.is_active:
+                sessions.end_all(connection, user_id)
+            self.catalog.audit.append(connection, action, user_id=user_id)
+            return user
+
+    def _reserve(self, key: str) -> None:
+        try:
+            self.catalog.repeating(lambda connection: throttle.reserve(connection, key))
+        except IntegrityError as error:
+            raise ThrottledError("too many sign-ins at once: try again in a moment.", retry_after_s=1) from error
+
+    def _begin(
+        self,
+        user: User,
+        remember: bool,
+        about: dict[str, str],
+        device: str | None,
+        *,
+        clear: str | None = None,
+        proven: str | None = None,
+        fresh_hash: str | None = None,
+    ) -> SignIn:
+        """Store a session, unless the account was stopped or its password changed since ``proven`` was looked at."""
+        token = sessions.new_token()
+        lasts = timedelta(days=self.rules.remember_days) if remember else timedelta(hours=self.rules.session_hours)
+        signed_in = SignIn(user, token, device or f"{user.id}.{secrets.token_urlsafe(16)}", datetime.now(UTC) + lasts)
+        shown = {"user_agent": _printable(about["user_agent"])[:200], "address": _printable(about["address"])[:64]}
+        with self.catalog.writing() as connection:
+            if clear is not None:
+                throttle.clear(connection, clear)
+            hashed, is_active = users.hold(connection, user.id)
+            if not is_active or (proven is not None and hashed != proven):
+                raise BadCredentialsError(_WRONG)
+            if fresh_hash is not None:
+                users.change(connection, user.id, password_hash=fresh_hash)
+            sessions.add(connection, user.id, token, signed_in.expires_at, shown)
+            self.catalog.audit.append(connection, "user.sign_in", user_id=user.id)
+        return signed_in
+
+    def _revoke(self, key_id: uuid.UUID, user_id: int | None) -> None:
+        with self.catalog.writing() as connection:
+            owner = api_keys.remove(connection, key_id, user_id)
+            self.catalog.audit.append(connection, "key.revoke", user_id=owner, detail={"key_id": str(key_id)})
+
+
+def _name(text: str, field: str) -> str:
+    name = " ".join(names.storable(text, field).split())
+    if len(name) > 100:
+        raise ConfigurationError(f"{field} has at most 100 characters.", field=field)
+    return name
+
+
+def _printable(text: str) -> str:
+    return "".join(character for character in text if character.isprintable())

@@ -1,0 +1,146 @@
+"""State what every database product must offer: one contract, one file a product.
+
+Dialect words stand in this package and nowhere else. ``engines.py`` calls ``engine_parts`` and the two
+statements of the fence; ``provision.py`` calls ``plan``, ``create`` and ``drop``; the rest is for operators.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, ClassVar
+
+import sqlalchemy as sa
+
+from tenancy.errors import TenancyError
+from tenancy.models import TENANT_VERSION_TABLE, Placement
+from tenancy.placeholders import Rules
+
+Step = Callable[[str], None]
+"""Hear the name of each step just before it is taken; it may raise, as a kill would."""
+
+IDENTITY_SQL = (
+    "SELECT i.tenant_id, i.user_id, i.kind, i.epoch, v.version_num "  # noqa: S608 - constants only
+    f"FROM tenancy_identity i, {TENANT_VERSION_TABLE} v WHERE i.id = 1"
+)
+"""Ask a database whose it is and at which revision: portable SQL, run on every new connection."""
+
+WHOSE_SQL = "SELECT tenant_id, user_id, kind, epoch, NULL FROM tenancy_identity WHERE id = 1"
+"""Ask only whose it is, where the revision is about to change."""
+
+FENCE_SQL = "SELECT epoch, state FROM tenancy_identity WHERE id = 1"
+"""Ask a database whether a write may go on; each product adds its lock."""
+
+
+@dataclass(frozen=True)
+class DatabaseFields:
+    """Hold what somebody who initializes a database may say of it; None means not said."""
+
+    db_type: str | None = None
+    db_host: str | None = None
+    db_port: int | None = None
+    db_name: str | None = None
+    db_user: str | None = None
+    db_password: str | None = None
+    db_path: str | None = None
+
+    def __repr__(self) -> str:
+        return f"DatabaseFields(db_type={self.db_type!r}, ...)"
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """Say what a new tenant database holds.
+
+    ``fingerprint`` names the schema (a template is kept under it), ``build`` migrates an empty database to
+    it, ``fill`` writes identity, ledger and first rows in one transaction of the caller's.
+    """
+
+    fingerprint: str
+    build: Callable[[sa.Connection], None]
+    fill: Callable[[sa.Connection], None]
+
+
+class Backend(ABC):
+    """Offer one database product to the rest of the engine."""
+
+    name: ClassVar[str]
+    rules: ClassVar[Rules]
+    transactional_ddl: ClassVar[bool] = True
+    fence_sql: ClassVar[str] = FENCE_SQL
+
+    @abstractmethod
+    def plan(self, owner: int, fields: DatabaseFields) -> dict[str, Any]:
+        """Give the columns that say where a user's database will stand, or refuse the field at fault."""
+
+    @abstractmethod
+    def shared_plan(self, url: str) -> dict[str, Any]:
+        """Give the columns for the database that SHARED_DATABASE_URL names."""
+
+    @abstractmethod
+    def catalog_engine(self, url: str) -> sa.Engine:
+        """Make the engine of a catalog; transactions say by ``tenancy_write`` whether they write."""
+
+    @abstractmethod
+    def connect(self, tenant: Placement, password: str | None) -> Any:
+        """Open one DBAPI connection, set as every tenant connection is; nothing is created."""
+
+    @abstractmethod
+    def engine(self, creator: Callable[[], Any]) -> sa.Engine:
+        """Make an ordinary pooled engine over ``creator`` that shares compiled SQL with its like."""
+
+    @abstractmethod
+    def begin(self, connection: sa.Connection, write: bool) -> None:
+        """Begin a transaction on the driver: for reading only, or with the write lock taken at once."""
+
+    @abstractmethod
+    def migrating(self, driver: Any) -> AbstractContextManager[sa.Connection]:
+        """Use an open DBAPI connection for schema changes, and close it in the end."""
+
+    @abstractmethod
+    def check_before_commit(self, connection: sa.Connection) -> None:
+        """Refuse a migration's transaction that would leave dangling rows."""
+
+    @abstractmethod
+    def exists(self, tenant: Placement) -> bool:
+        """Say whether anything stands where this tenant belongs."""
+
+    @abstractmethod
+    def create(self, tenant: Placement, attempt: int, blueprint: Blueprint, step: Step) -> None:
+        """Make the database whole or not at all; what stands there already is DatabaseExistsError."""
+
+    @abstractmethod
+    def make_empty(self, tenant: Placement) -> None:
+        """Make the shared database, with nothing in it, where there is none yet."""
+
+    @abstractmethod
+    def clear_attempts(self, tenant: Placement, attempt: int) -> None:
+        """Remove what the attempts before this one left half-done, so that a late one cannot finish."""
+
+    @abstractmethod
+    def drop(self, tenant: Placement) -> None:
+        """Remove the database; it is no error when it is gone already."""
+
+    @abstractmethod
+    def shown_path(self, tenant: Placement) -> str | None:
+        """Give where the file stands, for products that have one."""
+
+    @abstractmethod
+    def size_bytes(self, tenant: Placement) -> int | None:
+        """Give the size on disk; None where the database is gone."""
+
+    @abstractmethod
+    def modified(self, tenant: Placement) -> datetime | None:
+        """Give when the database last changed, where the product can say."""
+
+    @abstractmethod
+    def explain(self, error: BaseException) -> TenancyError | None:
+        """Name a driver's error; None where it says nothing about the database's health."""
+
+
+def rows(connection: sa.Connection, sql: str) -> Iterator[Any]:
+    """Run plain SQL on the driver."""
+    yield from connection.exec_driver_sql(sql)

@@ -1,0 +1,83 @@
+"""Keep API keys: their hash and first characters only."""
+
+from __future__ import annotations
+
+import secrets
+import uuid
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from tenancy.catalog.sessions import token_hash
+from tenancy.errors import KeyNotFoundError
+from tenancy.models import api_keys
+from tenancy.types import new_id
+
+PREFIX = "unify_"
+_SHOWN = 12
+_PUBLIC = (
+    api_keys.c.id,
+    api_keys.c.name,
+    api_keys.c.prefix,
+    api_keys.c.read_only,
+    api_keys.c.created_at,
+    api_keys.c.expires_at,
+    api_keys.c.last_used_at,
+)
+
+
+def add(
+    connection: sa.Connection, user_id: int, name: str, read_only: bool, expires_at: datetime | None
+) -> tuple[dict[str, Any], str]:
+    """Make a key; give its public row and the key itself, which is not kept."""
+    key = PREFIX + secrets.token_urlsafe(32)
+    row = {
+        "id": new_id(),
+        "name": name,
+        "prefix": key[:_SHOWN],
+        "read_only": read_only,
+        "created_at": datetime.now(UTC),
+        "expires_at": expires_at,
+    }
+    connection.execute(api_keys.insert(), {**row, "user_id": user_id, "key_hash": token_hash(key)})
+    return row | {"last_used_at": None}, key
+
+
+def of_user(connection: sa.Connection, user_id: int) -> list[dict[str, Any]]:
+    """List a user's keys, oldest first, without their hashes."""
+    query = sa.select(*_PUBLIC).where(api_keys.c.user_id == user_id).order_by(api_keys.c.created_at, api_keys.c.id)
+    return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def get(connection: sa.Connection, user_id: int, key_id: uuid.UUID) -> dict[str, Any]:
+    query = sa.select(*_PUBLIC).where(api_keys.c.user_id == user_id, api_keys.c.id == key_id)
+    row = connection.execute(query).mappings().first()
+    if row is None:
+        raise _missing()
+    return dict(row)
+
+
+def remove(connection: sa.Connection, key_id: uuid.UUID, user_id: int | None = None) -> int:
+    """Revoke a key (of one user, or by an operator of anyone); give whose it was."""
+    condition = api_keys.c.id == key_id
+    if user_id is not None:
+        condition &= api_keys.c.user_id == user_id
+    owner = connection.execute(sa.select(api_keys.c.user_id).where(condition)).scalar()
+    if owner is None:
+        raise _missing()
+    connection.execute(api_keys.delete().where(condition))
+    return int(owner)
+
+
+def touch(connection: sa.Connection, used: dict[uuid.UUID, datetime]) -> None:
+    """Write when keys were last used, gathered by the caller."""
+    statement = api_keys.update().where(api_keys.c.id == sa.bindparam("of"))
+    connection.execute(
+        statement.values(last_used_at=sa.bindparam("at")),
+        [{"of": key, "at": moment} for key, moment in sorted(used.items())],
+    )
+
+
+def _missing() -> KeyNotFoundError:
+    return KeyNotFoundError("there is no such key: `unify keys list --user E` shows those there are.")

@@ -1,0 +1,136 @@
+"""Append to the audit log and prove that nothing in it was changed.
+
+Each row is sealed by an HMAC under AUDIT_KEY over itself and the seal before it. The newest seal (the
+head) also goes to the process's log now and then, so that a tail cut off in the database shows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import logging
+import uuid
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from tenancy import context
+from tenancy.errors import AuditBrokenError
+from tenancy.models import audit_head, audit_log
+
+log = logging.getLogger(__name__)
+
+_HEAD_ID = 1
+_head = sa.select(audit_head).where(audit_head.c.id == _HEAD_ID)
+_head_locked = _head.with_for_update()
+_insert = audit_log.insert()
+_next_head = audit_head.update().where(audit_head.c.id == _HEAD_ID)
+_TELL_EVERY = 50
+
+
+class AuditLog:
+    """Seal and verify under one key; the key stays out of ``repr``."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key.encode()
+
+    def append(
+        self,
+        connection: sa.Connection,
+        action: str,
+        *,
+        user_id: int | None = None,
+        tenant_id: uuid.UUID | None = None,
+        detail: dict[str, Any] | None = None,
+    ) -> None:
+        """Add a row in the caller's transaction; actor and request come from the context."""
+        here = context.current()
+        head = self.lock(connection)
+        row_id = int(head.last_id) + 1
+        row: dict[str, Any] = {
+            "id": row_id,
+            "at": datetime.now(UTC),
+            "action": action,
+            "actor_id": here.actor_id,
+            "user_id": user_id,
+            "tenant_id": tenant_id,
+            "request_id": here.request_id,
+            "detail": json.dumps(detail or {}, sort_keys=True),
+        }
+        row["seal"] = self._seal(head.seal, row)
+        connection.execute(_insert, row)
+        newest = {"last_id": row_id, "seal": row["seal"]}
+        connection.execute(_next_head, newest)
+        if row_id % _TELL_EVERY == 1:
+            log.info("audit head %s:%s", row_id, row["seal"])
+
+    def append_once(
+        self,
+        connection: sa.Connection,
+        action: str,
+        *,
+        user_id: int | None,
+        tenant_id: uuid.UUID,
+        detail: dict[str, Any],
+    ) -> None:
+        """Add a row unless one says the same already: for what several processes notice."""
+        self.lock(connection)
+        owner = audit_log.c.user_id.is_(None) if user_id is None else audit_log.c.user_id == user_id
+        same = (owner, audit_log.c.action == action, audit_log.c.tenant_id == tenant_id)
+        told = connection.execute(sa.select(audit_log.c.detail).where(*same)).scalars()
+        if json.dumps(detail, sort_keys=True) not in set(told):
+            self.append(connection, action, user_id=user_id, tenant_id=tenant_id, detail=detail)
+
+    def lock(self, connection: sa.Connection) -> Any:
+        """Give the head, and hold it to the end of the transaction: whoever wants it next waits.
+
+        It comes last in a transaction, with the audit row, unless something is decided for the whole catalog.
+        """
+        head = connection.execute(_head_locked).first()
+        if head is None:
+            raise AuditBrokenError("the audit log has lost its head: run `unify audit verify`.", row_id=1)
+        return head
+
+    def verify(self, connection: sa.Connection, expect: str | None = None) -> dict[str, Any]:
+        """Check every row in order; give ``{"rows", "head"}`` or raise AuditBrokenError with ``row_id``.
+
+        ``expect`` is a head (``id:seal``) from the process's log that must still be part of the chain.
+        """
+        seal, last, wanted = "", 0, expect
+        for row in connection.execute(sa.select(audit_log).order_by(audit_log.c.id)).mappings():
+            last += 1
+            if row["id"] != last:
+                raise AuditBrokenError(f"audit row {last} is missing.", row_id=last)
+            if not hmac.compare_digest(self._seal(seal, dict(row)), row["seal"]):
+                raise AuditBrokenError(f"audit row {last} was changed.", row_id=last)
+            seal = row["seal"]
+            if wanted == f"{last}:{seal}":
+                wanted = None
+        self._check_end(connection, last, seal, wanted)
+        log.info("audit head %s:%s", last, seal)
+        return {"rows": last, "head": f"{last}:{seal}"}
+
+    def _check_end(self, connection: sa.Connection, last: int, seal: str, wanted: str | None) -> None:
+        head = connection.execute(_head).first()
+        if head is None or (head.last_id, head.seal) != (last, seal):
+            raise AuditBrokenError(f"the audit log was cut off after row {last}.", row_id=last + 1)
+        if wanted is not None:
+            raise AuditBrokenError(
+                f"the head {wanted.partition(':')[0]} from the log is not in the chain.", row_id=last + 1
+            )
+
+    def _seal(self, before: str, row: dict[str, Any]) -> str:
+        kept = [
+            before,
+            row["id"],
+            row["at"].astimezone(UTC).isoformat(timespec="microseconds"),
+            row["action"],
+            row["actor_id"],
+            row["user_id"],
+            str(row["tenant_id"]) if row["tenant_id"] else None,
+            row["request_id"],
+            row["detail"],
+        ]
+        return hmac.new(self._key, json.dumps(kept).encode(), hashlib.sha256).hexdigest()

@@ -1,0 +1,165 @@
+"""Keep where each tenant lives and how it is.
+
+In multi-tenant mode a user's row stands in ``user_database_configs``; the database that all users share
+has the one row of ``shared_database``. Both have the same columns, in the order of ``Placement``.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+
+from tenancy.errors import ClaimedError, TenantNotFoundError
+from tenancy.models import Placement, State, shared_database, user_database_configs, users
+
+SHARED_ID = 1
+_FIELDS = (
+    "db_type",
+    "state",
+    "version",
+    "epoch",
+    "db_host",
+    "db_port",
+    "db_name",
+    "db_user",
+    "db_password",
+    "db_path",
+    "db_options",
+    "owned",
+    "is_active",
+    "revision",
+    "schema_fingerprint",
+    "last_error",
+    "last_error_code",
+    "last_used_at",
+    "created_at",
+    "updated_at",
+)
+
+
+def columns(table: sa.Table) -> list[sa.ColumnElement[Any]]:
+    """Give the columns that ``placement`` reads, in its order."""
+    owner: sa.ColumnElement[Any] = table.c.user_id if "user_id" in table.c else sa.null().label("user_id")
+    return [table.c.tenant_id, owner, *(table.c[name] for name in _FIELDS)]
+
+
+def placement(row: Any) -> Placement | None:
+    """Build a Placement from a row of ``columns``; None where an outer join found nothing."""
+    if row[0] is None:
+        return None
+    return Placement(row[0], row[1], row[2], State(row[3]), *row[4:])
+
+
+_of_user = sa.select(*columns(user_database_configs)).where(user_database_configs.c.user_id == sa.bindparam("user_id"))
+_shared = sa.select(*columns(shared_database)).where(shared_database.c.id == SHARED_ID)
+_insert = {table: table.insert() for table in (user_database_configs, shared_database)}
+_update = {table: table.update().where(table.c.tenant_id == sa.bindparam("of")) for table in _insert}
+
+
+def find(connection: sa.Connection, user_id: int) -> Placement | None:
+    row = connection.execute(_of_user, {"user_id": user_id}).first()
+    return None if row is None else placement(row)
+
+
+def get(connection: sa.Connection, user_id: int) -> Placement:
+    found = find(connection, user_id)
+    if found is None:
+        raise TenantNotFoundError(f"user {user_id} has no database: run `unify db init {user_id}`.", user_id=user_id)
+    return found
+
+
+def shared(connection: sa.Connection) -> Placement | None:
+    row = connection.execute(_shared).first()
+    return None if row is None else placement(row)
+
+
+def add(connection: sa.Connection, user_id: int | None, values: dict[str, Any]) -> Placement:
+    """Insert a configuration in state ``provisioning``, and give it; ClaimedError where another runner was first."""
+    table, key = _table(user_id)
+    moment = datetime.now(UTC)
+    row = {
+        "state": State.PROVISIONING,
+        "version": 1,
+        "epoch": 1,
+        "owned": True,
+        "is_active": True,
+        "created_at": moment,
+        "updated_at": moment,
+        **values,
+    }
+    try:
+        connection.execute(_insert[table], {**key, **row})
+    except IntegrityError as error:
+        raise ClaimedError(
+            "this user's database is being made by another runner: wait until it ends and try again.", user_id=user_id
+        ) from error
+    sealed = row.pop("db_password", None)
+    return Placement(user_id=user_id, sealed_password=sealed, **row)
+
+
+def change(connection: sa.Connection, tenant: Placement, **changes: Any) -> None:
+    """Update columns of one configuration; a new place or password must also raise ``version``."""
+    table, _ = _table(tenant.user_id)
+    connection.execute(_update[table], {"of": tenant.tenant_id, **changes, "updated_at": datetime.now(UTC)})
+
+
+def remove(connection: sa.Connection, tenant: Placement) -> None:
+    table, _ = _table(tenant.user_id)
+    connection.execute(table.delete().where(table.c.tenant_id == tenant.tenant_id))
+
+
+def page(
+    connection: sa.Connection, after: int, limit: int, conditions: list[sa.ColumnElement[bool]]
+) -> list[tuple[str, Placement]]:
+    """List ``(email, placement)`` by user id."""
+    table = user_database_configs
+    query = (
+        sa.select(*columns(table), users.c.email)
+        .join(users, users.c.id == table.c.user_id)
+        .where(table.c.user_id > after, *conditions)
+        .order_by(table.c.user_id)
+        .limit(limit)
+    )
+    return [(row[-1], _present(row[:-1])) for row in connection.execute(query)]
+
+
+def every(connection: sa.Connection) -> Iterator[Placement]:
+    """Go through all configurations by user id."""
+    query = sa.select(*columns(user_database_configs)).order_by(user_database_configs.c.user_id)
+    for row in connection.execute(query):
+        yield _present(row)
+
+
+def users_without(connection: sa.Connection) -> list[int]:
+    """List active users that have no configuration."""
+    table = user_database_configs
+    query = (
+        sa.select(users.c.id)
+        .outerjoin(table, table.c.user_id == users.c.id)
+        .where(table.c.id.is_(None), users.c.is_active)
+        .order_by(users.c.id)
+    )
+    return list(connection.execute(query).scalars())
+
+
+def touch(connection: sa.Connection, used: dict[uuid.UUID, datetime]) -> None:
+    """Write when tenants were last used, gathered by the caller."""
+    rows = [{"of": tenant, "at": moment} for tenant, moment in sorted(used.items())]
+    for table in (user_database_configs, shared_database):
+        mine = table.c.tenant_id == sa.bindparam("of")
+        connection.execute(table.update().where(mine).values(last_used_at=sa.bindparam("at")), rows)
+
+
+def _present(row: Any) -> Placement:
+    found = placement(row)
+    assert found is not None  # noqa: S101 - tenant_id is NOT NULL and no outer join is involved
+    return found
+
+
+def _table(user_id: int | None) -> tuple[sa.Table, dict[str, Any]]:
+    return (shared_database, {"id": SHARED_ID}) if user_id is None else (user_database_configs, {"user_id": user_id})

@@ -1,0 +1,116 @@
+"""Keep signed-in sessions by the hash of their token, and answer in one statement who a token is.
+
+That statement also brings the account and where its tenant lives and how it is: the catalog decides at
+every request, and a change of any of these holds from the next request on, in every process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from tenancy.catalog import Catalog, configs
+from tenancy.catalog.users import COLUMNS
+from tenancy.models import Principal, User, api_keys, sessions, shared_database, user_database_configs, users
+
+_USER_END = len(COLUMNS)
+
+
+def new_token() -> str:
+    return secrets.token_urlsafe(32)
+
+
+def token_hash(token: str) -> str:
+    """Give what is stored of a token or key; they are random, so one round of SHA-256 is enough."""
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _query(source: sa.Table, multi_tenant: bool, *extra: sa.ColumnElement[Any]) -> sa.Select[Any]:
+    """Join a session or key to its account and to the tenant's configuration."""
+    table = user_database_configs if multi_tenant else shared_database
+    # The shared row is everybody's; that its id 1 is no higher than theirs ties it to them for SQLAlchemy's linter.
+    shared = sa.and_(table.c.id == configs.SHARED_ID, table.c.id <= users.c.id)
+    place = table.c.user_id == users.c.id if multi_tenant else shared
+    joined = source.join(users, users.c.id == source.c.user_id).outerjoin(table, place)
+    return sa.select(*COLUMNS, *configs.columns(table), *extra).select_from(joined).where(users.c.is_active)
+
+
+_by_token = {
+    mode: _query(sessions, mode).where(
+        sessions.c.token_hash == sa.bindparam("hash"), sessions.c.expires_at > sa.bindparam("now")
+    )
+    for mode in (True, False)
+}
+_by_key = {
+    mode: _query(api_keys, mode, api_keys.c.id, api_keys.c.read_only).where(
+        api_keys.c.key_hash == sa.bindparam("hash"),
+        sa.or_(api_keys.c.expires_at.is_(None), api_keys.c.expires_at > sa.bindparam("now")),
+    )
+    for mode in (True, False)
+}
+
+
+def principal_by_token(catalog: Catalog, token: str) -> Principal | None:
+    """Say who a session token is, or None where it is unknown, ended, expired or its account inactive."""
+    hashed = token_hash(token)
+    with catalog.reading() as connection:
+        row = connection.execute(_by_token[catalog.multi_tenant], {"hash": hashed, "now": datetime.now(UTC)}).first()
+    if row is None:
+        return None
+    return Principal(User(*row[:_USER_END]), configs.placement(row[_USER_END:]), session_hash=hashed)
+
+
+def principal_by_key(catalog: Catalog, key: str) -> Principal | None:
+    """Say whose API key this is, or None where it is unknown, revoked, expired or its account inactive."""
+    asked = {"hash": token_hash(key), "now": datetime.now(UTC)}
+    with catalog.reading() as connection:
+        row = connection.execute(_by_key[catalog.multi_tenant], asked).first()
+    if row is None:
+        return None
+    placement = configs.placement(row[_USER_END:-2])
+    return Principal(User(*row[:_USER_END]), placement, key_id=row[-2], read_only=bool(row[-1]))
+
+
+def add(connection: sa.Connection, user_id: int, token: str, expires_at: datetime, about: dict[str, str]) -> None:
+    """Store a session; ``about`` holds user_agent and address, for the list its owner sees."""
+    moment = datetime.now(UTC)
+    values = {"created_at": moment, "last_seen_at": moment, "expires_at": expires_at, "user_id": user_id}
+    connection.execute(sessions.insert(), {"token_hash": token_hash(token), **values, **about})
+
+
+def of_user(connection: sa.Connection, user_id: int) -> list[dict[str, Any]]:
+    """List a user's sessions, newest first; ``id`` is the first part of the stored hash."""
+    query = sa.select(sessions).where(sessions.c.user_id == user_id, sessions.c.expires_at > datetime.now(UTC))
+    rows = connection.execute(query.order_by(sessions.c.created_at.desc())).mappings()
+    shown = ("created_at", "expires_at", "last_seen_at", "user_agent", "address", "token_hash")
+    return [{name: row[name] for name in shown} | {"id": row["token_hash"][:12]} for row in rows]
+
+
+def end(connection: sa.Connection, token: str) -> int:
+    return connection.execute(sessions.delete().where(sessions.c.token_hash == token_hash(token))).rowcount
+
+
+def end_all(connection: sa.Connection, user_id: int, keep_token: str | None = None) -> int:
+    """End a user's sessions, but for one; give how many ended."""
+    condition = sessions.c.user_id == user_id
+    if keep_token is not None:
+        condition &= sessions.c.token_hash != token_hash(keep_token)
+    return connection.execute(sessions.delete().where(condition)).rowcount
+
+
+def purge(connection: sa.Connection) -> int:
+    """Delete sessions that have expired."""
+    return connection.execute(sessions.delete().where(sessions.c.expires_at <= datetime.now(UTC))).rowcount
+
+
+def touch(connection: sa.Connection, seen: dict[str, datetime]) -> None:
+    """Write when sessions were last seen, gathered by the caller."""
+    statement = sessions.update().where(sessions.c.token_hash == sa.bindparam("of"))
+    connection.execute(
+        statement.values(last_seen_at=sa.bindparam("at")),
+        [{"of": key, "at": moment} for key, moment in sorted(seen.items())],
+    )

@@ -1,0 +1,123 @@
+"""Keep accounts: one row a person, unique by the folded e-mail address; ids are never used again."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+
+from tenancy import names
+from tenancy.errors import UserExistsError, UserNotFoundError
+from tenancy.models import User, users
+
+COLUMNS = (
+    users.c.id,
+    users.c.email,
+    users.c.display_name,
+    users.c.is_admin,
+    users.c.is_active,
+    users.c.created_at,
+    users.c.last_seen_at,
+)
+"""The columns of ``User``, in its order."""
+
+_by_id = sa.select(*COLUMNS).where(users.c.id == sa.bindparam("id"))
+
+
+def add(connection: sa.Connection, email: str, display_name: str, password_hash: str | None, is_admin: bool) -> User:
+    """Insert an account, or raise UserExistsError when the address is taken."""
+    moment = datetime.now(UTC)
+    row = {
+        "email": email,
+        "email_key": names.fold(email),
+        "display_name": display_name,
+        "password_hash": password_hash,
+        "is_admin": is_admin,
+        "is_active": True,
+        "created_at": moment,
+        "updated_at": moment,
+    }
+    try:
+        key = connection.execute(users.insert(), row).inserted_primary_key
+    except IntegrityError as error:
+        raise UserExistsError("this address has an account already.", field="email") from error
+    assert key is not None  # noqa: S101 - an INSERT of one row into a table with a serial key gives it
+    return User(int(key[0]), email, display_name, is_admin, True, moment)
+
+
+def get(connection: sa.Connection, user_id: int) -> User:
+    row = connection.execute(_by_id, {"id": user_id}).first()
+    if row is None:
+        raise UserNotFoundError(
+            f"there is no user {user_id}: `unify users list` shows those there are.", user_id=user_id
+        )
+    return User(*row)
+
+
+def by_email(connection: sa.Connection, email: str) -> User:
+    query = sa.select(*COLUMNS).where(users.c.email_key == names.fold(email))
+    row = connection.execute(query).first() if names.is_storable(email) else None
+    if row is None:
+        raise UserNotFoundError("there is no user with this address: `unify users list` shows those there are.")
+    return User(*row)
+
+
+def secret_of(connection: sa.Connection, email: str) -> tuple[User, str | None] | None:
+    """Give an account with its password hash, for signing in alone."""
+    if not names.is_storable(email):
+        return None
+    query = sa.select(*COLUMNS, users.c.password_hash).where(users.c.email_key == names.fold(email))
+    row = connection.execute(query).first()
+    return None if row is None else (User(*row[:-1]), row[-1])
+
+
+def hold(connection: sa.Connection, user_id: int) -> tuple[str | None, bool]:
+    """Give an account's password hash and whether it is active, unchanged to the end of the transaction."""
+    query = sa.select(users.c.password_hash, users.c.is_active).where(users.c.id == user_id)
+    row = connection.execute(query.with_for_update()).one()
+    return row[0], bool(row[1])
+
+
+def hash_of(connection: sa.Connection, user_id: int) -> str | None:
+    hashed: str | None = connection.execute(sa.select(users.c.password_hash).where(users.c.id == user_id)).scalar_one()
+    return hashed
+
+
+def change(connection: sa.Connection, user_id: int, **changes: Any) -> User:
+    """Update an account's columns and give the account as it is now."""
+    values = {**changes, "updated_at": datetime.now(UTC)}
+    connection.execute(users.update().where(users.c.id == user_id), values)
+    return get(connection, user_id)
+
+
+def page(connection: sa.Connection, after: int, limit: int, query: str | None) -> list[User]:
+    """List accounts by id, optionally those whose address or name contains ``query``."""
+    statement = sa.select(*COLUMNS).where(users.c.id > after).order_by(users.c.id).limit(limit)
+    if query:
+        statement = statement.where(matches(query))
+    return [User(*row) for row in connection.execute(statement)]
+
+
+def matches(query: str) -> sa.ColumnElement[bool]:
+    """Give the condition under which an account's address or name contains ``query``."""
+    names.storable(query, "query")
+    return sa.or_(
+        users.c.email_key.contains(names.fold(query), autoescape=True),
+        sa.func.lower(users.c.display_name).contains(query.lower(), autoescape=True),
+    )
+
+
+def count(connection: sa.Connection) -> int:
+    return int(connection.execute(sa.select(sa.func.count()).select_from(users)).scalar_one())
+
+
+def any_there(connection: sa.Connection) -> bool:
+    return connection.execute(sa.select(users.c.id).limit(1)).first() is not None
+
+
+def touch(connection: sa.Connection, seen: dict[int, datetime]) -> None:
+    """Write when accounts were last seen, gathered by the caller."""
+    statement = users.update().where(users.c.id == sa.bindparam("of")).values(last_seen_at=sa.bindparam("at"))
+    connection.execute(statement, [{"of": user_id, "at": moment} for user_id, moment in sorted(seen.items())])

@@ -1,0 +1,174 @@
+"""Offer plain SQL: DBAPI connections with a lease, and the one-object interface of old.
+
+``LeasedConnection`` begins transactions as PEP 249 says, by itself with the first statement: a reading one
+for SELECT, a fenced writing one for anything else.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import sqlalchemy as sa
+
+from tenancy.catalog import READ, WRITE
+from tenancy.slot import current_manager
+
+if TYPE_CHECKING:
+    from tenancy.manager import TenantManager
+
+_READS = re.compile(r"\s*(SELECT|VALUES|EXPLAIN|SHOW)\b", re.IGNORECASE)
+
+
+def only_reads(sql: str) -> bool:
+    """Say whether a statement certainly changes nothing; what is not known to only read takes the fence."""
+    return _READS.match(sql) is not None and " into " not in f" {sql.lower()} "
+
+
+class LeasedConnection:
+    """Behave as a DBAPI connection of one tenant; ``close()`` rolls back and ends the lease."""
+
+    def __init__(self, engine: sa.Engine, release: Callable[[], None]) -> None:
+        self._engine = engine
+        self._release: Callable[[], None] | None = release
+        self._open: sa.Connection | None = None
+        self._writing = False
+
+    def cursor(self) -> LeasedCursor:
+        return LeasedCursor(self)
+
+    def execute(self, sql: str, params: Sequence[Any] = ()) -> LeasedCursor:
+        """Run one statement on a new cursor, as sqlite3's connections do."""
+        return self.cursor().execute(sql, params)
+
+    def commit(self) -> None:
+        self._end(keep=True)
+
+    def rollback(self) -> None:
+        self._end(keep=False)
+
+    def close(self) -> None:
+        """End the lease; calling it twice is no harm."""
+        release, self._release = self._release, None
+        if release is None:
+            return
+        try:
+            self._end(keep=False)
+        finally:
+            release()
+
+    def __enter__(self) -> LeasedConnection:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self._end(keep=kind is None)
+        self.close()
+
+    def driver_cursor(self, sql: str) -> Any:
+        """Begin the transaction that ``sql`` needs, and give a cursor of the driver in it."""
+        if self._release is None:
+            raise sa.exc.InvalidRequestError("this connection is closed.")
+        write = not only_reads(sql)
+        if self._open is not None and write and not self._writing:
+            self._end(keep=True)  # a reading transaction becomes a writing one only by starting anew
+        if self._open is None:
+            self._begin(write)
+        assert self._open is not None  # noqa: S101 - begun above
+        return self._open.connection.cursor()
+
+    def _begin(self, write: bool) -> None:
+        """Open a transaction; where the fence refuses it, nothing stays open that could be written to without one."""
+        opened = self._engine.connect().execution_options(**(WRITE if write else READ))
+        try:
+            opened.begin()
+        except BaseException:
+            opened.close()
+            raise
+        self._open, self._writing = opened, write
+
+    def _end(self, *, keep: bool) -> None:
+        opened, self._open = self._open, None
+        if opened is None:
+            return
+        try:
+            if keep:
+                opened.commit()
+        finally:
+            opened.close()
+
+
+class LeasedCursor:
+    """Behave as a DBAPI cursor; statements take the driver's own placeholders."""
+
+    def __init__(self, connection: LeasedConnection) -> None:
+        self.connection = connection
+        self._cursor: Any = None
+
+    def execute(self, sql: str, params: Sequence[Any] = ()) -> LeasedCursor:
+        self._cursor = self.connection.driver_cursor(sql)
+        self._cursor.execute(sql, params)
+        return self
+
+    def executemany(self, sql: str, rows: Sequence[Sequence[Any]]) -> LeasedCursor:
+        self._cursor = self.connection.driver_cursor(sql)
+        self._cursor.executemany(sql, rows)
+        return self
+
+    def close(self) -> None:
+        if self._cursor is not None:
+            self._cursor.close()
+
+    def __getattr__(self, name: str) -> Any:
+        """Pass fetchone, fetchall, rowcount, description and the like on to the driver's cursor."""
+        if self._cursor is None:
+            raise AttributeError(name)
+        return getattr(self._cursor, name)
+
+    def __iter__(self) -> Any:
+        return iter(self._cursor)
+
+
+class DatabaseConnection:
+    """Work on the current user's database through one object: the documented older interface."""
+
+    _instance: ClassVar[DatabaseConnection | None] = None
+    _lock: ClassVar[threading.Lock] = threading.Lock()
+
+    def __init__(self, manager: Callable[[], TenantManager]) -> None:
+        self._manager = manager
+
+    @classmethod
+    def get_instance(cls) -> DatabaseConnection:
+        """Give the one object; it works with the manager the entry point installed, else ConfigurationError."""
+        current_manager()
+        with cls._lock:
+            if cls._instance is None:
+                cls._instance = cls(current_manager)
+            return cls._instance
+
+    @property
+    def current_user_id(self) -> int | None:
+        return self._manager().current_user_id
+
+    def set_user_context(self, user_id: int) -> None:
+        """Work for a user from here on, in this context only."""
+        self._manager().set_current_user(user_id)
+
+    def clear_user_context(self) -> None:
+        """Work on the main database from here on, in this context only."""
+        self._manager().clear_current_user()
+
+    def get_connection(self) -> LeasedConnection:
+        return self._manager().get_user_connection()
+
+    def fetch_all(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        return self._manager().fetch_all(sql, params)
+
+    def fetch_one(self, sql: str, params: Sequence[Any] = ()) -> tuple[Any, ...] | None:
+        rows = self._manager().fetch_all(sql, params)
+        return rows[0] if rows else None
+
+    def execute_update(self, sql: str, params: Sequence[Any] = ()) -> int:
+        return self._manager().execute_update(sql, params)

@@ -1,0 +1,183 @@
+"""Answer operators' questions about databases: configuration, size, state, health. It changes nothing."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from tenancy.catalog import configs, users
+from tenancy.engines import check_identity
+from tenancy.errors import TenancyError, UnsupportedBackendError
+from tenancy.models import Placement, State, user_database_configs
+
+if TYPE_CHECKING:
+    from tenancy.manager import TenantManager
+
+_MIB = 1024 * 1024
+_INFO = (
+    "user_id",
+    "tenant_id",
+    "db_type",
+    "db_host",
+    "db_port",
+    "db_name",
+    "db_user",
+    "db_path",
+    "password_set",
+    "is_active",
+    "status",
+    "revision",
+    "last_error",
+    "last_error_code",
+    "last_used_at",
+    "created_at",
+)
+
+
+class Inspection:
+    """Look at tenants on behalf of a manager."""
+
+    def __init__(self, manager: TenantManager) -> None:
+        self._manager = manager
+
+    def shown(self, tenant: Placement, user_id: int) -> dict[str, Any]:
+        """Give a configuration for people: no secrets, ``db_path`` whole."""
+        return tenant.to_dict() | {
+            "user_id": user_id,
+            "db_path": self._path(tenant),
+            "head_revision": self._manager.head,
+        }
+
+    def config(self, user_id: int) -> dict[str, Any]:
+        return self.shown(self._manager.placement_of(user_id), user_id)
+
+    def info(self, user_id: int) -> dict[str, Any]:
+        """Give what GET /admin/user/<user_id>/database/info answers."""
+        with self._manager.catalog.reading() as connection:
+            users.get(connection, user_id)
+        tenant = self._manager.placement_of(user_id)
+        return self._row(tenant, user_id) | {"size_bytes": self._size(tenant)}
+
+    def page(self, after: int, limit: int, *, behind: bool, **asked: Any) -> list[dict[str, Any]]:
+        """List configurations of users, with their address, by user id."""
+        with self._manager.catalog.reading() as connection:
+            found = configs.page(connection, after, limit, self._conditions(behind, **asked))
+        return [self._row(tenant, tenant.user_id or 0) | {"email": email} for email, tenant in found]
+
+    def stats(self) -> dict[str, Any]:
+        """Give totals, counts by status and type, and one entry a database with its size and age."""
+        databases = []
+        with self._manager.catalog.reading() as connection:
+            shared = None if self._manager.multi_tenant else configs.shared(connection)
+            tenants = list(configs.every(connection)) if self._manager.multi_tenant else [shared] if shared else []
+        total = 0
+        for tenant in tenants:
+            size = self._size(tenant) or 0
+            total += size
+            databases.append(
+                {
+                    "user_id": tenant.user_id,
+                    "name": Path(self._path(tenant) or tenant.db_name or "").name,
+                    "size_mb": round(size / _MIB, 3),
+                    "modified": self._modified(tenant),
+                    "status": str(tenant.state),
+                    "db_type": tenant.db_type,
+                }
+            )
+        return {
+            "total_databases": len(databases),
+            "total_size_mb": round(total / _MIB, 3),
+            "by_status": dict(Counter(entry["status"] for entry in databases)),
+            "by_type": dict(Counter(entry["db_type"] for entry in databases)),
+            "databases": databases,
+        }
+
+    def test(self, user_id: int) -> dict[str, Any]:
+        """Connect to a user's database and say how it is; a failure is an answer, not an error."""
+        manager = self._manager
+        tenant = manager.placement_of(user_id)
+        answer = {"user_id": user_id, "revision": tenant.revision, "head_revision": manager.head}
+        started = time.perf_counter()
+        try:
+            backend = manager.backends.get(tenant.db_type)
+            secret = (
+                None if tenant.sealed_password is None else manager.keyring.open(tenant.sealed_password, tenant.binding)
+            )
+            driver = backend.connect(tenant, secret)
+            try:
+                check_identity(backend, tenant, driver, manager.head)
+            finally:
+                driver.close()
+        except TenancyError as error:
+            return answer | {"ok": False, "code": error.code, "message": error.message, "latency_ms": _ms(started)}
+        if tenant.state is not State.READY:
+            message = f"the database answers, and is {tenant.state}."
+            return answer | {"ok": False, "code": "tenant_not_ready", "message": message, "latency_ms": _ms(started)}
+        return answer | {"ok": True, "code": "ok", "message": "the database answers.", "latency_ms": _ms(started)}
+
+    def catalog(self) -> dict[str, Any]:
+        """Say whether the catalog can be reached and is at head."""
+        head = self._manager.catalog_chain.head
+        try:
+            revision = self._manager.catalog.revision()
+        except TenancyError:
+            return {"reachable": False, "revision": None, "head": head, "at_head": False}
+        return {"reachable": True, "revision": revision, "head": head, "at_head": revision == head}
+
+    def _conditions(
+        self,
+        behind: bool,
+        state: str | None,
+        db_type: str | None,
+        inactive_since: datetime | None,
+        query: str | None,
+    ) -> list[sa.ColumnElement[bool]]:
+        table = user_database_configs
+        conditions: list[sa.ColumnElement[bool]] = []
+        if state:
+            conditions.append(table.c.state == state)
+        if db_type:
+            conditions.append(table.c.db_type == db_type)
+        if behind:
+            conditions.append(sa.or_(table.c.revision.is_(None), table.c.revision != self._manager.head))
+        if inactive_since:
+            used = sa.func.coalesce(table.c.last_used_at, table.c.created_at)
+            conditions.append(used < inactive_since)
+        if query:
+            conditions.append(users.matches(query))
+        return conditions
+
+    def _row(self, tenant: Placement, user_id: int) -> dict[str, Any]:
+        shown = self.shown(tenant, user_id)
+        return {name: shown[name] for name in _INFO} | {
+            "head_revision": self._manager.head,
+            "behind": tenant.revision != self._manager.head,
+        }
+
+    def _path(self, tenant: Placement) -> str | None:
+        try:
+            return self._manager.backends.get(tenant.db_type).shown_path(tenant)
+        except TenancyError:
+            return tenant.db_path
+
+    def _size(self, tenant: Placement) -> int | None:
+        try:
+            return self._manager.backends.get(tenant.db_type).size_bytes(tenant)
+        except (TenancyError, UnsupportedBackendError):
+            return None
+
+    def _modified(self, tenant: Placement) -> datetime | None:
+        try:
+            moment = self._manager.backends.get(tenant.db_type).modified(tenant)
+        except TenancyError:
+            return None
+        return None if moment is None else moment.astimezone(UTC)
+
+
+def _ms(started: float) -> float:
+    return round((time.perf_counter() - started) * 1000, 2)

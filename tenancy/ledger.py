@@ -1,0 +1,52 @@
+"""Write into each tenant database what was applied there, and read it back.
+
+The row is written in the revision's own transaction. The version table decides; the ledger tells.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from tenancy.models import ledger
+from tenancy.types import new_id
+
+_date = ledger.update()
+
+
+def record(
+    connection: sa.Connection, revision: str, direction: str, checksum: str, duration_ms: int, app_version: str
+) -> None:
+    """Add one row for one revision; ``direction`` is ``upgrade`` or ``downgrade``."""
+    connection.execute(
+        ledger.insert(),
+        {
+            "id": new_id(),
+            "revision": revision,
+            "direction": direction,
+            "checksum": checksum,
+            "applied_at": datetime.now(UTC),
+            "duration_ms": duration_ms,
+            "app_version": app_version,
+        },
+    )
+
+
+def date_as_new(connection: sa.Connection) -> None:
+    """Say of a copied template that its revisions were applied in this database now."""
+    connection.execute(_date, {"applied_at": datetime.now(UTC), "duration_ms": 0})
+
+
+def entries(connection: sa.Connection) -> list[dict[str, Any]]:
+    """List what was applied, oldest first."""
+    query = sa.select(ledger).order_by(ledger.c.applied_at, ledger.c.id)
+    return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def last(connection: sa.Connection) -> tuple[str, str] | None:
+    """Give the revision and direction of the newest row; None where nothing was ever applied."""
+    query = sa.select(ledger.c.revision, ledger.c.direction).order_by(ledger.c.applied_at.desc(), ledger.c.id.desc())
+    row = connection.execute(query.limit(1)).first()
+    return None if row is None else (row.revision, row.direction)

@@ -1,0 +1,454 @@
+"""Answer with a route to a user's database: the one door through which our own code reaches tenants.
+
+``session`` is how this application works; ``engine_for``, ``get_user_connection``, ``fetch_all`` and
+``execute_update`` are for others. Operators' questions are answered in ``inspection.py``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from tenancy import context, names, placeholders
+from tenancy.backends import Backends
+from tenancy.backends.base import DatabaseFields
+from tenancy.catalog import READ, WRITE, Catalog, configs
+from tenancy.catalog import users as user_rows
+from tenancy.connection import LeasedConnection, only_reads
+from tenancy.engines import EngineCache, Entry, explained, revision_mismatch
+from tenancy.errors import (
+    ConfigurationError,
+    MigrationError,
+    ReadOnlyRouteError,
+    ScopeError,
+    StaleRouteError,
+    TamperedCredentialError,
+    TenancyError,
+    TenantNotReadyError,
+)
+from tenancy.inspection import Inspection
+from tenancy.keyring import Keyring
+from tenancy.migrate import Chain
+from tenancy.models import (
+    CATALOG_VERSION_TABLE,
+    READABLE,
+    TENANT_VERSION_TABLE,
+    WRITABLE,
+    Placement,
+    Principal,
+    State,
+    TenantSchema,
+    User,
+)
+from tenancy.provision import Provisioned, Provisioner
+from tenancy.slot import current_manager
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Hold the values a manager depends on besides its parts."""
+
+    multi_tenant: bool = True
+    shared_url: str | None = None
+    default_type: str = "sqlite"
+    cache_size: int = 256
+
+
+@dataclass(frozen=True)
+class InitResult:
+    """Say how one user of ``initialize_all`` fared."""
+
+    user_id: int
+    email: str
+    ok: bool
+    created: bool = False
+    error: TenancyError | None = None
+
+
+class TenantManager:
+    """Route requests, commands and jobs to the right database, one engine a tenant.
+
+    Called without arguments it gives the manager that the entry point installed.
+    """
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> TenantManager:
+        return super().__new__(cls) if args or kwargs else current_manager()
+
+    def __init__(
+        self,
+        catalog: Catalog | None = None,
+        backends: Backends | None = None,
+        schema: TenantSchema | None = None,
+        keyring: Keyring | None = None,
+        options: Options | None = None,
+        *,
+        catalog_chain: Chain | None = None,
+    ) -> None:
+        if catalog is None and backends is None:
+            return  # the installed manager, given by __new__: it is complete
+        if catalog is None or backends is None or schema is None or keyring is None:
+            raise ConfigurationError("a manager needs a catalog, backends, a schema and a keyring.")
+        self.options = options or Options()
+        self.multi_tenant = self.options.multi_tenant
+        self.catalog = catalog
+        self.backends = backends
+        self.schema = schema
+        self.keyring = keyring
+        self.chain = Chain(schema.migrations, TENANT_VERSION_TABLE)
+        self.catalog_chain = catalog_chain or Chain(schema.migrations.parent / "admin", CATALOG_VERSION_TABLE)
+        self.engines = EngineCache(self.options.cache_size, self._secret, backends.get, lambda: self.head)
+        self.provisioner = Provisioner(
+            catalog,
+            backends,
+            schema,
+            self.chain,
+            keyring,
+            default_type=self.options.default_type,
+            on_retire=self.engines.retire,
+        )
+        self.inspection = Inspection(self)
+        self._alarmed: set[str] = set()
+
+    @property
+    def head(self) -> str:
+        """Give the revision that this code needs a tenant to be at."""
+        return self.chain.head
+
+    # --- context ----------------------------------------------------------------------------------------
+
+    def tenant(self, user_id: int, *, actor_id: int | None = None) -> AbstractContextManager[None]:
+        """Work for a user inside the block, in this thread or task only."""
+        return context.held(names.user_id(user_id), actor_id)
+
+    def bind(self, principal: Principal, *, request_id: str | None = None, own_database: bool = True) -> None:
+        """Hold this context (a web request's own copy) for whoever sent the request.
+
+        With ``own_database=False`` the actor is known to the audit log, and no database is chosen.
+        """
+        user_id = principal.user.id
+        context.bind(
+            context.Context(
+                owner=user_id if own_database else None,
+                placement=principal.placement if own_database else None,
+                locked=True,
+                held_for=user_id if own_database else None,
+                actor_id=user_id,
+                request_id=request_id,
+            )
+        )
+
+    @property
+    def current_user_id(self) -> int | None:
+        return context.current().owner
+
+    def set_current_user(self, user_id: int) -> None:
+        """Work for a user from here on, in this context only."""
+        context.set_user(names.user_id(user_id))
+
+    def clear_current_user(self) -> None:
+        """Work on the main database from here on, in this context only."""
+        context.choose_main()
+
+    # --- reaching a database ----------------------------------------------------------------------------
+
+    @contextmanager
+    def session(self, user_id: int | None = None, *, write: bool = False) -> Iterator[Session]:
+        """Open one transaction on a user's database; it commits on leaving, and rolls back on any error."""
+        owner = context.owner(user_id)
+        placement = self._route(owner, write)
+        with (
+            explained(self.backends.get(placement.db_type)),
+            self._leased(owner, placement) as engine,
+            engine.connect().execution_options(**(WRITE if write else READ)) as connection,
+            Session(connection, autoflush=write, expire_on_commit=False) as session,
+            session.begin(),
+        ):
+            session.info["owner"] = owner
+            yield session
+
+    def engine_for(self, user_id: int | None = None) -> sa.Engine:
+        """Give the cached engine of a user's database; its transactions are fenced unless they say they only read."""
+        owner = context.owner(user_id)
+        self._refuse_raw(owner)
+        with self._leased(owner, self._route(owner, False)) as engine:
+            return engine
+
+    def get_user_connection(self, user_id: int | None = None) -> LeasedConnection:
+        """Give a DBAPI connection; its ``close()`` ends its lease."""
+        owner = context.owner(user_id)
+        self._refuse_raw(owner)
+        entry = self._acquire(owner, self._route(owner, False))
+        return LeasedConnection(entry.engine, lambda: self.engines.release(entry))
+
+    def fetch_all(self, sql: str, params: Sequence[Any] = (), user_id: int | None = None) -> list[tuple[Any, ...]]:
+        """Run a query with ``?`` placeholders; give plain tuples."""
+        with self._raw(user_id, write=not only_reads(sql)) as (connection, rules):
+            result = connection.exec_driver_sql(placeholders.translate(sql, rules, len(params)), tuple(params))
+            return [tuple(row) for row in result] if result.returns_rows else []
+
+    def execute_update(self, sql: str, params: Sequence[Any] = (), user_id: int | None = None) -> int:
+        """Run a statement with ``?`` placeholders in its own transaction; give the number of rows."""
+        with self._raw(user_id, write=True) as (connection, rules):
+            result = connection.exec_driver_sql(placeholders.translate(sql, rules, len(params)), tuple(params))
+            return max(0, result.rowcount)
+
+    # --- making and unmaking databases ------------------------------------------------------------------
+
+    def provision(self, user_id: int, fields: DatabaseFields | None = None) -> Provisioned:
+        """Make a user's database, finish one half-made, or bring one that is behind to head."""
+        user_id = names.user_id(user_id)
+        fields = fields or DatabaseFields()
+        return self.provisioner.provision(user_id, fields) if self.multi_tenant else self._join_shared(user_id, fields)
+
+    def initialize_user_database(
+        self,
+        user_id: int,
+        db_type: str | None = None,
+        db_host: str | None = None,
+        db_port: int | None = None,
+        db_name: str | None = None,
+        db_user: str | None = None,
+        db_password: str | None = None,
+        db_path: str | None = None,
+    ) -> dict[str, Any]:
+        """Make a user's database; give its configuration without secrets."""
+        fields = DatabaseFields(db_type, db_host, db_port, db_name, db_user, db_password, db_path)
+        return self.inspection.shown(self.provision(user_id, fields).placement, user_id)
+
+    def initialize_all(self, on_result: Callable[[InitResult], None]) -> list[InitResult]:
+        """Make or bring to head the database of every active user, past failures, which are named."""
+        results: list[InitResult] = []
+        after = 0
+        while users := self._users_after(after):
+            for user in users:
+                after = user.id
+                if user.is_active:
+                    results.append(self._initialize_one(user))
+                    on_result(results[-1])
+        return results
+
+    def users_without_database(self) -> int:
+        with self.catalog.reading() as connection:
+            return len(configs.users_without(connection))
+
+    def delete_user_database(self, user_id: int) -> None:
+        """Retire and remove a user's database; the account stays."""
+        self._refuse_shared("delete")
+        self.provisioner.delete(names.user_id(user_id))
+
+    def suspend(self, user_id: int) -> None:
+        """Stop all work on a user's database, until ``resume``."""
+        self._refuse_shared("suspend")
+        self.provisioner.set_state(names.user_id(user_id), State.READY, State.SUSPENDED)
+
+    def resume(self, user_id: int) -> None:
+        self._refuse_shared("resume")
+        self.provisioner.set_state(names.user_id(user_id), State.SUSPENDED, State.READY)
+
+    def prepare_catalog(self) -> list[str]:
+        """Migrate the catalog (and in shared mode the shared database) to head; give the revisions applied now."""
+        applied = self._migrate_catalog()
+        if not self.multi_tenant:
+            self.provisioner.provision_shared(self.options.shared_url or "")
+        return applied
+
+    # --- operators' questions ---------------------------------------------------------------------------
+
+    def load_user_db_config(self, user_id: int) -> dict[str, Any]:
+        """Give a user's configuration without secrets, or TenantNotFoundError."""
+        return self.inspection.config(names.user_id(user_id))
+
+    def database_info(self, user_id: int) -> dict[str, Any]:
+        return self.inspection.info(names.user_id(user_id))
+
+    def list_databases(
+        self,
+        *,
+        after: int | None = None,
+        limit: int = 50,
+        state: str | None = None,
+        db_type: str | None = None,
+        behind: bool = False,
+        inactive_since: datetime | None = None,
+        query: str | None = None,
+    ) -> list[dict[str, Any]]:
+        """List configurations by user id, filtered; ``after`` is the last user id seen."""
+        asked = {"state": state, "db_type": db_type, "inactive_since": inactive_since, "query": query}
+        return self.inspection.page(after or 0, limit, behind=behind, **asked)
+
+    def get_user_database_stats(self) -> dict[str, Any]:
+        return self.inspection.stats()
+
+    def test_database(self, user_id: int) -> dict[str, Any]:
+        return self.inspection.test(names.user_id(user_id))
+
+    def catalog_status(self) -> dict[str, Any]:
+        return self.inspection.catalog()
+
+    def close(self) -> None:
+        """Close every connection of this manager."""
+        self.engines.close()
+        self.catalog.close()
+
+    def placement_of(self, user_id: int) -> Placement:
+        """Ask the catalog where a user's rows live; in shared mode that is the shared database."""
+        with self.catalog.reading() as connection:
+            if self.multi_tenant:
+                return configs.get(connection, user_id)
+            user_rows.get(connection, user_id)
+            found = configs.shared(connection)
+        if found is None:
+            raise TenantNotReadyError("there is no shared database yet: run `unify db create-config-table`.")
+        return found
+
+    # --- inside -----------------------------------------------------------------------------------------
+
+    def _route(self, owner: int, write: bool) -> Placement:
+        """Give where to go, or refuse: the catalog's word on state and revision comes before any connection."""
+        here = context.current()
+        placement = here.placement if here.owner == owner else None
+        if placement is None:
+            placement = self.placement_of(owner)
+        if placement.state not in READABLE or not placement.is_active:
+            raise TenantNotReadyError(
+                f"the database of user {owner} is {placement.state}: {placement.last_error or 'try again later.'}",
+                state=str(placement.state),
+                user_id=owner,
+                tenant_id=placement.tenant_id,
+            )
+        if write and placement.state not in WRITABLE:
+            raise ReadOnlyRouteError(f"the database of user {owner} is read-only for now.", user_id=owner)
+        if placement.revision != self.head:
+            raise revision_mismatch(placement, placement.revision, self.head)
+        return placement
+
+    @contextmanager
+    def _leased(self, owner: int, placement: Placement) -> Iterator[sa.Engine]:
+        entry = self._acquire(owner, placement)
+        try:
+            yield entry.engine
+        finally:
+            self.engines.release(entry)
+
+    def _acquire(self, owner: int, placement: Placement) -> Entry:
+        """Lease the engine; a route older than the engine there is asked for once more."""
+        try:
+            try:
+                return self.engines.acquire(placement)
+            except StaleRouteError:
+                placement = self.placement_of(owner)
+                return self.engines.acquire(placement)
+        except TamperedCredentialError as error:
+            self._alarm(placement, error)
+            raise
+
+    @contextmanager
+    def _raw(self, user_id: int | None, *, write: bool) -> Iterator[tuple[sa.Connection, placeholders.Rules]]:
+        """Open a connection for plain SQL: a user's, or the main database's where that was chosen."""
+        here = context.current()
+        if user_id is None and here.main:
+            rules = self.backends.for_url(str(self.catalog.engine.url), "ADMIN_DATABASE_URL").rules
+            with self.catalog.writing() if write else self.catalog.reading() as connection:
+                yield connection, rules
+            return
+        owner = context.owner(None if user_id is None else names.user_id(user_id))
+        self._refuse_raw(owner)
+        placement = self._route(owner, write)
+        backend = self.backends.get(placement.db_type)
+        with self._leased(owner, placement) as engine, explained(backend):
+            options = WRITE if write else READ
+            with engine.connect().execution_options(**options) as connection, connection.begin():
+                yield connection, backend.rules
+
+    def _refuse_raw(self, owner: int) -> None:
+        if not self.multi_tenant:
+            raise ScopeError(
+                "plain SQL on behalf of a user cannot be scoped in the shared database: use the repositories.",
+                user_id=owner,
+            )
+
+    def _refuse_shared(self, operation: str) -> None:
+        if not self.multi_tenant:
+            raise ConfigurationError(
+                f"users share one database (MULTI_TENANT_MODE=false): there is none to {operation}."
+            )
+
+    def _join_shared(self, user_id: int, fields: DatabaseFields) -> Provisioned:
+        """Write a user's first rows into the shared database, once."""
+        with self.catalog.reading() as connection:
+            user_rows.get(connection, user_id)
+        if fields != DatabaseFields() and fields != DatabaseFields(db_type=self.options.default_type):
+            raise ConfigurationError(
+                "users share one database (MULTI_TENANT_MODE=false): none is made for one user.", field="db_type"
+            )
+        created = False
+        with self.session(user_id, write=True) as session:
+            for table, values in self.schema.first_rows(user_id):
+                mine = sa.select(table.c.user_id).where(table.c.user_id == user_id).limit(1)
+                if session.execute(mine).first() is None:
+                    session.execute(table.insert(), values)
+                    created = True
+        return Provisioned(replace(self.placement_of(user_id)), created)
+
+    def _initialize_one(self, user: User) -> InitResult:
+        try:
+            return InitResult(user.id, user.email, True, self.provision(user.id).created)
+        except TenancyError as error:
+            return InitResult(user.id, user.email, False, error=error)
+        except (OSError, sa.exc.SQLAlchemyError) as error:
+            log.exception("user %s could not be initialized", user.id)
+            known = TenancyError(f"{type(error).__name__}: see the log.", user_id=user.id)
+            return InitResult(user.id, user.email, False, error=known)
+
+    def _migrate_catalog(self) -> list[str]:
+        backend = self.backends.for_url(str(self.catalog.engine.url), "ADMIN_DATABASE_URL")
+        proxied = self.catalog.engine.raw_connection()
+        driver = proxied.driver_connection
+        proxied.detach()
+        with backend.migrating(driver) as connection:
+            try:
+                return self.catalog_chain.upgrade(
+                    connection,
+                    transactional_ddl=backend.transactional_ddl,
+                    on_apply=lambda changed, *_: backend.check_before_commit(changed),
+                )
+            except MigrationError:
+                if self.catalog.revision() == self.catalog_chain.head:
+                    return []  # another process migrated the catalog at the same time, and was first
+                raise
+
+    def _users_after(self, after: int) -> list[User]:
+        with self.catalog.reading() as connection:
+            return user_rows.page(connection, after, 500, None)
+
+    def _secret(self, tenant: Placement) -> str | None:
+        return None if tenant.sealed_password is None else self.keyring.open(tenant.sealed_password, tenant.binding)
+
+    def _alarm(self, tenant: Placement, error: TamperedCredentialError) -> None:
+        """Say in the audit log that a stored password was tampered with: once, whoever else notices it too."""
+        log.error("tenant %s of user %s: %s", tenant.tenant_id, tenant.user_id, error.message)
+        evidence = hashlib.sha256(f"{tenant.sealed_password} {sorted(tenant.binding.items())}".encode()).hexdigest()
+        if evidence in self._alarmed:
+            return
+        with self.catalog.writing() as connection:
+            self.catalog.audit.append_once(
+                connection,
+                "credential.tampered",
+                user_id=tenant.user_id,
+                tenant_id=tenant.tenant_id,
+                detail={"evidence": evidence[:16]},
+            )
+        self._alarmed.add(evidence)
+
+
+MultiTenantDatabaseManager = TenantManager

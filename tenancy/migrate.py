@@ -1,0 +1,160 @@
+"""Run one Alembic chain on one connection: each revision in a transaction of its own, with its ledger row.
+
+Alembic's ``op`` is a module global, so one migration at a time runs in a process (a lock). The scripts are
+read once per chain. Alembic is imported when first needed: it is slow, and most commands migrate nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from tenancy.errors import MigrationError, RevisionMismatchError, TenancyError
+
+if TYPE_CHECKING:
+    from alembic.script import ScriptDirectory
+
+_one_at_a_time = threading.Lock()
+
+OnApply = Callable[[sa.Connection, str, str, str, int], None]
+"""Hear of a revision before it commits: connection, revision, direction, checksum, milliseconds it took."""
+
+
+class Chain:
+    """Read a folder of revisions and apply them; ``version_table`` keeps two chains in one database apart."""
+
+    def __init__(self, folder: Path, version_table: str) -> None:
+        self.folder = folder
+        self.version_table = version_table
+
+    @cached_property
+    def _scripts(self) -> ScriptDirectory:
+        from alembic.script import ScriptDirectory  # slow: see the module's docstring
+
+        return ScriptDirectory(str(self.folder))
+
+    @cached_property
+    def head(self) -> str:
+        """Give the newest revision; a chain with two heads cannot be run."""
+        heads = self._scripts.get_heads()
+        if len(heads) != 1:
+            raise MigrationError(f"the chain in {self.folder.name} has {len(heads)} heads: merge them.", heads=heads)
+        return heads[0]
+
+    @cached_property
+    def checksums(self) -> dict[str, str]:
+        """Give the SHA-256 of each revision's file, oldest first."""
+        scripts = reversed(list(self._scripts.walk_revisions()))
+        return {script.revision: hashlib.sha256(Path(script.path).read_bytes()).hexdigest() for script in scripts}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Name the schema at the head: it changes with any revision's text."""
+        return hashlib.sha256("".join(f"{r}:{c};" for r, c in self.checksums.items()).encode()).hexdigest()
+
+    def current(self, connection: sa.Connection) -> str | None:
+        """Give a database's revision; None where nothing was ever applied."""
+        if not sa.inspect(connection).has_table(self.version_table):
+            return None
+        table = sa.table(self.version_table, sa.column("version_num"))
+        found = connection.execute(sa.select(table.c.version_num)).scalars().all()
+        if len(found) > 1:
+            raise RevisionMismatchError(f"the version table names {len(found)} revisions.", revisions=list(found))
+        return str(found[0]) if found else None
+
+    def after(self, revision: str, direction: str) -> str | None:
+        """Give where a database stands once a revision was applied or undone."""
+        if direction == "upgrade":
+            return revision
+        below = self._scripts.get_revision(revision).down_revision
+        return below if below is None or isinstance(below, str) else str(below[0])
+
+    def knows(self, revision: str) -> bool:
+        return revision in self.checksums
+
+    def upgrade(
+        self,
+        connection: sa.Connection,
+        *,
+        transactional_ddl: bool,
+        on_apply: OnApply | None = None,
+        target: str = "head",
+    ) -> list[str]:
+        """Bring a database forward; give the revisions applied now, oldest first."""
+        here = self.current(connection)
+        connection.rollback()
+        if here is not None and not self.knows(here):
+            raise RevisionMismatchError(
+                f"the database is at revision {here}, which this version of the application does not know.",
+                revision=here,
+            )
+        return self._run(
+            connection, lambda heads: self._scripts._upgrade_revs(target, heads), transactional_ddl, on_apply
+        )
+
+    def downgrade(
+        self, connection: sa.Connection, target: str, *, transactional_ddl: bool, on_apply: OnApply | None = None
+    ) -> list[str]:
+        """Take a database back; give the revisions undone, newest first."""
+        return self._run(
+            connection, lambda heads: self._scripts._downgrade_revs(target, heads), transactional_ddl, on_apply
+        )
+
+    def _run(
+        self,
+        connection: sa.Connection,
+        steps: Callable[[Any], Iterable[Any]],
+        transactional_ddl: bool,
+        on_apply: OnApply | None,
+    ) -> list[str]:
+        from alembic.migration import MigrationContext  # slow: see the module's docstring
+        from alembic.operations import Operations
+
+        done: list[str] = []
+        started = time.perf_counter()
+
+        def applied(step: Any, **_: object) -> None:
+            nonlocal started
+            revision = str(step.up_revision_id)
+            took_ms = round((time.perf_counter() - started) * 1000)
+            if on_apply is not None:
+                direction = "upgrade" if step.is_upgrade else "downgrade"
+                on_apply(connection, revision, direction, self.checksums[revision], took_ms)
+            done.append(revision)
+            started = time.perf_counter()
+
+        with _one_at_a_time:
+            context = MigrationContext.configure(
+                connection,
+                opts={
+                    "fn": lambda heads, _: steps(heads),
+                    "script": self._scripts,
+                    "version_table": self.version_table,
+                    "transaction_per_migration": True,
+                    "transactional_ddl": transactional_ddl,
+                    "on_version_apply": (applied,),
+                },
+            )
+            try:
+                with Operations.context(context), context.begin_transaction():
+                    context.run_migrations()
+            except TenancyError:
+                raise
+            except Exception as error:
+                raise MigrationError(
+                    f"a revision after {done[-1] if done else 'the current one'} failed: {_first_line(error)}",
+                    applied=done,
+                ) from error
+        return done
+
+
+def _first_line(error: BaseException) -> str:
+    """Give a driver's words without the statement and its values."""
+    return str(getattr(error, "orig", error)).partition("\n")[0][:300]

@@ -1,0 +1,305 @@
+"""Describe what the catalog keeps and what every tenant database keeps about itself.
+
+``catalog_metadata`` holds the tables of the catalog, ``house_metadata`` the two that stand in each tenant
+database (whose it is; what was applied). The dataclasses are what the rest of the engine passes around.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, replace
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from tenancy.names import EMAIL_KEY_MAX, EMAIL_MAX
+from tenancy.types import NAMING, KeyText, Line, LongText, RowId, Timestamp, utc_now
+
+
+class State(StrEnum):
+    """Say what may be done with a tenant now; the request path honours every one of them."""
+
+    PROVISIONING = "provisioning"
+    READY = "ready"
+    MIGRATING = "migrating"
+    MOVING = "moving"
+    READ_ONLY = "read_only"
+    SUSPENDED = "suspended"
+    FAILED = "failed"
+    ARCHIVED = "archived"
+
+
+READABLE = frozenset({State.READY, State.READ_ONLY})
+WRITABLE = frozenset({State.READY})
+
+
+class Kind(StrEnum):
+    """Tell a database of one user from the one that all users share."""
+
+    TENANT = "tenant"
+    SHARED = "shared"
+
+
+CATALOG_VERSION_TABLE = "admin_version"
+TENANT_VERSION_TABLE = "tenant_version"
+
+catalog_metadata = sa.MetaData(naming_convention=NAMING)
+house_metadata = sa.MetaData(naming_convention=NAMING)
+
+_NOW = utc_now()
+
+users = sa.Table(
+    "users",
+    catalog_metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("email", Line(EMAIL_MAX), nullable=False),
+    sa.Column("email_key", KeyText(EMAIL_KEY_MAX), nullable=False, unique=True),
+    sa.Column("display_name", Line(100), nullable=False),
+    sa.Column("password_hash", sa.String(255)),
+    sa.Column("is_admin", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("is_active", sa.Boolean, nullable=False, server_default=sa.true()),
+    sa.Column("created_at", Timestamp, nullable=False, server_default=_NOW),
+    sa.Column("updated_at", Timestamp, nullable=False, server_default=_NOW),
+    sa.Column("last_seen_at", Timestamp),
+    sqlite_autoincrement=True,
+)
+
+
+def _placement_columns() -> list[sa.Column[Any]]:
+    """Give the columns that say where a tenant lives and how it is; one user's table and the shared one have them."""
+    return [
+        sa.Column("tenant_id", RowId(), nullable=False, unique=True),
+        sa.Column("db_type", Line(50), nullable=False, server_default="sqlite"),
+        sa.Column("db_host", Line(255)),
+        sa.Column("db_port", sa.Integer),
+        sa.Column("db_name", Line(255)),
+        sa.Column("db_user", Line(255)),
+        sa.Column("db_password", LongText()),
+        sa.Column("db_path", Line(500)),
+        sa.Column("db_options", LongText()),
+        sa.Column("owned", sa.Boolean, nullable=False, server_default=sa.true()),
+        sa.Column("is_active", sa.Boolean, nullable=False, server_default=sa.true()),
+        sa.Column("state", sa.String(16), nullable=False),
+        sa.Column("version", sa.Integer, nullable=False, server_default="1"),
+        sa.Column("epoch", sa.Integer, nullable=False, server_default="1"),
+        sa.Column("revision", sa.String(64)),
+        sa.Column("schema_fingerprint", sa.String(64)),
+        sa.Column("last_error", LongText()),
+        sa.Column("last_error_code", sa.String(64)),
+        sa.Column("last_used_at", Timestamp),
+        sa.Column("created_at", Timestamp, nullable=False, server_default=_NOW),
+        sa.Column("updated_at", Timestamp, nullable=False, server_default=_NOW),
+    ]
+
+
+user_database_configs = sa.Table(
+    "user_database_configs",
+    catalog_metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("user_id", sa.ForeignKey("users.id"), nullable=False, unique=True),
+    *_placement_columns(),
+    sa.Index("ix_user_database_configs_state", "state", "user_id"),
+    sa.Index("ix_user_database_configs_revision", "revision", "user_id"),
+    sqlite_autoincrement=True,
+)
+
+shared_database = sa.Table(
+    "shared_database",
+    catalog_metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    *_placement_columns(),
+)
+
+claims = sa.Table(
+    "claims",
+    catalog_metadata,
+    sa.Column("tenant_id", RowId(), primary_key=True),
+    sa.Column("operation", sa.String(32), nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("runner", Line(128)),
+    sa.Column("expires_at", Timestamp),
+)
+
+sessions = sa.Table(
+    "sessions",
+    catalog_metadata,
+    sa.Column("token_hash", sa.String(64), primary_key=True),
+    sa.Column("user_id", sa.ForeignKey("users.id"), nullable=False, index=True),
+    sa.Column("created_at", Timestamp, nullable=False),
+    sa.Column("expires_at", Timestamp, nullable=False, index=True),
+    sa.Column("last_seen_at", Timestamp),
+    sa.Column("user_agent", Line(200)),
+    sa.Column("address", Line(64)),
+)
+
+api_keys = sa.Table(
+    "api_keys",
+    catalog_metadata,
+    sa.Column("id", RowId(), primary_key=True),
+    sa.Column("user_id", sa.ForeignKey("users.id"), nullable=False, index=True),
+    sa.Column("name", Line(100), nullable=False),
+    sa.Column("prefix", sa.String(16), nullable=False),
+    sa.Column("key_hash", sa.String(64), nullable=False, unique=True),
+    sa.Column("read_only", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("created_at", Timestamp, nullable=False),
+    sa.Column("expires_at", Timestamp),
+    sa.Column("last_used_at", Timestamp),
+)
+
+login_failures = sa.Table(
+    "login_failures",
+    catalog_metadata,
+    sa.Column("scope", sa.String(64), primary_key=True),
+    sa.Column("failures", sa.Integer, nullable=False),
+    sa.Column("window_ends_at", Timestamp, nullable=False, index=True),
+)
+
+audit_log = sa.Table(
+    "audit_log",
+    catalog_metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("at", Timestamp, nullable=False),
+    sa.Column("action", sa.String(64), nullable=False),
+    sa.Column("actor_id", sa.Integer),
+    sa.Column("user_id", sa.Integer, index=True),
+    sa.Column("tenant_id", RowId()),
+    sa.Column("request_id", sa.String(64)),
+    sa.Column("detail", LongText(), nullable=False),
+    sa.Column("seal", sa.String(64), nullable=False),
+)
+
+audit_head = sa.Table(
+    "audit_head",
+    catalog_metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("last_id", sa.Integer, nullable=False),
+    sa.Column("seal", sa.String(64), nullable=False),
+)
+
+identity = sa.Table(
+    "tenancy_identity",
+    house_metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("tenant_id", RowId(), nullable=False),
+    sa.Column("user_id", sa.Integer),
+    sa.Column("kind", sa.String(8), nullable=False),
+    sa.Column("epoch", sa.Integer, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("created_at", Timestamp, nullable=False),
+)
+
+ledger = sa.Table(
+    "tenancy_ledger",
+    house_metadata,
+    sa.Column("id", RowId(), primary_key=True),
+    sa.Column("revision", sa.String(64), nullable=False),
+    sa.Column("direction", sa.String(12), nullable=False),
+    sa.Column("checksum", sa.String(64), nullable=False),
+    sa.Column("applied_at", Timestamp, nullable=False),
+    sa.Column("duration_ms", sa.Integer, nullable=False),
+    sa.Column("app_version", Line(64), nullable=False),
+)
+
+
+@dataclass(frozen=True)
+class User:
+    """Describe an account, without its password hash."""
+
+    id: int
+    email: str
+    display_name: str
+    is_admin: bool
+    is_active: bool
+    created_at: datetime
+    last_seen_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Say where a tenant lives and how it is, as the catalog has it; ``sealed_password`` is ciphertext."""
+
+    tenant_id: uuid.UUID
+    user_id: int | None
+    db_type: str
+    state: State
+    version: int
+    epoch: int
+    db_host: str | None = None
+    db_port: int | None = None
+    db_name: str | None = None
+    db_user: str | None = None
+    sealed_password: str | None = field(default=None, repr=False)
+    db_path: str | None = None
+    db_options: str | None = None
+    owned: bool = True
+    is_active: bool = True
+    revision: str | None = None
+    schema_fingerprint: str | None = None
+    last_error: str | None = None
+    last_error_code: str | None = None
+    last_used_at: datetime | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+
+    @property
+    def kind(self) -> Kind:
+        return Kind.SHARED if self.user_id is None else Kind.TENANT
+
+    @property
+    def binding(self) -> dict[str, object]:
+        """Give what the sealed password is bound to: a change of any of these makes it void."""
+        return {
+            "purpose": "tenant-database-password",
+            "tenant_id": str(self.tenant_id),
+            "user_id": self.user_id,
+            "db_type": self.db_type,
+            "db_host": self.db_host,
+            "db_port": self.db_port,
+            "db_name": self.db_name,
+            "db_user": self.db_user,
+            "db_options": self.db_options,
+        }
+
+    def with_(self, **changes: Any) -> Placement:
+        return replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the configuration without secrets: plain values, ``tenant_id`` as text, moments as datetimes."""
+        shown = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "sealed_password"}
+        return shown | {
+            "tenant_id": str(self.tenant_id),
+            "status": str(self.state),
+            "state": str(self.state),
+            "password_set": self.sealed_password is not None,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Say who sent a request and where their rows live: everything the catalog decides, from one statement.
+
+    Exactly one of ``session_hash`` and ``key_id`` is set. ``placement`` is None where the user has no database.
+    """
+
+    user: User
+    placement: Placement | None
+    session_hash: str | None = None
+    key_id: uuid.UUID | None = None
+    read_only: bool = False
+
+
+@dataclass(frozen=True)
+class TenantSchema:
+    """Describe the application's part of a tenant database: its tables, its Alembic folder, its first rows.
+
+    ``first_rows(user_id)`` gives ``(table, values)`` pairs that are written with a new tenant.
+    """
+
+    metadata: sa.MetaData
+    migrations: Path
+    first_rows: Callable[[int], Sequence[tuple[sa.Table, dict[str, Any]]]]
+    app_version: str

@@ -1,0 +1,70 @@
+"""Turn text into keys, identifiers and file names: the only way text becomes a name anywhere.
+
+Left of it in the house stand only the errors.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from tenancy.errors import ConfigurationError
+
+MAX_USER_ID = 2**31 - 1
+EMAIL_MAX = 254
+EMAIL_KEY_MAX = 320
+_EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s.]+(\.[^@\s.]+)*")
+_IDENTIFIER = re.compile(r"[a-z][a-z0-9_]{0,47}")
+
+
+def fold(text: str) -> str:
+    """Give the key by which two names are the same: NFKC, case folded, outer and repeated blanks gone."""
+    once = unicodedata.normalize("NFKC", text).casefold()
+    return " ".join(unicodedata.normalize("NFKC", once).split())
+
+
+def storable(text: str, field: str) -> str:
+    """Refuse what some engine cannot keep: NUL bytes and lone surrogates."""
+    if "\x00" in text:
+        raise ConfigurationError(f"{field} contains a NUL character.", field=field)
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise ConfigurationError(f"{field} contains half of a character (a lone surrogate).", field=field)
+    return text
+
+
+def is_storable(text: str) -> bool:
+    """Say whether every engine can keep (and so compare) a text."""
+    return "\x00" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def email(text: str) -> str:
+    """Give the address as it is shown, or refuse what cannot be one."""
+    address = storable(text, "email").strip()
+    if len(address) > EMAIL_MAX or not _EMAIL.fullmatch(address) or not address.isprintable():
+        raise ConfigurationError("email is not an address like name@example.org.", field="email")
+    if len(fold(address)) > EMAIL_KEY_MAX:
+        raise ConfigurationError("email is too long.", field="email")
+    return address
+
+
+def user_id(value: object) -> int:
+    """Give a positive integer id, or refuse (``0``, ``-1``, ``1;drop``, ``True``, 2^63)."""
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,10}", value):
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= MAX_USER_ID:
+        raise ConfigurationError("user_id must be a whole number from 1 up.", field="user_id")
+    return value
+
+
+def identifier(text: str) -> str:
+    """Give a name that every engine takes unquoted and in full length, or refuse."""
+    if not _IDENTIFIER.fullmatch(text):
+        raise ConfigurationError(
+            "a database name starts with a lower-case letter and holds at most 48 of a-z, 0-9 and _.", field="db_name"
+        )
+    return text
+
+
+def sqlite_file(owner: int) -> str:
+    """Give the file name of a user's SQLite database."""
+    return f"user_{user_id(owner)}.db"

@@ -1,0 +1,385 @@
+"""Make, bring to head and remove a tenant's database: sequences that can stop anywhere.
+
+Each is recorded in the catalog before its first step, runs under a claim, is undone on failure, and
+finishes when run again. Only the last write makes a tenant ``ready``.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+
+from tenancy import ledger
+from tenancy.backends import Backends
+from tenancy.backends.base import Backend, Blueprint, DatabaseFields, Step
+from tenancy.catalog import Catalog, claims, configs, users
+from tenancy.catalog.claims import Claim
+from tenancy.engines import check_identity
+from tenancy.errors import (
+    ClaimLostError,
+    DatabaseExistsError,
+    DatabaseMissingError,
+    IdentityError,
+    ProvisionError,
+    RevisionMismatchError,
+    TenancyError,
+    TenantExistsError,
+    TenantNotReadyError,
+)
+from tenancy.keyring import Keyring
+from tenancy.migrate import Chain
+from tenancy.models import Kind, Placement, State, TenantSchema, house_metadata, identity
+from tenancy.types import new_id
+
+log = logging.getLogger(__name__)
+
+_insert_identity = identity.insert()
+_RESUMABLE = (State.PROVISIONING, State.FAILED, State.MIGRATING)
+
+
+@dataclass(frozen=True)
+class Provisioned:
+    """Say where a user's database is, and whether this call made it."""
+
+    placement: Placement
+    created: bool
+
+
+def _no_step(name: str) -> None:
+    log.debug("step: %s", name)
+
+
+class Provisioner:
+    """Run the operations that make and unmake tenants; ``step`` hears each step's name before it is taken."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        backends: Backends,
+        schema: TenantSchema,
+        chain: Chain,
+        keyring: Keyring,
+        *,
+        default_type: str = "sqlite",
+        step: Step = _no_step,
+        claim_ttl_s: float = claims.DEFAULT_TTL_S,
+        on_retire: Callable[[uuid.UUID], None] = lambda tenant_id: None,
+    ) -> None:
+        self.catalog = catalog
+        self.backends = backends
+        self.schema = schema
+        self.chain = chain
+        self.keyring = keyring
+        self.default_type = default_type
+        self.step = step
+        self.claim_ttl_s = claim_ttl_s
+        self.on_retire = on_retire
+
+    def provision(self, user_id: int, fields: DatabaseFields) -> Provisioned:
+        """Make a user's database, finish one half-made, or bring one that is behind to head."""
+        backend = self.backends.get(fields.db_type or self.default_type)
+        wanted = backend.plan(user_id, fields)
+        self.step("record")
+        with self.catalog.writing() as connection:
+            users.get(connection, user_id)
+            tenant = configs.find(connection, user_id)
+            if tenant is not None:
+                _refuse_another(tenant, fields, wanted)
+                if tenant.state is State.READY and tenant.revision == self.chain.head:
+                    return Provisioned(tenant, created=False)
+                _refuse_unless_resumable(tenant)
+            tenant, claim = self._claimed(connection, tenant, user_id, wanted)
+        return self._finish(tenant, claim, backend)
+
+    def provision_shared(self, url: str) -> Provisioned:
+        """Make the database that all users share, or bring it to head; other tables may stand in it."""
+        backend = self.backends.for_url(url, "SHARED_DATABASE_URL")
+        wanted = backend.shared_plan(url)
+        with self.catalog.writing() as connection:
+            tenant = configs.shared(connection)
+            if tenant is not None and tenant.db_path != wanted["db_path"]:
+                raise TenantExistsError(
+                    "SHARED_DATABASE_URL names another database than the one in use: move the data, then the setting.",
+                    field="SHARED_DATABASE_URL",
+                )
+            if tenant is not None and tenant.state is State.READY and tenant.revision == self.chain.head:
+                return Provisioned(tenant, created=False)
+            created = tenant is None
+            tenant, claim = self._claimed(connection, tenant, None, wanted)
+        return self._guarded(tenant, claim, lambda: self._upgrade(tenant, backend, adopt=True), created)
+
+    def delete(self, user_id: int) -> None:
+        """Retire a database, then remove it: what was still going to write there is refused first."""
+        with self.catalog.writing() as connection:
+            tenant = configs.get(connection, user_id)
+            claim = claims.take(self.catalog, connection, tenant.tenant_id, "delete", self.claim_ttl_s)
+            configs.change(connection, tenant, state=State.ARCHIVED)
+        backend = self.backends.get(tenant.db_type)
+        self.step("fence")
+        self._mark(tenant, backend, State.ARCHIVED, raise_epoch=True)
+        self.on_retire(tenant.tenant_id)
+        backend.clear_attempts(tenant, claim.attempt)
+        self.step("drop")
+        with claim.writing():
+            if tenant.owned:
+                backend.drop(tenant)
+        self.step("forget")
+        with claim.ending() as connection:
+            configs.remove(connection, tenant)
+            self.catalog.audit.append(
+                connection,
+                "tenant.delete",
+                user_id=user_id,
+                tenant_id=tenant.tenant_id,
+                detail={"type": tenant.db_type},
+            )
+
+    def set_state(self, user_id: int, before: State, after: State) -> None:
+        """Suspend or resume: in the tenant's own database first, so that writes under way stop too."""
+        with self.catalog.writing() as connection:
+            tenant = configs.get(connection, user_id)
+            if tenant.state is after:
+                return
+            if tenant.state is not before:
+                raise TenantNotReadyError(
+                    f"the database of user {user_id} is {tenant.state}, not {before}.", state=tenant.state
+                )
+            claim = claims.take(self.catalog, connection, tenant.tenant_id, str(after), self.claim_ttl_s)
+        self._mark(tenant, self.backends.get(tenant.db_type), after)
+        with claim.ending() as connection:
+            configs.change(connection, tenant, state=after, is_active=after is State.READY)
+            self.catalog.audit.append(connection, f"tenant.{after}", user_id=user_id, tenant_id=tenant.tenant_id)
+
+    def _claimed(
+        self, connection: sa.Connection, tenant: Placement | None, user_id: int | None, wanted: dict[str, object]
+    ) -> tuple[Placement, Claim]:
+        """Record what is about to happen, and take the claim, in the caller's transaction."""
+        if tenant is None:
+            tenant = configs.add(connection, user_id, {"tenant_id": new_id(), **wanted})
+            return tenant, claims.take(self.catalog, connection, tenant.tenant_id, "provision", self.claim_ttl_s)
+        claim = claims.take(self.catalog, connection, tenant.tenant_id, "provision", self.claim_ttl_s)
+        state = State.MIGRATING if tenant.revision else State.PROVISIONING
+        configs.change(connection, tenant, state=state, last_error=None, last_error_code=None)
+        return tenant.with_(state=state), claim
+
+    def _finish(self, tenant: Placement, claim: Claim, backend: Backend) -> Provisioned:
+        backend.clear_attempts(tenant, claim.attempt)
+        if tenant.revision is not None:
+            if not backend.exists(tenant):
+                return self._guarded(tenant, claim, lambda: _lost(tenant), created=False)
+            return self._guarded(tenant, claim, lambda: self._upgrade(tenant, backend), created=False)
+        if backend.exists(tenant):
+            return self._guarded(tenant, claim, lambda: self._adopt(tenant, backend), created=True)
+        return self._guarded(tenant, claim, lambda: self._create(tenant, claim, backend), created=True)
+
+    def _guarded(self, tenant: Placement, claim: Claim, work: Callable[[], object], created: bool) -> Provisioned:
+        """Do the work, then make the tenant ready in one write; on failure say so in the catalog instead."""
+        try:
+            work()
+            self.step("ready")
+            return Provisioned(self._ready(tenant, claim, created), created)
+        except ClaimLostError:
+            raise
+        except Exception as error:
+            self._failed(tenant, claim, error)
+            raise
+
+    def _create(self, tenant: Placement, claim: Claim, backend: Backend) -> None:
+        blueprint = Blueprint(
+            fingerprint=self.chain.fingerprint,
+            build=lambda connection: self._build(connection, backend),
+            fill=lambda connection: self._fill(connection, tenant),
+        )
+        backend.create(tenant, claim.attempt, blueprint, self.step)
+
+    def _adopt(self, tenant: Placement, backend: Backend) -> None:
+        """Take over what an earlier attempt of this very tenant finished; anything else stays untouched."""
+        driver = backend.connect(tenant, self._secret(tenant))
+        try:
+            check_identity(backend, tenant, driver, None)
+        except IdentityError as error:
+            raise DatabaseExistsError(
+                f"a database stands where user {tenant.user_id}'s belongs, and it is not theirs: "
+                "move it away, or restore the catalog it belongs to.",
+                tenant_id=tenant.tenant_id,
+            ) from error
+        finally:
+            driver.close()
+        self._upgrade(tenant, backend)
+
+    def _build(self, connection: sa.Connection, backend: Backend) -> None:
+        """Migrate an empty database to head, with its ledger."""
+        house_metadata.create_all(connection)
+        connection.commit()
+        self.chain.upgrade(
+            connection,
+            transactional_ddl=backend.transactional_ddl,
+            on_apply=lambda *seen: self._applied(backend, *seen),
+        )
+
+    def _fill(self, connection: sa.Connection, tenant: Placement) -> None:
+        """Write a new tenant's own rows: whose it is, when its revisions were applied, its first rows."""
+        _write_identity(connection, tenant)
+        ledger.date_as_new(connection)
+        if tenant.user_id is not None:
+            for table, values in self.schema.first_rows(tenant.user_id):
+                connection.execute(table.insert(), values)
+
+    def _upgrade(self, tenant: Placement, backend: Backend, *, adopt: bool = False) -> None:
+        """Apply what is missing; ``adopt`` also writes the identity into a database that has none."""
+        if adopt and tenant.revision is None:
+            backend.make_empty(tenant)
+        with backend.migrating(backend.connect(tenant, self._secret(tenant))) as connection:
+            if adopt:
+                self._adopt_shared(connection, tenant)
+            check_identity(backend, tenant, connection.connection, None)
+            self._compare_with_ledger(connection, tenant)
+            self._mark(tenant, backend, State.MIGRATING, connection=connection)
+            self.step("migrate")
+            self.chain.upgrade(
+                connection,
+                transactional_ddl=backend.transactional_ddl,
+                on_apply=lambda *seen: self._applied(backend, *seen),
+            )
+            self._mark(tenant, backend, State.READY, connection=connection)
+
+    def _compare_with_ledger(self, connection: sa.Connection, tenant: Placement) -> None:
+        """Refuse to migrate where the version table and the ledger disagree: somebody changed one by hand."""
+        last = ledger.last(connection)
+        told = None if last is None or not self.chain.knows(last[0]) else self.chain.after(*last)
+        there = self.chain.current(connection)
+        connection.rollback()
+        if there is not None and not self.chain.knows(there):
+            return  # newer than the code: the upgrade itself says so
+        if told != there:
+            raise RevisionMismatchError(
+                f"the version table says {there}, the ledger {told}: find out which is right before migrating.",
+                tenant_id=tenant.tenant_id,
+                revision=there,
+                ledger_revision=told,
+            )
+
+    def _adopt_shared(self, connection: sa.Connection, tenant: Placement) -> None:
+        house_metadata.create_all(connection)
+        row = connection.execute(sa.select(identity)).first()
+        if row is None:
+            _write_identity(connection, tenant)
+        elif (row.tenant_id, row.kind) != (tenant.tenant_id, Kind.SHARED):
+            raise DatabaseExistsError("SHARED_DATABASE_URL names a database that belongs to somebody else.")
+        connection.commit()
+
+    def _applied(
+        self, backend: Backend, connection: sa.Connection, revision: str, direction: str, checksum: str, took_ms: int
+    ) -> None:
+        backend.check_before_commit(connection)
+        ledger.record(connection, revision, direction, checksum, took_ms, self.schema.app_version)
+        self.step(f"applied {revision}")
+
+    def _mark(
+        self,
+        tenant: Placement,
+        backend: Backend,
+        state: State,
+        *,
+        raise_epoch: bool = False,
+        connection: sa.Connection | None = None,
+    ) -> None:
+        """Write a state into the tenant's own database, where every write under way will see it."""
+        if connection is None:
+            if not backend.exists(tenant):
+                return
+            with backend.migrating(backend.connect(tenant, self._secret(tenant))) as opened:
+                return self._mark(tenant, backend, state, raise_epoch=raise_epoch, connection=opened)
+        mine = (identity.c.id == 1, identity.c.tenant_id == tenant.tenant_id)
+        values = {"state": str(state), "epoch": tenant.epoch + 1 if raise_epoch else tenant.epoch}
+        connection.execute(identity.update().where(*mine), values)
+        connection.commit()
+
+    def _ready(self, tenant: Placement, claim: Claim, created: bool) -> Placement:
+        now = datetime.now(UTC)
+        done = {
+            "state": State.READY,
+            "is_active": True,
+            "revision": self.chain.head,
+            "schema_fingerprint": self.chain.fingerprint,
+            "last_error": None,
+            "last_error_code": None,
+        }
+        with claim.ending() as connection:
+            configs.change(connection, tenant, **done)
+            self.catalog.audit.append(
+                connection,
+                "tenant.provision" if created else "tenant.upgrade",
+                user_id=tenant.user_id,
+                tenant_id=tenant.tenant_id,
+                detail={"type": tenant.db_type, "revision": self.chain.head},
+            )
+        return tenant.with_(**done, updated_at=now)
+
+    def _failed(self, tenant: Placement, claim: Claim, error: Exception) -> None:
+        """Leave word in the catalog; the error itself goes on to the caller."""
+        known = isinstance(error, TenancyError)
+        message = error.message if isinstance(error, TenancyError) else type(error).__name__
+        log.error("provisioning tenant %s of user %s failed: %s", tenant.tenant_id, tenant.user_id, message)
+        try:
+            with claim.ending() as connection:
+                configs.change(
+                    connection,
+                    tenant,
+                    state=State.FAILED,
+                    last_error=message,
+                    last_error_code=getattr(error, "code", ProvisionError.code) if known else ProvisionError.code,
+                )
+        except TenancyError as second:
+            log.error("tenant %s: the failure could not be recorded: %s", tenant.tenant_id, second.message)
+
+    def _secret(self, tenant: Placement) -> str | None:
+        return None if tenant.sealed_password is None else self.keyring.open(tenant.sealed_password, tenant.binding)
+
+
+def _refuse_another(tenant: Placement, fields: DatabaseFields, wanted: dict[str, object]) -> None:
+    """Refuse to configure a second database; asking for the one there is again is no harm."""
+    if fields.db_type is None and tenant.db_type != wanted["db_type"]:
+        return
+    for name, value in wanted.items():
+        if name != "owned" and getattr(tenant, name, value) != value:
+            raise TenantExistsError(
+                f"user {tenant.user_id} has another database already ({name} differs).",
+                user_id=tenant.user_id,
+                field=name,
+            )
+
+
+def _refuse_unless_resumable(tenant: Placement) -> None:
+    behind = tenant.state is State.READY
+    if not behind and tenant.state not in _RESUMABLE:
+        raise TenantNotReadyError(
+            f"the database of user {tenant.user_id} is {tenant.state}.", state=tenant.state, user_id=tenant.user_id
+        )
+
+
+def _lost(tenant: Placement) -> None:
+    raise DatabaseMissingError(
+        f"the database of user {tenant.user_id} was there and is gone: restore it; none is made in its place.",
+        tenant_id=tenant.tenant_id,
+    )
+
+
+def _write_identity(connection: sa.Connection, tenant: Placement) -> None:
+    connection.execute(
+        _insert_identity,
+        {
+            "id": 1,
+            "tenant_id": tenant.tenant_id,
+            "user_id": tenant.user_id,
+            "kind": str(tenant.kind),
+            "epoch": tenant.epoch,
+            "state": str(State.READY),
+            "created_at": datetime.now(UTC),
+        },
+    )
