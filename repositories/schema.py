@@ -1,0 +1,142 @@
+"""Define the tables that stand in every tenant database, as the tenant chain makes them.
+
+``migrations/tenant`` is what makes the tables; a test holds the two equal on every engine. Each table is led by
+``user_id``, in its key and its indexes, so that a wrong engine alone cannot show another user's rows.
+
+An event's ``starts_at`` may be NULL in the database, so that raw SQL needs no more than ``id``, ``user_id`` and
+``title``; the repository asks for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from tenancy.models import TenantSchema
+from tenancy.names import fold
+from tenancy.types import NAMING, KeyText, Line, LongText, RowId, Timestamp, new_id, utc_now
+
+TITLE_MAX = 200
+LOCATION_MAX = 200
+CATEGORY_NAME_MAX = 100
+CATEGORY_KEY_MAX = 300
+SETTING_KEY_MAX = 64
+STATUSES = ("todo", "doing", "done")
+PRIORITIES = range(4)
+UNCATEGORIZED = "Uncategorized"
+UNCATEGORIZED_KEY = fold(UNCATEGORIZED)
+MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations" / "tenant"
+
+metadata = sa.MetaData(naming_convention=NAMING)
+
+# MySQL and MariaDB take these from the server where a table does not say: one server's "a" is another's "A".
+_PORTABLE: dict[str, Any] = {
+    f"{product}_{option}": value
+    for product in ("mysql", "mariadb")
+    for option, value in {"engine": "InnoDB", "charset": "utf8mb4", "collate": "utf8mb4_bin"}.items()
+}
+
+
+def _table(name: str, *items: sa.schema.SchemaItem) -> sa.Table:
+    return sa.Table(name, metadata, *items, **_PORTABLE)
+
+
+def _key() -> list[sa.schema.SchemaItem]:
+    return [
+        sa.Column("user_id", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("id", RowId(), primary_key=True),
+    ]
+
+
+def _category() -> list[sa.schema.SchemaItem]:
+    """Give a row its category, by owner and id: so the database itself refuses another user's."""
+    return [
+        sa.Column("category_id", RowId()),
+        sa.ForeignKeyConstraint(["user_id", "category_id"], ["categories.user_id", "categories.id"]),
+        sa.Index(None, "user_id", "category_id"),
+    ]
+
+
+def _history() -> list[sa.schema.SchemaItem]:
+    return [
+        sa.Column("created_at", Timestamp, nullable=False, server_default=utc_now()),
+        sa.Column("updated_at", Timestamp, nullable=False, server_default=utc_now()),
+        sa.Column("version", sa.Integer, nullable=False, server_default="1"),
+    ]
+
+
+def _paged() -> list[sa.schema.SchemaItem]:
+    return [*_history(), sa.Index(None, "user_id", "created_at", "id")]
+
+
+categories = _table(
+    "categories",
+    *_key(),
+    sa.Column("name", Line(CATEGORY_NAME_MAX), nullable=False),
+    sa.Column("name_key", KeyText(CATEGORY_KEY_MAX), nullable=False),
+    sa.Column("color", sa.String(7)),
+    *_paged(),
+    sa.UniqueConstraint("user_id", "name_key"),
+)
+
+tasks = _table(
+    "tasks",
+    *_key(),
+    sa.Column("title", Line(TITLE_MAX), nullable=False),
+    sa.Column("description", LongText()),
+    sa.Column("status", sa.String(8), nullable=False, server_default=STATUSES[0]),
+    sa.Column("priority", sa.SmallInteger, nullable=False, server_default="0"),
+    sa.Column("due_date", sa.Date),
+    *_category(),
+    *_paged(),
+    sa.CheckConstraint("status IN ('todo', 'doing', 'done')", name="status"),
+    sa.CheckConstraint("priority BETWEEN 0 AND 3", name="priority"),
+)
+
+notes = _table(
+    "notes",
+    *_key(),
+    sa.Column("title", Line(TITLE_MAX), nullable=False),
+    sa.Column("body", LongText()),
+    sa.Column("pinned", sa.Boolean, nullable=False, server_default=sa.false()),
+    *_category(),
+    *_paged(),
+)
+
+events = _table(
+    "events",
+    *_key(),
+    sa.Column("title", Line(TITLE_MAX), nullable=False),
+    sa.Column("description", LongText()),
+    sa.Column("location", Line(LOCATION_MAX)),
+    sa.Column("starts_at", Timestamp),
+    sa.Column("ends_at", Timestamp),
+    sa.Column("all_day", sa.Boolean, nullable=False, server_default=sa.false()),
+    *_category(),
+    *_paged(),
+    sa.Index(None, "user_id", "starts_at"),
+)
+
+settings = _table(
+    "settings",
+    sa.Column("user_id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("key", KeyText(SETTING_KEY_MAX), primary_key=True),
+    sa.Column("value", LongText(), nullable=False),
+    *_history(),
+)
+
+
+def first_rows(user_id: int) -> Sequence[tuple[sa.Table, dict[str, Any]]]:
+    """Give the rows that are written with a new user's database: the category of what has none."""
+    now = datetime.now(UTC)
+    category = {"user_id": user_id, "id": new_id(), "name": UNCATEGORIZED, "name_key": UNCATEGORIZED_KEY}
+    return [(categories, category | {"created_at": now, "updated_at": now})]
+
+
+def tenant_schema(app_version: str) -> TenantSchema:
+    """Describe these tables to the tenancy engine."""
+    return TenantSchema(metadata=metadata, migrations=MIGRATIONS, first_rows=first_rows, app_version=app_version)

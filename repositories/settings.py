@@ -1,0 +1,45 @@
+"""Keep a user's settings: texts under keys like ``theme`` or ``calendar.first_day``."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, ClassVar
+
+from repositories import values
+from repositories.base_user_scoped_repository import BaseUserScopedRepository, Row
+from repositories.errors import ConflictError
+from repositories.schema import settings
+
+_KEY = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
+
+
+class SettingRepository(BaseUserScopedRepository):
+    """Read and write settings; their ``key`` stands where other rows have an ``id``."""
+
+    table = settings
+    fields: ClassVar = {"value": values.text()}
+    searched = ("key", "value")
+
+    def put(self, key: str, value: str, *, if_version: int | None = None) -> tuple[Row, bool]:
+        """Write a setting, and give its row and whether it is new; with ``if_version`` it must be there."""
+        if if_version is not None or self._is_there(key):
+            return self.update(key, {"value": value}, if_version=if_version), False
+        try:
+            return self.create({"key": key, "value": value}), True
+        except ConflictError:  # somebody else made it between the two statements
+            return self.update(key, {"value": value}), False
+
+    def _is_there(self, key: object) -> bool:
+        # Asked first: an UPDATE that finds nothing locks the gap on MySQL, and two of those wait for each other.
+        return isinstance(key, str) and bool(_KEY.fullmatch(key)) and self.exists(key)
+
+    def _new_key(self, given: Row) -> Row:
+        key = given.pop("key", None)
+        if not isinstance(key, str) or not _KEY.fullmatch(key):
+            raise values.refuse("key", "must be a small letter and up to 63 of a-z, 0-9, dot, dash and underscore.")
+        return {"key": key}
+
+    def _found_key(self, id: Any) -> Any:
+        if not isinstance(id, str) or not _KEY.fullmatch(id):
+            raise self._missing()
+        return id

@@ -1,0 +1,115 @@
+"""Check what is written to a column: each check gives the value as every engine keeps it, or refuses it.
+
+A check takes a value and the name of its field and raises ConfigurationError(field=...). What one engine would
+refuse or change (NUL, lone surrogates, a longer text, a number out of range, a moment without a zone) is refused
+for all of them.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Callable, Container
+from datetime import UTC, date, datetime
+from typing import Any
+
+from tenancy.errors import ConfigurationError
+from tenancy.names import storable
+
+TEXT_MAX = 1_000_000
+"""Characters in a long text: below what a MySQL server takes in one packet as it comes."""
+
+Check = Callable[[object, str], Any]
+_COLOR = re.compile(r"#[0-9a-f]{6}")
+
+
+def refuse(field: str, why: str) -> ConfigurationError:
+    return ConfigurationError(f"{field} {why}", field=field)
+
+
+def text(maximum: int = TEXT_MAX) -> Check:
+    """Take text of up to ``maximum`` characters."""
+
+    def check(value: object, field: str) -> str:
+        if not isinstance(value, str):
+            raise refuse(field, "must be text.")
+        if len(value) > maximum:
+            raise refuse(field, f"must have at most {maximum} characters.")
+        return storable(value, field)
+
+    return check
+
+
+def line(maximum: int) -> Check:
+    """Take text that shows something: not empty, not blanks alone."""
+    plain = text(maximum)
+
+    def check(value: object, field: str) -> str:
+        checked: str = plain(value, field)
+        if not checked.strip():
+            raise refuse(field, "must not be empty.")
+        return checked
+
+    return check
+
+
+def optional(check: Check) -> Check:
+    def checked(value: object, field: str) -> Any:
+        return None if value is None else check(value, field)
+
+    return checked
+
+
+def one_of(words: Container[str], shown: str) -> Check:
+    def check(value: object, field: str) -> str:
+        if not isinstance(value, str) or value not in words:
+            raise refuse(field, f"must be one of {shown}.")
+        return value
+
+    return check
+
+
+def whole(least: int, most: int) -> Check:
+    def check(value: object, field: str) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            raise refuse(field, f"must be a whole number from {least} to {most}.")
+        return value
+
+    return check
+
+
+def flag(value: object, field: str) -> bool:
+    if not isinstance(value, bool):
+        raise refuse(field, "must be true or false.")
+    return value
+
+
+def day(value: object, field: str) -> date:
+    if not isinstance(value, date) or isinstance(value, datetime):
+        raise refuse(field, "must be a date.")
+    return value
+
+
+def moment(value: object, field: str) -> datetime:
+    """Take a moment with a time zone and give it in UTC."""
+    if not isinstance(value, datetime) or value.utcoffset() is None:
+        raise refuse(field, "must be a moment with a time zone.")
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise refuse(field, "lies outside the years 1 to 9999.") from None
+
+
+def row_id(value: object, field: str) -> uuid.UUID:
+    if isinstance(value, uuid.UUID):
+        return value
+    try:
+        return uuid.UUID(value)  # type: ignore[arg-type]  # whatever is not text fails below
+    except (AttributeError, TypeError, ValueError):
+        raise refuse(field, "must be a UUID.") from None
+
+
+def color(value: object, field: str) -> str:
+    if not isinstance(value, str) or not _COLOR.fullmatch(value.lower()):
+        raise refuse(field, "must be a color like #1a2b3c.")
+    return value.lower()

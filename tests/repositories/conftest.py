@@ -1,0 +1,102 @@
+"""Give repositories of two users whose rows stand side by side in one database, made by the tenant chain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.orm import Session
+
+from repositories.repository_factory import RESOURCES
+from repositories.schema import MIGRATIONS, first_rows, metadata
+from tenancy.migrate import Chain
+from tenancy.models import TENANT_VERSION_TABLE
+from tests.engines import fresh_database, open_engine
+
+# Numbers that turn up nowhere else, so that finding them in a statement means something.
+ADA = 471_101
+BOB = 471_202
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], sa.Engine]]:
+    """Give a function from an engine's name to an engine on a migrated database, one a session."""
+    made: dict[str, sa.Engine] = {}
+    with ExitStack() as stack:
+
+        def make(name: str) -> sa.Engine:
+            if name not in made:
+                url = stack.enter_context(fresh_database(name, tmp_path_factory.mktemp("tenants")))
+                made[name] = open_engine(url)
+                stack.callback(made[name].dispose)
+                with made[name].connect() as connection:
+                    Chain(MIGRATIONS, TENANT_VERSION_TABLE).upgrade(connection, transactional_ddl=name != "mysql")
+            return made[name]
+
+        yield make
+
+
+def start_afresh(engine: sa.Engine) -> None:
+    """Empty the tables, then write the first rows of both users."""
+    with engine.begin() as connection:
+        for table in reversed(metadata.sorted_tables):
+            connection.execute(table.delete())
+        for owner in (ADA, BOB):
+            for table, values in first_rows(owner):
+                connection.execute(table.insert(), values)
+
+
+@pytest.fixture
+def engine(engine_name: str, migrated: Callable[[str], sa.Engine]) -> sa.Engine:
+    """Give an engine on the two users' fresh rows, on each engine in turn."""
+    made = migrated(engine_name)
+    start_afresh(made)
+    return made
+
+
+@pytest.fixture
+def session(engine: sa.Engine) -> Iterator[Session]:
+    with Session(engine) as opened:
+        yield opened
+
+
+@dataclass
+class Resources:
+    """Hold one user's repositories, by the name of their resource."""
+
+    session: Session
+    owner: int
+
+    def __getattr__(self, name: str) -> Any:
+        return RESOURCES[name](self.session, self.owner)
+
+
+@pytest.fixture
+def ada(session: Session) -> Resources:
+    return Resources(session, ADA)
+
+
+@pytest.fixture
+def bob(session: Session) -> Resources:
+    return Resources(session, BOB)
+
+
+@contextmanager
+def statements_sent(engine: sa.Engine) -> Iterator[list[tuple[str, list[Any]]]]:
+    """Collect each statement a block sends, with its values; savepoints aside."""
+    sent: list[tuple[str, list[Any]]] = []
+
+    def note(conn: Any, cursor: Any, statement: str, parameters: Any, context: Any, executemany: bool) -> None:
+        if "SAVEPOINT" not in statement:
+            sent.append((statement, list(parameters.values() if isinstance(parameters, dict) else parameters)))
+
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        yield sent
+    finally:
+        event.remove(engine, "before_cursor_execute", note)

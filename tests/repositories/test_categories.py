@@ -1,0 +1,117 @@
+"""Names, colors, and the category that is always there."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import sqlalchemy as sa
+
+from repositories.errors import ConflictError, NotFoundError, StaleVersionError
+from repositories.schema import categories
+from tenancy.errors import ConfigurationError
+from tests.repositories.conftest import ADA
+
+NOON = datetime(2024, 5, 6, 12, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("name", ["Work", "WORK", " work ", "ｗｏｒｋ", "wor\u212a"])
+def test_names_that_look_alike_are_one_name(ada: Any, bob: Any, name: str) -> None:
+    work = ada.categories.create({"name": "Work", "color": "#AABBCC"})
+    assert work["color"] == "#aabbcc"
+    other = ada.categories.create({"name": "other"})
+    for act in (
+        lambda: ada.categories.create({"name": name}),
+        lambda: ada.categories.update(other["id"], {"name": name}),
+    ):
+        with pytest.raises(ConflictError) as refusal:
+            act()
+        assert refusal.value.field == "name"
+    with pytest.raises(ConflictError) as refusal:
+        ada.categories.create({"id": work["id"], "name": "new"})
+    assert refusal.value.field == "id"
+    assert ada.categories.update(work["id"], {"name": name})["name"] == name
+    assert bob.categories.create({"name": name})["name"] == name
+
+
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [
+        ("name", {"name": " "}),
+        ("name", {"name": "x" * 101}),
+        ("name", {"name": "\ufdfa" * 100}),
+        ("name", {"name": None}),
+        ("name_key", {"name": "x", "name_key": "y"}),
+        *[("color", {"name": "x", "color": color}) for color in ("red", "#abc", "#1234567", "#12345g", "", 7)],
+    ],
+)
+def test_a_category_that_cannot_be_is_refused(ada: Any, field: str, values: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError) as refusal:
+        ada.categories.create(values)
+    assert refusal.value.field == field
+
+
+def test_uncategorized_stays(ada: Any) -> None:
+    id = ada.categories.uncategorized()
+    with pytest.raises(ConflictError):
+        ada.categories.delete(id)
+    with pytest.raises(ConflictError) as refusal:
+        ada.categories.update(id, {"name": "mine"})
+    assert refusal.value.field == "name"
+    with pytest.raises(ConfigurationError):
+        ada.categories.update_where({"name": "mine"})
+    assert ada.categories.update(id, {"name": "UNCATEGORIZED", "color": "#000000"})["version"] == 2
+    assert ada.categories.update_where({"color": None}) == 1
+    assert ada.categories.delete_where() == 0
+    assert ada.categories.uncategorized() == id
+
+
+def test_uncategorized_comes_back_where_raw_sql_deleted_it(ada: Any) -> None:
+    ada.session.execute(categories.delete().where(categories.c.user_id == ADA))
+    row = ada.tasks.create({"title": "x"})
+    assert ada.categories.get(row["category_id"])["name"] == "Uncategorized"
+
+
+def test_deleting_a_category_moves_its_rows_and_nobody_elses(ada: Any, bob: Any) -> None:
+    kept = ada.categories.create({"name": "kept"})["id"]
+    work = ada.categories.create({"name": "work"})["id"]
+    rows = [
+        (ada.tasks, ada.tasks.create({"title": "x", "category_id": work})),
+        (ada.notes, ada.notes.create({"title": "x", "category_id": work})),
+        (ada.events, ada.events.create({"title": "x", "category_id": work, "starts_at": NOON})),
+    ]
+    beside = ada.tasks.create({"title": "y", "category_id": kept})
+    bob.categories.create({"id": work, "name": "work"})
+    his = bob.tasks.create({"title": "his", "category_id": work})
+    ada.categories.delete(work)
+    for repository, row in rows:
+        moved = repository.get(row["id"])
+        assert moved["category_id"] == ada.categories.uncategorized()
+        assert moved["version"] == 2
+    assert ada.tasks.get(beside["id"]) == beside
+    assert bob.tasks.get(his["id"]) == his
+    assert not ada.categories.exists(work)
+
+
+def test_a_category_that_is_not_deleted_keeps_its_rows(ada: Any) -> None:
+    work = ada.categories.create({"name": "work"})["id"]
+    row = ada.tasks.create({"title": "x", "category_id": work})
+    with pytest.raises(StaleVersionError):
+        ada.categories.delete(work, if_version=2)
+    with pytest.raises(NotFoundError):
+        ada.categories.delete(uuid4())
+    assert ada.tasks.get(row["id"]) == row
+
+
+def test_all_categories_but_the_one_go_together(ada: Any, bob: Any) -> None:
+    for repository in (ada.categories, bob.categories):
+        for name in "abc":
+            repository.create({"name": name})
+    row = ada.tasks.create({"title": "x", "category_id": ada.categories.search("b")[-1]["id"]})
+    assert ada.categories.delete_where() == 3
+    assert ada.categories.count() == 1
+    assert bob.categories.count() == 4
+    assert ada.session.execute(sa.select(sa.func.count()).select_from(categories)).scalar_one() == 5
+    assert ada.tasks.get(row["id"])["category_id"] == ada.categories.uncategorized()
