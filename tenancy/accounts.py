@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from tenancy import names, passwords
@@ -139,9 +140,16 @@ class Accounts:
             throttle.clear(connection, key)
             if users.hold(connection, user_id)[0] != hashed:
                 raise wrong  # it was changed while this one was looked at
-            users.change(connection, user_id, password_hash=fresh)
-            ended = sessions.end_all(connection, user_id, keep_token)
-            self.catalog.audit.append(connection, "user.password", user_id=user_id, detail={"sessions_ended": ended})
+            self._store_password(connection, user_id, fresh, keep_token)
+
+    def set_password(self, user_id: int, new: str) -> User:
+        """Set a password as an operator, for an account that has none or has lost it; all its sessions end."""
+        user = self.get(user_id)
+        fresh = self._hash(new, user.email)
+        with self.catalog.writing() as connection:
+            throttle.clear(connection, throttle.scope("account", names.fold(user.email)))
+            self._store_password(connection, user_id, fresh, keep_token=None)
+        return user
 
     # --- finding accounts -------------------------------------------------------------------------------
 
@@ -281,6 +289,11 @@ class Accounts:
             raise PasswordTooWeakError(
                 "the password holds characters that cannot be stored.", field="password"
             ) from error
+
+    def _store_password(self, connection: sa.Connection, user_id: int, fresh: str, keep_token: str | None) -> None:
+        users.change(connection, user_id, password_hash=fresh)
+        ended = sessions.end_all(connection, user_id, keep_token)
+        self.catalog.audit.append(connection, "user.password", user_id=user_id, detail={"sessions_ended": ended})
 
     def _change(self, user_id: int, action: str, **changes: Any) -> User:
         with self.catalog.writing() as connection:

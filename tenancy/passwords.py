@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import secrets
 from threading import BoundedSemaphore
 
 from argon2 import PasswordHasher
-from argon2.exceptions import InvalidHashError, VerifyMismatchError
+from argon2.exceptions import InvalidHashError, VerificationError
 
 from tenancy.errors import PasswordTooWeakError, ThrottledError
 from tenancy.names import fold
@@ -44,12 +45,12 @@ class Passwords:
         """Say whether the password is right, with the same work where there is no account or no password."""
         with _Slot(self._slots):
             if self._decoy is None:
-                self._decoy = self._hasher.hash("no account has this password")
+                self._decoy = self._hasher.hash(secrets.token_urlsafe())
             try:
                 self._hasher.verify(hashed or self._decoy, password)
-            except (VerifyMismatchError, InvalidHashError, UnicodeEncodeError):
+            except (VerificationError, InvalidHashError, UnicodeEncodeError):
                 return False
-            return hashed is not None
+            return bool(hashed)
 
     def outdated(self, hashed: str) -> bool:
         return self._hasher.check_needs_rehash(hashed)

@@ -8,25 +8,29 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import sqlalchemy as sa
 
 from tenancy import ledger
 from tenancy.backends import Backends
-from tenancy.backends.base import Backend, Blueprint, DatabaseFields, Step
-from tenancy.catalog import Catalog, claims, configs, users
+from tenancy.backends.base import Attempt, Backend, Blueprint, DatabaseFields, Step
+from tenancy.catalog import Catalog, claims, configs
 from tenancy.catalog.claims import Claim
-from tenancy.engines import check_identity
+from tenancy.engines import check_identity, explained
 from tenancy.errors import (
     ClaimLostError,
     DatabaseExistsError,
     DatabaseMissingError,
+    DatabaseUnreachableError,
     IdentityError,
     ProvisionError,
     RevisionMismatchError,
+    StaleRouteError,
     TenancyError,
     TenantExistsError,
     TenantNotReadyError,
@@ -86,15 +90,15 @@ class Provisioner:
         wanted = backend.plan(user_id, fields)
         self.step("record")
         with self.catalog.writing() as connection:
-            users.get(connection, user_id)
-            tenant = configs.find(connection, user_id)
+            tenant = configs.of_account(connection, user_id)
             if tenant is not None:
                 _refuse_another(tenant, fields, wanted)
                 if tenant.state is State.READY and tenant.revision == self.chain.head:
                     return Provisioned(tenant, created=False)
                 _refuse_unless_resumable(tenant)
             tenant, claim = self._claimed(connection, tenant, user_id, wanted)
-        return self._finish(tenant, claim, backend)
+        made = tenant.revision is None
+        return self._guarded(tenant, claim, lambda: self._finish(tenant, claim, backend), made)
 
     def provision_shared(self, url: str) -> Provisioned:
         """Make the database that all users share, or bring it to head; other tables may stand in it."""
@@ -111,33 +115,30 @@ class Provisioner:
                 return Provisioned(tenant, created=False)
             created = tenant is None
             tenant, claim = self._claimed(connection, tenant, None, wanted)
-        return self._guarded(tenant, claim, lambda: self._upgrade(tenant, backend, adopt=True), created)
+        return self._guarded(tenant, claim, lambda: self._upgrade(tenant, claim, backend, adopt=True), created)
 
     def delete(self, user_id: int) -> None:
-        """Retire a database, then remove it: what was still going to write there is refused first."""
+        """Retire a database, then remove it: what was still going to write there is refused first.
+
+        A file that stands in its place and is not its own is left alone.
+        """
         with self.catalog.writing() as connection:
             tenant = configs.get(connection, user_id)
             claim = claims.take(self.catalog, connection, tenant.tenant_id, "delete", self.claim_ttl_s)
             configs.change(connection, tenant, state=State.ARCHIVED)
         backend = self.backends.get(tenant.db_type)
-        self.step("fence")
-        self._mark(tenant, backend, State.ARCHIVED, raise_epoch=True)
-        self.on_retire(tenant.tenant_id)
-        backend.clear_attempts(tenant, claim.attempt)
-        self.step("drop")
-        with claim.writing():
-            if tenant.owned:
-                backend.drop(tenant)
-        self.step("forget")
-        with claim.ending() as connection:
-            configs.remove(connection, tenant)
-            self.catalog.audit.append(
-                connection,
-                "tenant.delete",
-                user_id=user_id,
-                tenant_id=tenant.tenant_id,
-                detail={"type": tenant.db_type},
-            )
+        with self._told(tenant, claim, State.ARCHIVED), explained(backend):
+            self._remove(tenant, claim, backend)
+            self.step("forget")
+            with claim.ending() as connection:
+                configs.remove(connection, tenant)
+                self.catalog.audit.append(
+                    connection,
+                    "tenant.delete",
+                    user_id=user_id,
+                    tenant_id=tenant.tenant_id,
+                    detail={"type": tenant.db_type},
+                )
 
     def set_state(self, user_id: int, before: State, after: State) -> None:
         """Suspend or resume: in the tenant's own database first, so that writes under way stop too."""
@@ -150,10 +151,16 @@ class Provisioner:
                     f"the database of user {user_id} is {tenant.state}, not {before}.", state=tenant.state
                 )
             claim = claims.take(self.catalog, connection, tenant.tenant_id, str(after), self.claim_ttl_s)
-        self._mark(tenant, self.backends.get(tenant.db_type), after)
-        with claim.ending() as connection:
-            configs.change(connection, tenant, state=after, is_active=after is State.READY)
-            self.catalog.audit.append(connection, f"tenant.{after}", user_id=user_id, tenant_id=tenant.tenant_id)
+        backend = self.backends.get(tenant.db_type)
+        with self._told(tenant, claim, before), explained(backend):
+            self.step("mark")
+            with claim.holding():
+                self._mark(tenant, backend, after)
+            self.step("record")
+            with claim.ending() as connection:
+                healed = {"last_error": None, "last_error_code": None}
+                configs.change(connection, tenant, state=after, is_active=after is State.READY, **healed)
+                self.catalog.audit.append(connection, f"tenant.{after}", user_id=user_id, tenant_id=tenant.tenant_id)
 
     def _claimed(
         self, connection: sa.Connection, tenant: Placement | None, user_id: int | None, wanted: dict[str, object]
@@ -161,32 +168,57 @@ class Provisioner:
         """Record what is about to happen, and take the claim, in the caller's transaction."""
         if tenant is None:
             tenant = configs.add(connection, user_id, {"tenant_id": new_id(), **wanted})
-            return tenant, claims.take(self.catalog, connection, tenant.tenant_id, "provision", self.claim_ttl_s)
+            fresh = tenant.tenant_id
+            return tenant, claims.take(self.catalog, connection, fresh, "provision", self.claim_ttl_s, first=True)
         claim = claims.take(self.catalog, connection, tenant.tenant_id, "provision", self.claim_ttl_s)
         state = State.MIGRATING if tenant.revision else State.PROVISIONING
         configs.change(connection, tenant, state=state, last_error=None, last_error_code=None)
         return tenant.with_(state=state), claim
 
-    def _finish(self, tenant: Placement, claim: Claim, backend: Backend) -> Provisioned:
+    def _finish(self, tenant: Placement, claim: Claim, backend: Backend) -> None:
+        """Do what is left to do, whatever an earlier attempt did."""
         backend.clear_attempts(tenant, claim.attempt)
+        there = backend.exists(tenant)
+        if tenant.revision is not None and not there:
+            raise _lost(tenant)
         if tenant.revision is not None:
-            if not backend.exists(tenant):
-                return self._guarded(tenant, claim, lambda: _lost(tenant), created=False)
-            return self._guarded(tenant, claim, lambda: self._upgrade(tenant, backend), created=False)
-        if backend.exists(tenant):
-            return self._guarded(tenant, claim, lambda: self._adopt(tenant, backend), created=True)
-        return self._guarded(tenant, claim, lambda: self._create(tenant, claim, backend), created=True)
+            self._upgrade(tenant, claim, backend)
+        elif there:
+            self._adopt(tenant, claim, backend)
+        else:
+            self._create(tenant, claim, backend)
+
+    def _remove(self, tenant: Placement, claim: Claim, backend: Backend) -> None:
+        self.step("fence")
+        try:
+            with claim.holding():
+                self._mark(tenant, backend, State.ARCHIVED, raise_epoch=True)
+        except IdentityError:
+            log.warning("tenant %s: the database in its place is not its own and stays", tenant.tenant_id)
+            tenant = tenant.with_(owned=False)
+        self.on_retire(tenant.tenant_id)
+        backend.clear_attempts(tenant, claim.attempt)
+        self.step("drop")
+        with claim.writing():
+            if tenant.owned:
+                backend.drop(tenant)
 
     def _guarded(self, tenant: Placement, claim: Claim, work: Callable[[], object], created: bool) -> Provisioned:
         """Do the work, then make the tenant ready in one write; on failure say so in the catalog instead."""
-        try:
+        with self._told(tenant, claim, State.FAILED), explained(self.backends.get(tenant.db_type)):
             work()
             self.step("ready")
             return Provisioned(self._ready(tenant, claim, created), created)
+
+    @contextmanager
+    def _told(self, tenant: Placement, claim: Claim, state: State) -> Iterator[None]:
+        """Leave word in the catalog of what fails inside, with the state it leaves, and end the claim."""
+        try:
+            yield
         except ClaimLostError:
             raise
         except Exception as error:
-            self._failed(tenant, claim, error)
+            self._failed(tenant, claim, state, error)
             raise
 
     def _create(self, tenant: Placement, claim: Claim, backend: Backend) -> None:
@@ -195,22 +227,20 @@ class Provisioner:
             build=lambda connection: self._build(connection, backend),
             fill=lambda connection: self._fill(connection, tenant),
         )
-        backend.create(tenant, claim.attempt, blueprint, self.step)
+        backend.create(tenant, blueprint, Attempt(claim.attempt, self.step, claim.holding))
 
-    def _adopt(self, tenant: Placement, backend: Backend) -> None:
+    def _adopt(self, tenant: Placement, claim: Claim, backend: Backend) -> None:
         """Take over what an earlier attempt of this very tenant finished; anything else stays untouched."""
-        driver = backend.connect(tenant, self._secret(tenant))
         try:
-            check_identity(backend, tenant, driver, None)
-        except IdentityError as error:
+            with closing(backend.connect(tenant, self._secret(tenant))) as driver:
+                check_identity(backend, tenant, driver, None)
+        except (IdentityError, DatabaseUnreachableError) as error:
             raise DatabaseExistsError(
                 f"a database stands where user {tenant.user_id}'s belongs, and it is not theirs: "
                 "move it away, or restore the catalog it belongs to.",
                 tenant_id=tenant.tenant_id,
             ) from error
-        finally:
-            driver.close()
-        self._upgrade(tenant, backend)
+        self._upgrade(tenant, claim, backend)
 
     def _build(self, connection: sa.Connection, backend: Backend) -> None:
         """Migrate an empty database to head, with its ledger."""
@@ -230,7 +260,7 @@ class Provisioner:
             for table, values in self.schema.first_rows(tenant.user_id):
                 connection.execute(table.insert(), values)
 
-    def _upgrade(self, tenant: Placement, backend: Backend, *, adopt: bool = False) -> None:
+    def _upgrade(self, tenant: Placement, claim: Claim, backend: Backend, *, adopt: bool = False) -> None:
         """Apply what is missing; ``adopt`` also writes the identity into a database that has none."""
         if adopt and tenant.revision is None:
             backend.make_empty(tenant)
@@ -239,14 +269,15 @@ class Provisioner:
                 self._adopt_shared(connection, tenant)
             check_identity(backend, tenant, connection.connection, None)
             self._compare_with_ledger(connection, tenant)
-            self._mark(tenant, backend, State.MIGRATING, connection=connection)
+            _write_state(connection, tenant, State.MIGRATING)
             self.step("migrate")
             self.chain.upgrade(
                 connection,
                 transactional_ddl=backend.transactional_ddl,
-                on_apply=lambda *seen: self._applied(backend, *seen),
+                on_apply=lambda *seen: self._applied_under(claim, tenant, backend, *seen),
             )
-            self._mark(tenant, backend, State.READY, connection=connection)
+            _beat(claim)
+            _write_state(connection, tenant, State.READY)
 
     def _compare_with_ledger(self, connection: sa.Connection, tenant: Placement) -> None:
         """Refuse to migrate where the version table and the ledger disagree: somebody changed one by hand."""
@@ -273,6 +304,12 @@ class Provisioner:
             raise DatabaseExistsError("SHARED_DATABASE_URL names a database that belongs to somebody else.")
         connection.commit()
 
+    def _applied_under(self, claim: Claim, tenant: Placement, backend: Backend, *seen: Any) -> None:
+        """Beat before a revision commits; where all share the catalog's own database it cannot be written just then."""
+        if tenant.kind is Kind.TENANT:
+            _beat(claim)
+        self._applied(backend, *seen)
+
     def _applied(
         self, backend: Backend, connection: sa.Connection, revision: str, direction: str, checksum: str, took_ms: int
     ) -> None:
@@ -280,25 +317,14 @@ class Provisioner:
         ledger.record(connection, revision, direction, checksum, took_ms, self.schema.app_version)
         self.step(f"applied {revision}")
 
-    def _mark(
-        self,
-        tenant: Placement,
-        backend: Backend,
-        state: State,
-        *,
-        raise_epoch: bool = False,
-        connection: sa.Connection | None = None,
-    ) -> None:
-        """Write a state into the tenant's own database, where every write under way will see it."""
-        if connection is None:
-            if not backend.exists(tenant):
-                return
-            with backend.migrating(backend.connect(tenant, self._secret(tenant))) as opened:
-                return self._mark(tenant, backend, state, raise_epoch=raise_epoch, connection=opened)
-        mine = (identity.c.id == 1, identity.c.tenant_id == tenant.tenant_id)
-        values = {"state": str(state), "epoch": tenant.epoch + 1 if raise_epoch else tenant.epoch}
-        connection.execute(identity.update().where(*mine), values)
-        connection.commit()
+    def _mark(self, tenant: Placement, backend: Backend, state: State, *, raise_epoch: bool = False) -> None:
+        """Write a state into the tenant's own database, or raise IdentityError where another stands there."""
+        if not backend.exists(tenant):
+            return
+        with backend.migrating(backend.connect(tenant, self._secret(tenant))) as connection:
+            with suppress(StaleRouteError):  # a retirement that is run again finds its epoch raised
+                check_identity(backend, tenant, connection.connection, None)
+            _write_state(connection, tenant, state, raise_epoch=raise_epoch)
 
     def _ready(self, tenant: Placement, claim: Claim, created: bool) -> Placement:
         now = datetime.now(UTC)
@@ -321,20 +347,22 @@ class Provisioner:
             )
         return tenant.with_(**done, updated_at=now)
 
-    def _failed(self, tenant: Placement, claim: Claim, error: Exception) -> None:
-        """Leave word in the catalog; the error itself goes on to the caller."""
+    def _failed(self, tenant: Placement, claim: Claim, state: State, error: Exception) -> None:
+        """Leave word in the catalog; the error itself goes on to the caller, unless the claim is lost besides."""
         known = isinstance(error, TenancyError)
         message = error.message if isinstance(error, TenancyError) else type(error).__name__
-        log.error("provisioning tenant %s of user %s failed: %s", tenant.tenant_id, tenant.user_id, message)
+        log.error("work on tenant %s of user %s failed: %s", tenant.tenant_id, tenant.user_id, message)
         try:
             with claim.ending() as connection:
                 configs.change(
                     connection,
                     tenant,
-                    state=State.FAILED,
+                    state=state,
                     last_error=message,
                     last_error_code=getattr(error, "code", ProvisionError.code) if known else ProvisionError.code,
                 )
+        except ClaimLostError as lost:
+            raise lost from error
         except TenancyError as second:
             log.error("tenant %s: the failure could not be recorded: %s", tenant.tenant_id, second.message)
 
@@ -363,11 +391,28 @@ def _refuse_unless_resumable(tenant: Placement) -> None:
         )
 
 
-def _lost(tenant: Placement) -> None:
-    raise DatabaseMissingError(
+def _lost(tenant: Placement) -> DatabaseMissingError:
+    return DatabaseMissingError(
         f"the database of user {tenant.user_id} was there and is gone: restore it; none is made in its place.",
         tenant_id=tenant.tenant_id,
     )
+
+
+def _beat(claim: Claim) -> None:
+    """Move the claim's expiry on, or stop here when it is lost."""
+    with claim.writing():
+        return
+
+
+def _write_state(connection: sa.Connection, tenant: Placement, state: State, *, raise_epoch: bool = False) -> None:
+    """Write a state where every write under way will see it; a database of another epoch is StaleRouteError."""
+    raised = tenant.epoch + 1
+    epochs = [tenant.epoch, raised] if raise_epoch else [tenant.epoch]
+    mine = (identity.c.id == 1, identity.c.tenant_id == tenant.tenant_id, identity.c.epoch.in_(epochs))
+    values = {"state": str(state), **({"epoch": raised} if raise_epoch else {})}
+    if connection.execute(identity.update().where(*mine), values).rowcount != 1:
+        raise StaleRouteError("the database was replaced or retired meanwhile.", tenant_id=tenant.tenant_id)
+    connection.commit()
 
 
 def _write_identity(connection: sa.Connection, tenant: Placement) -> None:

@@ -64,6 +64,19 @@ class Blueprint:
     fill: Callable[[sa.Connection], None]
 
 
+@dataclass(frozen=True)
+class Attempt:
+    """Say which try at making a database this is.
+
+    ``step`` hears what comes next. ``holding()`` surrounds what others will see: inside, no later attempt can
+    have taken over; one that has makes it raise ClaimLostError.
+    """
+
+    number: int
+    step: Step
+    holding: Callable[[], AbstractContextManager[None]]
+
+
 class Backend(ABC):
     """Offer one database product to the rest of the engine."""
 
@@ -109,7 +122,7 @@ class Backend(ABC):
         """Say whether anything stands where this tenant belongs."""
 
     @abstractmethod
-    def create(self, tenant: Placement, attempt: int, blueprint: Blueprint, step: Step) -> None:
+    def create(self, tenant: Placement, blueprint: Blueprint, attempt: Attempt) -> None:
         """Make the database whole or not at all; what stands there already is DatabaseExistsError."""
 
     @abstractmethod

@@ -7,11 +7,13 @@ POSIX locks (sqlite.org/howtocorrupt.html, 2.2), and another process could then 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
-import tempfile
 import threading
 import urllib.parse
+import uuid
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
@@ -23,18 +25,21 @@ from sqlalchemy import event
 from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.engine import make_url
-from sqlalchemy.pool import NullPool, QueuePool
+from sqlalchemy.pool import QueuePool
 from sqlalchemy.util import LRUCache
 
 from tenancy import names
-from tenancy.backends.base import Backend, Blueprint, DatabaseFields, Step
+from tenancy.backends.base import WHOSE_SQL, Attempt, Backend, Blueprint, DatabaseFields
 from tenancy.errors import (
+    AccessDeniedError,
     ConfigurationError,
     DatabaseBusyError,
     DatabaseExistsError,
     DatabaseMissingError,
     DatabaseUnreachableError,
     IdentityError,
+    MigrationError,
+    ProvisionError,
     ReadOnlyRouteError,
     StorageFullError,
     TenancyError,
@@ -138,30 +143,28 @@ class SQLiteBackend(Backend):
         """Foreign keys are off while tables are rebuilt, so that a rebuild deletes no child rows."""
         broken = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
         if broken is not None:
-            raise TenancyError(f"the migration would leave rows of {broken[0]} without their parent in {broken[2]}.")
+            raise MigrationError(f"the migration would leave rows of {broken[0]} without their parent in {broken[2]}.")
 
     def exists(self, tenant: Placement) -> bool:
         return self._path(tenant).exists()
 
-    def create(self, tenant: Placement, attempt: int, blueprint: Blueprint, step: Step) -> None:
+    def create(self, tenant: Placement, blueprint: Blueprint, attempt: Attempt) -> None:
         path = self._path(tenant)
-        step("template")
-        self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        content = self._templates.filled(blueprint)
-        draft = _draft(path, tenant, attempt)
-        step("write file")
-        _write_durably(draft, content)
-        try:
-            step("publish file")
-            _publish(draft, path)
-        except FileExistsError as error:
-            raise DatabaseExistsError(f"{path.name} exists already.", tenant_id=tenant.tenant_id) from error
-        except FileNotFoundError as error:
-            raise TenancyError("a later attempt took over: this one was swept away.") from error
-        finally:
-            draft.unlink(missing_ok=True)
-        step("sync folder")
-        _sync_folder(path.parent)
+        attempt.step("template")
+        with _storage_explained():
+            self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            content = self._templates.filled(blueprint)
+            draft = _draft(path, tenant, attempt.number)
+            try:
+                attempt.step("write file")
+                _write_durably(draft, content)
+                attempt.step("publish file")
+                with attempt.holding():
+                    _publish(draft, path)
+            finally:
+                draft.unlink(missing_ok=True)
+            attempt.step("sync folder")
+            _sync_folder(path.parent)
 
     def make_empty(self, tenant: Placement) -> None:
         path = self._path(tenant)
@@ -228,50 +231,60 @@ class SQLiteBackend(Backend):
         self.begin(connection, connection.get_execution_options().get("tenancy_write", True))
 
 
-class _Templates:
-    """Keep the migrated, empty database of each schema: a file beside the tenants, its bytes in memory."""
+class _Template:
+    """Hold the migrated, empty database of one schema in memory, and fill copies of it, one at a time.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._lock = threading.Lock()
-        self._loaded: dict[str, bytes] = {}
-        self._at_hand = threading.local()
+    The connection is kept: a fresh one would read the whole schema again for every tenant.
+    """
+
+    def __init__(self, fingerprint: str, content: bytes) -> None:
+        self.fingerprint = fingerprint
+        self._content = content
+        self._memory = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        weakref.finalize(self, self._memory.close)
+        memory = self._memory
         self._engine = sa.create_engine(
             "sqlite+unify://",
-            creator=lambda: self._at_hand.connection,
-            poolclass=NullPool,
+            creator=lambda: memory,
+            poolclass=sa.StaticPool,
             query_cache_size=0,
             execution_options={"compiled_cache": _compiled},
         )
 
-    def filled(self, blueprint: Blueprint) -> bytes:
-        """Give the bytes of a new database: the template, with the tenant's own rows written in memory."""
-        template = self._template(blueprint)
-        with closing(sqlite3.connect(":memory:", isolation_level=None)) as memory:
-            memory.deserialize(template)
-            self._at_hand.connection = memory
-            with self._engine.connect() as connection:
-                memory.execute("BEGIN")
-                blueprint.fill(connection)
-                connection.commit()
-                content = memory.serialize()
+    def filled(self, fill: Callable[[sa.Connection], None]) -> bytes:
+        self._memory.deserialize(self._content)
+        with self._engine.connect() as connection:
+            self._memory.execute("BEGIN")
+            fill(connection)
+            connection.commit()
+        content = self._memory.serialize()
         return b"".join((content[:18], _WAL_HEADER, content[20:]))
 
-    def _template(self, blueprint: Blueprint) -> bytes:
+
+class _Templates:
+    """Keep the template of each schema: a file beside the tenants, and the one at hand in memory."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._at_hand: _Template | None = None
+
+    def filled(self, blueprint: Blueprint) -> bytes:
+        """Give the bytes of a new database: the template, with the tenant's own rows written in memory."""
         with self._lock:
-            if blueprint.fingerprint not in self._loaded:
-                self._loaded = {blueprint.fingerprint: self._load(blueprint)}
-            return self._loaded[blueprint.fingerprint]
+            if self._at_hand is None or self._at_hand.fingerprint != blueprint.fingerprint:
+                self._at_hand = _Template(blueprint.fingerprint, self._load(blueprint))
+            return self._at_hand.filled(blueprint.fill)
 
     def _load(self, blueprint: Blueprint) -> bytes:
         path = self._folder / f"{blueprint.fingerprint}.db"
         if not path.exists():
             self._make(path, blueprint)
         content = path.read_bytes()  # no process ever opens a template as a database
-        with closing(sqlite3.connect(":memory:")) as memory:
-            memory.deserialize(content)
-            if memory.execute("PRAGMA integrity_check").fetchone()[0] != "ok":
-                raise TenancyError(f"the template {path.name} is damaged: delete it and it is made anew.")
+        if not _sound(content):
+            raise ProvisionError(
+                f"the template {_TEMPLATES}/{path.name} is damaged: delete it, and it is made anew.", file=path.name
+            )
         return content
 
     def _make(self, path: Path, blueprint: Blueprint) -> None:
@@ -280,12 +293,12 @@ class _Templates:
             with _schema_changes(memory) as connection:
                 blueprint.build(connection)
             content = memory.serialize()
-        handle, name = tempfile.mkstemp(dir=self._folder, suffix=".new")
-        os.close(handle)
-        draft = Path(name)
-        draft.unlink()
-        _write_durably(draft, content)
-        draft.replace(path)
+        draft = self._folder / f"{uuid.uuid4().hex}.new"
+        try:
+            _write_durably(draft, content)
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
         _sync_folder(self._folder)
 
 
@@ -339,6 +352,17 @@ def _draft(path: Path, tenant: Placement, attempt: int) -> Path:
     return path.with_name(f"{path.name}.{tenant.tenant_id.hex}.{attempt}.new")
 
 
+def _sound(content: bytes) -> bool:
+    """Say whether these bytes are a whole database that holds the house's tables."""
+    with closing(sqlite3.connect(":memory:")) as memory:
+        try:
+            memory.deserialize(content or b"empty")  # nothing at all would be MemoryError
+            memory.execute(WHOSE_SQL)
+            return bool(memory.execute("PRAGMA integrity_check").fetchone()[0] == "ok")
+        except sqlite3.Error:
+            return False
+
+
 def _write_durably(path: Path, content: bytes) -> None:
     """Write a new file that no process has open, to the disk."""
     handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
@@ -352,11 +376,33 @@ def _write_durably(path: Path, content: bytes) -> None:
 
 
 def _publish(draft: Path, path: Path) -> None:
-    """Give a finished file its name, unless the name is taken."""
-    if hasattr(os, "link"):
-        os.link(draft, path)
-    else:
-        draft.rename(path)
+    """Give a finished file its name, unless the name is taken.
+
+    A WAL that was left of an earlier file of this name would be replayed into the new one.
+    """
+    left = [name for name in (path.name + suffix for suffix in _SIDE_FILES) if path.with_name(name).exists()]
+    if left:
+        raise DatabaseExistsError(f"{left[0]} is left of another database: move it away.", file=left[0])
+    try:
+        if hasattr(os, "link"):
+            os.link(draft, path)
+        else:
+            draft.rename(path)
+    except FileExistsError as error:
+        raise DatabaseExistsError(f"{path.name} exists already.", file=path.name) from error
+
+
+@contextmanager
+def _storage_explained() -> Iterator[None]:
+    """Say of a file that could not be written whether the disk is full or the folder refused."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise StorageFullError("the disk that holds TENANT_DATA_DIR is full.") from error
+        raise AccessDeniedError(
+            f"nothing can be written in TENANT_DATA_DIR: {error.strerror or type(error).__name__}."
+        ) from error
 
 
 def _sync_folder(folder: Path) -> None:

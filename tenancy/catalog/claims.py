@@ -33,6 +33,7 @@ _of_tenant_locked = _of_tenant.with_for_update()
 _first = claims.insert()
 _next = claims.update().where(claims.c.tenant_id == _tenant)
 _renew = claims.update().where(*_mine)
+_held = sa.select(claims.c.attempt).where(*_mine).with_for_update()
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,14 @@ class Claim:
         self._expire(connection, now(connection) + timedelta(seconds=self.ttl_s))
 
     @contextmanager
+    def holding(self) -> Iterator[None]:
+        """Keep this claim from ending while the block runs, or raise ClaimLostError; the catalog stays unchanged."""
+        with self.catalog.writing() as connection:
+            if connection.execute(_held, {"of": self.tenant_id, "mine": self.attempt}).first() is None:
+                raise self._lost()
+            yield
+
+    @contextmanager
     def ending(self) -> Iterator[sa.Connection]:
         """Open the runner's last write transaction: it only commits while this claim holds, and ends it."""
         with self.catalog.writing() as connection:
@@ -69,27 +78,43 @@ class Claim:
     def _expire(self, connection: sa.Connection, at: datetime | None) -> None:
         held = {"of": self.tenant_id, "mine": self.attempt}
         if connection.execute(_renew, {**held, "expires_at": at}).rowcount != 1:
-            raise ClaimLostError(
-                f"the claim on tenant {self.tenant_id} was lost: another runner took over.", tenant_id=self.tenant_id
-            )
+            raise self._lost()
+
+    def _lost(self) -> ClaimLostError:
+        return ClaimLostError(
+            f"the claim on tenant {self.tenant_id} was lost: another runner took over.", tenant_id=self.tenant_id
+        )
 
 
-def take(catalog: Catalog, connection: sa.Connection, tenant_id: uuid.UUID, operation: str, ttl_s: float) -> Claim:
-    """Claim a tenant inside the caller's write transaction, or raise ClaimedError."""
+def take(
+    catalog: Catalog,
+    connection: sa.Connection,
+    tenant_id: uuid.UUID,
+    operation: str,
+    ttl_s: float,
+    *,
+    first: bool = False,
+) -> Claim:
+    """Claim a tenant inside the caller's write transaction, or raise ClaimedError.
+
+    ``first`` says that this transaction made the tenant, so that no claim on it needs to be looked for.
+    """
     try:
-        return Claim(catalog, tenant_id, _next_attempt(connection, tenant_id, operation, ttl_s), ttl_s)
+        return Claim(catalog, tenant_id, _next_attempt(connection, tenant_id, operation, ttl_s, first), ttl_s)
     except DBAPIError as error:
         if not met_another(error):
             raise
         raise _busy(tenant_id, operation) from error
 
 
-def _next_attempt(connection: sa.Connection, tenant_id: uuid.UUID, operation: str, ttl_s: float) -> int:
+def _next_attempt(connection: sa.Connection, tenant_id: uuid.UUID, operation: str, ttl_s: float, first: bool) -> int:
     """Write the claim and give its number; those who write a tenant's first claim at once meet in its primary key."""
     moment = now(connection)
     of = {"of": tenant_id}
+    row = None
     # Looked at first without a lock: MySQL locks the gap where a missing row would be, against its neighbours too.
-    row = connection.execute(_of_tenant, of).first() and connection.execute(_of_tenant_locked, of).first()
+    if not first and connection.execute(_of_tenant, of).first():
+        row = connection.execute(_of_tenant_locked, of).first()
     held = {"operation": operation, "runner": _runner(), "expires_at": moment + timedelta(seconds=ttl_s)}
     if row is None:
         connection.execute(_first, {"tenant_id": tenant_id, "attempt": 1, **held})

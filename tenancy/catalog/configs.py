@@ -14,6 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
+from tenancy.catalog.users import no_user
 from tenancy.errors import ClaimedError, TenantNotFoundError
 from tenancy.models import Placement, State, shared_database, user_database_configs, users
 
@@ -56,6 +57,10 @@ def placement(row: Any) -> Placement | None:
 
 
 _of_user = sa.select(*columns(user_database_configs)).where(user_database_configs.c.user_id == sa.bindparam("user_id"))
+_place = users.outerjoin(user_database_configs, user_database_configs.c.user_id == users.c.id)
+_of_account = (
+    sa.select(*columns(user_database_configs)).select_from(_place).where(users.c.id == sa.bindparam("user_id"))
+)
 _shared = sa.select(*columns(shared_database)).where(shared_database.c.id == SHARED_ID)
 _insert = {table: table.insert() for table in (user_database_configs, shared_database)}
 _update = {table: table.update().where(table.c.tenant_id == sa.bindparam("of")) for table in _insert}
@@ -64,6 +69,14 @@ _update = {table: table.update().where(table.c.tenant_id == sa.bindparam("of")) 
 def find(connection: sa.Connection, user_id: int) -> Placement | None:
     row = connection.execute(_of_user, {"user_id": user_id}).first()
     return None if row is None else placement(row)
+
+
+def of_account(connection: sa.Connection, user_id: int) -> Placement | None:
+    """Give the configuration of an account, None where it has no database yet; UserNotFoundError without account."""
+    row = connection.execute(_of_account, {"user_id": user_id}).first()
+    if row is None:
+        raise no_user(user_id)
+    return placement(row)
 
 
 def get(connection: sa.Connection, user_id: int) -> Placement:

@@ -50,10 +50,12 @@ def add(connection: sa.Connection, email: str, display_name: str, password_hash:
 def get(connection: sa.Connection, user_id: int) -> User:
     row = connection.execute(_by_id, {"id": user_id}).first()
     if row is None:
-        raise UserNotFoundError(
-            f"there is no user {user_id}: `unify users list` shows those there are.", user_id=user_id
-        )
+        raise no_user(user_id)
     return User(*row)
+
+
+def no_user(user_id: int) -> UserNotFoundError:
+    return UserNotFoundError(f"there is no user {user_id}: `unify users list` shows those there are.", user_id=user_id)
 
 
 def by_email(connection: sa.Connection, email: str) -> User:

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from cryptography.fernet import Fernet
+
+import compose
+from tenancy.keyring import generate_key
+from tenancy.models import user_database_configs
+
+
+def test_a_generated_key_stands_alone_and_needs_no_settings(shell):
+    made = shell("credentials", "generate-key", SECRET_KEY="", TENANT_CREDENTIAL_KEYS="")
+    assert made.returncode == 0, made.stderr
+    Fernet(made.stdout.removesuffix("\n"))
+    assert json.loads(shell("credentials", "generate-key", "--json").stdout)["key"] != made.stdout.strip()
+
+
+@pytest.fixture
+def sealed(ready, settings):
+    """A user whose configuration holds a password, sealed under the settings' key."""
+    assert ready("users", "create", "--email", "a@example.org").exit_code == 0
+    parts = compose.build(settings)
+    tenant = parts.manager.placement_of(1)
+    secret = parts.manager.keyring.seal("hunter2-hunter2", tenant.binding)
+    with parts.catalog.writing() as connection:
+        connection.execute(user_database_configs.update(), {"db_password": secret})
+    parts.close()
+    return settings
+
+
+@pytest.fixture
+def newer(sealed):
+    """The same settings with a fresh key before the old one."""
+    return replace(sealed, tenant_credential_keys=(generate_key(), *sealed.tenant_credential_keys))
+
+
+def test_rotation_seals_anew_and_names_the_key_that_is_not_needed(call, sealed, newer):
+    before = json.loads(call("credentials", "status", "--json", settings=newer).stdout)
+    assert before["to_rotate"] == 1
+    assert [key["needed"] for key in before["keys"]] == [True, True]
+    rotated = call("credentials", "rotate", settings=newer)
+    assert rotated.exit_code == 0, rotated.stderr
+    assert "1 passwords sealed" in rotated.stdout
+    after = json.loads(call("credentials", "status", "--json", settings=newer).stdout)
+    assert (after["to_rotate"], [key["needed"] for key in after["keys"]]) == (0, [True, False])
+    assert f"No longer needed in TENANT_CREDENTIAL_KEYS: {after['keys'][1]['key_id']}." in rotated.stdout
+    only_new = replace(newer, tenant_credential_keys=newer.tenant_credential_keys[:1])
+    assert "put it back" not in call("credentials", "status", settings=only_new).stdout
+
+
+def test_a_password_whose_key_is_gone_is_named_and_kept(call, sealed):
+    lost = replace(sealed, tenant_credential_keys=(generate_key(),))
+    assert "put it back" in call("credentials", "status", settings=lost).stdout
+    failed = call("credentials", "rotate", settings=lost)
+    assert failed.exit_code == 1
+    assert "user 1 (credential_key_unknown)" in failed.stderr
+    assert call("credentials", "rotate", settings=sealed).exit_code == 0
+
+
+def test_no_key_and_no_password_is_ever_shown(call, newer):
+    for words in (("credentials", "status"), ("credentials", "rotate"), ("db", "info", 1), ("db", "list")):
+        for form in ((), ("--json",)):
+            told = call(*words, *form, settings=newer).output
+            assert "hunter2" not in told
+            assert not any(key in told for key in newer.tenant_credential_keys)

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from utils.output import Progress, plain, table
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (None, "-"),
+        ("", "-"),
+        (0, "0"),
+        (True, "yes"),
+        (False, "no"),
+        (datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone(timedelta(hours=1))), "2026-01-02 02:04:05 UTC"),
+        ("two\nlines", "two lines"),
+        ("\x1b[31mred", "\ufffd[31mred"),
+    ],
+)
+def test_values_are_told_in_one_line(value, told):
+    assert plain(value) == told
+
+
+@given(st.text())
+def test_no_text_reaches_the_terminal_as_a_command(text):
+    assert plain(text).isprintable()
+
+
+def test_a_table_folds_nothing_that_a_program_may_read(capsys):
+    table(("a", "b"), [("x" * 300, datetime(2026, 1, 1, tzinfo=UTC)), ("[red]", None)])
+    lines = capsys.readouterr().out.splitlines()
+    assert any("x" * 300 in line for line in lines)
+    assert any("[red]" in line for line in lines)
+
+
+def test_progress_stays_off_standard_output(capsys):
+    with Progress("Working", 2) as progress:
+        progress.step()
+        progress.complain("one failed")
+        progress.step()
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.splitlines() == ["one failed", "Working: 2 of 2"]

@@ -1,0 +1,223 @@
+"""Walk through the menu as an operator does: in a real terminal, and over a pipe."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pexpect
+import pytest
+
+from utils.menu import ENTRIES
+
+PROJECT = Path(__file__).resolve().parents[2]
+SCRIPT = PROJECT / "utils" / "setup_user_database.py"
+
+AS_SCRIPT = [str(SCRIPT)]
+AS_MODULE = ["-m", "utils.setup_user_database"]
+
+
+@pytest.fixture
+def open_menu(environ, elsewhere):
+    """Open the menu in a terminal, from another folder."""
+    opened = []
+
+    def run(words=AS_SCRIPT):
+        menu = pexpect.spawn(
+            sys.executable,
+            words,
+            env=environ | {"PYTHONPATH": str(PROJECT)},
+            cwd=str(elsewhere),
+            encoding="utf-8",
+            timeout=30,
+            dimensions=(60, 120),
+        )
+        opened.append(menu)
+        menu.expect_exact("Choice: ")
+        return menu
+
+    yield run
+    for menu in opened:
+        menu.close(force=True)
+
+
+@pytest.fixture
+def piped(environ, elsewhere):
+    """Feed lines to the menu over a pipe, from another folder."""
+
+    def run(*lines, words=AS_SCRIPT):
+        return subprocess.run(
+            [sys.executable, *words],
+            input="".join(f"{line}\n" for line in lines),
+            env=environ | {"PYTHONPATH": str(PROJECT)},
+            cwd=elsewhere,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    return run
+
+
+def choose(menu, *answers):
+    """Answer the menu's questions, one after the other; give what it printed until it asks for a choice again."""
+    for answer in answers:
+        menu.sendline(answer)
+        menu.expect_exact(["Choice: ", "e-mail: ", "(y/N): ", "for none): ", "the key: ", "E-mail: ", "same again: "])
+    return menu.before
+
+
+def leave(menu):
+    menu.sendline("0")
+    menu.expect_exact("Goodbye.")
+    menu.expect(pexpect.EOF)
+    menu.close()
+    return menu.exitstatus
+
+
+def add_users(shell, *names):
+    for name in names:
+        assert shell("users", "create", "--email", f"{name}@example.org").returncode == 0
+
+
+def test_the_first_entries_and_exit_have_their_fixed_numbers():
+    assert [entry.words for entry in ENTRIES[:5]] == [
+        ("db", "create-config-table"),
+        ("db", "init"),
+        ("db", "init-all"),
+        ("db", "test"),
+        ("db", "status"),
+    ]
+
+
+@pytest.mark.terminal
+@pytest.mark.parametrize("words", [AS_SCRIPT, AS_MODULE], ids=["script", "module"])
+def test_an_operator_walks_through_the_fixed_entries(open_menu, shell, environ, words):
+    menu = open_menu(words)
+    assert "configuration table is ready" in choose(menu, "1")
+    add_users(shell, "a", "b")
+    for user in ("1", "2"):
+        assert shell("db", "delete", user, "--yes").returncode == 0
+    assert "is made" in choose(menu, "2", "1")
+    assert "1 databases made, 1 stood ready" in choose(menu, "3")
+    assert "answers in" in choose(menu, "4", "b@example.org")
+    status = choose(menu, "5")
+    assert "2 ready" in status
+    assert "a@example.org" in status
+    assert leave(menu) == 0
+    assert {path.name for path in Path(environ["TENANT_DATA_DIR"]).glob("*.db")} >= {"user_1.db", "user_2.db"}
+
+
+@pytest.mark.terminal
+def test_wrong_entries_are_answered_with_what_to_type(open_menu):
+    menu = open_menu()
+    for wrong in ("", "x", "-1", "99", "9" * 5000, "1;drop", "²"):
+        menu.sendline(wrong[:200])
+        menu.expect_exact(f"type a number from 1 to {len(ENTRIES)}, or 0 to leave.")
+        menu.expect_exact("Choice: ")
+    choose(menu, "1")
+    menu.sendline("2")
+    menu.expect_exact("User id or e-mail: ")
+    for wrong in ("0", "-1", "abc", "1;drop"):
+        menu.sendline(wrong)
+        menu.expect_exact("type a whole number such as 1, or an e-mail address.")
+        menu.expect_exact("User id or e-mail: ")
+    assert "Nothing done." in choose(menu, "")
+    assert leave(menu) == 0
+
+
+@pytest.mark.terminal
+def test_a_failed_entry_is_told_in_one_line_and_the_menu_goes_on(open_menu):
+    menu = open_menu()
+    assert "unify db create-config-table" in choose(menu, "5")
+    choose(menu, "1")
+    told = choose(menu, "4", "7")
+    assert "Error: " in told
+    assert "Traceback" not in told
+    assert leave(menu) == 0
+
+
+@pytest.mark.terminal
+def test_control_c_and_control_d_leave_politely(open_menu):
+    for leaving in (lambda menu: menu.sendintr(), lambda menu: menu.sendeof()):
+        for step in ((), ("2",)):
+            menu = open_menu()
+            choose(menu, *step)
+            leaving(menu)
+            menu.expect_exact("Goodbye.")
+            menu.expect(pexpect.EOF)
+            assert "Traceback" not in menu.before
+            menu.close()
+            assert menu.exitstatus == 0
+
+
+@pytest.mark.terminal
+def test_the_further_entries_do_what_their_commands_do(open_menu):
+    menu = open_menu()
+    choose(menu, "1")
+    made = choose(menu, "7", "a@example.org", "Ann", "y")
+    assert "Password" in made
+    menu.sendline("long enough password")
+    menu.expect_exact("same again: ")
+    menu.sendline("long enough password")
+    menu.expect_exact("Choice: ")
+    assert "as an administrator" in menu.before
+    assert "long enough" not in menu.before
+    assert "a@example.org" in choose(menu, "6")
+    assert "user_1.db" in choose(menu, "11", "1")
+    assert "Keep it now" in choose(menu, "15", "1", "laptop")
+    listed = choose(menu, "16", "a@example.org")
+    assert "laptop" in listed
+    assert "Nothing done." in choose(menu, "14", "1", "n")
+    assert "Deleted the database" in choose(menu, "14", "1", "y")
+    assert "every seal holds" in choose(menu, "20")
+    assert leave(menu) == 0
+
+
+def test_the_menu_works_over_a_pipe(piped):
+    done = piped("1", "7", "a@example.org", "", "n", "2", "1", "5", "0")
+    assert done.returncode == 0
+    assert done.stderr == ""
+    assert "stood ready already" in done.stdout
+    assert done.stdout.endswith("Goodbye.\n")
+
+
+def test_the_end_of_a_pipe_ends_the_menu(piped):
+    for lines in ((), ("1",), ("2",)):
+        done = piped(*lines, words=AS_MODULE)
+        assert done.returncode == 0
+        assert done.stdout.endswith("Goodbye.\n")
+        assert "Traceback" not in done.stderr
+
+
+def test_bytes_that_are_no_text_are_answered_too(environ, elsewhere):
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT)],
+        input=b"\xff\xfe\n\x00\n0\n",
+        env=environ,
+        cwd=elsewhere,
+        capture_output=True,
+        timeout=60,
+    )
+    assert done.returncode == 0
+    assert done.stdout.count(b"is not in the menu") == 2
+
+
+def test_words_after_the_script_are_a_command(shell):
+    assert shell("db", "create-config-table").returncode == 0
+    assert shell("db", "init").returncode == 2
+
+
+@pytest.mark.terminal
+def test_control_c_during_work_returns_to_the_menu(open_menu, environ):
+    """A password prompt is where a command waits in the middle of its work."""
+    menu = open_menu()
+    choose(menu, "1")
+    choose(menu, "7", "a@example.org", "", "n")
+    os.kill(menu.pid, signal.SIGINT)
+    menu.expect_exact("Aborted!")
+    menu.expect_exact("Choice: ")
+    assert leave(menu) == 0

@@ -1,0 +1,85 @@
+"""Be the ``unify`` command: find the command that was asked for, import it alone, and put errors in one line."""
+
+from __future__ import annotations
+
+import io
+import logging
+import sys
+import traceback
+from importlib import import_module
+from typing import Any
+
+import click
+
+from utils.output import Failed, reason
+from utils.toolbox import Toolbox
+
+COMMANDS = {
+    "users": "utils.commands.users",
+    "keys": "utils.commands.keys",
+    "db": "utils.commands.db",
+    "serve": "utils.commands.serve",
+    "credentials": "utils.commands.credentials",
+    "audit": "utils.commands.audit",
+}
+"""Each command and the module that holds it, under the same name."""
+
+
+class LazyGroup(click.Group):
+    """Import a command's module when it is asked for, and end every failure with one line."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        module = COMMANDS.get(cmd_name)
+        if module is None:
+            return None
+        command: click.Command = getattr(import_module(module), cmd_name)
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise
+        except Exception as error:
+            raise _failure(error, ctx.find_object(Toolbox)) from error
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="unify", prog_name="unify")
+@click.pass_context
+def unify(ctx: click.Context) -> None:
+    """Run Unify: accounts, API keys, users' databases, and the server.
+
+    USER_ID is a whole number or an e-mail address. Settings come from the environment and from .env.
+    Commands exit 0 when done, 1 when the operation failed, 2 on wrong usage.
+    """
+    ctx.call_on_close(ctx.ensure_object(Toolbox).close)
+
+
+def main() -> None:
+    """Run the command line; the entry point of the package."""
+    prepare()
+    unify(prog_name="unify")
+
+
+def prepare() -> None:
+    """Make this process fit for commands: any text can be printed, and nothing but their outcome is."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A character that the terminal cannot show is replaced, rather than fail the command.
+            stream.reconfigure(errors="replace")
+    # The rooms below log errors that they raise as well; the command tells those itself, in one line.
+    logging.getLogger().addHandler(logging.NullHandler())
+
+
+def _failure(error: Exception, toolbox: Toolbox | None) -> Failed:
+    if toolbox is not None and toolbox.debugging:
+        traceback.print_exception(error)
+    return Failed(reason(error))
+
+
+if __name__ == "__main__":
+    main()

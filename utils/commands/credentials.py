@@ -1,0 +1,75 @@
+"""Hold ``unify credentials``: the keys that seal tenants' database passwords."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from utils.output import Failed, Progress, say, show, table
+from utils.parameters import CommandGroup, json_option
+from utils.toolbox import Toolbox, pass_toolbox
+
+
+@click.group(cls=CommandGroup)
+def credentials() -> None:
+    """Make and change the keys that seal database passwords."""
+
+
+@credentials.command("generate-key")
+@json_option
+def generate_key(as_json: bool) -> None:
+    """Print a fresh key; put it first in TENANT_CREDENTIAL_KEYS."""
+    from tenancy.keyring import generate_key as fresh
+
+    key = fresh()
+    show(as_json, {"key": key}, lambda: click.echo(key))
+
+
+@credentials.command()
+@json_option
+@pass_toolbox
+def rotate(toolbox: Toolbox, as_json: bool) -> None:
+    """Seal every stored password under the newest key; run it again to finish what was stopped."""
+    from tenancy import rotate as rotation
+
+    catalog, keyring = toolbox.parts.catalog, toolbox.parts.manager.keyring
+    waiting = rotation.status(catalog, keyring)["to_rotate"]
+    with Progress("Sealing anew", waiting) as progress:
+        done = rotation.rotate(catalog, keyring, on_step=lambda name: progress.step())
+
+    def tell() -> None:
+        say(f"{done['rotated']} passwords sealed under the newest key, {done['changed_meanwhile']} changed meanwhile.")
+        _tell_unneeded(done)
+
+    show(as_json, done, tell)
+    if done["failed"]:
+        named = ", ".join(f"user {row['user_id']} ({row['code']})" for row in done["failed"][:20])
+        raise Failed(f"{len(done['failed'])} passwords could not be opened and stay as they are: {named}.")
+
+
+@credentials.command()
+@json_option
+@pass_toolbox
+def status(toolbox: Toolbox, as_json: bool) -> None:
+    """Show which keys stored passwords need, and which are no longer needed."""
+    from tenancy import rotate as rotation
+
+    found = rotation.status(toolbox.parts.catalog, toolbox.parts.manager.keyring)
+
+    def tell() -> None:
+        columns = ("key_id", "newest", "used_by", "needed")
+        table(("key", "newest", "seals", "needed"), [[key[name] for name in columns] for key in found["keys"]])
+        for key_id, count in found["unknown_keys"].items():
+            say(f"{count} passwords need key {key_id}, which is not in TENANT_CREDENTIAL_KEYS: put it back.")
+        if found["to_rotate"]:
+            say(f"{found['to_rotate']} passwords are under older keys: unify credentials rotate seals them anew.")
+        _tell_unneeded(found)
+
+    show(as_json, found, tell)
+
+
+def _tell_unneeded(found: dict[str, Any]) -> None:
+    unneeded = [key["key_id"] for key in found["keys"] if not key["needed"]]
+    if unneeded:
+        say(f"No longer needed in TENANT_CREDENTIAL_KEYS: {', '.join(unneeded)}.")

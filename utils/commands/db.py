@@ -1,0 +1,281 @@
+"""Hold ``unify db``: the configuration table and the users' databases."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from utils.output import Failed, Progress, pairs, say, show, table
+from utils.parameters import USER, CommandGroup, find_user, json_option, secret
+from utils.toolbox import Toolbox, pass_toolbox
+
+if TYPE_CHECKING:
+    from tenancy import TenantManager
+    from tenancy.manager import InitResult
+
+PAGE = 200
+SHOWN_WHOLE = 50
+"""Up to so many databases ``status`` names every one; over that only those that need attention."""
+
+TYPES = ("sqlite", "postgresql", "mysql", "sqlserver")
+STATES = ("provisioning", "ready", "migrating", "moving", "read_only", "suspended", "failed", "archived")
+
+
+@click.group(cls=CommandGroup)
+def db() -> None:
+    """Make, check and delete databases."""
+
+
+@db.command("create-config-table")
+@json_option
+@pass_toolbox
+def create_config_table(toolbox: Toolbox, as_json: bool) -> None:
+    """Create the configuration table: bring the catalog to the code's revision."""
+    applied = toolbox.parts.manager.prepare_catalog()
+    status = toolbox.parts.manager.catalog_status()
+
+    def tell() -> None:
+        done = f"{len(applied)} revision(s) applied" if applied else "nothing to do"
+        say(f"The configuration table is ready: {done}; the catalog is at {status['revision']}.")
+
+    show(as_json, {"applied": applied} | status, tell)
+
+
+@db.command()
+@click.argument("user", type=USER, metavar="USER_ID")
+@click.option(
+    "--db-type",
+    type=click.Choice(TYPES),
+    metavar="T",
+    help=f"{', '.join(TYPES)}; DEFAULT_TENANT_DB_TYPE unless given.",
+)
+@click.option("--db-host", metavar="H", help="The database server's name or address.")
+@click.option("--db-port", type=click.IntRange(1, 65535), metavar="P", help="The database server's port.")
+@click.option("--db-name", metavar="N", help="The database's name there.")
+@click.option("--db-user", metavar="U", help="The login for it.")
+@click.option("--db-password-stdin", is_flag=True, help="Read the login's password from standard input.")
+@json_option
+@pass_toolbox
+def init(toolbox: Toolbox, /, user: int | str, db_password_stdin: bool, as_json: bool, **given: Any) -> None:
+    """Initialize one user's database; one that stands ready is left as it is."""
+    from tenancy.backends.base import DatabaseFields
+
+    owner = find_user(toolbox, user)
+    asks = db_password_stdin or given["db_user"] is not None
+    given["db_password"] = secret("Database password", from_stdin=db_password_stdin) if asks else None
+    fields = DatabaseFields(**given) if any(value is not None for value in given.values()) else None
+    made = toolbox.parts.manager.provision(owner.id, fields).created
+    info = toolbox.parts.manager.database_info(owner.id)
+
+    def tell() -> None:
+        outcome = "is made" if made else "stood ready already"
+        say(f"The database of user {owner.id} ({owner.email}) {outcome}: {place(info)}, revision {info['revision']}.")
+
+    show(as_json, {"created": made, "config": info}, tell)
+
+
+@db.command("init-all")
+@json_option
+@pass_toolbox
+def init_all(toolbox: Toolbox, as_json: bool) -> None:
+    """Initialize the database of every active user; go on past a failure and name it."""
+    parts = toolbox.parts
+    with Progress("Initializing", parts.accounts.count()) as progress:
+
+        def told(result: InitResult) -> None:
+            progress.step()
+            if not result.ok:
+                progress.complain(f"User {result.user_id} ({result.email}) failed: {_reason(result)}")
+
+        results = parts.manager.initialize_all(told)
+    made = sum(result.created for result in results)
+    failed = [result for result in results if not result.ok]
+    show(
+        as_json,
+        {
+            "users": len(results),
+            "created": made,
+            "already_ready": len(results) - made - len(failed),
+            "failed": [
+                {"user_id": r.user_id, "email": r.email, "code": _code(r), "message": _reason(r)} for r in failed
+            ],
+        },
+        lambda: say(
+            f"{len(results)} active users: {made} databases made, {len(results) - made - len(failed)} stood ready "
+            f"already, {len(failed)} failed."
+        ),
+    )
+    if failed:
+        raise Failed(
+            f"{len(failed)} of {len(results)} databases could not be initialized: users "
+            f"{', '.join(str(result.user_id) for result in failed[:20])}{' and more' if len(failed) > 20 else ''}."
+        )
+
+
+@db.command()
+@click.argument("user", type=USER, metavar="USER_ID")
+@json_option
+@pass_toolbox
+def test(toolbox: Toolbox, user: int | str, as_json: bool) -> None:
+    """Connect to a user's database and check that it is theirs and up to date."""
+    owner = find_user(toolbox, user)
+    found = toolbox.parts.manager.test_database(owner.id)
+    who = f"user {owner.id} ({owner.email})"
+
+    def tell() -> None:
+        if found["ok"]:
+            say(f"The database of {who} answers in {found['latency_ms']:.1f} ms, at revision {found['revision']}.")
+
+    show(as_json, {"user_id": owner.id, "email": owner.email} | found, tell)
+    if not found["ok"]:
+        raise Failed(f"The database of {who} does not pass: {found['message']}")
+
+
+@db.command()
+@click.argument("user", type=USER, metavar="USER_ID")
+@json_option
+@pass_toolbox
+def info(toolbox: Toolbox, user: int | str, as_json: bool) -> None:
+    """Show the configuration of a user's database, without secrets."""
+    found = toolbox.parts.manager.database_info(find_user(toolbox, user).id)
+    show(as_json, found, lambda: pairs(found))
+
+
+@db.command("list")
+@click.option("--state", type=click.Choice(STATES), metavar="S", help=f"Only databases that are {', '.join(STATES)}.")
+@click.option("--type", "db_type", type=click.Choice(TYPES), metavar="T", help=f"Only {', '.join(TYPES)}.")
+@click.option("--behind", is_flag=True, help="Only databases that are not at the code's revision.")
+@click.option(
+    "--inactive-since", type=click.DateTime(), metavar="DATE", help="Only databases nobody used since then (UTC)."
+)
+@click.option("--query", metavar="TEXT", help="Only users whose address holds this text.")
+@json_option
+@pass_toolbox
+def list_(toolbox: Toolbox, /, inactive_since: datetime | None, as_json: bool, **wanted: Any) -> None:
+    """List users' databases in the order of their users' ids."""
+    since = None if inactive_since is None else inactive_since.replace(tzinfo=UTC)
+    found = list(_databases(toolbox.parts.manager, inactive_since=since, **wanted))
+    show(as_json, {"items": found}, lambda: _tell_databases(found))
+
+
+@db.command()
+@json_option
+@pass_toolbox
+def status(toolbox: Toolbox, as_json: bool) -> None:
+    """Show the state of all databases: how many are in which, and which need attention."""
+    manager = toolbox.parts.manager
+    catalog = manager.catalog_status()
+    found = list(_databases(manager)) if manager.multi_tenant else _shared_database(toolbox)
+    by_state: dict[str, int] = {}
+    for row in found:
+        by_state[row["status"]] = by_state.get(row["status"], 0) + 1
+    behind = [row for row in found if row["revision"] != row["head_revision"]]
+    unready = [row for row in found if row["status"] != "ready"]
+    without = manager.users_without_database() if manager.multi_tenant else 0
+
+    def tell() -> None:
+        say(f"Catalog: revision {catalog['revision']}{'' if catalog['at_head'] else ', behind ' + catalog['head']}.")
+        say(f"Mode: {'a database for every user' if manager.multi_tenant else 'one shared database'}.")
+        counts = ", ".join(f"{count} {state}" for state, count in sorted(by_state.items()))
+        say(
+            f"Databases: {len(found)}{' (' + counts + ')' if counts else ''}, {len(behind)} not at the code's revision."
+        )
+        if without:
+            say(f"{without} active user(s) without a database: unify db init-all makes them.")
+        needy = [row for row in found if row in behind or row in unready] if len(found) > SHOWN_WHOLE else found
+        if needy:
+            _tell_databases(needy)
+
+    document = {
+        "catalog": catalog,
+        "multi_tenant": manager.multi_tenant,
+        "total_databases": len(found),
+        "by_status": by_state,
+        "users_without_database": without,
+        "behind": behind,
+        "not_ready": unready,
+    }
+    show(as_json, document, tell)
+
+
+@db.command()
+@json_option
+@pass_toolbox
+def stats(toolbox: Toolbox, as_json: bool) -> None:
+    """Show how many databases there are and how large they are."""
+    found = toolbox.parts.manager.get_user_database_stats()
+
+    def tell() -> None:
+        say(f"{found['total_databases']} databases, {found['total_size_mb']} MB in all.")
+        names = ("user_id", "name", "db_type", "status", "size_mb", "modified")
+        if found["databases"]:
+            table(("user", "name", "type", "state", "MB", "modified"), _columns(found["databases"], names))
+
+    show(as_json, found, tell)
+
+
+@db.command()
+@click.argument("user", type=USER, metavar="USER_ID")
+@click.option("--yes", is_flag=True, help="Do not ask; needed where there is no terminal.")
+@json_option
+@pass_toolbox
+def delete(toolbox: Toolbox, user: int | str, yes: bool, as_json: bool) -> None:
+    """Delete a user's database with everything in it; the account stays."""
+    owner = find_user(toolbox, user)
+    found = toolbox.parts.manager.database_info(owner.id)
+    what = f"the database of user {owner.id} ({owner.email}), {place(found)}"
+    if not yes:
+        if not sys.stdin.isatty():
+            raise click.UsageError(f"This deletes {what}, with everything in it. Add --yes if that is meant.")
+        click.confirm(f"Delete {what}, with everything in it?", abort=True, err=True)
+    toolbox.parts.manager.delete_user_database(owner.id)
+    show(as_json, {"user_id": owner.id, "deleted": True}, lambda: say(f"Deleted {what}."))
+
+
+def place(info: dict[str, Any]) -> str:
+    """Say where a database lives, in a few words."""
+    if info["db_path"]:
+        return str(info["db_path"])
+    return f"{info['db_type']} database {info['db_name']} on {info['db_host']}"
+
+
+def _shared_database(toolbox: Toolbox) -> list[dict[str, Any]]:
+    """Give the one database of shared mode as a row like any user's; nothing where it is not made yet."""
+    from tenancy.catalog import configs
+
+    with toolbox.parts.catalog.reading() as connection:
+        shared = configs.shared(connection)
+    head = toolbox.parts.manager.head
+    return [] if shared is None else [shared.to_dict() | {"email": "all users", "head_revision": head}]
+
+
+def _databases(manager: TenantManager, **wanted: Any) -> Iterator[dict[str, Any]]:
+    after: int | None = None
+    while page := manager.list_databases(after=after, limit=PAGE, **wanted):
+        yield from page
+        after = page[-1]["user_id"]
+
+
+def _tell_databases(found: list[dict[str, Any]]) -> None:
+    if not found:
+        say("No databases.")
+        return
+    names = ("user_id", "email", "db_type", "status", "revision", "last_used_at")
+    headings = ("user", "e-mail", "type", "state", "revision", "last used", "where")
+    table(headings, [[*cells, place(row)] for cells, row in zip(_columns(found, names), found, strict=True)])
+
+
+def _columns(rows: list[dict[str, Any]], names: tuple[str, ...]) -> list[list[Any]]:
+    return [[row[name] for name in names] for row in rows]
+
+
+def _reason(result: InitResult) -> str:
+    return result.error.message if result.error is not None else "no reason was given"
+
+
+def _code(result: InitResult) -> str | None:
+    return result.error.code if result.error is not None else None

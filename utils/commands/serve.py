@@ -1,0 +1,90 @@
+"""Hold ``unify serve``: start the app under gunicorn, and say what to type where it cannot start."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from utils.output import Failed, complain
+from utils.toolbox import Toolbox, pass_toolbox
+
+if TYPE_CHECKING:
+    from settings import Settings
+
+
+@click.command()
+@click.option(
+    "--threads", type=click.IntRange(1, 256), default=8, show_default=True, metavar="N", help="Threads in each worker."
+)
+@click.option(
+    "--preload/--no-preload",
+    default=True,
+    show_default=True,
+    help="Make the app once, before the workers: they start sooner and share its memory.",
+)
+@pass_toolbox
+def serve(toolbox: Toolbox, threads: int, preload: bool) -> None:
+    """Serve the app with gunicorn on HOST and PORT, with WEB_CONCURRENCY workers.
+
+    SIGTERM lets running requests finish; SIGHUP starts fresh workers.
+    """
+    if sys.platform == "win32":
+        raise Failed("gunicorn does not run on Windows. Type: python app.py")
+    settings = toolbox.settings
+    listener = _listen(settings)
+    _check_catalog(toolbox)
+    _tell_bootstrap(toolbox)
+    toolbox.close()
+
+    from utils.serve import Server
+
+    Server(settings, listener, threads=threads, preload=preload).run()
+
+
+def _listen(settings: Settings) -> socket.socket:
+    """Take the address before anything else, so that one that is in use is told at once."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except (OSError, UnicodeError) as error:
+        reason = (getattr(error, "strerror", None) or str(error)).lower()
+        raise Failed(
+            f"Cannot listen on HOST {settings.host}, PORT {settings.port}: {reason}. "
+            "Stop what listens there, or choose another, for example PORT=5001."
+        ) from None
+    return listener
+
+
+def _check_catalog(toolbox: Toolbox) -> None:
+    status = toolbox.parts.manager.catalog_status()
+    if status["at_head"]:
+        return
+    if not status["reachable"]:
+        raise Failed("The catalog cannot be reached: check ADMIN_DATABASE_URL, then type: unify db create-config-table")
+    raise Failed(
+        f"The catalog is at revision {status['revision'] or 'none'}, the code needs {status['head']}. "
+        "Type: unify db create-config-table"
+    )
+
+
+def _tell_bootstrap(toolbox: Toolbox) -> None:
+    """Tell whoever starts the server how to become its first administrator."""
+    accounts, settings = toolbox.parts.accounts, toolbox.settings
+    if not accounts.bootstrap_open():
+        return
+    url = f"http://{_named(settings.host)}:{settings.port}/auth/register"
+    complain(f"No account yet: the first one becomes administrator. From this machine: {url}")
+    complain(f"From elsewhere, type this bootstrap token in the form there: {accounts.bootstrap_token}")
+
+
+def _named(host: str) -> str:
+    if host in ("0.0.0.0", "::", ""):  # noqa: S104 - compared, not bound
+        return "localhost"
+    return f"[{host}]" if ":" in host else host

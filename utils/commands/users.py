@@ -1,0 +1,135 @@
+"""Hold ``unify users``: accounts and their rights."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from utils.output import Failed, reason, say, show, table
+from utils.parameters import USER, CommandGroup, find_user, json_option, secret
+from utils.toolbox import Toolbox, pass_toolbox
+
+if TYPE_CHECKING:
+    from tenancy.models import User
+
+PAGE = 200
+
+
+@click.group(cls=CommandGroup)
+def users() -> None:
+    """Make accounts and change their rights."""
+
+
+@users.command()
+@click.option("--email", required=True, metavar="E", help="The address the account signs in with.")
+@click.option("--name", default="", metavar="N", help="The name shown to its user.")
+@click.option("--admin", is_flag=True, help="Make it an administrator.")
+@click.option(
+    "--password-stdin",
+    is_flag=True,
+    help="Read the password from standard input; without it a terminal is asked, and elsewhere there is none.",
+)
+@json_option
+@pass_toolbox
+def create(toolbox: Toolbox, email: str, name: str, admin: bool, password_stdin: bool, as_json: bool) -> None:
+    """Make an account, and its database as registration does."""
+    password = secret("Password", from_stdin=password_stdin)
+    accounts, manager = toolbox.parts.accounts, toolbox.parts.manager
+    user = accounts.create(email, display_name=name, password=password, is_admin=admin)
+    failure = _provision(manager, user)
+
+    def tell() -> None:
+        say(f"{_who(user).capitalize()} made{' as an administrator' if user.is_admin else ''}.")
+        if password is None:
+            say(f"It has no password yet: `unify users set-password {user.id}` gives it one; API keys work without.")
+        if failure is None:
+            say("Its database is ready.")
+
+    show(as_json, asdict(user) | {"password_set": password is not None, "database_ready": failure is None}, tell)
+    if failure is not None:
+        raise failure
+
+
+@users.command("list")
+@click.option("--query", metavar="TEXT", help="Only addresses and names that hold this text.")
+@json_option
+@pass_toolbox
+def list_(toolbox: Toolbox, query: str | None, as_json: bool) -> None:
+    """List accounts in the order of their ids."""
+    found: list[User] = []
+    while page := toolbox.parts.accounts.list(after=found[-1].id if found else 0, limit=PAGE, query=query):
+        found += page
+
+    def tell() -> None:
+        if not found:
+            say("No accounts." if query is None else "No account matches.")
+            return
+        table(
+            ("id", "e-mail", "name", "administrator", "active", "made", "last seen"),
+            [(u.id, u.email, u.display_name, u.is_admin, u.is_active, u.created_at, u.last_seen_at) for u in found],
+        )
+
+    show(as_json, {"items": [asdict(user) for user in found]}, tell)
+
+
+@users.command()
+@click.argument("user", type=USER, metavar="USER_ID")
+@json_option
+@pass_toolbox
+def promote(toolbox: Toolbox, user: int | str, as_json: bool) -> None:
+    """Make an account an administrator."""
+    changed = toolbox.parts.accounts.promote(find_user(toolbox, user).id)
+    show(as_json, asdict(changed), lambda: say(f"{_who(changed).capitalize()} is an administrator."))
+
+
+@users.command("set-password")
+@click.argument("user", type=USER, metavar="USER_ID")
+@click.option("--password-stdin", is_flag=True, help="Read the password from standard input instead of a terminal.")
+@json_option
+@pass_toolbox
+def set_password(toolbox: Toolbox, user: int | str, password_stdin: bool, as_json: bool) -> None:
+    """Give an account a new password, and end its sessions."""
+    found = find_user(toolbox, user)
+    password = secret("New password", from_stdin=password_stdin)
+    if not password:
+        raise click.UsageError("no password was given: type it on a terminal, or pass --password-stdin.")
+    toolbox.parts.accounts.set_password(found.id, password)
+    show(as_json, asdict(found), lambda: say(f"{_who(found).capitalize()} has a new password; its sessions ended."))
+
+
+@users.command()
+@click.argument("user", type=USER, metavar="USER_ID")
+@json_option
+@pass_toolbox
+def deactivate(toolbox: Toolbox, user: int | str, as_json: bool) -> None:
+    """Shut an account out; its sessions and keys end with the next request."""
+    changed = toolbox.parts.accounts.deactivate(find_user(toolbox, user).id)
+    show(as_json, asdict(changed), lambda: say(f"{_who(changed).capitalize()} is deactivated; its data stays."))
+
+
+@users.command()
+@click.argument("user", type=USER, metavar="USER_ID")
+@json_option
+@pass_toolbox
+def activate(toolbox: Toolbox, user: int | str, as_json: bool) -> None:
+    """Let a deactivated account in again."""
+    changed = toolbox.parts.accounts.activate(find_user(toolbox, user).id)
+    show(as_json, asdict(changed), lambda: say(f"{_who(changed).capitalize()} is active."))
+
+
+def _provision(manager: Any, user: User) -> Failed | None:
+    """Make the account's database; give the line to end with where that failed, for the account stays."""
+    try:
+        manager.provision(user.id)
+    except Exception as error:  # noqa: BLE001 - whatever it was, the caller ends the command with it
+        return Failed(
+            f"The account {user.id} ({user.email}) is made, its database is not: {reason(error)} "
+            f"Try again with: unify db init {user.id}"
+        )
+    return None
+
+
+def _who(user: User) -> str:
+    return f"account {user.id} ({user.email})"

@@ -1,0 +1,173 @@
+"""Be the numbered menu: ask what is needed, in plain lines, and run the command of the same name.
+
+Entries 0 to 5 keep their numbers for good. Prompts need nothing but lines of text, so the menu works in every
+terminal, over a pipe, and for people who read its screen by ear.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import click
+
+from utils.cli import unify
+from utils.parameters import USER
+from utils.toolbox import Toolbox
+
+
+@dataclass(frozen=True)
+class Question:
+    """Ask for one thing; ``option`` goes before the answer. An empty answer to a needed one leads back."""
+
+    text: str
+    type: click.ParamType[object] = click.STRING
+    option: str | None = None
+    needed: bool = True
+
+    def words(self, answer: str) -> list[str]:
+        if not answer:
+            return []
+        return [answer] if self.option is None else [f"{self.option}={answer}"]
+
+
+@dataclass(frozen=True)
+class YesNo(Question):
+    """Ask whether to add ``option``, or, where ``needed``, whether to go on at all."""
+
+    def words(self, answer: str) -> list[str]:
+        return [self.option] if self.option and answer in ("y", "yes") else []
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Join a line of the menu to the words of its command and to what it asks first."""
+
+    title: str
+    words: tuple[str, ...]
+    questions: tuple[Question, ...] = ()
+
+
+WHO = Question("User id or e-mail", USER)
+"""The one question that the fixed entries ask."""
+
+ENTRIES = (
+    Entry("Create the configuration table", ("db", "create-config-table")),
+    Entry("Initialize one user's database", ("db", "init"), (WHO,)),
+    Entry("Initialize all users' databases", ("db", "init-all")),
+    Entry("Test a user's connection", ("db", "test"), (WHO,)),
+    Entry("Status of all databases", ("db", "status")),
+    Entry("List users", ("users", "list")),
+    Entry(
+        "Create a user",
+        ("users", "create"),
+        (
+            Question("E-mail", option="--email"),
+            Question("Name (Enter for none)", option="--name", needed=False),
+            YesNo("Administrator? (y/N)", option="--admin", needed=False),
+        ),
+    ),
+    Entry("Make a user an administrator", ("users", "promote"), (WHO,)),
+    Entry("Deactivate a user", ("users", "deactivate"), (WHO,)),
+    Entry("Activate a user", ("users", "activate"), (WHO,)),
+    Entry("Show a user's database", ("db", "info"), (WHO,)),
+    Entry("List databases", ("db", "list")),
+    Entry("Sizes of all databases", ("db", "stats")),
+    Entry(
+        "Delete a user's database", ("db", "delete"), (WHO, YesNo("Delete it with all its data? (y/N)", option="--yes"))
+    ),
+    Entry(
+        "Make an API key",
+        ("keys", "create"),
+        (
+            Question("User id or e-mail", USER, "--user"),
+            Question("What it is for (Enter for none)", option="--name", needed=False),
+        ),
+    ),
+    Entry("List a user's API keys", ("keys", "list"), (Question("User id or e-mail", USER, "--user"),)),
+    Entry("Revoke an API key", ("keys", "revoke"), (Question("Id of the key", click.UUID),)),
+    Entry("Status of the credential keys", ("credentials", "status")),
+    Entry("Seal all passwords under the newest credential key", ("credentials", "rotate")),
+    Entry("Verify the audit log", ("audit", "verify")),
+)
+"""The menu in its order; the first five are fixed by the public interface."""
+
+
+class Leave(Exception):  # noqa: N818 - it ends the menu, nothing failed
+    """End the menu: standard input has ended, or somebody pressed Ctrl-C at a question."""
+
+
+def run(toolbox: Toolbox | None = None) -> None:
+    """Show the menu and do what is chosen, until 0, the end of standard input, or Ctrl-C."""
+    toolbox = toolbox or Toolbox()
+    try:
+        while entry := _choose():
+            _do(entry, toolbox)
+    except Leave:
+        click.echo()
+    click.echo("Goodbye.")
+
+
+def _choose() -> Entry | None:
+    click.echo("\nUnify: users and their databases")
+    for number, entry in enumerate(ENTRIES, 1):
+        click.echo(f"{number:>3}  {entry.title}")
+    click.echo("  0  Exit")
+    while True:
+        typed = _ask("Choice")
+        if typed == "0":
+            return None
+        if typed.isascii() and typed.isdigit() and 0 < int(typed[:4]) <= len(ENTRIES):
+            return ENTRIES[int(typed) - 1]
+        click.echo(f"{typed!r} is not in the menu: type a number from 1 to {len(ENTRIES)}, or 0 to leave.")
+
+
+def _do(entry: Entry, toolbox: Toolbox) -> None:
+    words = _words(entry.questions)
+    if words is None:
+        click.echo("Nothing done.")
+        return
+    try:
+        unify.main(args=[*entry.words, *words], prog_name="unify", obj=toolbox)
+    except SystemExit:
+        # The command has told its outcome already; the menu goes on after a failure.
+        return
+
+
+def _words(questions: Sequence[Question]) -> list[str] | None:
+    """Ask each question; give the words to add to the command, or None where the person turned back."""
+    words: list[str] = []
+    for question in questions:
+        answer = _answer(question)
+        added = question.words(answer)
+        if question.needed and not added:
+            return None
+        words += added
+    return words
+
+
+def _answer(question: Question) -> str:
+    while True:
+        typed = _ask(question.text)
+        if not typed:
+            return typed
+        if isinstance(question, YesNo):
+            if typed.lower() in ("y", "yes", "n", "no"):
+                return typed.lower()
+            click.echo(f"{typed!r} is no answer: type y or n.")
+            continue
+        try:
+            question.type.convert(typed, None, None)
+        except click.BadParameter as wrong:
+            click.echo(f"{wrong.message} Enter alone goes back.")
+            continue
+        return typed
+
+
+def _ask(text: str) -> str:
+    try:
+        return input(f"{text}: ").strip()
+    except UnicodeDecodeError:
+        return "?"
+    except (EOFError, KeyboardInterrupt):
+        raise Leave from None

@@ -1,0 +1,212 @@
+"""Run the app under gunicorn: threads for requests, processes for cores, one folder for their metrics.
+
+``utils/commands/serve.py`` checks first what must be right before any of this.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import logging
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gunicorn.app.base import BaseApplication
+from gunicorn.glogging import Logger
+
+from utils.output import Failed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from settings import Settings
+
+KEEPALIVE_S = 75
+"""Longer than the 60 s after which common proxies let an idle connection go: the proxy closes first, so no request
+is sent into a closing connection."""
+
+WORKER_SILENT_S = 60
+GRACEFUL_S = 30
+
+REQUEST_LINE_BYTES = 8190
+"""Gunicorn's own most, twice what the app allows, so that the app answers 414 in its own words."""
+
+HEADERS_MOST = 100
+HEADER_BYTES = 40960
+"""One header may be longer than the app allows for all together, so that the app answers 431 in its own words."""
+
+METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+"""prometheus_client reads this variable itself, when it is imported."""
+
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+METRICS_PREFIX = "unify-metrics-"
+_PR_SET_PDEATHSIG = 1
+
+
+class Server(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
+    """Serve ``app:create_app()`` on a socket that is bound already."""
+
+    def __init__(self, settings: Settings, listener: socket.socket, *, threads: int, preload: bool) -> None:
+        self.settings = settings
+        self.address = f"fd://{listener.detach()}"
+        self.threads = threads
+        self.preload = preload
+        self.master = os.getpid()
+        self.metrics = _metrics_folder() if self._shares_metrics() else None
+        super().__init__()
+
+    def load_config(self) -> None:
+        for name, value in self._options().items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Callable[..., Any]:
+        from app import create_app
+
+        wsgi: Callable[..., Any] = create_app()
+        return wsgi
+
+    def run(self) -> None:
+        """Serve until a signal ends it; the workers' reasons for not starting stand in the log above the last line."""
+        # Imported here even where each worker makes its own app: they find most modules loaded and answer sooner.
+        import app  # noqa: F401 - for what it loads
+
+        self._hold_signals_while_forking()
+        try:
+            super().run()
+        except SystemExit as stopped:
+            if os.getpid() != self.master or not stopped.code:
+                raise
+            raise Failed("The server stopped, because its workers could not start; the log above says why.") from None
+
+    def _shares_metrics(self) -> bool:
+        return self.settings.web_concurrency > 1 or METRICS_VARIABLE in os.environ
+
+    def _options(self) -> dict[str, Any]:
+        return {
+            "bind": self.address,
+            "proc_name": "unify",
+            "worker_class": "gthread",
+            "workers": self.settings.web_concurrency,
+            "threads": self.threads,
+            "preload_app": self.preload,
+            "max_requests": 0,
+            "timeout": WORKER_SILENT_S,
+            "graceful_timeout": GRACEFUL_S,
+            "keepalive": KEEPALIVE_S,
+            # A heartbeat is a file's time; on a disk under load it would come late and a healthy worker be killed.
+            "worker_tmp_dir": "/dev/shm" if os.access("/dev/shm", os.W_OK) else None,  # noqa: S108 - a memory disk
+            "control_socket_disable": True,
+            "limit_request_line": REQUEST_LINE_BYTES,
+            "limit_request_fields": HEADERS_MOST,
+            "limit_request_field_size": HEADER_BYTES,
+            # The app counts proxies by TRUSTED_PROXY_COUNT. Gunicorn trusts by address and would take a client's own
+            # X-Forwarded-Proto, SCRIPT_NAME or PATH_INFO for the proxy's, so it is told to trust nobody.
+            "forwarded_allow_ips": "",
+            "forwarder_headers": "",
+            "accesslog": None,
+            "errorlog": "-",
+            "loglevel": self.settings.log_level.lower(),
+            "logger_class": JsonLog if self.settings.log_format == "json" else Logger,
+            "post_fork": self._after_fork,
+            "post_worker_init": self._worker_ready,
+            "child_exit": self._child_exited,
+            "on_exit": self._at_end,
+        }
+
+    def _hold_signals_while_forking(self) -> None:
+        """Keep signals to stop waiting until a new worker can take them.
+
+        A worker begins with the master's handlers, which would swallow one, and the server would then wait the whole
+        graceful timeout for a worker that was never told.
+        """
+
+        def before() -> None:
+            if os.getpid() == self.master:
+                signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+
+        def after_in_parent() -> None:
+            if os.getpid() == self.master:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+
+        os.register_at_fork(before=before, after_in_parent=after_in_parent)
+
+    def _worker_ready(self, worker: Any) -> None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+
+    def _after_fork(self, arbiter: Any, worker: Any) -> None:
+        """Let the kernel end workers whose master was killed: they would go on holding the address."""
+        if sys.platform == "linux":
+            ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != self.master:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    def _child_exited(self, arbiter: Any, worker: Any) -> None:
+        if self.metrics is not None:
+            from prometheus_client import multiprocess
+
+            multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]  # it has no types
+
+    def _at_end(self, arbiter: Any) -> None:
+        if self.metrics is not None:
+            shutil.rmtree(self.metrics, ignore_errors=True)
+
+
+class JsonLog(Logger):  # type: ignore[misc]  # gunicorn ships no types
+    """Write gunicorn's own lines as the app writes its: one JSON object a line."""
+
+    def setup(self, cfg: Any) -> None:
+        super().setup(cfg)
+        for handler in self.error_log.handlers:
+            handler.setFormatter(JsonLines())
+
+
+class JsonLines(logging.Formatter):
+    """Name the moment, the level, who speaks, and what."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        line = {
+            "time": moment.replace("+00:00", "Z"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+            "process": record.process,
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line)
+
+
+def _metrics_folder() -> Path:
+    """Make an empty folder for the workers' counters, inside the operator's if one is named."""
+    parent = Path(os.environ.get(METRICS_VARIABLE) or tempfile.gettempdir())
+    parent.mkdir(parents=True, exist_ok=True)
+    _sweep(parent)
+    folder = Path(tempfile.mkdtemp(prefix=f"{METRICS_PREFIX}{os.getpid()}-", dir=parent))
+    os.environ[METRICS_VARIABLE] = str(folder)
+    return folder
+
+
+def _sweep(parent: Path) -> None:
+    """Delete the folders that killed servers of ours left behind."""
+    for folder in parent.glob(f"{METRICS_PREFIX}*-*"):
+        runner = folder.name.removeprefix(METRICS_PREFIX).partition("-")[0]
+        if runner.isdigit() and folder.stat().st_uid == os.getuid() and not _runs(int(runner)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
