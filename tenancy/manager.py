@@ -317,8 +317,9 @@ class TenantManager:
         """Give where to go, or refuse: the catalog's word on state and revision comes before any connection."""
         here = context.current()
         placement = here.placement if here.owner == owner else None
-        if placement is None:
-            placement = self.placement_of(owner)
+        return self._usable(owner, placement or self.placement_of(owner), write)
+
+    def _usable(self, owner: int, placement: Placement, write: bool) -> Placement:
         if placement.state not in READABLE or not placement.is_active:
             raise TenantNotReadyError(
                 f"the database of user {owner} is {placement.state}: {placement.last_error or 'try again later.'}",
@@ -346,7 +347,7 @@ class TenantManager:
             try:
                 return self.engines.acquire(placement)
             except StaleRouteError:
-                placement = self.placement_of(owner)
+                placement = self._usable(owner, self.placement_of(owner), write=False)
                 return self.engines.acquire(placement)
         except TamperedCredentialError as error:
             self._alarm(placement, error)

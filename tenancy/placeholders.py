@@ -32,6 +32,7 @@ class Rules:
 
 
 _DOLLAR = re.compile(r"\$(?:[A-Za-z_\u0080-\uffff][A-Za-z0-9_\u0080-\uffff]*)?\$")
+_CONTINUED = re.compile(r"[ \t\f\v]*[\n\r][ \t\n\r\f\v]*'")  # two literals on two lines are one (SQL standard)
 _WORD = re.compile(r"[A-Za-z0-9_$\u0080-\U0010ffff]+")
 
 
@@ -96,8 +97,8 @@ def _starts_comment(sql: str, at: int, rules: Rules) -> bool:
         return rules.hash_comments
     if not sql.startswith("--", at):
         return False
-    # MySQL: two dashes begin a comment only before white space or the end; `5--3` is arithmetic there.
-    return not rules.spaced_dashes or at + 2 >= len(sql) or sql[at + 2].isspace()
+    # MySQL: two dashes begin a comment only before a blank, a control character or the end; `5--3` is arithmetic.
+    return not rules.spaced_dashes or at + 2 >= len(sql) or sql[at + 2] <= " " or sql[at + 2] == "\x7f"
 
 
 def _line_end(sql: str, at: int) -> int:
@@ -130,6 +131,9 @@ def _dollar(sql: str, at: int) -> int:
 def _word(sql: str, word: re.Match[str], rules: Rules) -> int:
     """Take a whole word, so that ``a$b$c`` opens no dollar quote; ``E'..'`` is a string with backslashes."""
     end = word.end()
-    if rules.escape_strings and word.group() in ("e", "E") and sql.startswith("'", end):
-        return _quoted(sql, end, "'", True)
+    if not (rules.escape_strings and word.group() in ("e", "E") and sql.startswith("'", end)):
+        return end
+    end = _quoted(sql, end, "'", True)
+    while more := _CONTINUED.match(sql, end):
+        end = _quoted(sql, more.end() - 1, "'", True)
     return end

@@ -121,6 +121,7 @@ class SQLiteBackend(Backend):
             pool_size=2,
             max_overflow=-1,
             query_cache_size=0,
+            hide_parameters=True,
             execution_options={"compiled_cache": _compiled},
         )
 
@@ -248,6 +249,7 @@ class _Template:
             creator=lambda: memory,
             poolclass=sa.StaticPool,
             query_cache_size=0,
+            hide_parameters=True,
             execution_options={"compiled_cache": _compiled},
         )
 
@@ -307,7 +309,7 @@ def _schema_changes(driver: sqlite3.Connection) -> Iterator[sa.Connection]:
     """Give a connection for schema changes: foreign keys off before BEGIN, transactions that cover DDL."""
     driver.execute("PRAGMA foreign_keys = OFF")
     driver.execute("PRAGMA query_only = OFF")  # a pooled connection may come from a unit of work that only read
-    engine = sa.create_engine("sqlite+unify://", creator=lambda: driver, poolclass=sa.StaticPool)
+    engine = sa.create_engine("sqlite+unify://", creator=lambda: driver, poolclass=sa.StaticPool, hide_parameters=True)
     event.listen(engine, "begin", lambda connection: driver.execute("BEGIN IMMEDIATE"))
     with engine.connect() as connection:
         yield connection

@@ -1,0 +1,92 @@
+"""Serve the application on a port and look at it with a real Chromium; screenshots stay in ``test-output``."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from werkzeug.serving import make_server
+
+OUTPUT = Path(__file__).resolve().parents[2] / "test-output" / "screenshots"
+PHONE = {"width": 390, "height": 844}
+DESK = {"width": 1200, "height": 800}
+
+
+class Watched:
+    """Hold a browser page, what went wrong in it, and where its pictures go."""
+
+    def __init__(self, page: Any, address: str) -> None:
+        self.page = page
+        self.address = address
+        self.problems: list[str] = []
+        page.on("console", self._said)
+        page.on("pageerror", lambda error: self.problems.append(str(error)))
+        page.on("requestfailed", self._failed)
+
+    def _said(self, message: Any) -> None:
+        if message.type in ("error", "warning"):
+            self.problems.append(message.text)
+
+    def _failed(self, request: Any) -> None:
+        # Going on to the next page before this one's style has come is no failure.
+        if "ERR_ABORTED" not in str(request.failure):
+            self.problems.append(f"{request.url}: {request.failure}")
+
+    def open(self, path: str) -> Any:
+        """Go to a path and give the answer."""
+        return self.page.goto(self.address + path)
+
+    def fill(self, **typed: str) -> None:
+        """Type into the form that holds the fields, found by their labels as a reader of the page would."""
+        for label, text in typed.items():
+            self.page.get_by_label(re.compile(f"^{label.replace('_', ' ')}")).first.fill(text)
+
+    def press(self, button: str) -> None:
+        self.page.get_by_role("button", name=button, exact=True).click()
+
+    def picture(self, name: str) -> None:
+        """Keep a picture of the whole page; nothing of it may stick out to the side."""
+        OUTPUT.mkdir(parents=True, exist_ok=True)
+        self.page.screenshot(path=OUTPUT / f"{name}.png", full_page=True)
+        wider = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        assert self.page.evaluate(wider) <= 0, f"{name} is wider than its window"
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Flask], str]]:
+    """Give a function that serves an application and gives its address."""
+    servers = []
+
+    def start(app: Flask) -> str:
+        server = make_server("127.0.0.1", 0, app, threaded=True)
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        servers.append((server, thread))
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield start
+    for server, thread in servers:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture
+def browse(chromium: str) -> Iterator[Callable[..., Watched]]:
+    """Give a function that opens a browser of its own: own cookies, light or dark, any size."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+
+        def start(address: str, *, scheme: str = "light", size: dict[str, int] | None = None) -> Watched:
+            context = browser.new_context(color_scheme=scheme, viewport=size or DESK)
+            return Watched(context.new_page(), address)
+
+        yield start
+        browser.close()

@@ -1,0 +1,136 @@
+"""Hold lists to their order, filters, pages and search, for every resource alike."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import pytest
+from flask import Flask
+
+from tests.web.conftest import Caller, caller
+
+if TYPE_CHECKING:
+    from compose import Parts
+
+URL = "/api/v1/tasks"
+
+
+def titles(asker: Caller, query: str = "") -> list[str]:
+    return [row["title"] for row in asker.get(URL + query).json["items"]]
+
+
+def test_pages_follow_one_another_to_the_end(ada: Caller) -> None:
+    for number in range(7):
+        ada.post(URL, json={"title": str(number), "status": "done" if number % 2 else "todo"})
+    seen, cursor = [], ""
+    while cursor is not None:
+        page = ada.get(f"{URL}?limit=3" + (f"&cursor={cursor}" if cursor else "")).json
+        seen.append([row["title"] for row in page["items"]])
+        cursor = page["next_cursor"]
+    assert seen == [["0", "1", "2"], ["3", "4", "5"], ["6"]]
+
+
+def test_the_default_page_holds_50_and_the_largest_200(ada: Caller) -> None:
+    for number in range(51):
+        ada.post(URL, json={"title": str(number)})
+    page = ada.get(URL).json
+    assert len(page["items"]) == 50
+    assert page["next_cursor"]
+    page = ada.get(f"{URL}?limit=200").json
+    assert len(page["items"]) == 51
+    assert page["next_cursor"] is None
+
+
+def test_filters_narrow_the_list(ada: Caller) -> None:
+    category = ada.post("/api/v1/categories", json={"name": "Home", "color": "#00ff00"}).json["id"]
+    ada.post(URL, json={"title": "a", "status": "done", "priority": 2, "due_date": "2026-01-01"})
+    ada.post(URL, json={"title": "b", "category_id": category, "due_date": "2026-01-02"})
+    assert titles(ada, "?status=done") == ["a"]
+    assert titles(ada, "?priority=2&status=done") == ["a"]
+    assert titles(ada, f"?category_id={category}") == ["b"]
+    assert titles(ada, "?due_before=2026-01-02") == ["a"]
+    assert titles(ada, "?due_after=2026-01-02") == ["b"]
+    assert titles(ada, f"?category_id={uuid4()}") == []
+    ada.post("/api/v1/notes", json={"title": "n", "pinned": True})
+    assert len(ada.get("/api/v1/notes?pinned=true").json["items"]) == 1
+    assert len(ada.get("/api/v1/notes?pinned=false").json["items"]) == 0
+    ada.post("/api/v1/events", json={"title": "e", "starts_at": "2026-01-01T10:00:00Z"})
+    assert len(ada.get("/api/v1/events?starts_after=2026-01-01T10:00:00Z").json["items"]) == 1
+    assert len(ada.get("/api/v1/events?starts_before=2026-01-01T10:00:00Z").json["items"]) == 0
+
+
+def test_search_finds_text_in_any_case_and_stands_alone(ada: Caller, bob: Caller) -> None:
+    ada.post(URL, json={"title": "Buy MILK"})
+    ada.post(URL, json={"title": "100% wool"})
+    assert titles(ada, "?q=milk") == ["Buy MILK"]
+    assert titles(ada, "?q=%25") == ["100% wool"]
+    assert titles(ada, "?q=_") == []
+    assert titles(bob, "?q=milk") == []
+    answer = ada.get(f"{URL}?q=milk&status=done")
+    assert (answer.status_code, answer.json["errors"][0]["field"]) == (422, "status")
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("limit=0", "limit"),
+        ("limit=201", "limit"),
+        ("limit=-1", "limit"),
+        ("limit=x", "limit"),
+        ("limit=", "limit"),
+        ("limit=9223372036854775808", "limit"),
+        ("limit=1%00", "limit"),
+        ("limit=1&limit=2", "limit"),
+        ("color=red", "color"),
+        ("user_id=2", "user_id"),
+        ("status=open", "status"),
+        ("priority=9", "priority"),
+        ("category_id=1;drop", "category_id"),
+        ("due_before=2023-02-29", "due_before"),
+        ("q=", "q"),
+        ("q=a%00b", "q"),
+        ("%00=1", "\x00"),
+    ],
+)
+def test_a_query_that_is_wrong_is_422_and_named(ada: Caller, query: str, field: str) -> None:
+    answer = ada.get(f"{URL}?{query}")
+    assert answer.status_code == 422, answer.json
+    assert field in [error["field"] for error in answer.json["errors"]]
+
+
+def test_a_query_where_none_means_anything_is_refused(ada: Caller) -> None:
+    answer = ada.post(f"{URL}?force=1", json={"title": "x"})
+    assert (answer.status_code, answer.json["errors"][0]["field"]) == (422, "force")
+    assert titles(ada) == []
+
+
+@pytest.mark.parametrize(
+    "key", ["0", "-1", "1;drop", "x", "%00", "..%2F..%2Fadmin.db", "{id}", "urn:uuid:{id}", "{id}0"]
+)
+def test_an_id_that_is_none_is_404_like_an_unknown_one(ada: Caller, key: str) -> None:
+    key = key.replace("{id}", ada.post(URL, json={"title": "x"}).json["id"].replace("-", ""))
+    for verb, body in (("get", None), ("patch", {"title": "y"}), ("delete", None)):
+        answer = getattr(ada, verb)(f"{URL}/{key}", json=body)
+        assert (answer.status_code, answer.json["code"]) == (404, "not_found")
+    assert titles(ada) == ["x"]
+
+
+def test_deleting_a_category_moves_its_rows_and_uncategorized_stays(ada: Caller) -> None:
+    (uncategorized,) = ada.get("/api/v1/categories").json["items"]
+    assert uncategorized["name"] == "Uncategorized"
+    home = ada.post("/api/v1/categories", json={"name": "Home"}).json["id"]
+    task = ada.post(URL, json={"title": "x", "category_id": home}).headers["Location"]
+    assert ada.post("/api/v1/categories", json={"name": "hOME "}).status_code == 409
+    assert ada.delete(f"/api/v1/categories/{home}").status_code == 204
+    assert ada.get(task).json["category_id"] == uncategorized["id"]
+    assert ada.delete(f"/api/v1/categories/{uncategorized['id']}").status_code == 409
+    assert ada.patch(f"/api/v1/categories/{uncategorized['id']}", json={"name": "x"}).status_code == 409
+
+
+def test_a_user_without_a_database_is_told_503_and_when_to_come_back(app: Flask, parts: Parts) -> None:
+    asker = caller(app, parts.accounts.create("new@example.org"))
+    answer = asker.get(URL)
+    assert answer.status_code == 503
+    assert int(answer.headers["Retry-After"]) > 0
+    assert asker.get("/api/v1/me").json["database"] is None

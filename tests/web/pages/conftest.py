@@ -1,0 +1,184 @@
+"""Give the page tests an application, and visitors that fill in its forms as a browser would."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import sqlalchemy as sa
+from flask import Flask
+from werkzeug.test import TestResponse
+
+import web
+
+if TYPE_CHECKING:
+    from compose import Parts
+    from tenancy.models import User
+
+PASSWORD = "correct horse battery"
+
+
+@dataclass
+class HtmlForm:
+    """Hold one form of a page as a browser reads it."""
+
+    method: str
+    action: str
+    values: dict[str, str] = field(default_factory=dict)
+    names: list[str] = field(default_factory=list)
+
+
+class Page(HTMLParser):
+    """Read a page: its forms, links, labels and what a strict policy would refuse."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.html = html
+        self.forms: list[HtmlForm] = []
+        self.links: list[str] = []
+        self.labelled: set[str] = set()
+        self.controls: list[str] = []
+        self.inline: list[str] = []
+        self._select = self._area = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        given = {name: value or "" for name, value in attributes}
+        self.inline += [name for name in given if name == "style" or name.startswith("on")]
+        self.inline += [tag] if tag in ("script", "style", "iframe", "base") else []
+        if tag == "form":
+            self.forms.append(HtmlForm(given.get("method", "get").upper(), given.get("action", "")))
+        elif tag == "a":
+            self.links.append(given.get("href", ""))
+        elif tag == "label":
+            self.labelled.add(given.get("for", ""))
+        elif tag == "option":
+            if "selected" in given or self._select not in self.forms[-1].values:
+                self.forms[-1].values[self._select] = given.get("value", "")
+        elif tag in ("input", "select", "textarea"):
+            self._control(tag, given)
+
+    def handle_data(self, data: str) -> None:
+        if self._area:
+            self.forms[-1].values[self._area] += data
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "textarea":
+            values = self.forms[-1].values
+            values[self._area] = values[self._area].removeprefix("\n")
+            self._area = ""
+
+    def _control(self, tag: str, given: dict[str, str]) -> None:
+        form, name = self.forms[-1], given["name"]
+        form.names.append(name)
+        if given.get("type") != "hidden":
+            self.controls.append(given.get("id", ""))
+        if tag == "select":
+            self._select = name
+        elif tag == "textarea":
+            self._area = name
+            form.values[name] = ""
+        elif given.get("type") != "checkbox" or "checked" in given:
+            form.values[name] = given.get("value", "")
+
+
+class Visitor:
+    """Browse with a cookie jar of one's own."""
+
+    def __init__(self, app: Flask) -> None:
+        self.client = app.test_client()
+
+    def get(self, path: str, status: int = 200) -> Page:
+        answer = self.client.get(path)
+        assert answer.status_code == status, f"GET {path}: {answer.status_code}"
+        return Page(answer.text)
+
+    def form(self, path: str, action: str | None = None) -> HtmlForm:
+        """Find the form of a page that posts to ``action`` (to the page itself where none is given)."""
+        wanted = action or path.partition("?")[0]
+        return next(form for form in self.get(path).forms if form.method == "POST" and form.action == wanted)
+
+    def send(self, path: str, action: str | None = None, /, **typed: str) -> TestResponse:
+        """Fill in the form of a page and send it."""
+        form = self.form(path, action)
+        return self.client.post(form.action, data=form.values | typed)
+
+    def post(self, path: str, **typed: str) -> TestResponse:
+        """Post with a good token and no form before it, as somebody does who tries addresses."""
+        return self.client.post(path, data={"csrf_token": self.token} | typed)
+
+    @property
+    def token(self) -> str:
+        return self.get("/settings").forms[0].values["csrf_token"]
+
+    def sign_in(self, email: str, password: str = PASSWORD, **typed: str) -> TestResponse:
+        return self.send("/auth/login", email=email, password=password, **typed)
+
+
+@pytest.fixture
+def app(parts: Parts) -> Flask:
+    return web.create(parts)
+
+
+@pytest.fixture
+def visit(app: Flask) -> Callable[[], Visitor]:
+    """Give a function that opens a new browser."""
+    return lambda: Visitor(app)
+
+
+@pytest.fixture
+def ada(visit: Callable[[], Visitor], user: User) -> Visitor:
+    """Give a browser in which ``user`` is signed in."""
+    return _signed_in(visit(), user.email)
+
+
+@pytest.fixture
+def bob(visit: Callable[[], Visitor], other: User) -> Visitor:
+    """Give a browser in which ``other`` is signed in."""
+    return _signed_in(visit(), other.email)
+
+
+@pytest.fixture
+def root(visit: Callable[[], Visitor], parts: Parts) -> Visitor:
+    """Give a browser in which an administrator is signed in."""
+    made = parts.accounts.create("root@example.org", password=PASSWORD, is_admin=True)
+    parts.manager.provision(made.id)
+    return _signed_in(visit(), made.email)
+
+
+@pytest.fixture
+def statements() -> Iterator[Callable[[], Any]]:
+    """Give a context that collects (database, statement) of every query sent inside it.
+
+    To be asked for before the parts: an engine looks for listeners when it is made.
+    """
+    collected: list[list[tuple[str, str]]] = []
+
+    def note(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
+        if not statement.startswith(("BEGIN", "PRAGMA")):
+            # The engines are given open connections and no URL, so SQLite itself is asked for the file.
+            file = cursor.connection.execute("PRAGMA database_list").fetchone()[2]
+            for sent in collected:
+                sent.append((Path(file).name, statement))
+
+    @contextmanager
+    def collect() -> Iterator[list[tuple[str, str]]]:
+        collected.append([])
+        try:
+            yield collected[-1]
+        finally:
+            collected.pop()
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", note)
+    yield collect
+    sa.event.remove(sa.Engine, "before_cursor_execute", note)
+
+
+def _signed_in(visitor: Visitor, email: str) -> Visitor:
+    assert visitor.sign_in(email).status_code == 303
+    return visitor

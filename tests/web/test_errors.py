@@ -1,0 +1,55 @@
+"""Hold the one table from exception to status complete."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+from flask import Flask
+
+from repositories import errors as stored
+from tenancy import errors as tenancy
+from web.errors import STATUS, of_tenancy
+
+ABSTRACT = {
+    tenancy.TenancyError,
+    stored.RepositoryError,
+    # Raised by the commands' own operations, or by a mistake of ours alone.
+    tenancy.ArchiveError,
+    tenancy.ScopeError,
+    tenancy.NoTenantError,
+    tenancy.WrongTenantError,
+}
+KINDS = [
+    kind
+    for module in (tenancy, stored)
+    for _, kind in inspect.getmembers(module, inspect.isclass)
+    if issubclass(kind, tenancy.TenancyError) and kind.__module__ == module.__name__ and kind not in ABSTRACT
+]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_every_class_has_a_status_below_500_or_one_that_asks_to_come_back(
+    app: Flask, kind: type[tenancy.TenancyError]
+) -> None:
+    assert any(parent in STATUS for parent in kind.__mro__)
+    with app.test_request_context("/api/v1/tasks"):
+        problem = of_tenancy(kind("what happened"))
+    assert problem.status < 500 or problem.status in (502, 503, 507)
+    assert problem.status != 503 or problem.headers["Retry-After"]
+
+
+def test_what_is_not_there_never_says_why(app: Flask) -> None:
+    with app.test_request_context("/api/v1/tasks"):
+        details = {
+            of_tenancy(kind("row 7 of user 3")).detail
+            for kind in (stored.NotFoundError, tenancy.UserNotFoundError, tenancy.KeyNotFoundError)
+        }
+    assert len(details) == 1
+    assert "7" not in details.pop()
+
+
+def test_a_throttled_caller_is_told_when_to_come_back(app: Flask) -> None:
+    with app.test_request_context("/api/v1/tasks"):
+        problem = of_tenancy(tenancy.ThrottledError("too many", retry_after_s=7.4))
+    assert (problem.status, problem.headers["Retry-After"]) == (429, "7")

@@ -1,0 +1,35 @@
+"""Hold registration and login to their pace, per address."""
+
+from __future__ import annotations
+
+from flask import Flask
+
+from tests.web.conftest import Caller
+
+
+def attempt(app: Flask, path: str, address: str = "10.0.0.1") -> tuple[int, str | None]:
+    # Without a CSRF token nothing is hashed, and the request is refused before it is counted: so one is sent.
+    client = app.test_client()
+    page = client.get(path).text
+    token = page.split('name="csrf_token"', 1)[1].split('value="', 1)[1].split('"', 1)[0]
+    answer = client.post(path, data={"csrf_token": token}, environ_overrides={"REMOTE_ADDR": address})
+    return answer.status_code, answer.headers.get("Retry-After")
+
+
+def test_registering_too_often_is_429_and_says_when_to_come_back(app: Flask) -> None:
+    statuses = [attempt(app, "/auth/register") for _ in range(62)]
+    assert [status for status, _ in statuses[:60]] == [422] * 60
+    status, retry_after = statuses[-1]
+    assert status == 429
+    assert 0 < int(retry_after or 0) <= 60
+    assert attempt(app, "/auth/register", "10.0.0.2")[0] == 422
+
+
+def test_signing_in_too_often_is_429_and_keys_go_on(app: Flask, ada: Caller) -> None:
+    from web.limits import LOGIN
+
+    counters = app.extensions["unify-limits"]
+    for _ in range(120):
+        counters.hit(LOGIN[0], "login", "10.0.0.1")
+    assert attempt(app, "/auth/login")[0] == 429
+    assert ada.get("/api/v1/tasks").status_code == 200

@@ -1,0 +1,78 @@
+"""Hold log lines to saying whose they are, and to holding no secret."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+import pytest
+from flask import Flask
+
+import web
+from tests.web.conftest import Caller, caller, users_of
+from web import logs
+
+
+@pytest.fixture
+def lines(make_parts: Any, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Give an application that logs JSON, and a function for the lines it has written."""
+    app = web.create(make_parts(log_format="json"))
+
+    def written() -> list[dict[str, Any]]:
+        return [json.loads(line) for line in capsys.readouterr().err.splitlines() if line.startswith("{")]
+
+    return app, written
+
+
+def test_a_requests_lines_name_request_user_and_tenant(lines: Any) -> None:
+    app, written = lines
+    user, _ = users_of(app.extensions["unify"])
+    asker = caller(app, user)
+    written()
+    answer = asker.get("/api/v1/tasks?limit=1")
+    tenant = app.extensions["unify"].manager.load_user_db_config(user.id)["tenant_id"]
+    (line,) = [line for line in written() if line["logger"] == "web.access"]
+    assert line["message"].startswith("GET /api/v1/tasks 200 ")
+    assert (line["request_id"], line["user_id"], line["tenant"]) == (answer.headers["X-Request-ID"], user.id, tenant)
+
+
+def test_lines_outside_a_request_name_nobody(lines: Any) -> None:
+    _, written = lines
+    logging.getLogger("somewhere").warning("hello")
+    assert next(line for line in written() if line["logger"] == "somewhere").keys() == {
+        "time",
+        "level",
+        "logger",
+        "message",
+    }
+
+
+def test_no_line_holds_a_secret(make_parts: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    app = web.create(make_parts(log_level="DEBUG"))
+    user, _ = users_of(app.extensions["unify"])
+    asker = caller(app, user)
+    for number in range(3):
+        asker.post("/api/v1/tasks", json={"title": f"private-{number}"})
+    cursor = asker.get("/api/v1/tasks?limit=1").json["next_cursor"]
+    asker.get(f"/api/v1/tasks?limit=1&cursor={cursor}&zzz=1")
+    asker.post("/api/v1/tasks", json={"title": "private-x", "category_id": str(user.id)})
+    client = app.test_client()
+    client.post("/auth/login", data={"email": user.email, "password": "wrong-secret-password"})
+    written = capsys.readouterr().err
+    for secret in (asker.key, cursor, "private-", "wrong-secret-password", "zzz"):
+        assert secret not in written
+
+
+def test_a_text_line_cannot_be_forged_by_a_path(app: Flask, capsys: pytest.CaptureFixture[str]) -> None:
+    app.test_client().get("/nothing%0a2026-01-01 INFO web.access forged")
+    written = capsys.readouterr().err
+    assert "forged" in written
+    assert "\n2026-01-01 INFO" not in written
+
+
+def test_configuring_twice_writes_once(app: Flask, ada: Caller, capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("INFO", "text")
+    logs.configure("INFO", "text")
+    ada.get("/healthz")
+    assert capsys.readouterr().err.count("GET /healthz 200") == 1

@@ -1,0 +1,100 @@
+"""Hold the operators' calls: up, ready, counted, and for the right eyes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+import compose
+import web
+from tests.web.conftest import Caller
+
+
+def test_a_process_that_answers_is_up_whatever_its_databases(make_settings: Any, tmp_path: Path) -> None:
+    parts = compose.build(make_settings())
+    client = web.create(parts).test_client()
+    assert client.get("/healthz").json == {"status": "up"}
+    ready = client.get("/readyz")
+    assert ready.status_code == 503
+    assert ready.json["status"] == "not_ready"
+    parts.manager.prepare_catalog()
+    ready = client.get("/readyz")
+    assert (ready.status_code, ready.json["status"]) == (200, "ready")
+    parts.manager.close()
+
+
+def test_a_catalog_that_is_not_ready_is_503_to_everybody(make_settings: Any) -> None:
+    parts = compose.build(make_settings())
+    client = web.create(parts).test_client()
+    answer = client.get("/api/v1/tasks", headers={"Authorization": "Bearer unify_x"})
+    assert (answer.status_code, answer.json["code"]) == (503, "catalog_not_ready")
+    assert "Retry-After" in answer.headers
+    with client.session_transaction() as session:
+        session["_user_id"] = "x"
+    page = client.get("/tasks")
+    assert page.status_code == 503
+    assert page.headers["X-Request-ID"] in page.text
+    parts.manager.close()
+
+
+def test_metrics_count_requests_engines_and_provisioning(app: Flask, ada: Caller, admin: Caller) -> None:
+    ada.get("/api/v1/tasks")
+    ada.get("/api/v1/tasks/x")
+    ada.get("/api/v1/" + ada.user.email)
+    admin.post(f"/admin/user/{ada.user.id}/database/initialize")
+    answer = app.test_client().get("/metrics")
+    assert answer.status_code == 200
+    assert answer.content_type.startswith("text/plain")
+    shown = answer.text
+    assert 'unify_http_requests_total{endpoint="api.tasks_list",method="GET",status="200"} 1.0' in shown
+    assert 'endpoint="none",method="GET",status="404"' in shown
+    assert 'unify_engines{what="open"} 1.0' in shown
+    assert 'unify_engines{what="evicted"}' in shown
+    assert 'unify_provisioning_seconds_count{outcome="done"} 1.0' in shown
+    assert "@" not in shown
+    assert "ada" not in shown
+
+
+def test_without_a_token_only_this_machine_reads_the_metrics(anonymous: FlaskClient) -> None:
+    for address, status in (("127.0.0.1", 200), ("::1", 200), ("10.0.0.7", 403), ("", 403)):
+        assert anonymous.get("/metrics", environ_overrides={"REMOTE_ADDR": address}).status_code == status
+    assert anonymous.get("/metrics", headers={"X-Forwarded-For": "127.0.0.1"}).status_code == 403
+
+
+def test_with_a_token_its_holder_reads_them_from_anywhere(make_parts: Any) -> None:
+    client = web.create(make_parts(metrics_token="scrape-me-please")).test_client()
+    far = {"REMOTE_ADDR": "10.0.0.7"}
+    for header, status in (
+        ("Bearer scrape-me-please", 200),
+        ("Bearer scrape-me", 401),
+        ("Basic scrape-me-please", 401),
+        ("Bearer \xe9", 401),
+    ):
+        answer = client.get("/metrics", headers={"Authorization": header}, environ_overrides=far)
+        assert answer.status_code == status
+    assert client.get("/metrics").status_code == 401
+
+
+def test_several_processes_are_added_up(make_parts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run in a child: the package decides when it is first imported."""
+    import subprocess
+    import sys
+
+    script = (
+        "from prometheus_client import CollectorRegistry\n"
+        "from web.metrics import Metrics\n"
+        "m = Metrics(); m.observe('x', 'GET', 200, 0.1); m.engines.labels('open').set(2)\n"
+    )
+    environ = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path), "PATH": "/usr/bin:/bin", "PYTHONPATH": "."}
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", script], check=True, env=environ, timeout=60)
+    from prometheus_client import CollectorRegistry, generate_latest
+    from prometheus_client.multiprocess import MultiProcessCollector
+
+    everywhere = CollectorRegistry()
+    MultiProcessCollector(everywhere, path=str(tmp_path))
+    assert b'unify_http_requests_total{endpoint="x",method="GET",status="200"} 2.0' in generate_latest(everywhere)

@@ -1,0 +1,86 @@
+"""Answer administrators' JSON calls about users' databases.
+
+Rights are checked before anything is looked up: whoever may not ask learns nothing about who exists. These calls
+bind no tenant; the engine's own operations name the user they work on.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, Response
+
+from tenancy import names
+from tenancy.backends.base import DatabaseFields
+from tenancy.errors import ConfigurationError
+from web import cursors, metrics
+from web.api.queries import filters, read_query, refuse_query, scope
+from web.auth import api_admin_required, signed_in
+from web.errors import NOT_THERE, Problem
+from web.jsonio import answer, optional_body, require_json_accepted
+from web.parts import current_parts
+from web.schemas import DatabaseInitialize, DatabasesQuery, sent
+
+blueprint = Blueprint("admin_api", __name__, url_prefix="/admin")
+
+
+@blueprint.get("/user/<user_id>/database/info")
+@api_admin_required
+def database_info(user_id: str) -> Response:
+    """Answer one database's configuration, without secrets."""
+    require_json_accepted()
+    refuse_query()
+    return answer(current_parts().manager.database_info(_user_id(user_id)))
+
+
+@blueprint.post("/user/<user_id>/database/initialize")
+@api_admin_required
+def initialize(user_id: str) -> Response:
+    """Make one user's database, or say that it stands ready."""
+    require_json_accepted()
+    refuse_query()
+    owner = _user_id(user_id)
+    fields = DatabaseFields(**sent(optional_body(DatabaseInitialize)))
+    manager = current_parts().manager
+    with metrics.provisioning():
+        made = manager.provision(owner, fields)
+    shown = {"success": True, "config": manager.load_user_db_config(owner)}
+    return answer(shown, 201 if made.created else 200)
+
+
+@blueprint.get("/databases")
+@api_admin_required
+def databases() -> Response:
+    """Answer a page of all databases, by user id."""
+    require_json_accepted()
+    query = read_query(DatabasesQuery)
+    asker, where = signed_in().user.id, scope("databases", query) + f"&q={query.q}"
+    after = cursors.read(query.cursor, user_id=asker, scope=where) if query.cursor else None
+    found = current_parts().manager.list_databases(after=after, limit=query.limit + 1, **_narrowed(query))
+    page = found[: query.limit]
+    more = len(found) > query.limit
+    next_cursor = cursors.write(page[-1]["user_id"], user_id=asker, scope=where) if more else None
+    return answer({"items": page, "next_cursor": next_cursor})
+
+
+@blueprint.get("/databases/stats")
+@api_admin_required
+def stats() -> Response:
+    """Answer how many databases there are, how large, of which type and in which state."""
+    require_json_accepted()
+    refuse_query()
+    return answer(current_parts().manager.get_user_database_stats())
+
+
+def _narrowed(query: DatabasesQuery) -> dict[str, Any]:
+    given: dict[str, Any] = filters(query)
+    if "status" in given:
+        given["state"] = given.pop("status")
+    return given | ({"query": query.q} if query.q is not None else {})
+
+
+def _user_id(text: str) -> int:
+    try:
+        return names.user_id(text)
+    except ConfigurationError:
+        raise Problem(404, "not_found", NOT_THERE) from None

@@ -1,0 +1,39 @@
+"""Serve ``me``: the account that asks, and how its database is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, Response
+
+from tenancy.models import Placement
+from web.api.queries import refuse_query
+from web.auth import api_login_required, signed_in
+from web.jsonio import answer, require_json_accepted
+
+
+def register(blueprint: Blueprint) -> None:
+    """Put the view into the API."""
+    blueprint.add_url_rule("/me", "me_read", api_login_required(me), methods=["GET"])
+
+
+def me() -> Response:
+    """Answer the account; ``database`` is null where none was made yet."""
+    require_json_accepted()
+    refuse_query()
+    principal = signed_in()
+    user = principal.user
+    return answer(
+        {
+            "id": user.id,
+            "email": user.email,
+            "display_name": user.display_name,
+            "is_admin": user.is_admin,
+            "created_at": user.created_at,
+            "database": _database(principal.placement) if principal.placement else None,
+        }
+    )
+
+
+def _database(placement: Placement) -> dict[str, Any]:
+    return {"db_type": placement.db_type, "status": str(placement.state), "revision": placement.revision}

@@ -1,0 +1,50 @@
+"""Read query strings as strictly as bodies: unknown, repeated and ill-typed names are refused by name."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TypeVar, cast
+
+from flask import request
+from pydantic import BaseModel
+
+from web.schemas import FieldErrors, ListQuery, read_form
+
+Query = TypeVar("Query", bound=BaseModel)
+NOT_FILTERS = frozenset({"limit", "cursor", "q"})
+
+
+def read_query(model: type[Query]) -> Query:
+    """Give the query of this request."""
+    if not request.query_string:
+        return cast("Query", _empty(model))
+    values = request.args.to_dict(flat=False)
+    repeated = [name for name, given in values.items() if len(given) > 1]
+    if repeated:
+        raise FieldErrors([{"field": name, "code": "repeated", "message": "may be given once"} for name in repeated])
+    return read_form(model, {name: given[0] for name, given in values.items()})
+
+
+def filters(query: ListQuery) -> dict[str, object]:
+    """Give what narrows the list, without where it begins and ends."""
+    return {name: getattr(query, name) for name in sorted(query.model_fields_set - NOT_FILTERS)}
+
+
+def scope(name: str, query: ListQuery) -> str:
+    """Describe a list and its filters: a cursor is good for this one alone."""
+    return f"{name}?" + "&".join(f"{key}={value}" for key, value in filters(query).items())
+
+
+@cache
+def _empty(model: type[BaseModel]) -> BaseModel:
+    """Give the query that says nothing, which most requests send; nobody changes it."""
+    return model()
+
+
+def refuse_query() -> None:
+    """Refuse any query at all, where none means anything."""
+    if request.query_string:
+        names = list(request.args) or ["?"]
+        raise FieldErrors(
+            [{"field": name, "code": "extra_forbidden", "message": "is not known here"} for name in names]
+        )

@@ -1,0 +1,27 @@
+"""Declare the resources that are rows: what may be sent, asked and shown for each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import BaseModel
+
+from web import schemas
+
+
+@dataclass(frozen=True)
+class Resource:
+    """Describe one resource; ``name`` is its place in the URL and its repository's name."""
+
+    name: str
+    singular: str
+    create: type[BaseModel]
+    change: type[BaseModel]
+    query: type[schemas.RowsQuery]
+
+
+TASKS = Resource("tasks", "task", schemas.TaskCreate, schemas.TaskChange, schemas.TasksQuery)
+NOTES = Resource("notes", "note", schemas.NoteCreate, schemas.NoteChange, schemas.NotesQuery)
+EVENTS = Resource("events", "event", schemas.EventCreate, schemas.EventChange, schemas.EventsQuery)
+CATEGORIES = Resource("categories", "category", schemas.CategoryCreate, schemas.CategoryChange, schemas.CategoriesQuery)
+ALL = (TASKS, NOTES, EVENTS, CATEGORIES)

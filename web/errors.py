@@ -1,0 +1,208 @@
+"""Turn everything that goes wrong into one answer: problem+json for programs, a page for people.
+
+``STATUS`` is the one table from the classes of ``tenancy`` and ``repositories`` to HTTP. A message of those classes
+may be shown as it is (it holds no URL and no password); what is missing and what is somebody else's get one text.
+"""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from flask import Flask, Response, render_template, request
+from flask_wtf.csrf import CSRFError
+from markupsafe import escape
+from werkzeug.exceptions import HTTPException
+
+from repositories import errors as stored
+from tenancy import errors as tenancy
+from web.logs import request_id
+from web.schemas import FieldErrors
+
+log = logging.getLogger("web")
+
+JSON_PREFIXES = ("/api/", "/admin/user/", "/admin/databases", "/healthz", "/readyz", "/metrics")
+NOT_THERE = "There is nothing at this address, or it is not yours."
+RETRY_S = 5
+TYPE = "application/problem+json"
+
+STATUS: dict[type[tenancy.TenancyError], int] = {
+    tenancy.ConfigurationError: 422,
+    tenancy.UserNotFoundError: 404,
+    tenancy.UserExistsError: 409,
+    tenancy.TenantNotFoundError: 503,
+    tenancy.TenantExistsError: 409,
+    tenancy.TenantNotReadyError: 503,
+    tenancy.ClaimedError: 409,
+    tenancy.ClaimLostError: 503,
+    tenancy.CatalogError: 503,
+    tenancy.BadCredentialsError: 401,
+    tenancy.ThrottledError: 429,
+    tenancy.RegistrationClosedError: 403,
+    tenancy.KeyNotFoundError: 404,
+    tenancy.PasswordTooWeakError: 422,
+    tenancy.CredentialError: 503,
+    tenancy.UnsupportedBackendError: 422,
+    tenancy.DatabaseExistsError: 409,
+    tenancy.StorageFullError: 507,
+    tenancy.BackendError: 503,
+    tenancy.ProvisionError: 503,
+    tenancy.MigrationError: 503,
+    tenancy.IdentityError: 503,
+    tenancy.StaleRouteError: 503,
+    tenancy.ReadOnlyRouteError: 503,
+    stored.NotFoundError: 404,
+    stored.ConflictError: 409,
+    stored.StaleVersionError: 412,
+    stored.InvalidReferenceError: 422,
+}
+"""Say what the owner of the rows is answered; a class that is not here is a mistake of ours: 500."""
+
+ADMIN_STATUS: dict[type[tenancy.TenancyError], int] = {
+    tenancy.TenantNotFoundError: 404,
+    tenancy.TenantNotReadyError: 409,
+    tenancy.AccessDeniedError: 502,
+    tenancy.ProvisionError: 502,
+    tenancy.IdentityError: 409,
+}
+"""Say where an administrator, who asks about a database and not for its rows, is answered differently."""
+
+
+class Problem(Exception):  # noqa: N818 - the word of RFC 9457
+    """Stop the request with this status, stable code and text."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        *,
+        errors: list[dict[str, str]] | None = None,
+        retry_after_s: int | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.errors = errors
+        self.headers = dict(headers or {})
+        if retry_after_s is None and status == 503:
+            retry_after_s = RETRY_S
+        if retry_after_s is not None:
+            self.headers["Retry-After"] = str(retry_after_s)
+        if status == 401:
+            self.headers["WWW-Authenticate"] = 'Bearer realm="unify"'
+
+    @property
+    def title(self) -> str:
+        return HTTPStatus(self.status).phrase
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the members of the problem document (RFC 9457)."""
+        shown = {
+            "type": "about:blank",
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+            "code": self.code,
+            "request_id": request_id(),
+        }
+        return shown | ({"errors": self.errors} if self.errors else {})
+
+
+def init_app(app: Flask) -> None:
+    """Answer every exception with a problem."""
+    app.register_error_handler(Problem, respond)
+    app.register_error_handler(FieldErrors, lambda error: respond(of_fields(error)))
+    app.register_error_handler(tenancy.TenancyError, lambda error: respond(of_tenancy(error)))
+    app.register_error_handler(Exception, _respond_to_rest)
+
+
+def respond(problem: Problem) -> Response:
+    """Give the problem as JSON where programs ask, as a page where people do."""
+    if is_json_call():
+        answer = Response(orjson.dumps(problem.to_dict()), status=problem.status, content_type=TYPE)
+    else:
+        answer = Response(_page(problem), status=problem.status)
+    answer.headers.update(problem.headers)
+    return answer
+
+
+def is_json_call() -> bool:
+    """Say whether the address belongs to programs."""
+    return request.path.startswith(JSON_PREFIXES) or request.path == "/api"
+
+
+def of_fields(error: FieldErrors) -> Problem:
+    """Name the fields that are wrong."""
+    return Problem(422, "fields_invalid", "Some fields are wrong; errors names them.", errors=error.errors)
+
+
+def of_tenancy(error: tenancy.TenancyError) -> Problem:
+    """Look the error's class up in the table; the nearest ancestor decides."""
+    status = _status(error)
+    if status is None:
+        log.error("no status for %s", type(error).__name__, exc_info=error)
+        return _unforeseen()
+    if status == 404:
+        return Problem(404, "not_found", NOT_THERE)
+    if status >= 500:
+        log.warning("%s: %s", error.code, error.message)
+    retry_after = error.fields.get("retry_after_s")
+    named = [{"field": error.field, "code": error.code, "message": error.message}] if error.field else None
+    return Problem(
+        status,
+        error.code,
+        error.message,
+        errors=named if status in (409, 422) else None,
+        retry_after_s=max(1, round(retry_after)) if isinstance(retry_after, int | float) else None,
+    )
+
+
+def _status(error: tenancy.TenancyError) -> int | None:
+    table = STATUS | ADMIN_STATUS if request.blueprint == "admin_api" else STATUS
+    return next((table[kind] for kind in type(error).__mro__ if kind in table), None)
+
+
+def _respond_to_rest(error: Exception) -> Response | HTTPException:
+    """Answer what Werkzeug and Flask-WTF raise, and what nobody foresaw."""
+    if not isinstance(error, HTTPException):
+        log.error("unforeseen error", exc_info=error)
+        return respond(_unforeseen())
+    if error.response is not None or error.code is None or error.code < 400:
+        return error
+    return respond(_of_http(error))
+
+
+def _of_http(error: HTTPException) -> Problem:
+    status = error.code or 500
+    headers = {name: value for name, value in error.get_headers() if name in ("Allow", "Retry-After", "Content-Range")}
+    if isinstance(error, CSRFError):
+        return Problem(400, "csrf_failed", f"{error.description} Load the page again and send the form from there.")
+    if status == 404:
+        return Problem(404, "not_found", NOT_THERE)
+    code = HTTPStatus(status).phrase.lower().replace(" ", "_").replace("-", "_")
+    return Problem(status, code, error.description or HTTPStatus(status).phrase, headers=headers)
+
+
+def _unforeseen() -> Problem:
+    return Problem(500, "internal_error", "Something failed here. Tell the operator the request_id.")
+
+
+def _page(problem: Problem) -> str:
+    try:
+        return render_template(
+            "errors/error.html",
+            status=problem.status,
+            title=problem.title,
+            detail=problem.detail,
+            request_id=request_id(),
+        )
+    except Exception:
+        # The page of an error must not fail for the reason the page itself failed.
+        log.exception("the error page failed")
+        title, detail = escape(problem.title), escape(problem.detail)
+        return f"<!doctype html><title>{title}</title><h1>{problem.status} {title}</h1><p>{detail}</p>"

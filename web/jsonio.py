@@ -1,0 +1,131 @@
+"""Read JSON bodies strictly and write JSON answers.
+
+Everything a lenient reader would let pass is refused before a model sees it: another media type, broken or doubled
+members, deep nesting, a top level that is no object, text that some database cannot keep. The model then reads the
+same bytes (``schemas.read_json``): strict types on parsed values would refuse dates and UUIDs.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, NoReturn, TypeVar
+
+import orjson
+from flask import Response, request
+from pydantic import BaseModel
+
+from web.errors import Problem
+from web.schemas import FieldErrors, read_json
+
+MAX_DEPTH = 64
+INT_DIGITS = 20
+OPTIONS = orjson.OPT_UTC_Z
+STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
+NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+OPENING = frozenset(b"[{")
+SURROGATE = re.compile("[\ud800-\udfff]")
+TOO_LARGE = object()
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def answer(data: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """Give data as JSON; moments are written in UTC with a Z."""
+    return Response(orjson.dumps(data, option=OPTIONS), status, headers, content_type="application/json")
+
+
+def require_json_accepted() -> None:
+    """Refuse with 406 a client that takes no JSON."""
+    accepted = request.environ.get("HTTP_ACCEPT")
+    if not accepted or accepted == "*/*" or accepted == "application/json":
+        return
+    if request.accept_mimetypes.quality("application/json") <= 0:
+        raise Problem(406, "not_acceptable", "Answers here are application/json.")
+
+
+def body(model: type[Model]) -> Model:
+    """Read the request's body as ``model``, or stop with 400, 413, 415 or 422."""
+    if request.mimetype != "application/json" or request.mimetype_params.get("charset", "utf-8").lower() != "utf-8":
+        raise Problem(415, "media_type_unsupported", "Send the body as application/json in UTF-8.")
+    raw = request.get_data()
+    check(raw)
+    return read_json(model, raw)
+
+
+def optional_body(model: type[Model]) -> Model:
+    """Read the body as ``model``; none at all is a model without values."""
+    return body(model) if request.get_data() else model()
+
+
+def check(raw: bytes) -> None:
+    """Refuse bytes that are no JSON object we can keep."""
+    _refuse_depth(raw)
+    found = _parsed(raw)
+    if not isinstance(found, dict):
+        raise Problem(400, "not_an_object", "The top level of the body must be an object.")
+    errors: list[dict[str, str]] = []
+    _find_unstorable(found, "", errors)
+    if errors:
+        raise FieldErrors(errors)
+
+
+def _refuse_depth(raw: bytes) -> None:
+    """Count brackets outside strings, without recursion; strings end at the end of what was sent at the latest."""
+    depth = 0
+    for bracket in STRING.sub(b"", raw).translate(None, NOT_BRACKETS):
+        depth += 1 if bracket in OPENING else -1
+        if depth > MAX_DEPTH:
+            raise Problem(400, "nesting_too_deep", f"The body nests deeper than {MAX_DEPTH} levels.")
+
+
+def _parsed(raw: bytes) -> Any:
+    try:
+        return json.loads(
+            raw.decode("utf-8"), object_pairs_hook=_unique, parse_int=_bounded, parse_constant=_refuse_constant
+        )
+    except ValueError:
+        raise Problem(400, "malformed_json", "The body is not well-formed JSON in UTF-8.") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise Problem(400, "duplicate_key", "An object of the body names a member twice.")
+    return members
+
+
+def _bounded(digits: str) -> Any:
+    """Keep numbers of any length from being computed: Python refuses thousands of digits by an error of its own."""
+    if len(digits) > INT_DIGITS:
+        return TOO_LARGE
+    number = int(digits)
+    return number if -(2**63) <= number < 2**63 else TOO_LARGE
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(name)
+
+
+def _find_unstorable(value: Any, path: str, errors: list[dict[str, str]]) -> None:
+    """Name the fields that hold half characters, NUL or numbers beyond 64 bits; nesting is bounded already."""
+    if value is TOO_LARGE:
+        errors.append({"field": path, "code": "number_too_large", "message": "does not fit in 64 bits"})
+    elif isinstance(value, str):
+        errors.extend(_unstorable_text(value, path))
+    elif isinstance(value, dict):
+        for name, member in value.items():
+            shown = SURROGATE.sub("\ufffd", name)
+            errors.extend(_unstorable_text(name, shown))
+            _find_unstorable(member, f"{path}.{shown}" if path else shown, errors)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            _find_unstorable(item, f"{path}.{index}", errors)
+
+
+def _unstorable_text(text: str, path: str) -> list[dict[str, str]]:
+    if SURROGATE.search(text):
+        return [{"field": path, "code": "text_invalid", "message": "holds half of a character (a lone surrogate)"}]
+    if "\x00" in text:
+        return [{"field": path, "code": "text_invalid", "message": "holds a NUL character"}]
+    return []

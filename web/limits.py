@@ -1,0 +1,66 @@
+"""Slow down whoever registers and signs in too often from one address, before any password is hashed.
+
+Counts live in RATE_LIMIT_STORAGE: in this process, or in Redis where several processes share them. Failed logins
+are counted again, per account, in the catalog (``tenancy/accounts.py``). The counting is the ``limits`` package's,
+the one under Flask-Limiter, called by the two views that need it: no hook runs on any other request.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, cast
+
+from flask import Flask, current_app, request
+from flask.typing import ResponseReturnValue
+from limits import RateLimitItem, parse_many
+from limits.storage import storage_from_string
+from limits.strategies import FixedWindowRateLimiter
+
+from web.errors import Problem
+
+REGISTRATION = parse_many("60/minute;600/hour")
+LOGIN = parse_many("120/minute")
+
+
+def init_app(app: Flask) -> None:
+    """Open the counters of this application."""
+    settings = app.extensions["unify"].settings
+    app.extensions["unify-limits"] = FixedWindowRateLimiter(storage_from_string(settings.rate_limit_storage))
+
+
+def limit_registration(view: Callable[..., ResponseReturnValue]) -> Callable[..., ResponseReturnValue]:
+    """Count the POSTs to a registration view, per address."""
+    return _limited(view, "register", REGISTRATION)
+
+
+def limit_login(view: Callable[..., ResponseReturnValue]) -> Callable[..., ResponseReturnValue]:
+    """Count the POSTs to a login view, per address."""
+    return _limited(view, "login", LOGIN)
+
+
+def _limited(
+    view: Callable[..., ResponseReturnValue], what: str, items: list[RateLimitItem]
+) -> Callable[..., ResponseReturnValue]:
+    @wraps(view)
+    def limited(*args: Any, **kwargs: Any) -> ResponseReturnValue:
+        if request.method == "POST":
+            _count(what, items)
+        return view(*args, **kwargs)
+
+    return limited
+
+
+def _count(what: str, items: list[RateLimitItem]) -> None:
+    counters = cast("FixedWindowRateLimiter", current_app.extensions["unify-limits"])
+    for item in items:
+        if not counters.hit(item, what, request.remote_addr or ""):
+            left_s = counters.get_window_stats(item, what, request.remote_addr or "").reset_time - time.time()
+            raise Problem(
+                429,
+                "too_many_requests",
+                f"Too many attempts ({item}). Try again later.",
+                retry_after_s=math.ceil(max(left_s, 1)),
+            )

@@ -1,0 +1,107 @@
+"""Count requests, engines and provisioning for Prometheus; no label ever names a person.
+
+With PROMETHEUS_MULTIPROC_DIR set (``unify serve`` sets it) the figures of all worker processes are added up.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import cast
+
+from flask import Flask, Response, current_app, request
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from web import logs
+from web.parts import current_parts
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+ENGINES_EVERY_S = 5.0
+
+
+class Metrics:
+    """Hold the figures of one application."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "unify_http_requests_total", "Requests answered.", ["endpoint", "method", "status"], registry=self.registry
+        )
+        self.latency = Histogram(
+            "unify_http_request_seconds", "Time until the answer was ready.", ["endpoint"], registry=self.registry
+        )
+        self.engines = Gauge(
+            "unify_engines",
+            "Engines and connections this application holds; evicted counts since the start.",
+            ["what"],
+            registry=self.registry,
+            multiprocess_mode="livesum",
+        )
+        self.provisioning = Histogram(
+            "unify_provisioning_seconds", "Time to provision a database.", ["outcome"], registry=self.registry
+        )
+        self._counted: dict[tuple[str, str, int], Counter] = {}
+        self._timed: dict[str, Histogram] = {}
+        self._engines_due = 0.0
+
+    def observe(self, endpoint: str, method: str, status: int, elapsed_s: float) -> None:
+        """Count one answer. The labelled children are kept: looking them up by label costs more than counting."""
+        kind = (endpoint, method, status)
+        counter = self._counted.get(kind)
+        if counter is None:
+            counter = self._counted[kind] = self.requests.labels(endpoint, method, str(status))
+            self._timed.setdefault(endpoint, self.latency.labels(endpoint))
+        counter.inc()
+        self._timed[endpoint].observe(elapsed_s)
+
+    def refresh_engines(self, *, now: float | None = None) -> None:
+        """Write down what the engine cache holds, every few seconds: another process may be the one that is asked."""
+        moment = time.monotonic() if now is None else now
+        if moment < self._engines_due:
+            return
+        self._engines_due = moment + ENGINES_EVERY_S
+        for what, number in current_parts().manager.engines.stats().items():
+            self.engines.labels(what).set(number)
+
+    def exposition(self) -> bytes:
+        """Give the figures in Prometheus's text form."""
+        self._engines_due = 0.0
+        self.refresh_engines()
+        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+            return generate_latest(self.registry)
+        everywhere = CollectorRegistry()
+        MultiProcessCollector(everywhere)  # type: ignore[no-untyped-call]  # the package leaves it untyped
+        return generate_latest(everywhere)
+
+
+def init_app(app: Flask) -> None:
+    """Count every answer of the application."""
+    app.extensions["unify-metrics"] = Metrics()
+    app.after_request(_observe)
+
+
+def current_metrics() -> Metrics:
+    """Give the figures of the application that answers now."""
+    return cast("Metrics", current_app.extensions["unify-metrics"])
+
+
+@contextmanager
+def provisioning() -> Iterator[None]:
+    """Time what provisions a database, and whether it came to an end."""
+    started, outcome = time.perf_counter(), "failed"
+    try:
+        yield
+        outcome = "done"
+    finally:
+        current_metrics().provisioning.labels(outcome).observe(time.perf_counter() - started)
+
+
+def _observe(response: Response) -> Response:
+    metrics = current_metrics()
+    method = request.method if request.method in METHODS else "OTHER"
+    metrics.observe(request.endpoint or "none", method, response.status_code, logs.elapsed_s())
+    metrics.refresh_engines()
+    return response

@@ -1,0 +1,400 @@
+"""Describe the JSON calls as an OpenAPI 3.1 document, made from the models and declarations that serve them.
+
+What is true of every call (the errors, the headers, who may ask) is said once here; a test asks each call of the
+document and of the URL map whether it is in the other.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+from uuid import UUID
+
+import orjson
+from flask import Blueprint, Flask, Response, current_app
+from pydantic import BaseModel, ConfigDict, create_model
+from pydantic.json_schema import models_json_schema
+
+from web import schemas
+from web.api.resources import ALL, Resource
+
+Mode = Literal["validation", "serialization"]
+READ_ERRORS = (400, 401, 403, 404, 406, 413, 414, 422, 431, 503)
+WRITE_ERRORS = (*READ_ERRORS, 409, 412, 415, 429, 507)
+ADMIN_ERRORS = (*WRITE_ERRORS, 502)
+
+blueprint = Blueprint("openapi", __name__)
+
+
+class Shown(BaseModel):
+    """Describe an answer: every member is there, and no other."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class SettingShown(Shown):
+    key: str
+    value: str
+    created_at: dt.datetime
+    updated_at: dt.datetime
+
+
+class KeyShown(Shown):
+    id: UUID
+    name: str
+    prefix: str
+    read_only: bool
+    created_at: dt.datetime
+    expires_at: dt.datetime | None
+    last_used_at: dt.datetime | None
+
+
+class KeyMade(KeyShown):
+    key: str
+
+
+class AccountDatabase(Shown):
+    db_type: str
+    status: str
+    revision: str | None
+
+
+class Account(Shown):
+    id: int
+    email: str
+    display_name: str
+    is_admin: bool
+    created_at: dt.datetime
+    database: AccountDatabase | None
+
+
+class DatabaseListed(BaseModel):
+    user_id: int
+    email: str
+    tenant_id: UUID
+    db_type: str
+    db_host: str | None
+    db_port: int | None
+    db_name: str | None
+    db_user: str | None
+    db_path: str | None
+    password_set: bool
+    is_active: bool
+    status: str
+    revision: str | None
+    head_revision: str
+    last_used_at: dt.datetime | None
+    created_at: dt.datetime | None
+
+
+class DatabaseInfo(BaseModel):
+    user_id: int
+    tenant_id: UUID
+    db_type: str
+    db_host: str | None
+    db_port: int | None
+    db_name: str | None
+    db_user: str | None
+    db_path: str | None
+    password_set: bool
+    is_active: bool
+    status: str
+    revision: str | None
+    head_revision: str
+    size_bytes: int | None
+    last_used_at: dt.datetime | None
+    created_at: dt.datetime | None
+
+
+class DatabaseInitialized(BaseModel):
+    success: bool
+    config: dict[str, Any]
+
+
+class DatabaseSize(BaseModel):
+    user_id: int | None
+    name: str
+    size_mb: float
+    modified: dt.datetime | None
+
+
+class DatabaseStats(BaseModel):
+    total_databases: int
+    total_size_mb: float
+    by_status: dict[str, int]
+    by_type: dict[str, int]
+    databases: list[DatabaseSize]
+
+
+class Problem(BaseModel):
+    """Describe what went wrong (RFC 9457)."""
+
+    class FieldError(Shown):
+        field: str
+        code: str
+        message: str
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    request_id: str
+    errors: list[FieldError] = []
+
+
+@dataclass(frozen=True)
+class Operation:
+    """Describe one call; ``answers`` maps each status of success to the model of its body."""
+
+    summary: str
+    answers: dict[int, type[BaseModel] | None]
+    body: type[BaseModel] | None = None
+    body_required: bool = True
+    query: type[BaseModel] | None = None
+    conditional: bool = False
+    tagged: bool = False
+    errors: tuple[int, ...] = READ_ERRORS
+    admin: bool = False
+
+
+def init_app(app: Flask) -> None:
+    """Serve the document."""
+    app.register_blueprint(blueprint)
+
+
+@blueprint.get("/api/v1/openapi.json")
+def document() -> Response:
+    """Answer the document; it is the same for everybody and for as long as the process lives."""
+    kept = current_app.extensions.get("unify-openapi")
+    if kept is None:
+        kept = current_app.extensions["unify-openapi"] = orjson.dumps(describe(current_app))
+    return Response(kept, content_type="application/json")
+
+
+def operations() -> dict[str, Operation]:
+    """Give every documented call by its endpoint."""
+    found: dict[str, Operation] = {}
+    for resource in ALL:
+        found |= _row_operations(resource)
+    return found | _OTHERS
+
+
+def describe(app: Flask) -> dict[str, Any]:
+    """Give the document for the routes the application has."""
+    described = operations()
+    references, definitions = _schemas(described)
+    paths: dict[str, Any] = {}
+    for rule in app.url_map.iter_rules():
+        operation = described.get(rule.endpoint)
+        if operation is None:
+            continue
+        path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
+        item = paths.setdefault(path, {})
+        for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
+            item[method.lower()] = _operation(operation, rule.endpoint, rule.arguments, references)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Unify", "version": "1", "description": "Tasks, notes and events, a database for each user."},
+        "paths": dict(sorted(paths.items())),
+        "components": {"schemas": definitions, "securitySchemes": _SECURITY},
+        "security": [{"key": []}, {"session": []}],
+    }
+
+
+_SECURITY = {
+    "key": {"type": "http", "scheme": "bearer", "description": "An API key, made under /settings or /api/v1/keys."},
+    "session": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": "unify_session",
+        "description": "A browser's session; writes also need the header X-CSRFToken.",
+    },
+}
+
+
+def _page_of(item: type[BaseModel]) -> type[BaseModel]:
+    return create_model(f"{item.__name__}List", __base__=Shown, items=(list[item], ...), next_cursor=(str | None, ...))  # type: ignore[valid-type]  # a model made here
+
+
+def _shown(resource: Resource) -> type[BaseModel]:
+    """Derive what a row is shown as from what makes it: each field is there, and may be null if it may be left out."""
+    fields: dict[str, Any] = {"id": (UUID, ...)}
+    for name, info in resource.create.model_fields.items():
+        if name != "id":
+            kind = dt.datetime | None if name in ("starts_at", "ends_at") else info.annotation
+            fields[name] = (kind, ...)
+    fields |= {"created_at": (dt.datetime, ...), "updated_at": (dt.datetime, ...)}
+    return create_model(resource.singular.capitalize(), __base__=Shown, **fields)
+
+
+def _row_operations(resource: Resource) -> dict[str, Operation]:
+    shown, one, many = _shown(resource), resource.singular, resource.name
+    prefix = f"api.{many}_"
+    return {
+        prefix + "list": Operation(f"List {many}", {200: _page_of(shown)}, query=resource.query),
+        prefix + "create": Operation(
+            f"Make a {one}", {201: shown}, body=resource.create, tagged=True, errors=WRITE_ERRORS
+        ),
+        prefix + "read": Operation(f"Read a {one}", {200: shown, 304: None}, tagged=True),
+        prefix + "change": Operation(
+            f"Change a {one}", {200: shown}, body=resource.change, conditional=True, tagged=True, errors=WRITE_ERRORS
+        ),
+        prefix + "delete": Operation(f"Delete a {one}", {204: None}, conditional=True, errors=WRITE_ERRORS),
+    }
+
+
+_OTHERS = {
+    "api.settings_read": Operation("Read a setting", {200: SettingShown, 304: None}, tagged=True),
+    "api.settings_write": Operation(
+        "Keep a setting",
+        {200: SettingShown, 201: SettingShown},
+        body=schemas.SettingPut,
+        conditional=True,
+        tagged=True,
+        errors=WRITE_ERRORS,
+    ),
+    "api.settings_delete": Operation("Forget a setting", {204: None}, conditional=True, errors=WRITE_ERRORS),
+    "api.keys_list": Operation("List API keys", {200: _page_of(KeyShown)}),
+    "api.keys_create": Operation(
+        "Make an API key; it is shown this once", {201: KeyMade}, body=schemas.KeyCreate, errors=WRITE_ERRORS
+    ),
+    "api.keys_read": Operation("Read an API key's description", {200: KeyShown}),
+    "api.keys_delete": Operation("Revoke an API key", {204: None}, errors=WRITE_ERRORS),
+    "api.me_read": Operation("Read the account that asks", {200: Account}),
+    "admin_api.database_info": Operation("Read a user's database configuration", {200: DatabaseInfo}, admin=True),
+    "admin_api.initialize": Operation(
+        "Make a user's database",
+        {200: DatabaseInitialized, 201: DatabaseInitialized},
+        body=schemas.DatabaseInitialize,
+        body_required=False,
+        errors=ADMIN_ERRORS,
+        admin=True,
+    ),
+    "admin_api.databases": Operation(
+        "List all users' databases", {200: _page_of(DatabaseListed)}, query=schemas.DatabasesQuery, admin=True
+    ),
+    "admin_api.stats": Operation("Count and measure all databases", {200: DatabaseStats}, admin=True),
+}
+
+Reference = dict[tuple[type[BaseModel], Mode], dict[str, Any]]
+
+
+def _schemas(described: dict[str, Operation]) -> tuple[Reference, dict[str, Any]]:
+    used: list[tuple[type[BaseModel], Mode]] = [(Problem, "serialization")]
+    for operation in described.values():
+        used += [(model, "serialization") for model in operation.answers.values() if model is not None]
+        if operation.body is not None:
+            used.append((operation.body, "validation"))
+    references, found = models_json_schema(used, ref_template="#/components/schemas/{model}")
+    return references, found["$defs"]  # type: ignore[return-value]  # pydantic's key type is the same pair
+
+
+def _operation(operation: Operation, endpoint: str, arguments: set[str], references: Reference) -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        "operationId": endpoint.replace(".", "_"),
+        "summary": operation.summary,
+        "tags": [endpoint.partition(".")[2].partition("_")[0] if not operation.admin else "admin"],
+        "parameters": [_path_parameter(name) for name in sorted(arguments)] + _query_parameters(operation.query),
+        "responses": {
+            str(status): _success(status, model, operation, references) for status, model in operation.answers.items()
+        },
+    }
+    shown["responses"] |= {str(status): _failure(status, references) for status in sorted(operation.errors)}
+    if operation.conditional:
+        shown["parameters"].append(_IF_MATCH)
+    if 304 in operation.answers:
+        shown["parameters"].append(_IF_NONE_MATCH)
+    if operation.body is not None:
+        content = {"application/json": {"schema": references[operation.body, "validation"]}}
+        shown["requestBody"] = {"required": operation.body_required, "content": content}
+    return shown
+
+
+_TAGS = r'^(\*|(W/)?"[!#-~]*"(, *(W/)?"[!#-~]*")*)$'
+_IF_MATCH = {
+    "name": "If-Match",
+    "in": "header",
+    "required": False,
+    "description": "The ETag of the state that was seen; 412 if it is another by now.",
+    "schema": {"type": "string", "pattern": _TAGS},
+}
+_IF_NONE_MATCH = {
+    "name": "If-None-Match",
+    "in": "header",
+    "required": False,
+    "description": "The ETag of the state that is at hand; 304 if it still holds.",
+    "schema": {"type": "string", "pattern": _TAGS},
+}
+_PATH_SCHEMAS: dict[str, dict[str, Any]] = {
+    "key": {"type": "string", "pattern": "^[a-z][a-z0-9_.-]{0,63}$"},
+    "user_id": {"type": "integer", "minimum": 1, "maximum": 2**31 - 1},
+}
+
+
+def _path_parameter(name: str) -> dict[str, Any]:
+    schema = _PATH_SCHEMAS.get(name, {"type": "string", "format": "uuid"})
+    return {"name": name, "in": "path", "required": True, "schema": schema}
+
+
+def _query_parameters(query: type[BaseModel] | None) -> list[dict[str, Any]]:
+    if query is None:
+        return []
+    schema = query.model_json_schema(mode="validation")
+    definitions = schema.get("$defs", {})
+    return [
+        {"name": name, "in": "query", "required": False, "schema": _not_null(member, definitions)}
+        for name, member in schema["properties"].items()
+    ]
+
+
+def _not_null(member: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    """Leave out null, which no query string can say, and write named schemas out."""
+    choices = [choice for choice in member.get("anyOf", [member]) if choice.get("type") != "null"]
+    chosen = dict(choices[0])
+    if "$ref" in chosen:
+        chosen = dict(definitions[chosen["$ref"].rpartition("/")[2]])
+    if chosen.get("default", ...) is None:
+        del chosen["default"]
+    return chosen
+
+
+def _success(status: int, model: type[BaseModel] | None, operation: Operation, references: Reference) -> dict[str, Any]:
+    descriptions = {200: "Done", 201: "Made", 204: "Done; no body", 304: "Not changed since"}
+    shown: dict[str, Any] = {"description": descriptions[status], "headers": dict(_REQUEST_ID)}
+    if operation.tagged:
+        shown["headers"]["ETag"] = {"schema": {"type": "string"}, "description": "Names this state of the row."}
+    if model is not None:
+        shown["content"] = {"application/json": {"schema": references[model, "serialization"]}}
+    return shown
+
+
+_REQUEST_ID = {"X-Request-ID": {"schema": {"type": "string"}, "description": "Names this request in the logs."}}
+_FAILURES = {
+    400: "Malformed",
+    401: "Not known",
+    403: "Not allowed",
+    404: "Not there, or not yours",
+    406: "JSON is not accepted",
+    409: "Conflict",
+    412: "Stale",
+    413: "Too large",
+    414: "Address too long",
+    415: "Wrong media type",
+    422: "A field is wrong or unknown",
+    429: "Too many",
+    431: "Headers too large",
+    502: "The database server refused",
+    503: "The database is not ready or cannot be reached",
+    507: "No room left",
+}
+
+
+def _failure(status: int, references: Reference) -> dict[str, Any]:
+    headers: dict[str, Any] = dict(_REQUEST_ID)
+    if status in (429, 503):
+        headers["Retry-After"] = {"schema": {"type": "integer"}, "description": "Seconds to wait."}
+    content = {"application/problem+json": {"schema": references[Problem, "serialization"]}}
+    return {"description": _FAILURES[status], "headers": headers, "content": content}

@@ -1,0 +1,224 @@
+"""Let people in and out: registration, login, logout.
+
+Registration makes the account first and its database second: where the second fails, the account stands, is signed
+in, is told so, and can try again on its settings page.
+"""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from flask import Blueprint, flash, make_response, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+
+from tenancy.errors import AccountError, BadCredentialsError, ConfigurationError, TenancyError, UserExistsError
+from web import metrics
+from web.auth import (
+    current_principal,
+    device_token,
+    end_session,
+    remember_device,
+    session_token,
+    start_session,
+)
+from web.errors import Problem
+from web.limits import limit_login, limit_registration
+from web.pages.filters import sentence
+from web.pages.forms import Field, Form
+from web.parts import current_parts
+
+if TYPE_CHECKING:
+    from tenancy.accounts import SignIn
+    from tenancy.models import User
+
+blueprint = Blueprint("auth", __name__, url_prefix="/auth")
+
+EMAIL = Field("email", "E-mail", "email", required=True, max_length=254, autocomplete="username")
+REGISTRATION = (
+    EMAIL,
+    Field("display_name", "Name", max_length=100, autocomplete="name", hint="Shown to you at the top of each page."),
+    Field(
+        "password",
+        "Password",
+        "password",
+        required=True,
+        autocomplete="new-password",
+        hint="10 characters or more. A few words together are easy to remember and hard to guess.",
+    ),
+)
+BOOTSTRAP = Field(
+    "bootstrap_token",
+    "Bootstrap token",
+    max_length=200,
+    autocomplete="off",
+    hint="Printed by the server when it started. Leave it empty on the server's own machine.",
+)
+LOGIN = (
+    EMAIL,
+    Field("password", "Password", "password", required=True, autocomplete="current-password"),
+    Field("remember", "Stay signed in on this device", "checkbox"),
+)
+FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip")
+BAD_CREDENTIALS = "This e-mail address and password do not belong together."
+
+
+@blueprint.route("/register", methods=("GET", "POST"))
+@limit_registration
+def register() -> ResponseReturnValue:
+    """Make an account and its database, and sign it in."""
+    parts = current_parts()
+    if parts.settings.registration == "closed":
+        raise Problem(403, "registration_closed", "Registration is closed here. Ask an administrator for an account.")
+    if current_principal() is not None:
+        return redirect(url_for("pages.home"), 303)
+    bootstrap = parts.accounts.bootstrap_open()
+    fields = (*REGISTRATION, BOOTSTRAP) if bootstrap else REGISTRATION
+    if request.method == "GET":
+        return _registration_page(Form.blank("register", fields), bootstrap)
+    form = Form.posted("register", fields, request.form)
+    user = _registered(form, bootstrap)
+    if user is None:
+        return _registration_page(form, bootstrap), 422
+    return _settle(user)
+
+
+@blueprint.route("/login", methods=("GET", "POST"))
+@limit_login
+def login() -> ResponseReturnValue:
+    """Sign an account in; unknown and known addresses get the same answer."""
+    target = local_path(request.values.get("next"))
+    if request.method == "GET":
+        if current_principal() is not None:
+            return redirect(target or url_for("pages.home"), 303)
+        return render_template("auth/login.html", form=Form.blank("login", LOGIN), next=target)
+    form = Form.posted("login", LOGIN, request.form)
+    signed_in = _signed_in(form)
+    if signed_in is None:
+        return render_template("auth/login.html", form=form, next=target), 422
+    return _enter(signed_in, target, remember="remember" in form.values)
+
+
+@blueprint.route("/logout", methods=("GET", "POST"))
+def logout() -> ResponseReturnValue:
+    """End the session for good; a GET only asks, so that no link can sign anybody out."""
+    if request.method == "GET":
+        return render_template("auth/logout.html")
+    end_session()
+    flash("You are signed out.", "good")
+    return redirect(url_for("auth.login"), 303)
+
+
+def may_bootstrap(token: str | None) -> bool:
+    """Tell whether a registration may make the first administrator: from this machine, or with the printed token."""
+    if token and current_parts().accounts.is_bootstrap_token(token.strip()):
+        return True
+    return _from_loopback()
+
+
+def local_path(target: str | None) -> str | None:
+    """Give a path of this site to go to after login, or None for anything a browser could take for another site."""
+    if not target or not target.startswith("/") or target.startswith("//") or "\\" in target:
+        return None
+    if not target.isprintable() or len(target) > 2000:
+        return None
+    parsed = urlsplit(target)
+    return None if parsed.scheme or parsed.netloc or parsed.path.startswith("/auth/") else target
+
+
+def _registered(form: Form, bootstrap: bool) -> User | None:
+    """Make the account, or put what is wrong beside its field."""
+    values = form.values
+    for spec in REGISTRATION:
+        if spec.required and not values.get(spec.name):
+            form.refuse(spec.name, "This is needed.")
+    if len(values.get("display_name", "")) > 100:
+        form.refuse("display_name", "This is too long: at most 100 characters.")
+    first_admin = bootstrap and may_bootstrap(values.get("bootstrap_token"))
+    if values.get("bootstrap_token") and not first_admin:
+        form.refuse("bootstrap_token", "This is not the token that the server printed.")
+    if form.errors:
+        return None
+    try:
+        return current_parts().accounts.register(
+            values["email"], values["password"], values.get("display_name", "").strip(), may_bootstrap=first_admin
+        )
+    except UserExistsError:
+        form.refuse("email", "An account with this address exists already. Sign in, or use another address.")
+    except (ConfigurationError, AccountError) as error:
+        if error.field is None:
+            raise
+        form.refuse(error.field, sentence(error.message))
+    return None
+
+
+def _settle(user: User) -> ResponseReturnValue:
+    """Provision a new account's database and sign it in, whether that worked or not."""
+    parts = current_parts()
+    problem = None
+    try:
+        with metrics.provisioning():
+            parts.manager.provision(user.id)
+    except TenancyError as error:
+        problem = error
+    signed_in = parts.accounts.sign_in_without_password(
+        user.id, user_agent=request.user_agent.string, address=request.remote_addr or ""
+    )
+    answer = _enter(signed_in, None if problem is None else url_for("settings.index"), remember=False)
+    if problem is None:
+        flash(f"Welcome, {user.display_name or user.email}. Your database is ready.", "good")
+    else:
+        flash(f"Your account is made, but its database is not: {sentence(problem.message)}", "bad")
+    if user.is_admin:
+        flash("This is the first account: it administers this installation.", "warn")
+    return answer
+
+
+def _signed_in(form: Form) -> SignIn | None:
+    email = form.values.get("email", "")
+    try:
+        return current_parts().accounts.sign_in(
+            email,
+            form.values.get("password", ""),
+            device=device_token(email),
+            remember="remember" in form.values,
+            user_agent=request.user_agent.string,
+            address=request.remote_addr or "",
+        )
+    except BadCredentialsError:
+        form.refuse(None, BAD_CREDENTIALS)
+        return None
+
+
+def _enter(signed_in: SignIn, target: str | None, *, remember: bool) -> ResponseReturnValue:
+    """Begin the browser's session; the one it had, perhaps somebody else's, ends in the catalog as well."""
+    earlier = session_token()
+    if earlier:
+        current_parts().accounts.sign_out(earlier)
+    start_session(signed_in, remember=remember)
+    answer = make_response(redirect(target or url_for("pages.home"), 303))
+    remember_device(answer, signed_in.user.email, signed_in.device)
+    return answer
+
+
+def _registration_page(form: Form, bootstrap: bool) -> str:
+    return render_template("auth/register.html", form=form, bootstrap=bootstrap, local=bootstrap and _from_loopback())
+
+
+def _from_loopback() -> bool:
+    """Tell whether the request was sent from this machine; in doubt it was not.
+
+    Behind no trusted proxy, a forwarding header means that a proxy nobody told us about stands between. Behind
+    trusted ones, as many hops must be named as are trusted, or the address is a proxy's and not the client's.
+    """
+    hops = current_parts().settings.trusted_proxy_count
+    if hops == 0 and any(name in request.headers for name in FORWARDED):
+        return False
+    named = [part for part in request.headers.get("X-Forwarded-For", "").split(",") if part.strip()]
+    if len(named) < hops:
+        return False
+    try:
+        return ip_address(request.remote_addr or "").is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,30 @@
+"""Say what the web needs of the application's parts, and find them while a request is answered."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, cast
+
+from flask import current_app
+
+if TYPE_CHECKING:
+    from settings import Settings
+    from tenancy.accounts import Accounts
+    from tenancy.manager import TenantManager
+
+
+class Parts(Protocol):
+    """Name what the web needs of the application's parts."""
+
+    @property
+    def settings(self) -> Settings: ...
+
+    @property
+    def manager(self) -> TenantManager: ...
+
+    @property
+    def accounts(self) -> Accounts: ...
+
+
+def current_parts() -> Parts:
+    """Give the parts of the application that answers now."""
+    return cast("Parts", current_app.extensions["unify"])

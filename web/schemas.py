@@ -1,0 +1,271 @@
+"""Say what a client may send for each resource: strict, closed models, one pair (create, change) a resource.
+
+JSON goes through ``read_json`` (the raw bytes, so that dates and UUIDs may be text); forms go through
+``read_form``, which takes text for every type. Both raise ``FieldErrors`` that names each field. Lengths and
+bounds are those every database keeps: what is taken comes back equal wherever the tenant lives.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self, TypeVar
+from uuid import UUID
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    create_model,
+    model_validator,
+)
+
+from tenancy.models import State
+
+TITLE_MAX = 200
+TEXT_MAX = 200_000
+NAME_MAX = 100
+KEY_NAME_MAX = 100
+SETTING_KEY_MAX = 64
+MIN_YEAR = 1000  # MySQL's DATE and DATETIME begin there
+LIMIT_DEFAULT = 50
+LIMIT_MAX = 200
+CURSOR_MAX = 512
+UNSTORABLE = r"^[^\x00]*$"
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class FieldErrors(Exception):  # noqa: N818 - it holds several
+    """Carry what is wrong with which field: ``errors`` is a list of ``{"field", "code", "message"}``."""
+
+    def __init__(self, errors: list[dict[str, str]]) -> None:
+        super().__init__("; ".join(f"{error['field']}: {error['message']}" for error in errors))
+        self.errors = errors
+
+    @classmethod
+    def one(cls, field: str, code: str, message: str) -> FieldErrors:
+        return cls([{"field": field, "code": code, "message": message}])
+
+
+def _visible(text: str) -> str:
+    if not text.strip():
+        raise ValueError("must hold more than blanks")
+    return text
+
+
+def _year(value: Any) -> Any:
+    if value.year < MIN_YEAR:
+        raise ValueError(f"must be in the year {MIN_YEAR} or later")
+    return value
+
+
+def _utc(value: dt.datetime) -> dt.datetime:
+    try:
+        return _year(value.astimezone(dt.UTC))  # type: ignore[no-any-return]  # gives back what it was given
+    except OverflowError:
+        raise ValueError("lies outside the calendar once it is in UTC") from None
+
+
+Line = StringConstraints(min_length=1, max_length=TITLE_MAX, pattern=UNSTORABLE)
+Title = Annotated[str, Line, AfterValidator(_visible)]
+Name = Annotated[
+    str, StringConstraints(min_length=1, max_length=NAME_MAX, pattern=UNSTORABLE), AfterValidator(_visible)
+]
+Text = Annotated[str, StringConstraints(max_length=TEXT_MAX, pattern=UNSTORABLE)]
+Place = Annotated[str, StringConstraints(max_length=TITLE_MAX, pattern=UNSTORABLE)]
+Color = Annotated[str, StringConstraints(pattern=r"^#[0-9a-fA-F]{6}$")]
+Day = Annotated[dt.date, AfterValidator(_year)]
+Moment = Annotated[AwareDatetime, AfterValidator(_utc)]
+Status = Literal["todo", "doing", "done"]
+Priority = Annotated[int, Field(ge=0, le=3)]
+
+
+class Strict(BaseModel):
+    """Refuse unknown fields and values of another type than the field's."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", hide_input_in_errors=True)
+
+
+class Creation(Strict):
+    """Let the client choose the row's id, so that a repeated POST makes nothing twice."""
+
+    id: UUID | None = None
+
+
+class TaskCreate(Creation):
+    title: Title
+    description: Text | None = None
+    status: Status = "todo"
+    priority: Priority = 0
+    due_date: Day | None = None
+    category_id: UUID | None = None
+
+
+class NoteCreate(Creation):
+    title: Title
+    body: Text | None = None
+    pinned: bool = False
+    category_id: UUID | None = None
+
+
+class _EventTimes(Strict):
+    @model_validator(mode="after")
+    def _end_follows_start(self) -> Self:
+        starts_at, ends_at = getattr(self, "starts_at", None), getattr(self, "ends_at", None)
+        if starts_at and ends_at and ends_at < starts_at:
+            raise ValueError("ends_at must not be before starts_at")
+        return self
+
+
+class EventCreate(Creation, _EventTimes):
+    title: Title
+    description: Text | None = None
+    location: Place | None = None
+    starts_at: Moment
+    ends_at: Moment | None = None
+    all_day: bool = False
+    category_id: UUID | None = None
+
+
+class CategoryCreate(Creation):
+    name: Name
+    color: Color | None = None
+
+
+class SettingPut(Strict):
+    value: Text
+
+
+class KeyCreate(Strict):
+    name: Annotated[str, StringConstraints(max_length=KEY_NAME_MAX, pattern=UNSTORABLE)] = ""
+    read_only: bool = False
+    expires_at: Moment | None = None
+
+
+class DatabaseInitialize(Strict):
+    """Take the arguments of ``initialize_user_database``."""
+
+    db_type: Annotated[str, StringConstraints(max_length=50, pattern=UNSTORABLE)] | None = None
+    db_host: Annotated[str, StringConstraints(max_length=255, pattern=UNSTORABLE)] | None = None
+    db_port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    db_name: Annotated[str, StringConstraints(max_length=255, pattern=UNSTORABLE)] | None = None
+    db_user: Annotated[str, StringConstraints(max_length=255, pattern=UNSTORABLE)] | None = None
+    db_password: Annotated[str, StringConstraints(max_length=1024, pattern=UNSTORABLE)] | None = Field(
+        default=None, repr=False
+    )
+    db_path: Annotated[str, StringConstraints(max_length=500, pattern=UNSTORABLE)] | None = None
+
+
+def _changes(creation: type[BaseModel], name: str, base: type[BaseModel] = Strict) -> type[BaseModel]:
+    """Derive the model of a PATCH: every field but ``id`` may be left out, and only what is sent is changed."""
+    fields: dict[str, Any] = {}
+    for field, info in creation.model_fields.items():
+        if field != "id":
+            kind = Annotated[(info.annotation, *info.metadata)] if info.metadata else info.annotation
+            fields[field] = (kind, Field(default=None, json_schema_extra=_without_default))
+    return create_model(name, __base__=base, **fields)
+
+
+def _without_default(schema: dict[str, Any]) -> None:
+    schema.pop("default", None)
+
+
+class ListQuery(Strict):
+    """Take what every list is asked with."""
+
+    limit: Annotated[int, Field(ge=1, le=LIMIT_MAX)] = LIMIT_DEFAULT
+    cursor: Annotated[str, StringConstraints(min_length=1, max_length=CURSOR_MAX)] | None = None
+
+
+class RowsQuery(ListQuery):
+    """Take a search beside: it goes through all of the owner's rows, so it stands alone."""
+
+    q: Annotated[str, StringConstraints(min_length=1, max_length=TITLE_MAX, pattern=UNSTORABLE)] | None = None
+
+
+class TasksQuery(RowsQuery):
+    status: Status | None = None
+    priority: Priority | None = None
+    category_id: UUID | None = None
+    due_before: Day | None = None
+    due_after: Day | None = None
+
+
+class NotesQuery(RowsQuery):
+    pinned: bool | None = None
+    category_id: UUID | None = None
+
+
+class EventsQuery(RowsQuery):
+    category_id: UUID | None = None
+    starts_after: Moment | None = None
+    starts_before: Moment | None = None
+
+
+class CategoriesQuery(RowsQuery):
+    pass
+
+
+class DatabasesQuery(ListQuery):
+    """Take what an administrator narrows the list of databases with."""
+
+    status: State | None = None
+    db_type: Annotated[str, StringConstraints(max_length=50, pattern=UNSTORABLE)] | None = None
+    behind: bool = False
+    inactive_since: Moment | None = None
+    q: Annotated[str, StringConstraints(min_length=1, max_length=254, pattern=UNSTORABLE)] | None = None
+
+
+TaskChange = _changes(TaskCreate, "TaskChange")
+NoteChange = _changes(NoteCreate, "NoteChange")
+EventChange = _changes(EventCreate, "EventChange", _EventTimes)
+CategoryChange = _changes(CategoryCreate, "CategoryChange")
+
+
+def read_json(model: type[Model], raw: bytes) -> Model:
+    """Give the model that JSON bytes hold; ``web/jsonio.py`` has refused what is no JSON object."""
+    try:
+        return model.model_validate_json(raw)
+    except ValidationError as error:
+        raise FieldErrors(field_errors(error)) from None
+
+
+def read_form(model: type[Model], values: Mapping[str, str]) -> Model:
+    """Give the model that a form's text holds ("3", "2026-02-28", "true"); what was left empty is not passed."""
+    try:
+        return model.model_validate_strings(dict(values), strict=False)
+    except ValidationError as error:
+        raise FieldErrors(field_errors(error)) from None
+
+
+def sent(model: BaseModel) -> dict[str, Any]:
+    """Give the fields the client sent, as Python values; ``id`` only where one was chosen."""
+    values = {name: getattr(model, name) for name in model.model_fields_set}
+    if values.get("id", ...) is None:
+        del values["id"]
+    return values
+
+
+def field_errors(error: ValidationError) -> list[dict[str, str]]:
+    """Name each field that is wrong, in the order of the model; never repeat what was sent."""
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    return [
+        {"field": _field_name(item["loc"], item["msg"]), "code": item["type"], "message": _plain(item["msg"])}
+        for item in found
+    ]
+
+
+def _field_name(path: tuple[int | str, ...], message: str) -> str:
+    # The one rule over two fields (an event's times) is reported where it can be mended.
+    if not path:
+        return "ends_at" if "ends_at" in message else "(body)"
+    return ".".join(str(step) for step in path)
+
+
+def _plain(message: str) -> str:
+    return message.removeprefix("Value error, ")

@@ -1,0 +1,67 @@
+"""Refuse what is too large or not from our forms, and keep private answers out of every cache.
+
+The headers that each answer carries are added at the door (``web/wsgi.py``); the JSON calls check CSRF in their
+guard (``web/auth.py``), once they know whether a browser or a key is asking.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+from flask import Flask, Response, request
+from werkzeug.exceptions import RequestEntityTooLarge, RequestHeaderFieldsTooLarge, RequestURITooLarge, SecurityError
+
+from web.auth import KEY_BLUEPRINTS, SAFE_METHODS, csrf
+from web.errors import is_json_call
+from web.parts import current_parts
+
+URL_MAX = 4096
+HEADERS_MAX_BYTES = 32_768
+HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(?::[0-9]{1,5})?")
+
+
+def init_app(app: Flask) -> None:
+    """Check every request before its view and mark every answer after it."""
+    app.before_request(_check)
+    app.after_request(_keep_private)
+
+
+def _check() -> None:
+    environ = request.environ
+    if len(environ.get("PATH_INFO", "")) + len(environ.get("QUERY_STRING", "")) > URL_MAX:
+        raise RequestURITooLarge
+    if sum(len(value) for name, value in environ.items() if name.startswith("HTTP_")) > HEADERS_MAX_BYTES:
+        raise RequestHeaderFieldsTooLarge
+    if not is_trusted(environ.get("HTTP_HOST", environ.get("SERVER_NAME", "")), current_parts().settings.trusted_hosts):
+        raise SecurityError("This host is not served here; the operator names the hosts in TRUSTED_HOSTS.")
+    if request.routing_exception is not None:
+        raise request.routing_exception
+    if "CONTENT_LENGTH" not in environ and request.method not in SAFE_METHODS:
+        _refuse_endless()
+    if request.method not in SAFE_METHODS and request.blueprint not in KEY_BLUEPRINTS and not is_json_call():
+        csrf.protect()
+
+
+def _refuse_endless() -> None:
+    """Read a body that came in chunks: Werkzeug cuts one that is too large, and nobody would see that it was cut."""
+    if len(request.get_data()) >= (request.max_content_length or 0):
+        raise RequestEntityTooLarge
+
+
+@lru_cache(maxsize=256)
+def is_trusted(host: str, trusted: tuple[str, ...]) -> bool:
+    """Say whether a ``Host`` header names us (Werkzeug's own check matches no IPv6 address)."""
+    found = HOST.fullmatch(host)
+    if found is None:
+        return False
+    name = found[1].lower()
+    return any(name == each.lower() or (each[0] == "." and name.endswith(each.lower())) for each in trusted)
+
+
+def _keep_private(response: Response) -> Response:
+    """Forbid keeping; what never differs between visitors (the files under /static) says for itself how long."""
+    if request.endpoint != "static":
+        response.headers["Cache-Control"] = "no-store"
+        response.headers["Vary"] = "Cookie, Authorization"
+    return response
