@@ -116,6 +116,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
             "logger_class": JsonLog if self.settings.log_format == "json" else Logger,
             "post_fork": self._after_fork,
             "post_worker_init": self._worker_ready,
+            "worker_exit": self._worker_leaves,
             "child_exit": self._child_exited,
             "on_exit": self._at_end,
         }
@@ -146,6 +147,12 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
             ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
             if os.getppid() != self.master:
                 os.kill(os.getpid(), signal.SIGKILL)
+
+    def _worker_leaves(self, arbiter: Any, worker: Any) -> None:
+        """Write what the worker gathered, and close its databases, so that SQLite tidies its files away."""
+        wsgi = getattr(worker, "wsgi", None)
+        if wsgi is not None:
+            wsgi.extensions["unify"].close()
 
     def _child_exited(self, arbiter: Any, worker: Any) -> None:
         if self.metrics is not None:

@@ -183,6 +183,7 @@ def _guarded(view: View, find: Callable[[], Principal | None], *, admin: bool) -
         principal = find()
         if principal is None:
             return redirect(url_for("auth.login", next=_return_path()))
+        logs.note_user(principal.user.id, principal.placement.tenant_id if principal.placement else None)
         if admin and not principal.user.is_admin:
             raise Problem(403, "not_allowed", "Only administrators may do this.")
         _bind(principal, own_database=not admin)
@@ -197,7 +198,6 @@ def _bind(principal: Principal, *, own_database: bool) -> None:
     parts = current_parts()
     parts.manager.bind(principal, request_id=logs.request_id(), own_database=own_database)
     parts.accounts.seen(principal)
-    logs.note_user(principal.user.id, principal.placement.tenant_id if principal.placement else None)
 
 
 def _json_principal() -> Principal:

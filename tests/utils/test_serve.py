@@ -96,6 +96,18 @@ def test_it_serves_and_ends_on_sigterm(start, port, tmp_path):
     assert "Traceback" not in server.log.read_text()
 
 
+def test_a_server_that_stops_writes_who_was_seen_and_tidies_the_databases_away(start, port, tmp_path, shell):
+    server = start()
+    assert shell("users", "create", "--email", "a@example.org").returncode == 0
+    key = shell("keys", "create", "--user", "1").stdout.strip()
+    answered = ask(port, "/api/v1/tasks", {"Authorization": f"Bearer {key}"})
+    assert answered[0] == 200
+    server.send_signal(signal.SIGTERM)
+    assert server.wait(START_S) == 0
+    assert json.loads(shell("db", "info", "1", "--json").stdout)["last_used_at"] is not None
+    assert not (tmp_path / "users" / "user_1.db-wal").exists()
+
+
 def test_a_killed_server_leaves_no_worker_and_starts_again_at_once(start, port, tmp_path):
     server = start()
     workers = psutil.Process(server.pid).children()

@@ -37,6 +37,16 @@ def test_a_requests_lines_name_request_user_and_tenant(lines: Any) -> None:
     assert (line["request_id"], line["user_id"], line["tenant"]) == (answer.headers["X-Request-ID"], user.id, tenant)
 
 
+def test_a_refusal_names_whom_it_refused(lines: Any) -> None:
+    app, written = lines
+    user, _ = users_of(app.extensions["unify"])
+    asker = caller(app, user)
+    written()
+    assert asker.get("/admin/databases").status_code == 403
+    (line,) = [line for line in written() if line["logger"] == "web.access"]
+    assert line["user_id"] == user.id
+
+
 def test_lines_outside_a_request_name_nobody(lines: Any) -> None:
     _, written = lines
     logging.getLogger("somewhere").warning("hello")
