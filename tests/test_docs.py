@@ -65,3 +65,25 @@ def test_the_readme_names_every_make_command():
     commands = re.findall(r"^([a-z]+):.*##", (PROJECT / "Makefile").read_text(), re.MULTILINE)
     text = (PROJECT / "README.md").read_text()
     assert [command for command in commands if f"make {command}" not in text] == []
+
+
+def test_the_list_of_addresses_is_the_url_map(parts):
+    import web
+
+    there = set()
+    for rule in web.create(parts).url_map.iter_rules():
+        if rule.endpoint != "static":
+            path = re.sub(r"<[a-z]+:", "<", rule.rule)
+            there |= {f"{method} {path}" for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}}
+    text = (PROJECT / "docs" / "reference" / "http.md").read_text()
+    written = {f"{m} {path}" for m, path in addresses(re.findall(r"^\| `([A-Z ]+) (/\S*)` \|", text, re.MULTILINE))}
+    assert written == there
+
+
+def addresses(rows):
+    """Expand ``{a,b}`` and several methods to one pair each."""
+    for methods, path in rows:
+        braces = re.search(r"\{([a-z,]+)\}", path)
+        for word in braces[1].split(",") if braces else [""]:
+            for method in methods.split():
+                yield method, path.replace(braces[0], word) if braces else path
