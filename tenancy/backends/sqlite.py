@@ -229,7 +229,10 @@ class SQLiteBackend(Backend):
         return self.data_dir / expected
 
     def _begin_catalog(self, connection: sa.Connection) -> None:
-        self.begin(connection, connection.get_execution_options().get("tenancy_write", True))
+        try:
+            self.begin(connection, connection.get_execution_options().get("tenancy_write", True))
+        except sqlite3.Error as error:
+            raise sa.exc.OperationalError("BEGIN", None, error) from error  # as SQLAlchemy does with its own statements
 
 
 class _Template:
@@ -259,8 +262,7 @@ class _Template:
             self._memory.execute("BEGIN")
             fill(connection)
             connection.commit()
-        content = self._memory.serialize()
-        return b"".join((content[:18], _WAL_HEADER, content[20:]))
+        return _in_wal(self._memory.serialize())
 
 
 class _Templates:
@@ -326,9 +328,8 @@ def url_path(url: str, setting: str) -> Path:
 
 def _open(path: Path, mode: str) -> sqlite3.Connection:
     """Open a file as every connection here is: durable, bounded, with foreign keys, without ATTACH."""
-    if mode == "rwc":
-        with contextlib.suppress(FileExistsError):  # a file that is there is left to SQLite: it may be open
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    if mode == "rwc" and not path.exists():
+        _make_empty(path)
     driver = sqlite3.connect(
         f"file:{urllib.parse.quote(str(path))}?mode=rw",
         uri=True,
@@ -348,6 +349,31 @@ def _open(path: Path, mode: str) -> sqlite3.Connection:
         driver.close()
         raise
     return driver
+
+
+def _make_empty(path: Path) -> None:
+    """Make an empty database that is in WAL from its first moment, unless another process just did.
+
+    Processes that switch one file to WAL at once do not wait for each other: some are told it is locked.
+    """
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as memory:
+        for statement in ("CREATE TABLE first_page (x)", "DROP TABLE first_page", "VACUUM"):
+            memory.execute(statement)
+        content = memory.serialize()
+    draft = path.with_name(f"{path.name}.{uuid.uuid4().hex}.new")
+    try:
+        _write_durably(draft, _in_wal(content))
+        _publish(draft, path)
+    except DatabaseExistsError:
+        if not path.exists():
+            raise
+    finally:
+        draft.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+def _in_wal(content: bytes) -> bytes:
+    return b"".join((content[:18], _WAL_HEADER, content[20:]))
 
 
 def _draft(path: Path, tenant: Placement, attempt: int) -> Path:

@@ -1,0 +1,235 @@
+"""The audit log: an unbroken chain of seals, and whatever is done to it names the first row that it breaks."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import sqlalchemy as sa
+
+from tenancy import context
+from tenancy.catalog import Catalog
+from tenancy.catalog.audit import AuditLog
+from tenancy.errors import AuditBrokenError
+from tenancy.models import audit_head, audit_log
+from tenancy.types import new_id
+from tests.tenancy.threads import at_once
+
+
+def append(catalog, *actions):
+    for action in actions:
+        with catalog.writing() as connection:
+            catalog.audit.append(connection, action, user_id=7, detail={"of": action})
+
+
+def verify(catalog, expect=None):
+    with catalog.reading() as connection:
+        return catalog.audit.verify(connection, expect)
+
+
+def rows(catalog):
+    with catalog.reading() as connection:
+        return connection.execute(sa.select(audit_log).order_by(audit_log.c.id)).mappings().all()
+
+
+def tamper(catalog, *statements):
+    with catalog.writing() as connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+def row(number):
+    return audit_log.c.id == number
+
+
+def broken_row(catalog, expect=None):
+    with pytest.raises(AuditBrokenError) as broken:
+        verify(catalog, expect)
+    return broken.value.fields["row_id"]
+
+
+@pytest.fixture
+def five(catalog):
+    append(catalog, "one", "two", "three", "four", "five")
+    return catalog
+
+
+def test_an_empty_log_holds(catalog):
+    assert verify(catalog) == {"rows": 0, "head": "0:"}
+
+
+def test_a_log_holds_and_gives_its_head(five):
+    assert verify(five) == {"rows": 5, "head": f"5:{rows(five)[-1]['seal']}"}
+
+
+def test_a_row_says_who_acted_for_whom_on_which_request(catalog):
+    with catalog.writing() as connection, context.held(7, actor_id=3):
+        here = context.current()
+        context.bind(context.Context(7, None, False, True, 7, here.actor_id, "request-1"))
+        tenant_id = new_id()
+        catalog.audit.append(connection, "look", user_id=7, tenant_id=tenant_id, detail={"b": 1, "a": "ä😀"})
+    (only,) = rows(catalog)
+    assert (only["actor_id"], only["user_id"], only["tenant_id"]) == (3, 7, tenant_id)
+    assert (only["request_id"], only["action"]) == ("request-1", "look")
+    assert verify(catalog)["rows"] == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"detail": '{"of": "three "}'},
+        {"detail": "{}"},
+        {"action": "thre3"},
+        {"user_id": 8},
+        {"user_id": None},
+        {"actor_id": 1},
+        {"request_id": "x"},
+        {"tenant_id": new_id()},
+        {"at": sa.bindparam("at")},
+        {"seal": "0" * 64},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_changed_row_is_named(five, change):
+    if "at" in change:
+        from datetime import timedelta
+
+        change = {"at": rows(five)[2]["at"] + timedelta(microseconds=1)}
+    tamper(five, audit_log.update().where(row(3)).values(**change))
+    assert broken_row(five) == 3
+
+
+def test_a_row_deleted_from_the_middle_is_named(five):
+    tamper(five, audit_log.delete().where(row(3)))
+    assert broken_row(five) == 3
+
+
+def test_a_row_deleted_and_the_others_moved_up_is_named(five):
+    tamper(
+        five,
+        audit_log.delete().where(row(3)),
+        audit_log.update().where(row(4)).values(id=3),
+        audit_log.update().where(row(5)).values(id=4),
+        audit_head.update().values(last_id=4),
+    )
+    assert broken_row(five) == 3
+
+
+def test_swapped_rows_are_named(five):
+    tamper(
+        five,
+        audit_log.update().where(row(2)).values(id=99),
+        audit_log.update().where(row(3)).values(id=2),
+        audit_log.update().where(row(99)).values(id=3),
+    )
+    assert broken_row(five) == 2
+
+
+def test_swapped_contents_are_named(five):
+    second, third = rows(five)[1:3]
+    tamper(
+        five,
+        audit_log.update().where(row(2)).values(action=third["action"], detail=third["detail"]),
+        audit_log.update().where(row(3)).values(action=second["action"], detail=second["detail"]),
+    )
+    assert broken_row(five) == 2
+
+
+def test_a_row_put_in_by_somebody_without_the_key_is_named(five):
+    forger = Catalog(five.engine, "some other key")
+    append(forger, "forged")
+    assert broken_row(five) == 6
+
+
+def test_a_first_row_deleted_is_named(five):
+    tamper(five, audit_log.delete().where(row(1)))
+    assert broken_row(five) == 1
+
+
+def test_a_tail_cut_off_is_named(five):
+    tamper(five, audit_log.delete().where(audit_log.c.id > 3))
+    assert broken_row(five) == 4
+
+
+def test_a_tail_cut_off_with_the_head_set_back_shows_against_a_head_from_the_log(five):
+    noted = verify(five)["head"]
+    third = rows(five)[2]
+    tamper(
+        five,
+        audit_log.delete().where(audit_log.c.id > 3),
+        audit_head.update().values(last_id=3, seal=third["seal"]),
+    )
+    assert verify(five)["rows"] == 3  # nothing inside the database can tell
+    assert broken_row(five, expect=noted) == 4
+
+
+def test_a_tail_rewritten_after_a_cut_shows_against_a_head_from_the_log(five):
+    noted = verify(five)["head"]
+    tamper(
+        five,
+        audit_log.delete().where(audit_log.c.id > 3),
+        audit_head.update().values(last_id=3, seal=rows(five)[2]["seal"]),
+    )
+    append(five, "other", "history", "longer")
+    assert verify(five)["rows"] == 6
+    assert broken_row(five, expect=noted) == 7
+
+
+def test_a_head_noted_earlier_is_still_part_of_a_longer_chain(five):
+    noted = verify(five)["head"]
+    append(five, "six")
+    assert verify(five, expect=noted)["rows"] == 6
+
+
+def test_an_emptied_log_is_named(five):
+    tamper(five, audit_log.delete())
+    assert broken_row(five) == 1
+    tamper(five, audit_head.delete())
+    assert broken_row(five) == 1
+    with pytest.raises(AuditBrokenError, match="head"):
+        append(five, "six")
+    with five.writing() as connection:
+        connection.execute(audit_head.insert(), {"id": 1, "last_id": 0, "seal": ""})
+
+
+def test_sixteen_threads_append_one_unbroken_chain(catalog):
+    answers = at_once(16, lambda number: append(catalog, *[f"{number}.{turn}" for turn in range(5)]))
+    assert answers == [None] * 16
+    assert verify(catalog)["rows"] == 80
+    assert len({row["action"] for row in rows(catalog)}) == 80
+
+
+def test_a_row_is_kept_only_with_what_it_tells_of(five):
+    with pytest.raises(ZeroDivisionError), five.writing() as connection:
+        five.audit.append(connection, "lost")
+        raise ZeroDivisionError
+    append(five, "six")
+    assert verify(five)["rows"] == 6
+
+
+def test_what_sixteen_notice_at_once_is_told_once(catalog):
+    tenant_id = new_id()
+
+    def notice(number):
+        with catalog.writing() as connection:
+            catalog.audit.append_once(connection, "noticed", user_id=1, tenant_id=tenant_id, detail={"what": 1})
+
+    assert at_once(16, notice) == [None] * 16
+    assert verify(catalog)["rows"] == 1
+    with catalog.writing() as connection:
+        catalog.audit.append_once(connection, "noticed", user_id=1, tenant_id=tenant_id, detail={"what": 2})
+        catalog.audit.append_once(connection, "noticed", user_id=None, tenant_id=tenant_id, detail={"what": 1})
+        catalog.audit.append_once(connection, "noticed", user_id=None, tenant_id=tenant_id, detail={"what": 1})
+    assert verify(catalog)["rows"] == 3
+
+
+def test_the_head_is_told_to_the_process_log_now_and_then(catalog, caplog):
+    caplog.set_level(logging.INFO, "tenancy.catalog.audit")
+    append(catalog, *[str(number) for number in range(51)])
+    told = [record.getMessage() for record in caplog.records if "audit head" in record.getMessage()]
+    assert [line.split()[2].partition(":")[0] for line in told] == ["1", "51"]
+    assert verify(catalog, expect=told[0].split()[2])["rows"] == 51
+
+
+def test_the_key_is_not_shown():
+    assert "sesame" not in repr(AuditLog("sesame")) + str(vars(AuditLog("x")).keys())

@@ -1,0 +1,230 @@
+"""Claims: one runner at a time on a tenant, by the catalog's clock, and none that was replaced writes again."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+import sqlalchemy as sa
+
+from tenancy.catalog import Catalog, claims, configs, now
+from tenancy.catalog.claims import Claim
+from tenancy.errors import ClaimedError, ClaimLostError
+from tenancy.models import claims as table
+from tenancy.types import new_id
+from tests.tenancy.conftest import AUDIT_KEY
+from tests.tenancy.threads import at_once
+
+TENANT = new_id()
+
+
+@pytest.fixture(params=["READ COMMITTED", "REPEATABLE READ"])
+def strict_catalog(request, catalog):
+    """Give a catalog whose server isolates transactions in each of the two usual ways."""
+    if catalog.engine.dialect.name == "sqlite":
+        return catalog  # its writers take turns, whatever one asks for
+    return Catalog(catalog.engine.execution_options(isolation_level=request.param), AUDIT_KEY)
+
+
+def take(catalog, tenant_id=TENANT, ttl_s=60.0, operation="provision"):
+    with catalog.writing() as connection:
+        return claims.take(catalog, connection, tenant_id, operation, ttl_s)
+
+
+def stored(catalog, tenant_id=TENANT):
+    with catalog.reading() as connection:
+        return connection.execute(sa.select(table).where(table.c.tenant_id == tenant_id)).one()
+
+
+def expire(catalog):
+    """Move the expiry into the past, as if the runner had been stopped for long."""
+    with catalog.writing() as connection:
+        connection.execute(table.update().values(expires_at=now(connection) - timedelta(seconds=1)))
+
+
+def winners(answers):
+    won = [answer for answer in answers if isinstance(answer, Claim)]
+    refused = [answer for answer in answers if isinstance(answer, ClaimedError)]
+    assert len(won) + len(refused) == len(answers), answers
+    return won
+
+
+def test_of_sixteen_that_claim_a_new_tenant_at_once_one_wins(strict_catalog):
+    for _ in range(3):
+        tenant_id = new_id()
+        (won,) = winners(at_once(16, lambda number, tenant_id=tenant_id: take(strict_catalog, tenant_id)))
+        assert won.attempt == stored(strict_catalog, tenant_id).attempt == 1
+
+
+def test_of_sixteen_that_claim_a_tenant_again_at_once_one_wins(strict_catalog):
+    first = take(strict_catalog)
+    with first.writing() as connection:
+        first.release(connection)
+    (won,) = winners(at_once(16, lambda number: take(strict_catalog)))
+    assert won.attempt == 2
+
+
+def test_of_sixteen_that_take_over_an_expired_claim_one_wins(strict_catalog):
+    take(strict_catalog)
+    expire(strict_catalog)
+    (won,) = winners(at_once(16, lambda number: take(strict_catalog)))
+    assert won.attempt == 2
+
+
+def test_a_claimed_tenant_is_refused_with_what_runs_there(catalog):
+    take(catalog, operation="restore")
+    with pytest.raises(ClaimedError, match="busy \\(restore\\)") as refused:
+        take(catalog)
+    assert refused.value.fields["tenant_id"] == TENANT
+
+
+def test_claims_of_two_tenants_are_apart(catalog):
+    take(catalog)
+    assert take(catalog, new_id()).attempt == 1
+
+
+def test_a_released_tenant_can_be_claimed_and_no_attempt_number_comes_twice(catalog):
+    attempts = []
+    for _ in range(3):
+        claim = take(catalog)
+        attempts.append(claim.attempt)
+        with claim.writing() as connection:
+            claim.release(connection)
+    take(catalog)
+    expire(catalog)
+    assert [*attempts, take(catalog).attempt] == [1, 2, 3, 5]
+
+
+def test_a_claim_ends_by_the_clock_of_the_catalog(catalog):
+    with catalog.writing() as connection:
+        before = now(connection)
+        claims.take(catalog, connection, TENANT, "provision", 90)
+        after = now(connection)
+    assert before <= stored(catalog).expires_at - timedelta(seconds=90) <= after
+
+
+def test_a_beat_moves_the_expiry_on(catalog):
+    claim = take(catalog, ttl_s=5)
+    Claim(catalog, TENANT, claim.attempt, ttl_s=500)
+    with Claim(catalog, TENANT, claim.attempt, ttl_s=500).writing() as connection:
+        assert stored_in(connection).expires_at > now(connection) + timedelta(seconds=400)
+
+
+def stored_in(connection):
+    return connection.execute(sa.select(table).where(table.c.tenant_id == TENANT)).one()
+
+
+def test_an_expired_claim_writes_nothing_more_even_where_nobody_took_over(catalog):
+    claim = take(catalog)
+    expire(catalog)
+    with pytest.raises(ClaimLostError), claim.writing():
+        pytest.fail("the runner was let in")
+
+
+def test_a_runner_learns_of_its_loss_only_from_its_own_tenant(catalog):
+    mine, others = take(catalog), take(catalog, new_id())
+    with catalog.writing() as connection:
+        connection.execute(table.delete().where(table.c.tenant_id == others.tenant_id))
+    with mine.writing():
+        pass
+    with pytest.raises(ClaimLostError), others.writing():
+        pytest.fail("the runner was let in")
+
+
+def write_after_being_replaced(catalog, user):
+    """Let a runner sleep past its expiry, be replaced by another, wake and write; give what stands there then."""
+    with catalog.writing() as connection:
+        tenant = configs.add(connection, user.id, {"tenant_id": TENANT, "db_type": "sqlite", "db_path": "x"})
+        asleep = claims.take(catalog, connection, TENANT, "provision", 60)
+    expire(catalog)
+    awake = take(catalog)
+    with awake.writing() as connection:
+        configs.change(connection, tenant, last_error="written by the second runner")
+    refused = None
+    try:
+        with asleep.writing() as connection:
+            configs.change(connection, tenant, last_error="written by the first runner")
+    except ClaimLostError as error:
+        refused = error
+    with awake.writing() as connection:
+        return refused, configs.get(connection, user.id).last_error
+
+
+def test_a_runner_that_was_replaced_while_it_slept_cannot_write(catalog, ada):
+    refused, standing = write_after_being_replaced(catalog, ada)
+    assert isinstance(refused, ClaimLostError)
+    assert standing == "written by the second runner"
+
+
+def test_without_the_attempt_in_its_condition_a_replaced_runner_would_write(catalog, ada, monkeypatch):
+    def renew_whosoever_claim_it_is(claim, connection):
+        moment = now(connection)
+        held = (table.c.tenant_id == claim.tenant_id, table.c.expires_at > moment)
+        renewed = connection.execute(table.update().where(*held), {"expires_at": moment + timedelta(seconds=60)})
+        if renewed.rowcount != 1:
+            raise ClaimLostError("lost")
+
+    monkeypatch.setattr(Claim, "renew", renew_whosoever_claim_it_is)
+    refused, standing = write_after_being_replaced(catalog, ada)
+    assert refused is None
+    assert standing == "written by the first runner"
+
+
+def test_a_replaced_runner_does_not_release_its_successors_claim(catalog):
+    asleep = take(catalog)
+    expire(catalog)
+    take(catalog)
+    with pytest.raises(ClaimLostError), catalog.writing() as connection:
+        asleep.release(connection)
+    with pytest.raises(ClaimLostError), asleep.ending():
+        pytest.fail("the runner was let in")
+    with pytest.raises(ClaimedError):
+        take(catalog)
+
+
+def test_a_claim_that_is_held_cannot_end_and_an_ended_one_cannot_be_held(catalog):
+    claim = take(catalog)
+    before = stored(catalog)
+    with claim.holding():
+        pass
+    assert stored(catalog) == before
+    expire(catalog)
+    with pytest.raises(ClaimLostError), claim.holding():
+        pytest.fail("the runner was let in")
+
+
+def test_the_last_write_of_a_runner_ends_its_claim_and_both_or_none_are_kept(catalog):
+    claim = take(catalog)
+    with pytest.raises(ZeroDivisionError), claim.ending():
+        raise ZeroDivisionError
+    with pytest.raises(ClaimedError):
+        take(catalog)
+    with claim.ending():
+        pass
+    assert take(catalog).attempt == 2
+
+
+def test_who_takes_a_new_tenant_for_unclaimed_meets_the_claim_there_is(catalog):
+    take(catalog)
+    with pytest.raises(ClaimedError), catalog.writing() as connection:
+        claims.take(catalog, connection, TENANT, "provision", 60, first=True)
+
+
+def test_of_sixteen_new_tenants_claimed_at_once_every_one_is_its_claimants(strict_catalog):
+    answers = at_once(16, lambda number: take(strict_catalog, new_id()))
+    assert [type(answer) for answer in answers] == [Claim] * 16, answers
+
+
+def test_of_a_runner_and_its_successor_at_the_same_moment_never_both_go_on(catalog):
+    """The one waits for the other's lock on the row, and then finds another attempt or a fresh expiry there."""
+    for _ in range(10):
+        claim = take(catalog, tenant := new_id(), ttl_s=0.02)
+        beat, successor = at_once(2, lambda number, c=claim, t=tenant: take(catalog, t) if number else renewed(c))
+        went_on = [not isinstance(beat, Exception), isinstance(successor, Claim)]
+        assert went_on != [True, True], (beat, successor)
+        assert all(isinstance(one, Claim | ClaimedError | ClaimLostError | bool) for one in (beat, successor))
+
+
+def renewed(claim):
+    with Claim(claim.catalog, claim.tenant_id, claim.attempt, 60).writing():
+        return True

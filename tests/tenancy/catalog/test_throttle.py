@@ -1,0 +1,120 @@
+"""Counters of failed sign-ins: they count before a password is looked at, each for itself, until their window ends."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import sqlalchemy as sa
+
+from tenancy.catalog import throttle
+from tenancy.errors import ThrottledError
+from tenancy.models import login_failures
+from tests.tenancy.threads import at_once
+
+KEY = throttle.scope("account", "ada@example.org")
+
+
+def reserve(catalog, key=KEY):
+    return catalog.repeating(lambda connection: throttle.reserve(connection, key))
+
+
+def fill(catalog, key=KEY):
+    for _ in range(throttle.LIMIT):
+        reserve(catalog, key)
+
+
+def end_window(catalog):
+    with catalog.writing() as connection:
+        connection.execute(login_failures.update().values(window_ends_at=datetime.now(UTC) - timedelta(seconds=1)))
+
+
+def failures(catalog):
+    with catalog.reading() as connection:
+        return {row.scope: row.failures for row in connection.execute(sa.select(login_failures))}
+
+
+def test_the_limit_is_reached_and_refuses_with_the_time_to_wait(catalog):
+    fill(catalog)
+    with pytest.raises(ThrottledError) as refused:
+        reserve(catalog)
+    assert 0 < refused.value.fields["retry_after_s"] <= throttle.WINDOW_S
+    assert failures(catalog) == {KEY: throttle.LIMIT}
+
+
+def test_one_counter_knows_nothing_of_another(catalog):
+    fill(catalog)
+    other = throttle.scope("device", "1.abc")
+    reserve(catalog, other)
+    assert failures(catalog) == {KEY: throttle.LIMIT, other: 1}
+
+
+def test_refused_attempts_do_not_lengthen_the_window(catalog):
+    fill(catalog)
+    with catalog.reading() as connection:
+        before = connection.scalar(sa.select(login_failures.c.window_ends_at))
+    for _ in range(3):
+        with pytest.raises(ThrottledError):
+            reserve(catalog)
+    with catalog.reading() as connection:
+        assert connection.scalar(sa.select(login_failures.c.window_ends_at)) == before
+
+
+def test_when_the_window_has_ended_counting_begins_anew(catalog):
+    fill(catalog)
+    end_window(catalog)
+    fill(catalog)
+    with pytest.raises(ThrottledError):
+        reserve(catalog)
+
+
+def test_a_success_clears_its_own_counter(catalog):
+    other = throttle.scope("device", "1.abc")
+    fill(catalog)
+    fill(catalog, other)
+    with catalog.writing() as connection:
+        throttle.clear(connection, KEY)
+    fill(catalog)
+    with pytest.raises(ThrottledError):
+        reserve(catalog, other)
+
+
+def test_counters_whose_window_ended_are_cleared_away(catalog):
+    reserve(catalog)
+    end_window(catalog)
+    reserve(catalog, live := throttle.scope("x"))
+    with catalog.writing() as connection:
+        throttle.purge(connection)
+    assert failures(catalog) == {live: 1}
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["the-first-ones", "later-ones"])
+def test_guesses_sent_at_once_cannot_exceed_the_limit(catalog, begun):
+    if begun:
+        reserve(catalog)
+    answers = at_once(24, lambda number: reserve(catalog))
+    let_through = [answer for answer in answers if answer is None]
+    refused = [answer for answer in answers if isinstance(answer, ThrottledError)]
+    assert len(let_through) == throttle.LIMIT - begun, answers
+    assert len(refused) == 24 - len(let_through)
+
+
+def test_first_guesses_at_many_accounts_at_once_are_all_counted(catalog):
+    for turn in range(5):
+        keys = [throttle.scope("account", str(turn), str(number)) for number in range(16)]
+        assert at_once(16, lambda number, keys=keys: reserve(catalog, keys[number])) == [None] * 16
+        assert failures(catalog) == dict.fromkeys(keys, 1)
+        with catalog.writing() as connection:
+            connection.execute(login_failures.delete())
+
+
+def test_addresses_are_stored_hashed(catalog):
+    reserve(catalog)
+    assert "ada" not in str(failures(catalog))
+
+
+def test_scopes_of_different_parts_never_meet():
+    assert (
+        len({throttle.scope("a", "bc"), throttle.scope("ab", "c"), throttle.scope("abc"), throttle.scope("a b")}) == 4
+    )
+    assert throttle.scope("account", "\ud800@x") != throttle.scope("account", "?@x")

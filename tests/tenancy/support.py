@@ -1,0 +1,284 @@
+"""Help to test engines, provisioning and migrations: small applications, child processes that are killed, clocks."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import textwrap
+import threading
+import traceback
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from tenancy import TenantManager
+from tenancy.backends import Backends
+from tenancy.catalog import Catalog, configs, users
+from tenancy.engines import EngineCache
+from tenancy.keyring import Keyring, generate_key
+from tenancy.manager import Options
+from tenancy.migrate import Chain
+from tenancy.models import CATALOG_VERSION_TABLE, Placement, TenantSchema, claims
+from tenancy.types import new_id
+
+if TYPE_CHECKING:
+    from compose import Parts
+
+PROJECT = Path(__file__).resolve().parents[2]
+PATIENCE_S = 20.0
+"""How long a test waits for another thread before it says that something hangs."""
+
+
+class Clock:
+    """Be a clock that only the test moves."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+class Stopped(Exception):  # noqa: N818 - stands for a machine that stops, which is no error of the code's
+    """Stand for whatever can go wrong at a step."""
+
+
+class FaultAt:
+    """Be a step hook that raises at the n-th step it hears of, and remembers all of them."""
+
+    def __init__(self, position: int | None = None) -> None:
+        self.position = position
+        self.seen: list[str] = []
+
+    def __call__(self, name: str) -> None:
+        self.seen.append(name)
+        if len(self.seen) == self.position:
+            raise Stopped(name)
+
+
+class SignalAt(FaultAt):
+    """Be a step hook that sends this process a signal at the n-th step."""
+
+    def __init__(self, position: int, number: int) -> None:
+        super().__init__(position)
+        self.number = number
+
+    def __call__(self, name: str) -> None:
+        self.seen.append(name)
+        if len(self.seen) == self.position:
+            os.kill(os.getpid(), self.number)
+
+
+# --- tenants --------------------------------------------------------------------------------------------
+
+
+def add_users(parts: Parts | TenantManager, number: int) -> list[int]:
+    """Make accounts without passwords, and no databases."""
+    with parts.catalog.writing() as connection:
+        first = users.count(connection)
+        return [
+            users.add(connection, f"user{first + n}@example.org", f"User {first + n}", None, False).id
+            for n in range(number)
+        ]
+
+
+def add_tenants(parts: Parts, number: int) -> list[int]:
+    """Make accounts with a database each."""
+    ids = add_users(parts, number)
+    for user_id in ids:
+        parts.manager.provision(user_id)
+    return ids
+
+
+def add_task(manager: TenantManager, user_id: int, title: str) -> None:
+    manager.execute_update(
+        "INSERT INTO tasks (id, user_id, title) VALUES (?, ?, ?)", (new_id().hex, user_id, title), user_id=user_id
+    )
+
+
+def titles(manager: TenantManager, user_id: int) -> list[str]:
+    return [row[0] for row in manager.fetch_all("SELECT title FROM tasks ORDER BY title", user_id=user_id)]
+
+
+def placement_of(manager: TenantManager, user_id: int) -> Placement | None:
+    """Give a user's configuration as the catalog has it now."""
+    with manager.catalog.reading() as connection:
+        return configs.find(connection, user_id)
+
+
+def change_config(manager: TenantManager, user_id: int, **changes: Any) -> None:
+    """Edit a configuration in the catalog, as an operator or an attacker would."""
+    with manager.catalog.writing() as connection:
+        configs.change(connection, configs.get(connection, user_id), **changes)
+
+
+def expire_claims(manager: TenantManager) -> None:
+    """Let the catalog's clock pass every claim's expiry."""
+    long_ago = datetime.now(UTC) - timedelta(days=1)
+    with manager.catalog.writing() as connection:
+        connection.execute(claims.update().where(claims.c.expires_at.is_not(None)), {"expires_at": long_ago})
+
+
+def audit_actions(manager: TenantManager) -> list[str]:
+    with manager.catalog.reading() as connection:
+        return [row[0] for row in connection.exec_driver_sql("SELECT action FROM audit_log ORDER BY id")]
+
+
+def cache_over(
+    manager: TenantManager, size: int = 8, *, limit: int | None = None, clock: Callable[[], float] | None = None
+) -> EngineCache:
+    """Make an engine cache of other measures over a manager's tenants."""
+    more = {} if clock is None else {"clock": clock}
+    return EngineCache(size, manager._secret, manager.backends.get, lambda: manager.head, limit, **more)
+
+
+def read_one(engine: sa.Engine) -> int:
+    """Open a connection and ask it something."""
+    with engine.connect().execution_options(tenancy_write=False) as connection:
+        return int(connection.execute(sa.text("SELECT count(*) FROM tasks")).scalar_one())
+
+
+# --- small applications ---------------------------------------------------------------------------------
+
+
+def revision(folder: Path, name: str, down: str | None, upgrade: str = "pass", downgrade: str = "pass") -> Path:
+    """Write one revision file; ``upgrade`` and ``downgrade`` are bodies of functions."""
+    versions = folder / "versions"
+    versions.mkdir(parents=True, exist_ok=True)
+    path = versions / f"{name}.py"
+    body = [textwrap.indent(textwrap.dedent(text).strip(), "    ") for text in (upgrade, downgrade)]
+    path.write_text(
+        "import sqlalchemy as sa\nfrom alembic import op\n\n"
+        f"revision = {name!r}\ndown_revision = {down!r}\n\n\n"
+        f"def upgrade():\n{body[0]}\n\n\ndef downgrade():\n{body[1]}\n"
+    )
+    return path
+
+
+def small_manager(
+    folder: Path, migrations: Path, *, app_version: str = "1.0", metadata: sa.MetaData | None = None
+) -> TenantManager:
+    """Make another application's manager: its own chain, over a catalog in ``folder``."""
+    url = f"sqlite:///{folder / 'admin.db'}"
+    backends = Backends(folder / "users")
+    catalog = Catalog(backends.for_url(url, "ADMIN_DATABASE_URL").catalog_engine(url), "k" * 48)
+    manager = TenantManager(
+        catalog,
+        backends,
+        TenantSchema(metadata or sa.MetaData(), migrations, lambda user_id: [], app_version),
+        Keyring([generate_key()]),
+        Options(),
+        catalog_chain=Chain(PROJECT / "migrations" / "admin", CATALOG_VERSION_TABLE),
+    )
+    manager.prepare_catalog()
+    return manager
+
+
+# --- threads and processes ------------------------------------------------------------------------------
+
+
+def together(works: Iterable[Callable[[], Any]]) -> list[Any]:
+    """Run each work in a thread of its own, begun at once; give what each returned or raised, in order."""
+    works = list(works)
+    start = threading.Barrier(len(works))
+    results: list[Any] = [None] * len(works)
+
+    def run(position: int, work: Callable[[], Any]) -> None:
+        try:
+            start.wait(PATIENCE_S)
+            results[position] = work()
+        except Exception as error:  # noqa: BLE001 - what went wrong is a result here
+            results[position] = error
+
+    threads = [threading.Thread(target=run, args=pair, daemon=True) for pair in enumerate(works)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE_S * 3)
+        assert not thread.is_alive(), "a thread hangs"
+    return results
+
+
+@dataclass
+class Child:
+    """Hold a forked child: ``result()`` waits for its end, and gives what its work returned or raises its error."""
+
+    pid: int
+    answer: int
+
+    def stopped(self) -> None:
+        """Wait until the child has stopped itself (SIGSTOP)."""
+        _, status = os.waitpid(self.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status), "the child ended instead of stopping"
+
+    def wake(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
+    def killed(self) -> bool:
+        """Wait for the end; say whether the child was killed."""
+        _, status = os.waitpid(self.pid, 0)
+        os.close(self.answer)
+        return os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+
+    def result(self) -> Any:
+        with os.fdopen(self.answer, "rb") as stream:
+            answer = stream.read()
+        os.waitpid(self.pid, 0)
+        assert answer, "the child was killed"
+        ok, value = pickle.loads(answer)
+        if not ok:
+            raise AssertionError(f"in the child:\n{value}")
+        return value
+
+
+def forked(work: Callable[[], Any]) -> Child:
+    """Run a work in a forked child process; what it returns must be picklable."""
+    reader, writer = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # 3.12 warns where pytest-xdist's threads are about
+        pid = os.fork()
+    if pid:
+        os.close(writer)
+        return Child(pid, reader)
+    status = 1
+    try:
+        os.close(reader)
+        try:
+            answer = (True, work())
+        except BaseException:  # noqa: BLE001 - it is told to the parent
+            answer = (False, traceback.format_exc())
+        with os.fdopen(writer, "wb") as stream:
+            stream.write(pickle.dumps(answer))
+        status = 0
+    finally:
+        os._exit(status)  # a test's own clean-up belongs to the parent alone
+
+
+def in_child(work: Callable[[], Any]) -> Any:
+    return forked(work).result()
+
+
+class Gate:
+    """Let forked children begin together: each waits until the parent opens."""
+
+    def __init__(self) -> None:
+        self._reader, self._writer = os.pipe()
+
+    def wait(self) -> None:
+        os.close(self._writer)
+        os.read(self._reader, 1)  # ends when nobody can write any more: the parent has opened
+
+    def open(self) -> None:
+        os.close(self._writer)
+        os.close(self._reader)
+
+
+def named(error: BaseException) -> str:
+    """Give an error in a form that passes from process to process."""
+    return type(error).__name__

@@ -1,0 +1,193 @@
+"""Names: one key for whatever people write the same, and no text that reaches a file or a statement unasked."""
+
+from __future__ import annotations
+
+import string
+import unicodedata
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from tenancy import names
+from tenancy.errors import ConfigurationError
+
+any_text = st.text(max_size=40)
+stored_text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=40)
+
+
+@given(any_text)
+@example("\u0345\u0391")
+@example("\u1fb3\u0301")
+@example("a \u0301")
+@example("\u00b4 \u212a")
+@example("\u03d3\u0345")
+def test_folding_twice_is_folding_once(text):
+    assert names.fold(names.fold(text)) == names.fold(text)
+
+
+@given(any_text)
+def test_case_width_and_blanks_make_no_difference(text):
+    key = names.fold(text)
+    assert names.fold(f"  {text}\t\n ") == key
+    assert names.fold(unicodedata.normalize("NFKC", text)) == key
+    assert names.fold(unicodedata.normalize("NFD", text)) == key
+
+
+@given(st.text(string.printable, max_size=40))
+def test_upper_and_lower_case_have_one_key(text):
+    assert names.fold(text.upper()) == names.fold(text.lower()) == names.fold(text)
+
+
+@given(stored_text)
+def test_a_key_has_no_outer_or_repeated_blanks(text):
+    key = names.fold(text)
+    assert key == " ".join(key.split())
+
+
+@given(any_text)
+def test_an_address_is_taken_as_it_is_or_refused_by_its_field(text):
+    refused = field_refused(names.email, text)
+    if refused:
+        assert refused == "email"
+        return
+    address = names.email(text)
+    assert address == text.strip()
+    assert address.count("@") == 1
+    assert address.isprintable()
+    assert len(names.fold(address)) <= names.EMAIL_KEY_MAX
+
+
+def field_refused(check, value):
+    """Give the field that a refusal names, or None where the value is taken."""
+    try:
+        check(value)
+    except ConfigurationError as refused:
+        return refused.field
+    return None
+
+
+@pytest.mark.parametrize(
+    "good",
+    [
+        "ada@example.org",
+        " ada@example.org ",
+        "a@localhost",
+        "o'hara+tag@sub.example.co.uk",
+        "zoë@münchen.de",
+        "x" * 64 + "@a.b",
+    ],
+)
+def test_addresses_people_have_are_taken(good):
+    assert names.email(good) == good.strip()
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "",
+        "ada",
+        "@example.org",
+        "ada@",
+        "ada@@example.org",
+        "ada@exa mple.org",
+        "ada@.org",
+        "ada@example..org",
+        "ada@example.org.",
+        "x" * 65 + "@example.org",
+        "ada@" + "x" * 260 + ".org",
+        "a\x00da@example.org",
+        "ada\ud800@example.org",
+        "ada\u200b@example.org",
+        "ada@example.org\nBcc: all@example.org",
+        "ﷺ" * 20 + "@example.org",
+    ],
+)
+def test_what_is_no_address_is_refused(bad):
+    with pytest.raises(ConfigurationError) as refused:
+        names.email(bad)
+    assert refused.value.field == "email"
+
+
+@pytest.mark.parametrize("good", [1, "1", "0042", 2**31 - 1, str(2**31 - 1)])
+def test_whole_numbers_from_one_up_are_user_ids(good):
+    assert names.user_id(good) == int(good)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        0,
+        -1,
+        "0",
+        "-1",
+        "+1",
+        " 1",
+        "1 ",
+        "1;drop",
+        "1.0",
+        1.0,
+        True,
+        False,
+        None,
+        "",
+        "٣",
+        "²",
+        2**31,
+        2**63,
+        "9" * 5000,
+        b"1",
+        [1],
+    ],
+)
+def test_nothing_else_is_a_user_id(bad):
+    with pytest.raises(ConfigurationError) as refused:
+        names.user_id(bad)
+    assert refused.value.field == "user_id"
+
+
+@given(st.one_of(any_text, st.integers(), st.floats(), st.booleans(), st.none()))
+def test_a_file_name_is_made_of_a_number_or_not_at_all(anything):
+    try:
+        name = names.sqlite_file(anything)
+    except ConfigurationError:
+        return
+    assert name.startswith("user_")
+    assert name.endswith(".db")
+    assert name[5:-3].isascii()
+    assert name[5:-3].isdigit()
+    assert not name[5:-3].startswith("0")
+
+
+@given(any_text)
+@example("a\n")
+@example("A")
+@example("a" * 49)
+@example("a-b")
+@example("")
+def test_an_identifier_is_plain_or_refused(text):
+    plain = set(string.ascii_lowercase + string.digits + "_")
+    fits = 0 < len(text) <= 48 and set(text) <= plain and text[0] in string.ascii_lowercase
+    if fits:
+        assert names.identifier(text) == text
+        return
+    with pytest.raises(ConfigurationError) as refused:
+        names.identifier(text)
+    assert refused.value.field == "db_name"
+
+
+@given(any_text)
+def test_what_some_engine_cannot_keep_is_refused_by_its_field(text):
+    bad = "\x00" in text or any(unicodedata.category(character) == "Cs" for character in text)
+    assert names.is_storable(text) is not bad
+    if not bad:
+        assert names.storable(text, "title") == text
+        return
+    with pytest.raises(ConfigurationError) as refused:
+        names.storable(text, "title")
+    assert refused.value.field == "title"
+
+
+@pytest.mark.parametrize("text", ["\x00", "a\ud800b", "\udfff"])
+def test_nul_and_lone_surrogates_are_not_storable(text):
+    assert not names.is_storable(text)
