@@ -1,7 +1,7 @@
-"""Keep one engine per tenant, lease it, guard it, and stay within the process's limits.
+"""Keep one engine per tenant, lease it, and stay within the process's limits (``budget.py``).
 
-Every connection is checked against the identity row when it opens, every transaction that does not say it
-only reads passes the fence when it begins. So whoever gets an engine, by whichever way, is guarded.
+Every connection is checked against the identity row when it opens, every transaction that does not say it only reads
+passes the fence when it begins (``guards.py``). So whoever gets an engine, by whichever way, is guarded.
 """
 
 from __future__ import annotations
@@ -9,81 +9,22 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.exc import DBAPIError
 
-from tenancy.backends.base import IDENTITY_SQL, WHOSE_SQL, Backend
-from tenancy.errors import (
-    DatabaseBusyError,
-    DatabaseUnreachableError,
-    IdentityError,
-    RevisionMismatchError,
-    StaleRouteError,
-    TenancyError,
-)
+from tenancy import guards
+from tenancy.backends.base import Backend
+from tenancy.budget import ConnectionBudget, connection_limit
+from tenancy.errors import StaleRouteError
 from tenancy.forks import after_fork
-from tenancy.models import WRITABLE, Placement
+from tenancy.models import Placement
 
 IDLE_S = 30.0
-_DESCRIPTORS_A_CONNECTION = 4
-_DESCRIPTORS_KEPT = 128
-
-
-def connection_limit() -> int:
-    """Derive how many connections this process may open from its limit on open files."""
-    try:
-        import resource  # absent on Windows
-    except ImportError:
-        return 512
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max(8, min(4096, (soft - _DESCRIPTORS_KEPT) // _DESCRIPTORS_A_CONNECTION))
-
-
-class ConnectionBudget:
-    """Bound open connections of all engines together; those who wait are served in order."""
-
-    def __init__(self, limit: int, patience_s: float = 5.0) -> None:
-        self.limit = limit
-        self.open = 0
-        self._patience_s = patience_s
-        self._lock = threading.Lock()
-        self._line: deque[threading.Event] = deque()
-
-    @property
-    def waiting(self) -> int:
-        """Count those in line: while there are any, a connection that comes free is closed, not kept."""
-        return len(self._line)
-
-    def take(self, make_room: Callable[[], None], may_wait: bool) -> None:
-        """Take a place; make room, then wait for one, or raise DatabaseBusyError."""
-        turn = threading.Event()
-        with self._lock:
-            if self.open < self.limit:
-                self.open += 1
-                return
-            self._line.append(turn)
-        make_room()  # once in line: what comes free from here on is ours when our turn comes
-        if turn.wait(self._patience_s if may_wait else 0):
-            return
-        with self._lock:
-            if turn.is_set():
-                return
-            self._line.remove(turn)
-        raise DatabaseBusyError("all database connections of this process are in use: try again.")
-
-    def give_back(self) -> None:
-        """Free a place, or pass it on to the first in line."""
-        with self._lock:
-            if self._line:
-                self._line.popleft().set()
-            else:
-                self.open -= 1
 
 
 class Entry:
@@ -240,7 +181,7 @@ class EngineCache:
         event.listen(engine, "close", lambda *_: self.budget.give_back())
         event.listen(engine, "close_detached", lambda *_: self.budget.give_back())
         event.listen(engine, "checkin", lambda _, record: self._checked_in(entry, record))
-        event.listen(engine, "begin", lambda connection: _begin(backend, tenant, connection))
+        event.listen(engine, "begin", lambda connection: guards.begin(backend, tenant, connection))
         return engine
 
     def _connect(self, entry: Entry, backend: Backend, secret: str | None) -> Any:
@@ -250,7 +191,7 @@ class EngineCache:
         try:
             driver = backend.connect(entry.placement, secret)
             try:
-                check_identity(backend, entry.placement, driver, self._head())
+                guards.check_identity(backend, entry.placement, driver, self._head())
             except BaseException:
                 driver.close()
                 raise
@@ -277,86 +218,6 @@ class EngineCache:
         self._lock = threading.Lock()
         self._held = threading.local()
         self.budget = ConnectionBudget(self.budget.limit)
-
-
-def check_identity(backend: Backend, tenant: Placement, driver: Any, head: str | None) -> None:
-    """Compare a fresh connection's database with what the catalog says stands there.
-
-    Without ``head`` the revision is left aside: the caller is about to migrate, or to look.
-    """
-    cursor = driver.cursor()
-    try:
-        cursor.execute(IDENTITY_SQL if head is not None else WHOSE_SQL)
-        rows = cursor.fetchall()
-    except Exception as error:
-        raise backend.explain(error) or IdentityError(
-            "the database does not say whose it is: it was not made by this system.", tenant_id=tenant.tenant_id
-        ) from error
-    finally:
-        cursor.close()
-    if len(rows) != 1:
-        raise IdentityError("the database's identity or version is missing.", tenant_id=tenant.tenant_id)
-    tenant_id, user_id, kind, epoch, revision = rows[0]
-    if (uuid.UUID(str(tenant_id)), user_id, kind) != (tenant.tenant_id, tenant.user_id, tenant.kind):
-        raise IdentityError(
-            f"the database configured for user {tenant.user_id} belongs to another tenant.", tenant_id=tenant.tenant_id
-        )
-    if epoch != tenant.epoch:
-        raise StaleRouteError("the database was replaced or retired.", tenant_id=tenant.tenant_id)
-    if head is not None and revision != head:
-        raise revision_mismatch(tenant, revision, head)
-
-
-def revision_mismatch(tenant: Placement, revision: str | None, head: str) -> RevisionMismatchError:
-    """Say that a tenant and the code are not at the same revision, and what to do."""
-    whose = "the shared database" if tenant.user_id is None else f"the database of user {tenant.user_id}"
-    cure = "unify db create-config-table" if tenant.user_id is None else f"unify db init {tenant.user_id}"
-    return RevisionMismatchError(
-        f"{whose} is at revision {revision}, the application needs {head}: run `{cure}`, "
-        "or start the version of the application that made it.",
-        tenant_id=tenant.tenant_id,
-        revision=revision,
-        head_revision=head,
-    )
-
-
-def _begin(backend: Backend, tenant: Placement, connection: sa.Connection) -> None:
-    """Begin a transaction; unless it says that it only reads, it must pass the fence."""
-    write = connection.get_execution_options().get("tenancy_write", True)
-    try:
-        backend.begin(connection, write)
-        if write:
-            _pass_fence(backend, tenant, connection)
-    except TenancyError:
-        connection.connection.rollback()
-        raise
-    except Exception as error:
-        raise backend.explain(error) or DatabaseUnreachableError("the database cannot be reached.") from error
-
-
-def _pass_fence(backend: Backend, tenant: Placement, connection: sa.Connection) -> None:
-    cursor = connection.connection.cursor()
-    try:
-        cursor.execute(backend.fence_sql)
-        row = cursor.fetchone()
-    finally:
-        cursor.close()
-    if row is None or row[0] != tenant.epoch or row[1] not in WRITABLE:
-        raise StaleRouteError(
-            "the tenant was moved, retired or stopped meanwhile: nothing was written.", tenant_id=tenant.tenant_id
-        )
-
-
-@contextmanager
-def explained(backend: Backend) -> Iterator[None]:
-    """Turn a driver's error about the database's health into ours; other errors pass."""
-    try:
-        yield
-    except DBAPIError as error:
-        ours = backend.explain(error)
-        if ours is None:
-            raise
-        raise ours from error
 
 
 def _dispose(entries: list[Entry]) -> None:

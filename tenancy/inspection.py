@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import sqlalchemy as sa
 
 from tenancy.catalog import configs, users
-from tenancy.engines import check_identity
 from tenancy.errors import TenancyError, UnsupportedBackendError
+from tenancy.guards import check_identity
+from tenancy.migrate import Chain
 from tenancy.models import Placement, State, user_database_configs
-
-if TYPE_CHECKING:
-    from tenancy.manager import TenantManager
+from tenancy.operation import Workbench
 
 _MIB = 1024 * 1024
 _INFO = (
@@ -40,41 +40,44 @@ _INFO = (
 
 
 class Inspection:
-    """Look at tenants on behalf of a manager."""
+    """Look at tenants with the parts of a workbench."""
 
-    def __init__(self, manager: TenantManager) -> None:
-        self._manager = manager
+    def __init__(self, bench: Workbench, catalog_chain: Chain, placement_of: Callable[[int], Placement]) -> None:
+        self._bench = bench
+        self._catalog = bench.catalog
+        self._catalog_chain = catalog_chain
+        self._placement_of = placement_of
 
     def shown(self, tenant: Placement, user_id: int) -> dict[str, Any]:
         """Give a configuration for people: no secrets, ``db_path`` whole."""
         return tenant.to_dict() | {
             "user_id": user_id,
             "db_path": self._path(tenant),
-            "head_revision": self._manager.head,
+            "head_revision": self._bench.chain.head,
         }
 
     def config(self, user_id: int) -> dict[str, Any]:
-        return self.shown(self._manager.placement_of(user_id), user_id)
+        return self.shown(self._placement_of(user_id), user_id)
 
     def info(self, user_id: int) -> dict[str, Any]:
         """Give what GET /admin/user/<user_id>/database/info answers."""
-        with self._manager.catalog.reading() as connection:
+        with self._catalog.reading() as connection:
             users.get(connection, user_id)
-        tenant = self._manager.placement_of(user_id)
+        tenant = self._placement_of(user_id)
         return self._row(tenant, user_id) | {"size_bytes": self._size(tenant)}
 
     def page(self, after: int, limit: int, *, behind: bool, **asked: Any) -> list[dict[str, Any]]:
         """List configurations of users, with their address, by user id."""
-        with self._manager.catalog.reading() as connection:
+        with self._catalog.reading() as connection:
             found = configs.page(connection, after, limit, self._conditions(behind, **asked))
         return [self._row(tenant, tenant.user_id or 0) | {"email": email} for email, tenant in found]
 
     def stats(self) -> dict[str, Any]:
         """Give totals, counts by status and type, and one entry a database with its size and age."""
         databases = []
-        with self._manager.catalog.reading() as connection:
-            shared = None if self._manager.multi_tenant else configs.shared(connection)
-            tenants = list(configs.every(connection)) if self._manager.multi_tenant else [shared] if shared else []
+        with self._catalog.reading() as connection:
+            shared = None if self._catalog.multi_tenant else configs.shared(connection)
+            tenants = list(configs.every(connection)) if self._catalog.multi_tenant else [shared] if shared else []
         total = 0
         for tenant in tenants:
             size = self._size(tenant) or 0
@@ -99,18 +102,15 @@ class Inspection:
 
     def test(self, user_id: int) -> dict[str, Any]:
         """Connect to a user's database and say how it is; a failure is an answer, not an error."""
-        manager = self._manager
-        tenant = manager.placement_of(user_id)
-        answer = {"user_id": user_id, "revision": tenant.revision, "head_revision": manager.head}
+        bench = self._bench
+        tenant = self._placement_of(user_id)
+        answer = {"user_id": user_id, "revision": tenant.revision, "head_revision": bench.chain.head}
         started = time.perf_counter()
         try:
-            backend = manager.backends.get(tenant.db_type)
-            secret = (
-                None if tenant.sealed_password is None else manager.keyring.open(tenant.sealed_password, tenant.binding)
-            )
-            driver = backend.connect(tenant, secret)
+            backend = bench.backends.get(tenant.db_type)
+            driver = backend.connect(tenant, bench.secret(tenant))
             try:
-                check_identity(backend, tenant, driver, manager.head)
+                check_identity(backend, tenant, driver, bench.chain.head)
             finally:
                 driver.close()
         except TenancyError as error:
@@ -122,9 +122,9 @@ class Inspection:
 
     def catalog(self) -> dict[str, Any]:
         """Say whether the catalog can be reached and is at head."""
-        head = self._manager.catalog_chain.head
+        head = self._catalog_chain.head
         try:
-            revision = self._manager.catalog.revision()
+            revision = self._catalog.revision()
         except TenancyError:
             return {"reachable": False, "revision": None, "head": head, "at_head": False}
         return {"reachable": True, "revision": revision, "head": head, "at_head": revision == head}
@@ -144,7 +144,7 @@ class Inspection:
         if db_type:
             conditions.append(table.c.db_type == db_type)
         if behind:
-            conditions.append(sa.or_(table.c.revision.is_(None), table.c.revision != self._manager.head))
+            conditions.append(sa.or_(table.c.revision.is_(None), table.c.revision != self._bench.chain.head))
         if inactive_since:
             used = sa.func.coalesce(table.c.last_used_at, table.c.created_at)
             conditions.append(used < inactive_since)
@@ -155,25 +155,25 @@ class Inspection:
     def _row(self, tenant: Placement, user_id: int) -> dict[str, Any]:
         shown = self.shown(tenant, user_id)
         return {name: shown[name] for name in _INFO} | {
-            "head_revision": self._manager.head,
-            "behind": tenant.revision != self._manager.head,
+            "head_revision": self._bench.chain.head,
+            "behind": tenant.revision != self._bench.chain.head,
         }
 
     def _path(self, tenant: Placement) -> str | None:
         try:
-            return self._manager.backends.get(tenant.db_type).shown_path(tenant)
+            return self._bench.backends.get(tenant.db_type).shown_path(tenant)
         except TenancyError:
             return tenant.db_path
 
     def _size(self, tenant: Placement) -> int | None:
         try:
-            return self._manager.backends.get(tenant.db_type).size_bytes(tenant)
+            return self._bench.backends.get(tenant.db_type).size_bytes(tenant)
         except (TenancyError, UnsupportedBackendError):
             return None
 
     def _modified(self, tenant: Placement) -> datetime | None:
         try:
-            moment = self._manager.backends.get(tenant.db_type).modified(tenant)
+            moment = self._bench.backends.get(tenant.db_type).modified(tenant)
         except TenancyError:
             return None
         return None if moment is None else moment.astimezone(UTC)

@@ -23,7 +23,7 @@ from tenancy.backends.base import DatabaseFields
 from tenancy.catalog import READ, WRITE, Catalog, configs
 from tenancy.catalog import users as user_rows
 from tenancy.connection import LeasedConnection, only_reads
-from tenancy.engines import EngineCache, Entry, explained, revision_mismatch
+from tenancy.engines import EngineCache, Entry
 from tenancy.errors import (
     ConfigurationError,
     MigrationError,
@@ -34,6 +34,7 @@ from tenancy.errors import (
     TenancyError,
     TenantNotReadyError,
 )
+from tenancy.guards import explained, revision_mismatch
 from tenancy.inspection import Inspection
 from tenancy.keyring import Keyring
 from tenancy.migrate import Chain
@@ -48,7 +49,9 @@ from tenancy.models import (
     TenantSchema,
     User,
 )
+from tenancy.operation import Workbench
 from tenancy.provision import Provisioned, Provisioner
+from tenancy.retire import Retirement
 from tenancy.slot import current_manager
 
 log = logging.getLogger(__name__)
@@ -106,8 +109,10 @@ class TenantManager:
         self.keyring = keyring
         self.chain = Chain(schema.migrations, TENANT_VERSION_TABLE)
         self.catalog_chain = catalog_chain or Chain(schema.migrations.parent / "admin", CATALOG_VERSION_TABLE)
-        self.engines = EngineCache(self.options.cache_size, self._secret, backends.get, lambda: self.head)
-        self.provisioner = Provisioner(
+        self.engines = EngineCache(
+            self.options.cache_size, lambda tenant: self.bench.secret(tenant), backends.get, lambda: self.head
+        )
+        self.bench = Workbench(
             catalog,
             backends,
             schema,
@@ -116,7 +121,9 @@ class TenantManager:
             default_type=self.options.default_type,
             on_retire=self.engines.retire,
         )
-        self.inspection = Inspection(self)
+        self.provisioner = Provisioner(self.bench)
+        self.retirement = Retirement(self.bench)
+        self.inspection = Inspection(self.bench, self.catalog_chain, self.placement_of)
         self._alarmed: set[str] = set()
 
     @property
@@ -244,16 +251,16 @@ class TenantManager:
     def delete_user_database(self, user_id: int) -> None:
         """Retire and remove a user's database; the account stays."""
         self._refuse_shared("delete")
-        self.provisioner.delete(names.user_id(user_id))
+        self.retirement.delete(names.user_id(user_id))
 
     def suspend(self, user_id: int) -> None:
         """Stop all work on a user's database, until ``resume``."""
         self._refuse_shared("suspend")
-        self.provisioner.set_state(names.user_id(user_id), State.READY, State.SUSPENDED)
+        self.retirement.set_state(names.user_id(user_id), State.READY, State.SUSPENDED)
 
     def resume(self, user_id: int) -> None:
         self._refuse_shared("resume")
-        self.provisioner.set_state(names.user_id(user_id), State.SUSPENDED, State.READY)
+        self.retirement.set_state(names.user_id(user_id), State.SUSPENDED, State.READY)
 
     def prepare_catalog(self) -> list[str]:
         """Migrate the catalog (and in shared mode the shared database) to head; give the revisions applied now."""
@@ -431,9 +438,6 @@ class TenantManager:
     def _users_after(self, after: int) -> list[User]:
         with self.catalog.reading() as connection:
             return user_rows.page(connection, after, 500, None)
-
-    def _secret(self, tenant: Placement) -> str | None:
-        return None if tenant.sealed_password is None else self.keyring.open(tenant.sealed_password, tenant.binding)
 
     def _alarm(self, tenant: Placement, error: TamperedCredentialError) -> None:
         """Say in the audit log that a stored password was tampered with: once, whoever else notices it too."""

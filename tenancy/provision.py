@@ -1,15 +1,13 @@
-"""Make, bring to head and remove a tenant's database: sequences that can stop anywhere.
+"""Make a tenant's database, or bring it to head: a sequence that can stop anywhere.
 
-Each is recorded in the catalog before its first step, runs under a claim, is undone on failure, and
-finishes when run again. Only the last write makes a tenant ``ready``.
+It is recorded in the catalog before its first step, runs under a claim, is undone on failure, and finishes when run
+again. Only the last write makes a tenant ``ready``.
 """
 
 from __future__ import annotations
 
-import logging
-import uuid
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -17,30 +15,22 @@ from typing import Any
 import sqlalchemy as sa
 
 from tenancy import ledger
-from tenancy.backends import Backends
-from tenancy.backends.base import Attempt, Backend, Blueprint, DatabaseFields, Step
-from tenancy.catalog import Catalog, claims, configs
+from tenancy.backends.base import Attempt, Backend, Blueprint, DatabaseFields
+from tenancy.catalog import configs
 from tenancy.catalog.claims import Claim
-from tenancy.engines import check_identity, explained
 from tenancy.errors import (
-    ClaimLostError,
     DatabaseExistsError,
     DatabaseMissingError,
     DatabaseUnreachableError,
     IdentityError,
-    ProvisionError,
     RevisionMismatchError,
-    StaleRouteError,
-    TenancyError,
     TenantExistsError,
     TenantNotReadyError,
 )
-from tenancy.keyring import Keyring
-from tenancy.migrate import Chain
-from tenancy.models import Kind, Placement, State, TenantSchema, house_metadata, identity
+from tenancy.guards import check_identity, explained
+from tenancy.models import Kind, Placement, State, house_metadata, identity
+from tenancy.operation import Operation, write_state
 from tenancy.types import new_id
-
-log = logging.getLogger(__name__)
 
 _insert_identity = identity.insert()
 _RESUMABLE = (State.PROVISIONING, State.FAILED, State.MIGRATING)
@@ -54,39 +44,12 @@ class Provisioned:
     created: bool
 
 
-def _no_step(name: str) -> None:
-    log.debug("step: %s", name)
-
-
-class Provisioner:
-    """Run the operations that make and unmake tenants; ``step`` hears each step's name before it is taken."""
-
-    def __init__(
-        self,
-        catalog: Catalog,
-        backends: Backends,
-        schema: TenantSchema,
-        chain: Chain,
-        keyring: Keyring,
-        *,
-        default_type: str = "sqlite",
-        step: Step = _no_step,
-        claim_ttl_s: float = claims.DEFAULT_TTL_S,
-        on_retire: Callable[[uuid.UUID], None] = lambda tenant_id: None,
-    ) -> None:
-        self.catalog = catalog
-        self.backends = backends
-        self.schema = schema
-        self.chain = chain
-        self.keyring = keyring
-        self.default_type = default_type
-        self.step = step
-        self.claim_ttl_s = claim_ttl_s
-        self.on_retire = on_retire
+class Provisioner(Operation):
+    """Make tenants' databases and bring them to head."""
 
     def provision(self, user_id: int, fields: DatabaseFields) -> Provisioned:
         """Make a user's database, finish one half-made, or bring one that is behind to head."""
-        backend = self.backends.get(fields.db_type or self.default_type)
+        backend = self.backends.get(fields.db_type or self.bench.default_type)
         wanted = backend.plan(user_id, fields)
         self.step("record")
         with self.catalog.writing() as connection:
@@ -117,51 +80,6 @@ class Provisioner:
             tenant, claim = self._claimed(connection, tenant, None, wanted)
         return self._guarded(tenant, claim, lambda: self._upgrade(tenant, claim, backend, adopt=True), created)
 
-    def delete(self, user_id: int) -> None:
-        """Retire a database, then remove it: what was still going to write there is refused first.
-
-        A file that stands in its place and is not its own is left alone.
-        """
-        with self.catalog.writing() as connection:
-            tenant = configs.get(connection, user_id)
-            claim = claims.take(self.catalog, connection, tenant.tenant_id, "delete", self.claim_ttl_s)
-            configs.change(connection, tenant, state=State.ARCHIVED)
-        backend = self.backends.get(tenant.db_type)
-        with self._told(tenant, claim, State.ARCHIVED), explained(backend):
-            self._remove(tenant, claim, backend)
-            self.step("forget")
-            with claim.ending() as connection:
-                configs.remove(connection, tenant)
-                self.catalog.audit.append(
-                    connection,
-                    "tenant.delete",
-                    user_id=user_id,
-                    tenant_id=tenant.tenant_id,
-                    detail={"type": tenant.db_type},
-                )
-
-    def set_state(self, user_id: int, before: State, after: State) -> None:
-        """Suspend or resume: in the tenant's own database first, so that writes under way stop too."""
-        with self.catalog.writing() as connection:
-            tenant = configs.get(connection, user_id)
-            if tenant.state is after:
-                return
-            if tenant.state is not before:
-                raise TenantNotReadyError(
-                    f"the database of user {user_id} is {tenant.state}, not {before}.", state=tenant.state
-                )
-            claim = claims.take(self.catalog, connection, tenant.tenant_id, str(after), self.claim_ttl_s)
-        backend = self.backends.get(tenant.db_type)
-        with self._told(tenant, claim, before), explained(backend):
-            self.step("mark")
-            with claim.holding():
-                self._mark(tenant, backend, after)
-            self.step("record")
-            with claim.ending() as connection:
-                healed = {"last_error": None, "last_error_code": None}
-                configs.change(connection, tenant, state=after, is_active=after is State.READY, **healed)
-                self.catalog.audit.append(connection, f"tenant.{after}", user_id=user_id, tenant_id=tenant.tenant_id)
-
     def _claimed(
         self, connection: sa.Connection, tenant: Placement | None, user_id: int | None, wanted: dict[str, object]
     ) -> tuple[Placement, Claim]:
@@ -169,8 +87,8 @@ class Provisioner:
         if tenant is None:
             tenant = configs.add(connection, user_id, {"tenant_id": new_id(), **wanted})
             fresh = tenant.tenant_id
-            return tenant, claims.take(self.catalog, connection, fresh, "provision", self.claim_ttl_s, first=True)
-        claim = claims.take(self.catalog, connection, tenant.tenant_id, "provision", self.claim_ttl_s)
+            return tenant, self.claim(connection, fresh, "provision", first=True)
+        claim = self.claim(connection, tenant.tenant_id, "provision")
         state = State.MIGRATING if tenant.revision else State.PROVISIONING
         configs.change(connection, tenant, state=state, last_error=None, last_error_code=None)
         return tenant.with_(state=state), claim
@@ -188,38 +106,12 @@ class Provisioner:
         else:
             self._create(tenant, claim, backend)
 
-    def _remove(self, tenant: Placement, claim: Claim, backend: Backend) -> None:
-        self.step("fence")
-        try:
-            with claim.holding():
-                self._mark(tenant, backend, State.ARCHIVED, raise_epoch=True)
-        except IdentityError:
-            log.warning("tenant %s: the database in its place is not its own and stays", tenant.tenant_id)
-            tenant = tenant.with_(owned=False)
-        self.on_retire(tenant.tenant_id)
-        backend.clear_attempts(tenant, claim.attempt)
-        self.step("drop")
-        with claim.writing():
-            if tenant.owned:
-                backend.drop(tenant)
-
     def _guarded(self, tenant: Placement, claim: Claim, work: Callable[[], object], created: bool) -> Provisioned:
         """Do the work, then make the tenant ready in one write; on failure say so in the catalog instead."""
-        with self._told(tenant, claim, State.FAILED), explained(self.backends.get(tenant.db_type)):
+        with self.told(tenant, claim, State.FAILED), explained(self.backends.get(tenant.db_type)):
             work()
             self.step("ready")
             return Provisioned(self._ready(tenant, claim, created), created)
-
-    @contextmanager
-    def _told(self, tenant: Placement, claim: Claim, state: State) -> Iterator[None]:
-        """Leave word in the catalog of what fails inside, with the state it leaves, and end the claim."""
-        try:
-            yield
-        except ClaimLostError:
-            raise
-        except Exception as error:
-            self._failed(tenant, claim, state, error)
-            raise
 
     def _create(self, tenant: Placement, claim: Claim, backend: Backend) -> None:
         blueprint = Blueprint(
@@ -232,7 +124,7 @@ class Provisioner:
     def _adopt(self, tenant: Placement, claim: Claim, backend: Backend) -> None:
         """Take over what an earlier attempt of this very tenant finished; anything else stays untouched."""
         try:
-            with closing(backend.connect(tenant, self._secret(tenant))) as driver:
+            with closing(backend.connect(tenant, self.bench.secret(tenant))) as driver:
                 check_identity(backend, tenant, driver, None)
         except (IdentityError, DatabaseUnreachableError) as error:
             raise DatabaseExistsError(
@@ -257,19 +149,19 @@ class Provisioner:
         _write_identity(connection, tenant)
         ledger.date_as_new(connection)
         if tenant.user_id is not None:
-            for table, values in self.schema.first_rows(tenant.user_id):
+            for table, values in self.bench.schema.first_rows(tenant.user_id):
                 connection.execute(table.insert(), values)
 
     def _upgrade(self, tenant: Placement, claim: Claim, backend: Backend, *, adopt: bool = False) -> None:
         """Apply what is missing; ``adopt`` also writes the identity into a database that has none."""
         if adopt and tenant.revision is None:
             backend.make_empty(tenant)
-        with backend.migrating(backend.connect(tenant, self._secret(tenant))) as connection:
+        with backend.migrating(backend.connect(tenant, self.bench.secret(tenant))) as connection:
             if adopt:
                 self._adopt_shared(connection, tenant)
             check_identity(backend, tenant, connection.connection, None)
             self._compare_with_ledger(connection, tenant)
-            _write_state(connection, tenant, State.MIGRATING)
+            write_state(connection, tenant, State.MIGRATING)
             self.step("migrate")
             self.chain.upgrade(
                 connection,
@@ -277,7 +169,7 @@ class Provisioner:
                 on_apply=lambda *seen: self._applied_under(claim, tenant, backend, *seen),
             )
             _beat(claim)
-            _write_state(connection, tenant, State.READY)
+            write_state(connection, tenant, State.READY)
 
     def _compare_with_ledger(self, connection: sa.Connection, tenant: Placement) -> None:
         """Refuse to migrate where the version table and the ledger disagree: somebody changed one by hand."""
@@ -314,17 +206,8 @@ class Provisioner:
         self, backend: Backend, connection: sa.Connection, revision: str, direction: str, checksum: str, took_ms: int
     ) -> None:
         backend.check_before_commit(connection)
-        ledger.record(connection, revision, direction, checksum, took_ms, self.schema.app_version)
+        ledger.record(connection, revision, direction, checksum, took_ms, self.bench.schema.app_version)
         self.step(f"applied {revision}")
-
-    def _mark(self, tenant: Placement, backend: Backend, state: State, *, raise_epoch: bool = False) -> None:
-        """Write a state into the tenant's own database, or raise IdentityError where another stands there."""
-        if not backend.exists(tenant):
-            return
-        with backend.migrating(backend.connect(tenant, self._secret(tenant))) as connection:
-            with suppress(StaleRouteError):  # a retirement that is run again finds its epoch raised
-                check_identity(backend, tenant, connection.connection, None)
-            _write_state(connection, tenant, state, raise_epoch=raise_epoch)
 
     def _ready(self, tenant: Placement, claim: Claim, created: bool) -> Placement:
         now = datetime.now(UTC)
@@ -346,28 +229,6 @@ class Provisioner:
                 detail={"type": tenant.db_type, "revision": self.chain.head},
             )
         return tenant.with_(**done, updated_at=now)
-
-    def _failed(self, tenant: Placement, claim: Claim, state: State, error: Exception) -> None:
-        """Leave word in the catalog; the error itself goes on to the caller, unless the claim is lost besides."""
-        known = isinstance(error, TenancyError)
-        message = error.message if isinstance(error, TenancyError) else type(error).__name__
-        log.error("work on tenant %s of user %s failed: %s", tenant.tenant_id, tenant.user_id, message)
-        try:
-            with claim.ending() as connection:
-                configs.change(
-                    connection,
-                    tenant,
-                    state=state,
-                    last_error=message,
-                    last_error_code=getattr(error, "code", ProvisionError.code) if known else ProvisionError.code,
-                )
-        except ClaimLostError as lost:
-            raise lost from error
-        except TenancyError as second:
-            log.error("tenant %s: the failure could not be recorded: %s", tenant.tenant_id, second.message)
-
-    def _secret(self, tenant: Placement) -> str | None:
-        return None if tenant.sealed_password is None else self.keyring.open(tenant.sealed_password, tenant.binding)
 
 
 def _refuse_another(tenant: Placement, fields: DatabaseFields, wanted: dict[str, object]) -> None:
@@ -402,17 +263,6 @@ def _beat(claim: Claim) -> None:
     """Move the claim's expiry on, or stop here when it is lost."""
     with claim.writing():
         return
-
-
-def _write_state(connection: sa.Connection, tenant: Placement, state: State, *, raise_epoch: bool = False) -> None:
-    """Write a state where every write under way will see it; a database of another epoch is StaleRouteError."""
-    raised = tenant.epoch + 1
-    epochs = [tenant.epoch, raised] if raise_epoch else [tenant.epoch]
-    mine = (identity.c.id == 1, identity.c.tenant_id == tenant.tenant_id, identity.c.epoch.in_(epochs))
-    values = {"state": str(state), **({"epoch": raised} if raise_epoch else {})}
-    if connection.execute(identity.update().where(*mine), values).rowcount != 1:
-        raise StaleRouteError("the database was replaced or retired meanwhile.", tenant_id=tenant.tenant_id)
-    connection.commit()
 
 
 def _write_identity(connection: sa.Connection, tenant: Placement) -> None:

@@ -135,7 +135,7 @@ def cache_over(
 ) -> EngineCache:
     """Make an engine cache of other measures over a manager's tenants."""
     more = {} if clock is None else {"clock": clock}
-    return EngineCache(size, manager._secret, manager.backends.get, lambda: manager.head, limit, **more)
+    return EngineCache(size, manager.bench.secret, manager.backends.get, lambda: manager.head, limit, **more)
 
 
 def read_one(engine: sa.Engine) -> int:

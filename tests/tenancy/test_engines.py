@@ -13,7 +13,8 @@ import sqlalchemy as sa
 
 from compose import Parts
 from tenancy.backends.sqlite import SharedSQLiteDialect, SQLiteBackend
-from tenancy.engines import IDLE_S, ConnectionBudget, EngineCache, connection_limit
+from tenancy.budget import ConnectionBudget, connection_limit
+from tenancy.engines import IDLE_S, EngineCache
 from tenancy.errors import DatabaseBusyError, StaleRouteError
 from tenancy.manager import TenantManager
 from tenancy.models import Placement

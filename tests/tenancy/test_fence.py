@@ -131,7 +131,7 @@ def test_a_write_under_way_ends_before_its_database_is_retired(parts, user_id):
     """Whoever retires a database waits for the lock that the write holds to its commit."""
     order: list[str] = []
     at_the_mark = threading.Event()
-    parts.manager.provisioner.step = lambda name: at_the_mark.set() if name == "mark" else None
+    parts.manager.bench.step = lambda name: at_the_mark.set() if name == "mark" else None
 
     def suspend() -> None:
         parts.manager.suspend(user_id)
@@ -157,7 +157,7 @@ def test_work_that_read_its_route_before_its_database_was_retired_writes_nothing
     fresh, warm = cache_over(parts.manager), cache_over(parts.manager)
     with warm.lease(old_route) as engine, engine.connect() as connection:
         connection.execute(COUNT)
-    parts.manager.provisioner.step = FaultAt(2)  # fence, drop, forget
+    parts.manager.bench.step = FaultAt(2)  # fence, drop, forget
     with pytest.raises(Stopped, match="drop"):
         parts.manager.delete_user_database(user_id)
     for cache in (fresh, warm, parts.manager.engines):

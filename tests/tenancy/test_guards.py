@@ -21,7 +21,7 @@ from compose import Parts
 from repositories import categories, scope, statements
 from repositories.errors import NotFoundError
 from repositories.repository_factory import RepositoryFactory
-from tenancy import engines
+from tenancy import budget, guards
 from tenancy.catalog import claims
 from tenancy.engines import EngineCache
 from tenancy.errors import ClaimLostError, DatabaseBusyError, TenancyError
@@ -182,14 +182,14 @@ def test_the_identity_check_shows_nothing_of_a_wrong_file(two):
 
 
 def test_without_the_identity_check_the_checker_finds_rows_of_others(two, monkeypatch):
-    monkeypatch.setattr(engines, "check_identity", lambda *args: None)
+    monkeypatch.setattr(guards, "check_identity", lambda *args: None)
     assert shown_from_a_wrong_file(*two) == [f"of {two[2]}"]
 
 
 def test_a_wrong_engine_alone_shows_nothing_through_a_repository(two, monkeypatch):
     """Two guards stand one behind the other: this is the second, with the first taken out."""
     parts, mine, _ = two
-    monkeypatch.setattr(engines, "check_identity", lambda *args: None)
+    monkeypatch.setattr(guards, "check_identity", lambda *args: None)
     assert shown_from_a_wrong_file(*two)
     with parts.manager.session(mine) as session:
         assert RepositoryFactory.get_repository("tasks", session, mine).list() == []
@@ -224,13 +224,13 @@ def test_the_fence_lets_nothing_into_a_retired_database(two):
 
 
 def test_without_the_fence_the_checker_finds_late_writes(two, monkeypatch):
-    monkeypatch.setattr(engines, "_pass_fence", lambda *args: None)
+    monkeypatch.setattr(guards, "pass_fence", lambda *args: None)
     assert written_after_retirement(*two) == ["moved", "stopped"]
     assert titles(two[0].manager, two[1]) == ["too late"]
 
 
 def test_a_fence_that_forgets_the_state_is_found(two, monkeypatch):
-    monkeypatch.setattr(engines, "WRITABLE", frozenset(State))
+    monkeypatch.setattr(guards, "WRITABLE", frozenset(State))
     assert frozenset(State) != WRITABLE
     assert written_after_retirement(*two) == ["stopped"]
 
@@ -321,13 +321,13 @@ def harm_by_a_runner_that_slept(parts: Parts, user_id: int) -> list[str]:
     def sleep(name: str) -> None:
         if name != "drop":
             return
-        manager.provisioner.step = lambda name: None
+        manager.bench.step = lambda name: None
         expire_claims(manager)
         manager.delete_user_database(user_id)
         manager.provision(user_id)
         add_task(manager, user_id, "of the next database")
 
-    manager.provisioner.step = sleep
+    manager.bench.step = sleep
     try:
         manager.delete_user_database(user_id)
         harm.append("the sleeper was not told that its claim was lost")
@@ -363,14 +363,14 @@ def test_without_the_rule_of_one_engine_a_thread_two_threads_wait_for_each_other
     """With it they are told at once, see test_engines; without it each waits out its whole patience."""
     places = [parts.manager.placement_of(user_id) for user_id in add_tenants(parts, 2)]
     waited: list[bool] = []
-    real = engines.ConnectionBudget.take
+    real = budget.ConnectionBudget.take
 
     def waiting_though_it_holds_one(budget, make_room, may_wait) -> None:
         waited.append(not may_wait)
         budget._patience_s = 0.0
         real(budget, make_room, True)
 
-    monkeypatch.setattr(engines.ConnectionBudget, "take", waiting_though_it_holds_one)
+    monkeypatch.setattr(budget.ConnectionBudget, "take", waiting_though_it_holds_one)
     cache = cache_over(parts.manager, limit=1)
     with (
         cache.lease(places[0]) as engine,

@@ -131,7 +131,7 @@ def test_a_revision_and_its_row_come_and_go_together(versions, tmp_path, how):
 
     def upgrade(step) -> None:
         manager = versions(3)
-        manager.provisioner.step = step
+        manager.bench.step = step
         manager.provision(user_id)
 
     if how == "kill":

@@ -64,7 +64,7 @@ def folder(parts: Parts) -> Path:
 
 
 def with_step(manager, step: Callable[[str], None]):
-    manager.provisioner.step = step
+    manager.bench.step = step
     return manager
 
 
@@ -74,7 +74,7 @@ def in_fresh_process(settings: Settings, work: Callable[[Parts], object], step=N
     def run() -> object:
         parts = compose.build(settings)
         if step is not None:
-            parts.manager.provisioner.step = step
+            parts.manager.bench.step = step
         try:
             return work(parts)
         finally:
@@ -426,7 +426,7 @@ def test_an_upgrade_stopped_at_any_step_is_finished_by_another_run(tmp_path, cha
 def stopped_upgrading(tmp_path: Path, folder: Path, user_id: int, position: int, how: str) -> bool:
     def run(step) -> str:
         manager = small_manager(tmp_path, folder)
-        manager.provisioner.step = step
+        manager.bench.step = step
         try:
             manager.provision(user_id)
             return "done"
@@ -498,7 +498,7 @@ def test_a_runner_that_wakes_late_and_fails_does_not_overwrite_the_others_result
 
     def sleep_and_fail(name: str) -> None:
         if name == "ready":
-            parts.manager.provisioner.step = FaultAt()
+            parts.manager.bench.step = FaultAt()
             expire_claims(parts.manager)
             assert parts.manager.provision(user_id).created
             raise Stopped
@@ -516,7 +516,7 @@ def test_an_upgrade_that_wakes_late_does_not_open_what_was_suspended(tmp_path, c
 
     def upgrade() -> str:
         manager = small_manager(tmp_path, chain[1])
-        manager.provisioner.step = lambda name: os.kill(os.getpid(), signal.SIGSTOP) if name == step else None
+        manager.bench.step = lambda name: os.kill(os.getpid(), signal.SIGSTOP) if name == step else None
         try:
             manager.provision(user_id)
         except TenancyError as error:
