@@ -1,0 +1,1 @@
+"""Hold the ordinary programs that the benchmarks compare with."""

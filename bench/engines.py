@@ -1,0 +1,177 @@
+"""Measure a tenant's engine: its first touch (P2), and what it costs while nobody uses it (P8).
+
+The baseline is an ordinary ``create_engine`` for each tenant, as a dict of engines would hold it, doing the same:
+the same pragmas, the identity read and compared, the same query, the connection kept open in its pool.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import json
+import subprocess
+import sys
+import time
+from contextvars import copy_context
+from pathlib import Path
+from typing import Any
+
+import psutil
+import sqlalchemy as sa
+from sqlalchemy import event
+
+from bench.measure import AT_MOST, Figure, in_turns, median, same_work
+from bench.world import World, progress, world
+from repositories.repository_factory import RepositoryFactory
+from repositories.schema import tasks
+from tenancy.engines import IDLE_S
+from tenancy.models import Placement, Principal, identity
+
+ROWS = 20
+KIB = 1024
+
+
+def run(small: bool = False) -> list[Figure]:
+    """Give the figures of this module."""
+    number = 20 if small else 200
+    progress(f"touching {number} tenants for the first time")
+    with world(number) as here:
+        here.add_tasks(ROWS)
+        first = _first_touch(here)
+    return [first, *_idle(20 if small else 500)]
+
+
+def _first_touch(here: World) -> Figure:
+    """Take tenants in turns: through the manager, whose engines were thrown away, and through a new engine."""
+    placements = [here.parts.manager.placement_of(user.id) for user in here.users]
+    for placement in placements:
+        here.parts.manager.engines.retire(placement.tenant_id)
+    ours, theirs = iter(placements), iter(placements)
+    kept: list[sa.Engine] = []
+    answers: tuple[list[Any], list[Any]] = [], []
+
+    def touch() -> None:
+        placement = next(ours)
+        answers[0].append(copy_context().run(_list, here, placement))
+
+    def plain() -> None:
+        engine, rows = _plain_list(here.folder / "users", next(theirs))
+        kept.append(engine)
+        answers[1].append(rows)
+
+    mine, baseline = in_turns(len(placements) - 1, touch, plain)
+    for one, other in zip(*answers, strict=True):
+        same_work([(row["title"], row["created_at"]) for row in one], [(row.title, row.created_at) for row in other])
+        same_work(ROWS, len(one))
+    for engine in kept:
+        engine.dispose()
+    return Figure(
+        "P2",
+        "first touch of a tenant: engine, pragmas, identity, query",
+        "ms",
+        median(mine) * 1000,
+        median(baseline) * 1000,
+        "an ordinary create_engine doing the same",
+        (AT_MOST, 0.5),
+        notes={"tenants": len(placements)},
+    )
+
+
+def _list(here: World, placement: Placement) -> list[dict[str, Any]]:
+    """List tasks as a request does that knows its placement already."""
+    user = next(user for user in here.users if user.id == placement.user_id)
+    here.parts.manager.bind(Principal(user, placement))
+    with here.parts.manager.session() as session:
+        rows: list[dict[str, Any]] = RepositoryFactory.get_repository("tasks", session, user.id).list()
+    return rows
+
+
+def _plain_list(folder: Path, placement: Placement) -> tuple[sa.Engine, list[Any]]:
+    engine = sa.create_engine(f"sqlite:///{folder / str(placement.db_path)}")
+    event.listen(engine, "connect", _pragmas)
+    with engine.connect() as connection:
+        whose = connection.execute(sa.select(identity.c.tenant_id, identity.c.user_id)).one()
+        same_work((placement.tenant_id, placement.user_id), tuple(whose))
+        query = sa.select(tasks).where(tasks.c.user_id == placement.user_id)
+        return engine, list(connection.execute(query.order_by(tasks.c.created_at, tasks.c.id).limit(50)))
+
+
+def _pragmas(driver: Any, _: Any) -> None:
+    for pragma in ("synchronous = FULL", "foreign_keys = ON", "cache_size = -512", "trusted_schema = OFF"):
+        driver.execute(f"PRAGMA {pragma}")
+
+
+def _idle(number: int) -> list[Figure]:
+    """Weigh each kind in a process of its own, where nothing else grows."""
+    progress(f"weighing {number} idle tenants")
+    ours, theirs = (_weighed(kind, number) for kind in ("ours", "plain"))
+    same_work(ours["rows"], theirs["rows"])
+    return [
+        _weight_figure("memory of one idle cached tenant", "KiB", 20, (ours["kib"], theirs["kib"]), number),
+        _weight_figure("descriptors of one idle cached tenant", "files", 0, (ours["files"], theirs["files"]), number),
+    ]
+
+
+def _weight_figure(what: str, unit: str, most: float, found: tuple[float, float], number: int) -> Figure:
+    beside = "an ordinary engine per tenant, connection open"
+    return Figure("P8", what, unit, *found, beside, (AT_MOST, most), of_ratio=False, notes={"tenants": number})
+
+
+def _weighed(kind: str, number: int) -> dict[str, Any]:
+    command = [sys.executable, "-m", "bench.engines", kind, str(number)]
+    root = Path(__file__).resolve().parent.parent
+    found: dict[str, Any] = json.loads(subprocess.run(command, cwd=root, check=True, capture_output=True).stdout)
+    return found
+
+
+def weigh(kind: str, number: int) -> dict[str, Any]:
+    """Touch this many tenants once each; give what each still costs the process afterwards."""
+    warm_up = 10
+    with world(number + warm_up, tenant_engine_cache_size=number + warm_up) as here:
+        here.add_tasks(1)
+        placements = [here.parts.manager.placement_of(user.id) for user in here.users]
+        here.parts.manager.engines.close()
+        kept: list[sa.Engine] = []
+
+        def touch(placement: Placement) -> int:
+            if kind == "ours":
+                return len(copy_context().run(_list, here, placement))
+            engine, rows = _plain_list(here.folder / "users", placement)
+            kept.append(engine)
+            return len(rows)
+
+        for placement in placements[:warm_up]:
+            touch(placement)
+        _let_time_pass(here)
+        before = _weight()
+        rows = sum(touch(placement) for placement in placements[warm_up:])
+        _let_time_pass(here)
+        after = _weight()
+        for engine in kept:
+            engine.dispose()
+        return {
+            "rows": rows,
+            "kib": (after[0] - before[0]) / number / KIB,
+            "files": (after[1] - before[1]) / number,
+        }
+
+
+def _let_time_pass(here: World) -> None:
+    """Sweep as if IDLE_S had gone by since the last lease."""
+    cache = here.parts.manager.engines
+    cache._clock = lambda: time.monotonic() + IDLE_S + 1
+    cache.sweep()
+    cache._clock = time.monotonic
+
+
+def _weight() -> tuple[int, int]:
+    """Give resident bytes, after what is free was given back, and open descriptors."""
+    gc.collect()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).malloc_trim(0)
+    process = psutil.Process()
+    return process.memory_info().rss, process.num_fds()
+
+
+if __name__ == "__main__":
+    print(json.dumps(weigh(sys.argv[1], int(sys.argv[2]))))

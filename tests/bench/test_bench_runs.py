@@ -1,0 +1,48 @@
+"""Run every benchmark at its small size: they check themselves that both sides did the same work."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from bench.__main__ import MODULES, main
+from bench.measure import Figure, same_work
+
+WANTED = {
+    "request": {"P1", "P2b", "P2c", "P9", "P10"},
+    "engines": {"P2", "P8"},
+    "provision": {"P3", "accounts"},
+}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_benchmark_runs_and_keeps_its_figures(name, tmp_path, capsys):
+    output = tmp_path / "latest.json"
+    assert main(["--small", "--only", name, "--output", str(output)]) == 0
+    report = json.loads(output.read_text())
+    assert {figure["name"] for figure in report["figures"]} == WANTED[name]
+    assert all(figure["ours"] is not None and figure["what"] for figure in report["figures"])
+    shown = capsys.readouterr().out
+    assert all(figure["name"] in shown for figure in report["figures"])
+
+
+def test_the_report_describes_the_machine_without_naming_it(tmp_path):
+    import socket
+
+    output = tmp_path / "latest.json"
+    main(["--small", "--only", "provision", "--output", str(output)])
+    text = output.read_text()
+    assert json.loads(text)["machine"]["cores"] > 0
+    assert socket.gethostname() not in text
+    assert str(tmp_path) not in text
+
+
+def test_a_comparison_of_different_work_stops():
+    with pytest.raises(AssertionError, match="same work"):
+        same_work([1, 2], [1, 3])
+
+
+@pytest.mark.parametrize(("ours", "met"), [(1.2, True), (1.4, False)])
+def test_a_goal_is_held_against_the_ratio(ours, met):
+    assert Figure("P3", "", "ms", ours, 1.0, "", ("<=", 1.3)).met is met
