@@ -13,6 +13,7 @@ from tenancy.accounts import AccountRules, Accounts
 from tenancy.activity import Activity
 from tenancy.backends import Backends
 from tenancy.catalog import Catalog
+from tenancy.errors import UnsupportedBackendError
 from tenancy.keyring import Keyring
 from tenancy.manager import Options
 
@@ -36,6 +37,7 @@ class Parts:
 def build(settings: Settings) -> Parts:
     """Make all parts and put the manager into the process-wide slot; nothing is connected to yet."""
     backends = Backends(settings.tenant_data_dir)
+    _check_served(backends, settings)
     engine = backends.for_url(settings.admin_database_url, "ADMIN_DATABASE_URL").catalog_engine(
         settings.admin_database_url
     )
@@ -63,6 +65,16 @@ def build(settings: Settings) -> Parts:
     accounts = Accounts(catalog, rules, activity, bootstrap_token=bootstrap_token(settings))
     install(manager)
     return Parts(settings, catalog, manager, accounts, activity)
+
+
+def _check_served(backends: Backends, settings: Settings) -> None:
+    """Stop the start for a database that this version does not serve, not the first request that needs it."""
+    backends.for_url(settings.shared_database_url, "SHARED_DATABASE_URL")
+    try:
+        backends.get(settings.default_tenant_db_type)
+    except UnsupportedBackendError as error:
+        name = "DEFAULT_TENANT_DB_TYPE"
+        raise UnsupportedBackendError(f"{name}: {error.message}", field=name) from error
 
 
 def bootstrap_token(settings: Settings) -> str:

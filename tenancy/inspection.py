@@ -15,7 +15,7 @@ from tenancy.catalog import configs, users
 from tenancy.errors import TenancyError, UnsupportedBackendError
 from tenancy.guards import check_identity
 from tenancy.migrate import Chain
-from tenancy.models import Placement, State, user_database_configs
+from tenancy.models import Placement, State, shared_database, user_database_configs
 from tenancy.operation import Workbench
 
 _MIB = 1024 * 1024
@@ -67,9 +67,11 @@ class Inspection:
         return self._row(tenant, user_id) | {"size_bytes": self._size(tenant)}
 
     def page(self, after: int, limit: int, *, behind: bool, **asked: Any) -> list[dict[str, Any]]:
-        """List configurations of users, with their address, by user id."""
+        """List users' configurations, with their address, by user id; in shared mode each has the shared one."""
         with self._catalog.reading() as connection:
-            found = configs.page(connection, after, limit, self._conditions(behind, **asked))
+            if not self._catalog.multi_tenant:
+                return self._shared_page(connection, after, limit, behind=behind, **asked)
+            found = configs.page(connection, after, limit, self._conditions(user_database_configs, behind, **asked))
         return [self._row(tenant, tenant.user_id or 0) | {"email": email} for email, tenant in found]
 
     def stats(self) -> dict[str, Any]:
@@ -121,23 +123,40 @@ class Inspection:
         return answer | {"ok": True, "code": "ok", "message": "the database answers.", "latency_ms": _ms(started)}
 
     def catalog(self) -> dict[str, Any]:
-        """Say whether the catalog can be reached and is at head."""
+        """Say whether the catalog, and in shared mode the shared database, can be reached and is at head."""
         head = self._catalog_chain.head
         try:
             revision = self._catalog.revision()
+            shared = self._shared_is_ready() if revision == head and not self._catalog.multi_tenant else True
         except TenancyError:
             return {"reachable": False, "revision": None, "head": head, "at_head": False}
-        return {"reachable": True, "revision": revision, "head": head, "at_head": revision == head}
+        return {"reachable": True, "revision": revision, "head": head, "at_head": revision == head and shared}
+
+    def _shared_is_ready(self) -> bool:
+        with self._catalog.reading() as connection:
+            tenant = configs.shared(connection)
+        return tenant is not None and tenant.revision == self._bench.chain.head
+
+    def _shared_page(
+        self, connection: sa.Connection, after: int, limit: int, *, behind: bool, query: str | None, **asked: Any
+    ) -> list[dict[str, Any]]:
+        conditions = self._conditions(shared_database, behind, query=None, **asked)
+        tenant = configs.shared(connection, *conditions)
+        if tenant is None:
+            return []
+        return [
+            self._row(tenant, user.id) | {"email": user.email} for user in users.page(connection, after, limit, query)
+        ]
 
     def _conditions(
         self,
+        table: sa.Table,
         behind: bool,
         state: str | None,
         db_type: str | None,
         inactive_since: datetime | None,
         query: str | None,
     ) -> list[sa.ColumnElement[bool]]:
-        table = user_database_configs
         conditions: list[sa.ColumnElement[bool]] = []
         if state:
             conditions.append(table.c.state == state)

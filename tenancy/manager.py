@@ -266,7 +266,8 @@ class TenantManager:
         """Migrate the catalog (and in shared mode the shared database) to head; give the revisions applied now."""
         applied = self._migrate_catalog()
         if not self.multi_tenant:
-            self.provisioner.provision_shared(self.options.shared_url or "")
+            shared = self.provisioner.provision_shared(self.options.shared_url or "")
+            applied += [f"shared {revision}" for revision in shared]
         return applied
 
     # --- operators' questions ---------------------------------------------------------------------------

@@ -57,14 +57,17 @@ class Provisioner(Operation):
             if tenant is not None:
                 _refuse_another(tenant, fields, wanted)
                 if tenant.state is State.READY and tenant.revision == self.chain.head:
-                    return Provisioned(tenant, created=False)
+                    return self._found(tenant, backend)
                 _refuse_unless_resumable(tenant)
             tenant, claim = self._claimed(connection, tenant, user_id, wanted)
         made = tenant.revision is None
         return self._guarded(tenant, claim, lambda: self._finish(tenant, claim, backend), made)
 
-    def provision_shared(self, url: str) -> Provisioned:
-        """Make the database that all users share, or bring it to head; other tables may stand in it."""
+    def provision_shared(self, url: str) -> list[str]:
+        """Make the database that all users share, or bring it to head; give the revisions applied now.
+
+        Other tables may stand in it: the catalog's, for example.
+        """
         backend = self.backends.for_url(url, "SHARED_DATABASE_URL")
         wanted = backend.shared_plan(url)
         with self.catalog.writing() as connection:
@@ -75,10 +78,19 @@ class Provisioner(Operation):
                     field="SHARED_DATABASE_URL",
                 )
             if tenant is not None and tenant.state is State.READY and tenant.revision == self.chain.head:
-                return Provisioned(tenant, created=False)
+                self._found(tenant, backend)
+                return []
             created = tenant is None
             tenant, claim = self._claimed(connection, tenant, None, wanted)
-        return self._guarded(tenant, claim, lambda: self._upgrade(tenant, claim, backend, adopt=True), created)
+        applied: list[str] = []
+        self._guarded(tenant, claim, lambda: applied.extend(self._upgrade(tenant, claim, backend, adopt=True)), created)
+        return applied
+
+    def _found(self, tenant: Placement, backend: Backend) -> Provisioned:
+        """Say that there was nothing to do, unless what the catalog calls ready is gone."""
+        if not backend.exists(tenant):
+            raise _lost(tenant)
+        return Provisioned(tenant, created=False)
 
     def _claimed(
         self, connection: sa.Connection, tenant: Placement | None, user_id: int | None, wanted: dict[str, object]
@@ -152,7 +164,7 @@ class Provisioner(Operation):
             for table, values in self.bench.schema.first_rows(tenant.user_id):
                 connection.execute(table.insert(), values)
 
-    def _upgrade(self, tenant: Placement, claim: Claim, backend: Backend, *, adopt: bool = False) -> None:
+    def _upgrade(self, tenant: Placement, claim: Claim, backend: Backend, *, adopt: bool = False) -> list[str]:
         """Apply what is missing; ``adopt`` also writes the identity into a database that has none."""
         if adopt and tenant.revision is None:
             backend.make_empty(tenant)
@@ -163,13 +175,14 @@ class Provisioner(Operation):
             self._compare_with_ledger(connection, tenant)
             write_state(connection, tenant, State.MIGRATING)
             self.step("migrate")
-            self.chain.upgrade(
+            applied = self.chain.upgrade(
                 connection,
                 transactional_ddl=backend.transactional_ddl,
                 on_apply=lambda *seen: self._applied_under(claim, tenant, backend, *seen),
             )
             _beat(claim)
             write_state(connection, tenant, State.READY)
+        return applied
 
     def _compare_with_ledger(self, connection: sa.Connection, tenant: Placement) -> None:
         """Refuse to migrate where the version table and the ledger disagree: somebody changed one by hand."""

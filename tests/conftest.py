@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 from collections.abc import Callable, Iterator
@@ -25,6 +26,18 @@ hypothesis.settings.register_profile("unify", deadline=None)
 hypothesis.settings.load_profile("unify")
 
 PASSWORD = "correct horse battery"
+
+
+@pytest.fixture(autouse=True)
+def put_logging_back() -> Iterator[None]:
+    """Take what ``web.create`` adds to the process's logging out again: a command's test counts its lines."""
+    root = logging.getLogger()
+    handlers, level = set(root.handlers), root.level
+    yield
+    for added in set(root.handlers) - handlers:
+        if type(added).__module__ == "web.logs":
+            root.removeHandler(added)
+    root.setLevel(level)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ the one under Flask-Limiter, called by the two views that need it: no hook runs 
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -15,11 +16,14 @@ from typing import Any, cast
 
 from flask import Flask, current_app, request
 from flask.typing import ResponseReturnValue
-from limits import RateLimitItem, parse_many
+from limits import RateLimitItem, errors, parse_many
 from limits.storage import storage_from_string
 from limits.strategies import FixedWindowRateLimiter
 
+from tenancy.errors import ConfigurationError
 from web.errors import Problem
+
+log = logging.getLogger("web")
 
 REGISTRATION = parse_many("60/minute;600/hour")
 LOGIN = parse_many("120/minute")
@@ -27,8 +31,17 @@ LOGIN = parse_many("120/minute")
 
 def init_app(app: Flask) -> None:
     """Open the counters of this application."""
-    settings = app.extensions["unify"].settings
-    app.extensions["unify-limits"] = FixedWindowRateLimiter(storage_from_string(settings.rate_limit_storage))
+    where = app.extensions["unify"].settings.rate_limit_storage
+    try:
+        # Whatever client library counts there, what it raises comes as StorageError.
+        storage = storage_from_string(where, wrap_exceptions=True)
+    except errors.ConfigurationError:
+        # The library's text is about its own packaging, and the address may hold a password.
+        raise ConfigurationError(
+            "RATE_LIMIT_STORAGE cannot be used: install the package `redis`, or set memory://.",
+            field="RATE_LIMIT_STORAGE",
+        ) from None
+    app.extensions["unify-limits"] = FixedWindowRateLimiter(storage)
 
 
 def limit_registration(view: Callable[..., ResponseReturnValue]) -> Callable[..., ResponseReturnValue]:
@@ -47,7 +60,11 @@ def _limited(
     @wraps(view)
     def limited(*args: Any, **kwargs: Any) -> ResponseReturnValue:
         if request.method == "POST":
-            _count(what, items)
+            try:
+                _count(what, items)
+            except errors.StorageError as error:
+                log.error("the counters of RATE_LIMIT_STORAGE do not answer: %s", type(error.storage_error).__name__)
+                raise Problem(503, "limits_unreachable", "This cannot be counted at present. Try again.") from None
         return view(*args, **kwargs)
 
     return limited

@@ -52,8 +52,9 @@ class Metrics:
         kind = (endpoint, method, status)
         counter = self._counted.get(kind)
         if counter is None:
-            counter = self._counted[kind] = self.requests.labels(endpoint, method, str(status))
+            # The clock first: another thread that finds the counter relies on it.
             self._timed.setdefault(endpoint, self.latency.labels(endpoint))
+            counter = self._counted[kind] = self.requests.labels(endpoint, method, str(status))
         counter.inc()
         self._timed[endpoint].observe(elapsed_s)
 

@@ -8,7 +8,8 @@ bounds are those every database keeps: what is taken comes back equal wherever t
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar
 from uuid import UUID
 
@@ -16,6 +17,7 @@ from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
@@ -23,6 +25,7 @@ from pydantic import (
     create_model,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from tenancy.models import State
 
@@ -58,6 +61,20 @@ def _visible(text: str) -> str:
     return text
 
 
+def _written(kind: Literal["date", "datetime"], shape: str) -> Callable[[Any], Any]:
+    """Take text of this shape alone: pydantic would read "0" and "1700000000" as seconds since 1970."""
+    pattern = re.compile(shape, re.ASCII)
+
+    def check(value: Any) -> Any:
+        if not isinstance(value, str):
+            raise PydanticCustomError(f"{kind}_type", f"Input should be a valid {kind}")
+        if not pattern.match(value):
+            raise PydanticCustomError(f"{kind}_parsing", f"Input should be a valid {kind} in ISO 8601")
+        return value
+
+    return check
+
+
 def _year(value: Any) -> Any:
     if value.year < MIN_YEAR:
         raise ValueError(f"must be in the year {MIN_YEAR} or later")
@@ -79,8 +96,11 @@ Name = Annotated[
 Text = Annotated[str, StringConstraints(max_length=TEXT_MAX, pattern=UNSTORABLE)]
 Place = Annotated[str, StringConstraints(max_length=TITLE_MAX, pattern=UNSTORABLE)]
 Color = Annotated[str, StringConstraints(pattern=r"^#[0-9a-fA-F]{6}$")]
-Day = Annotated[dt.date, AfterValidator(_year)]
-Moment = Annotated[AwareDatetime, AfterValidator(_utc)]
+# The text is looked at first, as a Python value, which strict types would refuse to read.
+ISO_DAY = BeforeValidator(_written("date", r"\d{4}-\d{2}-\d{2}$"))
+ISO_MOMENT = BeforeValidator(_written("datetime", r"\d{4}-\d{2}-\d{2}[Tt ]\d"))
+Day = Annotated[dt.date, Field(strict=False), ISO_DAY, AfterValidator(_year)]
+Moment = Annotated[AwareDatetime, Field(strict=False), ISO_MOMENT, AfterValidator(_utc)]
 Status = Literal["todo", "doing", "done"]
 Priority = Annotated[int, Field(ge=0, le=3)]
 

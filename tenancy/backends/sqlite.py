@@ -73,6 +73,17 @@ registry.register("sqlite.unify", __name__, "SharedSQLiteDialect")
 _compiled: LRUCache[Any, Any] = LRUCache(1000)
 
 
+class FileConnection(sqlite3.Connection):
+    """Remember which file was opened: one that is deleted or replaced can still be written to, and nobody finds it."""
+
+    path: str
+    file: tuple[int, int] | None
+
+    def in_place(self) -> bool:
+        """Say whether the file that was opened still stands under its name; it is looked at, and not opened."""
+        return self.file == _file_id(self.path)
+
+
 class SQLiteBackend(Backend):
     """Keep ``user_{id}.db`` files in one folder that the server alone names."""
 
@@ -97,7 +108,8 @@ class SQLiteBackend(Backend):
     def catalog_engine(self, url: str) -> sa.Engine:
         path = url_path(url, "ADMIN_DATABASE_URL")
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        engine = self.engine(lambda: _open(path, "rwc"))
+        modes = iter(("rwc",))  # made by the first connection alone: one that is lost while it serves is not replaced
+        engine = self.engine(lambda: _open(path, next(modes, "rw")))
         event.listen(engine, "begin", self._begin_catalog)
         return engine
 
@@ -114,7 +126,7 @@ class SQLiteBackend(Backend):
             raise self.explain(error) or error from error
 
     def engine(self, creator: Callable[[], Any]) -> sa.Engine:
-        return sa.create_engine(
+        engine = sa.create_engine(
             "sqlite+unify://",
             creator=creator,
             poolclass=QueuePool,
@@ -124,6 +136,8 @@ class SQLiteBackend(Backend):
             hide_parameters=True,
             execution_options={"compiled_cache": _compiled},
         )
+        event.listen(engine, "checkout", _check_file)
+        return engine
 
     def begin(self, connection: sa.Connection, write: bool) -> None:
         """Take the write lock at once, or forbid writing: a read that turns into a write cannot wait for the lock."""
@@ -330,13 +344,16 @@ def _open(path: Path, mode: str) -> sqlite3.Connection:
     """Open a file as every connection here is: durable, bounded, with foreign keys, without ATTACH."""
     if mode == "rwc" and not path.exists():
         _make_empty(path)
+    file = _file_id(str(path))
     driver = sqlite3.connect(
         f"file:{urllib.parse.quote(str(path))}?mode=rw",
         uri=True,
         isolation_level=None,
         timeout=BUSY_TIMEOUT_S,
         check_same_thread=False,
+        factory=FileConnection,
     )
+    driver.path, driver.file = str(path), file
     try:
         if mode == "rwc":
             driver.execute("PRAGMA journal_mode = WAL")
@@ -374,6 +391,20 @@ def _make_empty(path: Path) -> None:
 
 def _in_wal(content: bytes) -> bytes:
     return b"".join((content[:18], _WAL_HEADER, content[20:]))
+
+
+def _check_file(driver: Any, record: Any, proxied: Any) -> None:
+    """Have the pool open the file anew where another one, or none, stands in its place by now."""
+    if isinstance(driver, FileConnection) and not driver.in_place():
+        raise sa.exc.DisconnectionError("the database file was deleted or replaced.")
+
+
+def _file_id(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _draft(path: Path, tenant: Placement, attempt: int) -> Path:

@@ -86,8 +86,9 @@ def get(connection: sa.Connection, user_id: int) -> Placement:
     return found
 
 
-def shared(connection: sa.Connection) -> Placement | None:
-    row = connection.execute(_shared).first()
+def shared(connection: sa.Connection, *conditions: sa.ColumnElement[bool]) -> Placement | None:
+    """Give the shared database's configuration, where there is one that meets the conditions."""
+    row = connection.execute(_shared.where(*conditions) if conditions else _shared).first()
     return None if row is None else placement(row)
 
 

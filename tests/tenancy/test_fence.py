@@ -174,7 +174,7 @@ def test_another_process_with_an_open_connection_writes_nothing_after_the_files_
     old_route = placement_of(other_process.manager, user_id)
     parts.manager.delete_user_database(user_id)
     engines = other_process.manager.engines
-    with pytest.raises(StaleRouteError), engines.lease(old_route) as engine, engine.begin() as connection:
+    with pytest.raises(DatabaseMissingError), engines.lease(old_route) as engine, engine.begin() as connection:
         connection.execute(INSERT)
     with pytest.raises(TenantNotFoundError):
         add_task(other_process.manager, user_id, "after")

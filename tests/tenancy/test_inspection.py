@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from tenancy.catalog import configs
 from tenancy.errors import ConfigurationError, TenantNotFoundError, UserNotFoundError
-from tenancy.models import CATALOG_VERSION_TABLE, user_database_configs
+from tenancy.models import CATALOG_VERSION_TABLE, shared_database, user_database_configs
 from tests.conftest import make_user
 
 INFO = {
@@ -235,3 +235,25 @@ def test_a_question_changes_nothing(parts, user):
     parts.manager.get_user_database_stats()
     parts.manager.list_databases()
     assert rows() == before
+
+
+def test_a_shared_database_that_is_not_made_yet_is_not_at_head_and_is_named_when_it_is_made(make_parts):
+    parts = make_parts(multi_tenant_mode="true")
+    changed = make_parts(multi_tenant_mode="false").manager  # its prepare_catalog has made the shared database
+    assert changed.prepare_catalog() == []
+    with parts.catalog.writing() as connection:
+        connection.execute(shared_database.delete())
+    assert changed.catalog_status()["revision"] == changed.catalog_status()["head"]
+    assert changed.catalog_status()["at_head"] is False
+    assert parts.manager.catalog_status()["at_head"] is True
+
+
+def test_in_shared_mode_every_user_is_listed_with_the_shared_database(shared_parts):
+    users = [make_user(shared_parts, f"{name}@example.org") for name in ("ada", "bob")]
+    listed = shared_parts.manager.list_databases()
+    assert [(row["user_id"], row["email"], row["status"]) for row in listed] == [
+        (user.id, user.email, "ready") for user in users
+    ]
+    assert shared_parts.manager.list_databases(state="failed") == []
+    assert [row["user_id"] for row in shared_parts.manager.list_databases(after=users[0].id)] == [users[1].id]
+    assert [row["user_id"] for row in shared_parts.manager.list_databases(query="bob")] == [users[1].id]

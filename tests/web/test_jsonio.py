@@ -100,6 +100,8 @@ def test_another_media_type_is_415(ada: Caller, content_type: str) -> None:
         (b'{"title": "x", "due_date": "0000-01-01"}', "due_date"),
         (b'{"title": "x", "due_date": "0999-12-31"}', "due_date"),
         (b'{"title": "x", "due_date": 0}', "due_date"),
+        (b'{"title": "x", "due_date": "0"}', "due_date"),
+        (b'{"title": "x", "due_date": "1699920000"}', "due_date"),
         (b'{"title": "x", "due_date": "2023-01-01T00:00:00Z"}', "due_date"),
         (b'{"title": "x", "category_id": "../../admin.db"}', "category_id"),
         (b'{"title": "x", "id": "1;drop"}', "id"),

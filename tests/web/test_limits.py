@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from flask import Flask
+from importlib.util import find_spec
 
+import pytest
+from flask import Flask
+from limits.errors import StorageError
+
+import web
+from tenancy.errors import ConfigurationError
 from tests.web.conftest import Caller
 
 
@@ -33,3 +39,19 @@ def test_signing_in_too_often_is_429_and_keys_go_on(app: Flask, ada: Caller) -> 
         counters.hit(LOGIN[0], "login", "10.0.0.1")
     assert attempt(app, "/auth/login")[0] == 429
     assert ada.get("/api/v1/tasks").status_code == 200
+
+
+@pytest.mark.skipif(find_spec("redis") is not None, reason="the client library is installed")
+def test_counters_without_their_client_library_stop_the_start_and_name_the_setting(make_parts) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        web.create(make_parts(rate_limit_storage="redis://:hush-hush@127.0.0.1:1"))
+    assert refused.value.message.startswith("RATE_LIMIT_STORAGE ")
+    assert "hush" not in refused.value.message
+
+
+def test_counters_that_do_not_answer_are_503_and_not_a_crash(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*_: object) -> bool:
+        raise StorageError(ConnectionError("redis://:hush-hush@127.0.0.1:1"))
+
+    monkeypatch.setattr(app.extensions["unify-limits"], "hit", unreachable)
+    assert attempt(app, "/auth/login") == (503, "5")

@@ -68,6 +68,8 @@ def _check_catalog(toolbox: Toolbox) -> None:
         return
     if not status["reachable"]:
         raise Failed("The catalog cannot be reached: check ADMIN_DATABASE_URL, then type: unify db create-config-table")
+    if status["revision"] == status["head"]:
+        raise Failed("The shared database is not made, or not at head. Type: unify db create-config-table")
     raise Failed(
         f"The catalog is at revision {status['revision'] or 'none'}, the code needs {status['head']}. "
         "Type: unify db create-config-table"

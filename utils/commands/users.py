@@ -41,7 +41,7 @@ def create(toolbox: Toolbox, email: str, name: str, admin: bool, password_stdin:
     failure = _provision(manager, user)
 
     def tell() -> None:
-        say(f"{_who(user).capitalize()} made{' as an administrator' if user.is_admin else ''}.")
+        say(f"{_who(user)} made{' as an administrator' if user.is_admin else ''}.")
         if password is None:
             say(f"It has no password yet: `unify users set-password {user.id}` gives it one; API keys work without.")
         if failure is None:
@@ -81,7 +81,7 @@ def list_(toolbox: Toolbox, query: str | None, as_json: bool) -> None:
 def promote(toolbox: Toolbox, user: int | str, as_json: bool) -> None:
     """Make an account an administrator."""
     changed = toolbox.parts.accounts.promote(find_user(toolbox, user).id)
-    show(as_json, asdict(changed), lambda: say(f"{_who(changed).capitalize()} is an administrator."))
+    show(as_json, asdict(changed), lambda: say(f"{_who(changed)} is an administrator."))
 
 
 @users.command("set-password")
@@ -96,7 +96,7 @@ def set_password(toolbox: Toolbox, user: int | str, password_stdin: bool, as_jso
     if not password:
         raise click.UsageError("no password was given: type it on a terminal, or pass --password-stdin.")
     toolbox.parts.accounts.set_password(found.id, password)
-    show(as_json, asdict(found), lambda: say(f"{_who(found).capitalize()} has a new password; its sessions ended."))
+    show(as_json, asdict(found), lambda: say(f"{_who(found)} has a new password; its sessions ended."))
 
 
 @users.command()
@@ -106,7 +106,7 @@ def set_password(toolbox: Toolbox, user: int | str, password_stdin: bool, as_jso
 def deactivate(toolbox: Toolbox, user: int | str, as_json: bool) -> None:
     """Shut an account out; its sessions and keys end with the next request."""
     changed = toolbox.parts.accounts.deactivate(find_user(toolbox, user).id)
-    show(as_json, asdict(changed), lambda: say(f"{_who(changed).capitalize()} is deactivated; its data stays."))
+    show(as_json, asdict(changed), lambda: say(f"{_who(changed)} is deactivated; its data stays."))
 
 
 @users.command()
@@ -116,7 +116,7 @@ def deactivate(toolbox: Toolbox, user: int | str, as_json: bool) -> None:
 def activate(toolbox: Toolbox, user: int | str, as_json: bool) -> None:
     """Let a deactivated account in again."""
     changed = toolbox.parts.accounts.activate(find_user(toolbox, user).id)
-    show(as_json, asdict(changed), lambda: say(f"{_who(changed).capitalize()} is active."))
+    show(as_json, asdict(changed), lambda: say(f"{_who(changed)} is active."))
 
 
 def _provision(manager: Any, user: User) -> Failed | None:
@@ -132,4 +132,4 @@ def _provision(manager: Any, user: User) -> Failed | None:
 
 
 def _who(user: User) -> str:
-    return f"account {user.id} ({user.email})"
+    return f"Account {user.id} ({user.email})"

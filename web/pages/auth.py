@@ -75,7 +75,7 @@ def register() -> ResponseReturnValue:
         return redirect(url_for("pages.home"), 303)
     bootstrap = parts.accounts.bootstrap_open()
     fields = (*REGISTRATION, BOOTSTRAP) if bootstrap else REGISTRATION
-    if request.method == "GET":
+    if request.method != "POST":  # a HEAD is a GET without the answer's body, and passes no CSRF check
         return _registration_page(Form.blank("register", fields), bootstrap)
     form = Form.posted("register", fields, request.form)
     user = _registered(form, bootstrap)
@@ -89,7 +89,7 @@ def register() -> ResponseReturnValue:
 def login() -> ResponseReturnValue:
     """Sign an account in; unknown and known addresses get the same answer."""
     target = local_path(request.values.get("next"))
-    if request.method == "GET":
+    if request.method != "POST":
         if current_principal() is not None:
             return redirect(target or url_for("pages.home"), 303)
         return render_template("auth/login.html", form=Form.blank("login", LOGIN), next=target)
@@ -103,7 +103,7 @@ def login() -> ResponseReturnValue:
 @blueprint.route("/logout", methods=("GET", "POST"))
 def logout() -> ResponseReturnValue:
     """End the session for good; a GET only asks, so that no link can sign anybody out."""
-    if request.method == "GET":
+    if request.method != "POST":
         return render_template("auth/logout.html")
     end_session()
     flash("You are signed out.", "good")

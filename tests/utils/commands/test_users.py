@@ -22,6 +22,12 @@ def test_creating_a_user_makes_the_account_and_its_database(ready, settings):
     ]
 
 
+def test_an_address_is_told_as_it_was_typed(ready):
+    made = ready("users", "create", "--email", "Ann@Example.org")
+    assert "Account 1 (Ann@Example.org) made" in made.stdout
+    assert "Account 1 (Ann@Example.org) is deactivated" in ready("users", "deactivate", "1").stdout
+
+
 def test_the_password_is_in_no_output(ready):
     made = ready("users", "create", "--email", "a@example.org", "--password-stdin", "--json", stdin="hunter2-hunter2\n")
     assert json.loads(made.stdout)["password_set"] is True

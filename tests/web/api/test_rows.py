@@ -42,6 +42,17 @@ def test_the_default_page_holds_50_and_the_largest_200(ada: Caller) -> None:
     assert page["next_cursor"] is None
 
 
+@pytest.mark.parametrize("moment", ["0", "1700000000", "-5", "20260101", "1700000000.5"])
+def test_seconds_since_1970_are_no_moment_and_no_day(ada: Caller, moment: str) -> None:
+    for refused in (
+        ada.post("/api/v1/events", json={"title": "e", "starts_at": moment}),
+        ada.get(f"/api/v1/events?starts_after={moment}"),
+        ada.get(f"{URL}?due_before={moment}"),
+    ):
+        assert refused.status_code == 422
+        assert refused.json["errors"][0]["field"] in ("starts_at", "starts_after", "due_before")
+
+
 def test_filters_narrow_the_list(ada: Caller) -> None:
     category = ada.post("/api/v1/categories", json={"name": "Home", "color": "#00ff00"}).json["id"]
     ada.post(URL, json={"title": "a", "status": "done", "priority": 2, "due_date": "2026-01-01"})

@@ -62,6 +62,18 @@ def test_registering_twice_makes_one_account(visit, parts):
     assert parts.accounts.count() == 1
 
 
+def test_a_head_request_does_nothing_whatever_it_carries(visit, parts, user):
+    eve = visit()
+    for path, typed in (("/auth/register", NEW), ("/auth/login", {"email": user.email, "password": PASSWORD})):
+        answer = eve.client.head(path, data=typed)
+        assert (answer.status_code, answer.location) == (200, None)
+    assert eve.client.get("/tasks").status_code == 302
+    assert parts.accounts.count() == 1
+    eve.sign_in(user.email)
+    assert eve.client.head("/auth/logout").status_code == 200
+    eve.get("/tasks")
+
+
 def test_a_reserved_address_is_refused(visit, make_parts):
     app = web.create(make_parts(admin_emails="boss@example.org"))
     answer = type(visit())(app).send("/auth/register", **NEW | {"email": "Boss@Example.org"})

@@ -1,0 +1,23 @@
+"""Hold the start to settings that this version can serve."""
+
+from __future__ import annotations
+
+import pytest
+
+import compose
+from tenancy.errors import UnsupportedBackendError
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DEFAULT_TENANT_DB_TYPE", "sqlserver"),
+        ("SHARED_DATABASE_URL", "mssql+pyodbc://sa:hush-hush-hush@db/rows"),
+    ],
+)
+def test_a_database_that_is_not_served_stops_the_start_and_names_its_setting(make_settings, name, value):
+    with pytest.raises(UnsupportedBackendError) as refused:
+        compose.build(make_settings(**{name: value}))
+    assert refused.value.field == name
+    assert refused.value.message.startswith(f"{name}: ")
+    assert "hush" not in refused.value.message
