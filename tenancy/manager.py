@@ -421,6 +421,7 @@ class TenantManager:
 
     def _migrate_catalog(self) -> list[str]:
         backend = self.backends.for_url(str(self.catalog.engine.url), "ADMIN_DATABASE_URL")
+        backend.make_catalog(self.catalog.engine)
         proxied = self.catalog.engine.raw_connection()
         driver = proxied.driver_connection
         proxied.detach()

@@ -120,7 +120,10 @@ def open_engine(url: str) -> sa.Engine:
     """Make an engine as the catalog would have it: pinned modes, UTC, ``BEGIN IMMEDIATE`` on SQLite."""
     family = sa.make_url(url).get_backend_name()
     if family == "sqlite":
-        return SQLiteBackend(Path(sa.make_url(url).database or "").parent).catalog_engine(url)
+        backend = SQLiteBackend(Path(sa.make_url(url).database or "").parent)
+        opened = backend.catalog_engine(url)
+        backend.make_catalog(opened)
+        return opened
     engine = {"mssql": "sqlserver", "mariadb": "mysql"}.get(family, family)
     return sa.create_engine(url, connect_args=_CONNECT_ARGS[engine])
 

@@ -61,7 +61,8 @@ OPENS_FILES = {
     "settings.py": "reads .env",
     "utils/make_env.py": "reads .env.example, writes .env",
     "tenancy/migrate.py": "reads revision files, for their checksums",
-    "tenancy/backends/sqlite.py": "makes files before they are databases; nothing else may touch one",
+    "tenancy/backends/sqlite_files.py": "writes files that no process has open yet, and syncs folders",
+    "tenancy/backends/sqlite_templates.py": "reads templates, which no process opens as a database",
 }
 
 APPLICATION_WORDS = re.compile(r"\b(tasks|notes|categories|flask)\b", re.IGNORECASE)

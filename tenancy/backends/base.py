@@ -95,7 +95,11 @@ class Backend(ABC):
 
     @abstractmethod
     def catalog_engine(self, url: str) -> sa.Engine:
-        """Make the engine of a catalog; transactions say by ``tenancy_write`` whether they write."""
+        """Make the engine of a catalog that is there; transactions say by ``tenancy_write`` whether they write."""
+
+    @abstractmethod
+    def make_catalog(self, engine: sa.Engine) -> None:
+        """Make the empty database that a catalog's engine leads to, where there is none yet."""
 
     @abstractmethod
     def connect(self, tenant: Placement, password: str | None) -> Any:

@@ -1,19 +1,13 @@
 """Serve tenants from SQLite files: one file a user, in WAL, written durably.
 
-A live file is only ever opened through SQLite: opening and closing it by other means drops the process's
-POSIX locks (sqlite.org/howtocorrupt.html, 2.2), and another process could then delete the WAL.
+Files are made and opened in ``sqlite_files.py``, engines over them in ``sqlite_engines.py``; what a new tenant is
+copied from is kept in ``sqlite_templates.py``.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import os
 import sqlite3
-import threading
-import urllib.parse
-import uuid
-import weakref
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
@@ -22,24 +16,31 @@ from typing import Any, ClassVar
 
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.dialects import registry
-from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
-from sqlalchemy.engine import make_url
 from sqlalchemy.pool import QueuePool
-from sqlalchemy.util import LRUCache
 
 from tenancy import names
-from tenancy.backends.base import WHOSE_SQL, Attempt, Backend, Blueprint, DatabaseFields
+from tenancy.backends.base import Attempt, Backend, Blueprint, DatabaseFields
+from tenancy.backends.sqlite_engines import make_engine, schema_changes
+from tenancy.backends.sqlite_files import (
+    SIDE_FILES,
+    FileConnection,
+    make_empty_file,
+    open_file,
+    publish,
+    size_of,
+    storage_explained,
+    sync_folder,
+    url_path,
+    write_durably,
+)
+from tenancy.backends.sqlite_templates import Templates
 from tenancy.errors import (
-    AccessDeniedError,
     ConfigurationError,
     DatabaseBusyError,
-    DatabaseExistsError,
     DatabaseMissingError,
     DatabaseUnreachableError,
     IdentityError,
     MigrationError,
-    ProvisionError,
     ReadOnlyRouteError,
     StorageFullError,
     TenancyError,
@@ -47,41 +48,7 @@ from tenancy.errors import (
 from tenancy.models import Placement
 from tenancy.placeholders import Rules
 
-BUSY_TIMEOUT_S = 5.0
-_PAGE_CACHE_KIB = 512
 _TEMPLATES = ".templates"
-_WAL_HEADER = b"\x02\x02"  # bytes 18 and 19 of a file: read and written by WAL (sqlite.org/fileformat2.html, 1.3.3)
-_SIDE_FILES = ("-wal", "-shm", "-journal")
-
-
-class SharedSQLiteDialect(SQLiteDialect_pysqlite):
-    """Compare equal to its like, so that engines find each other's compiled SQL in the shared cache.
-
-    SQLAlchemy's cache keys hold the dialect object; two of these compile every statement alike.
-    """
-
-    supports_statement_cache = True
-
-    def __eq__(self, other: object) -> bool:
-        return type(other) is type(self)
-
-    def __hash__(self) -> int:
-        return hash(type(self))
-
-
-registry.register("sqlite.unify", __name__, "SharedSQLiteDialect")
-_compiled: LRUCache[Any, Any] = LRUCache(1000)
-
-
-class FileConnection(sqlite3.Connection):
-    """Remember which file was opened: one that is deleted or replaced can still be written to, and nobody finds it."""
-
-    path: str
-    file: tuple[int, int] | None
-
-    def in_place(self) -> bool:
-        """Say whether the file that was opened still stands under its name; it is looked at, and not opened."""
-        return self.file == _file_id(self.path)
 
 
 class SQLiteBackend(Backend):
@@ -92,7 +59,7 @@ class SQLiteBackend(Backend):
 
     def __init__(self, data_dir: Path) -> None:
         self.data_dir = data_dir
-        self._templates = _Templates(data_dir / _TEMPLATES)
+        self._templates = Templates(data_dir / _TEMPLATES)
 
     def plan(self, owner: int, fields: DatabaseFields) -> dict[str, Any]:
         for name in ("db_host", "db_port", "db_name", "db_user", "db_password", "db_path"):
@@ -107,16 +74,18 @@ class SQLiteBackend(Backend):
 
     def catalog_engine(self, url: str) -> sa.Engine:
         path = url_path(url, "ADMIN_DATABASE_URL")
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        modes = iter(("rwc",))  # made by the first connection alone: one that is lost while it serves is not replaced
-        engine = self.engine(lambda: _open(path, next(modes, "rw")))
+        pool = {"poolclass": QueuePool, "pool_size": 2, "max_overflow": -1}
+        engine = self._watched(make_engine(lambda: open_file(path), path=str(path), **pool))
         event.listen(engine, "begin", self._begin_catalog)
         return engine
+
+    def make_catalog(self, engine: sa.Engine) -> None:
+        _make_once(Path(engine.url.database or ""))
 
     def connect(self, tenant: Placement, password: str | None) -> Any:
         path = self._path(tenant)
         try:
-            return _open(path, "rw")
+            return open_file(path)
         except sqlite3.DatabaseError as error:  # also "file is not a database", which is no OperationalError
             if not path.exists():
                 raise DatabaseMissingError(
@@ -126,18 +95,7 @@ class SQLiteBackend(Backend):
             raise self.explain(error) or error from error
 
     def engine(self, creator: Callable[[], Any]) -> sa.Engine:
-        engine = sa.create_engine(
-            "sqlite+unify://",
-            creator=creator,
-            poolclass=QueuePool,
-            pool_size=2,
-            max_overflow=-1,
-            query_cache_size=0,
-            hide_parameters=True,
-            execution_options={"compiled_cache": _compiled},
-        )
-        event.listen(engine, "checkout", _check_file)
-        return engine
+        return self._watched(make_engine(creator, poolclass=QueuePool, pool_size=2, max_overflow=-1))
 
     def begin(self, connection: sa.Connection, write: bool) -> None:
         """Take the write lock at once, or forbid writing: a read that turns into a write cannot wait for the lock."""
@@ -151,7 +109,7 @@ class SQLiteBackend(Backend):
 
     @contextmanager
     def migrating(self, driver: Any) -> Iterator[sa.Connection]:
-        with closing(driver), _schema_changes(driver) as connection:
+        with closing(driver), schema_changes(driver) as connection:
             yield connection
 
     def check_before_commit(self, connection: sa.Connection) -> None:
@@ -166,25 +124,23 @@ class SQLiteBackend(Backend):
     def create(self, tenant: Placement, blueprint: Blueprint, attempt: Attempt) -> None:
         path = self._path(tenant)
         attempt.step("template")
-        with _storage_explained():
+        with storage_explained():
             self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             content = self._templates.filled(blueprint)
             draft = _draft(path, tenant, attempt.number)
             try:
                 attempt.step("write file")
-                _write_durably(draft, content)
+                write_durably(draft, content)
                 attempt.step("publish file")
                 with attempt.holding():
-                    _publish(draft, path)
+                    publish(draft, path)
             finally:
                 draft.unlink(missing_ok=True)
             attempt.step("sync folder")
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
 
     def make_empty(self, tenant: Placement) -> None:
-        path = self._path(tenant)
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _open(path, "rwc").close()
+        _make_once(self._path(tenant))
 
     def clear_attempts(self, tenant: Placement, attempt: int) -> None:
         path = self._path(tenant)
@@ -193,17 +149,17 @@ class SQLiteBackend(Backend):
 
     def drop(self, tenant: Placement) -> None:
         path = self._path(tenant)
-        for name in (path.name, *(path.name + suffix for suffix in _SIDE_FILES)):
+        for name in (path.name, *(path.name + suffix for suffix in SIDE_FILES)):
             path.with_name(name).unlink(missing_ok=True)
         if path.parent.exists():
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
 
     def shown_path(self, tenant: Placement) -> str | None:
         return str(self._path(tenant))
 
     def size_bytes(self, tenant: Placement) -> int | None:
         path = self._path(tenant)
-        sizes = [_size(path), _size(path.with_name(path.name + "-wal"))]
+        sizes = [size_of(path), size_of(path.with_name(path.name + "-wal"))]
         return None if sizes[0] is None else sum(size or 0 for size in sizes)
 
     def modified(self, tenant: Placement) -> datetime | None:
@@ -242,155 +198,16 @@ class SQLiteBackend(Backend):
             )
         return self.data_dir / expected
 
+    @staticmethod
+    def _watched(engine: sa.Engine) -> sa.Engine:
+        event.listen(engine, "checkout", _check_file)
+        return engine
+
     def _begin_catalog(self, connection: sa.Connection) -> None:
         try:
             self.begin(connection, connection.get_execution_options().get("tenancy_write", True))
         except sqlite3.Error as error:
             raise sa.exc.OperationalError("BEGIN", None, error) from error  # as SQLAlchemy does with its own statements
-
-
-class _Template:
-    """Hold the migrated, empty database of one schema in memory, and fill copies of it, one at a time.
-
-    The connection is kept: a fresh one would read the whole schema again for every tenant.
-    """
-
-    def __init__(self, fingerprint: str, content: bytes) -> None:
-        self.fingerprint = fingerprint
-        self._content = content
-        self._memory = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-        weakref.finalize(self, self._memory.close)
-        memory = self._memory
-        self._engine = sa.create_engine(
-            "sqlite+unify://",
-            creator=lambda: memory,
-            poolclass=sa.StaticPool,
-            query_cache_size=0,
-            hide_parameters=True,
-            execution_options={"compiled_cache": _compiled},
-        )
-
-    def filled(self, fill: Callable[[sa.Connection], None]) -> bytes:
-        self._memory.deserialize(self._content)
-        with self._engine.connect() as connection:
-            self._memory.execute("BEGIN")
-            fill(connection)
-            connection.commit()
-        return _in_wal(self._memory.serialize())
-
-
-class _Templates:
-    """Keep the template of each schema: a file beside the tenants, and the one at hand in memory."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._lock = threading.Lock()
-        self._at_hand: _Template | None = None
-
-    def filled(self, blueprint: Blueprint) -> bytes:
-        """Give the bytes of a new database: the template, with the tenant's own rows written in memory."""
-        with self._lock:
-            if self._at_hand is None or self._at_hand.fingerprint != blueprint.fingerprint:
-                self._at_hand = _Template(blueprint.fingerprint, self._load(blueprint))
-            return self._at_hand.filled(blueprint.fill)
-
-    def _load(self, blueprint: Blueprint) -> bytes:
-        path = self._folder / f"{blueprint.fingerprint}.db"
-        if not path.exists():
-            self._make(path, blueprint)
-        content = path.read_bytes()  # no process ever opens a template as a database
-        if not _sound(content):
-            raise ProvisionError(
-                f"the template {_TEMPLATES}/{path.name} is damaged: delete it, and it is made anew.", file=path.name
-            )
-        return content
-
-    def _make(self, path: Path, blueprint: Blueprint) -> None:
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with closing(sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)) as memory:
-            with _schema_changes(memory) as connection:
-                blueprint.build(connection)
-            content = memory.serialize()
-        draft = self._folder / f"{uuid.uuid4().hex}.new"
-        try:
-            _write_durably(draft, content)
-            draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)
-        _sync_folder(self._folder)
-
-
-@contextmanager
-def _schema_changes(driver: sqlite3.Connection) -> Iterator[sa.Connection]:
-    """Give a connection for schema changes: foreign keys off before BEGIN, transactions that cover DDL."""
-    driver.execute("PRAGMA foreign_keys = OFF")
-    driver.execute("PRAGMA query_only = OFF")  # a pooled connection may come from a unit of work that only read
-    engine = sa.create_engine("sqlite+unify://", creator=lambda: driver, poolclass=sa.StaticPool, hide_parameters=True)
-    event.listen(engine, "begin", lambda connection: driver.execute("BEGIN IMMEDIATE"))
-    with engine.connect() as connection:
-        yield connection
-
-
-def url_path(url: str, setting: str) -> Path:
-    """Give the file of a ``sqlite:///path`` URL; memory, ``file:`` and query options are refused."""
-    parsed = make_url(url)
-    name = parsed.database or ""
-    if name in ("", ":memory:") or name.startswith("file:") or parsed.query or parsed.host:
-        raise ConfigurationError(f"{setting} must name a file: sqlite:///path/to/file.db", field=setting)
-    return Path(name).absolute()
-
-
-def _open(path: Path, mode: str) -> sqlite3.Connection:
-    """Open a file as every connection here is: durable, bounded, with foreign keys, without ATTACH."""
-    if mode == "rwc" and not path.exists():
-        _make_empty(path)
-    file = _file_id(str(path))
-    driver = sqlite3.connect(
-        f"file:{urllib.parse.quote(str(path))}?mode=rw",
-        uri=True,
-        isolation_level=None,
-        timeout=BUSY_TIMEOUT_S,
-        check_same_thread=False,
-        factory=FileConnection,
-    )
-    driver.path, driver.file = str(path), file
-    try:
-        if mode == "rwc":
-            driver.execute("PRAGMA journal_mode = WAL")
-        driver.execute("PRAGMA synchronous = FULL")
-        driver.execute("PRAGMA foreign_keys = ON")
-        driver.execute(f"PRAGMA cache_size = -{_PAGE_CACHE_KIB}")
-        driver.execute("PRAGMA trusted_schema = OFF")
-        driver.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
-    except sqlite3.Error:
-        driver.close()
-        raise
-    return driver
-
-
-def _make_empty(path: Path) -> None:
-    """Make an empty database that is in WAL from its first moment, unless another process just did.
-
-    Processes that switch one file to WAL at once do not wait for each other: some are told it is locked.
-    """
-    with closing(sqlite3.connect(":memory:", isolation_level=None)) as memory:
-        for statement in ("CREATE TABLE first_page (x)", "DROP TABLE first_page", "VACUUM"):
-            memory.execute(statement)
-        content = memory.serialize()
-    draft = path.with_name(f"{path.name}.{uuid.uuid4().hex}.new")
-    try:
-        _write_durably(draft, _in_wal(content))
-        _publish(draft, path)
-    except DatabaseExistsError:
-        if not path.exists():
-            raise
-    finally:
-        draft.unlink(missing_ok=True)
-    _sync_folder(path.parent)
-
-
-def _in_wal(content: bytes) -> bytes:
-    return b"".join((content[:18], _WAL_HEADER, content[20:]))
 
 
 def _check_file(driver: Any, record: Any, proxied: Any) -> None:
@@ -399,83 +216,11 @@ def _check_file(driver: Any, record: Any, proxied: Any) -> None:
         raise sa.exc.DisconnectionError("the database file was deleted or replaced.")
 
 
-def _file_id(path: str) -> tuple[int, int] | None:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
 def _draft(path: Path, tenant: Placement, attempt: int) -> Path:
     return path.with_name(f"{path.name}.{tenant.tenant_id.hex}.{attempt}.new")
 
 
-def _sound(content: bytes) -> bool:
-    """Say whether these bytes are a whole database that holds the house's tables."""
-    with closing(sqlite3.connect(":memory:")) as memory:
-        try:
-            memory.deserialize(content or b"empty")  # nothing at all would be MemoryError
-            memory.execute(WHOSE_SQL)
-            return bool(memory.execute("PRAGMA integrity_check").fetchone()[0] == "ok")
-        except sqlite3.Error:
-            return False
-
-
-def _write_durably(path: Path, content: bytes) -> None:
-    """Write a new file that no process has open, to the disk."""
-    handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-    try:
-        view = memoryview(content)
-        while view:
-            view = view[os.write(handle, view) :]
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _publish(draft: Path, path: Path) -> None:
-    """Give a finished file its name, unless the name is taken.
-
-    A WAL that was left of an earlier file of this name would be replayed into the new one.
-    """
-    left = [name for name in (path.name + suffix for suffix in _SIDE_FILES) if path.with_name(name).exists()]
-    if left:
-        raise DatabaseExistsError(f"{left[0]} is left of another database: move it away.", file=left[0])
-    try:
-        if hasattr(os, "link"):
-            os.link(draft, path)
-        else:
-            draft.rename(path)
-    except FileExistsError as error:
-        raise DatabaseExistsError(f"{path.name} exists already.", file=path.name) from error
-
-
-@contextmanager
-def _storage_explained() -> Iterator[None]:
-    """Say of a file that could not be written whether the disk is full or the folder refused."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise StorageFullError("the disk that holds TENANT_DATA_DIR is full.") from error
-        raise AccessDeniedError(
-            f"nothing can be written in TENANT_DATA_DIR: {error.strerror or type(error).__name__}."
-        ) from error
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":  # Windows has no way to sync a folder, and needs none
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _size(path: Path) -> int | None:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return None
+def _make_once(path: Path) -> None:
+    if not path.exists():
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_empty_file(path)

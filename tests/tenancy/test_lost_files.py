@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import compose
 from tenancy.errors import CatalogNotReadyError, DatabaseMissingError, IdentityError
 from tests.tenancy.support import add_task, add_tenants, titles
 
@@ -83,3 +84,14 @@ def test_initializing_a_database_that_is_gone_says_so(parts, folder):
     (result,) = parts.manager.initialize_all(lambda result: None)
     assert (result.ok, type(result.error)) == (False, DatabaseMissingError)
     assert not (folder / f"user_{user_id}.db").exists()
+
+
+def test_only_migrating_the_catalog_makes_its_file(make_settings, tmp_path):
+    parts = compose.build(make_settings())
+    with pytest.raises(CatalogNotReadyError, match="create-config-table"):
+        parts.accounts.count()
+    assert parts.manager.catalog_status()["reachable"] is False
+    assert not (tmp_path / "admin.db").exists()
+    parts.manager.prepare_catalog()
+    assert parts.accounts.count() == 0
+    parts.close()

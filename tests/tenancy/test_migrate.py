@@ -43,7 +43,9 @@ def folder(tmp_path: Path) -> Path:
 def opened(path: Path) -> Iterator[sa.Connection]:
     """Open a database as migrations do."""
     backend = SQLiteBackend(path.parent)
-    proxied = backend.catalog_engine(f"sqlite:///{path}").raw_connection()
+    engine = backend.catalog_engine(f"sqlite:///{path}")
+    backend.make_catalog(engine)
+    proxied = engine.raw_connection()
     driver = proxied.driver_connection
     proxied.detach()
     with backend.migrating(driver) as connection:

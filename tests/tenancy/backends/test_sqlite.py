@@ -19,7 +19,8 @@ import sqlalchemy as sa
 
 from tenancy.backends import Backends
 from tenancy.backends.base import WHOSE_SQL, Attempt, Backend, Blueprint, DatabaseFields
-from tenancy.backends.sqlite import BUSY_TIMEOUT_S, SQLiteBackend, url_path
+from tenancy.backends.sqlite import SQLiteBackend
+from tenancy.backends.sqlite_files import BUSY_TIMEOUT_S, url_path
 from tenancy.errors import (
     AccessDeniedError,
     ClaimLostError,
@@ -283,6 +284,7 @@ def test_a_connection_is_durable_and_bounded(sqlite, file):
 
 def test_the_catalog_is_as_durable_and_its_writers_wait_for_each_other(sqlite, tmp_path):
     engine = sqlite.catalog_engine(f"sqlite:///{tmp_path}/deep/admin.db")
+    sqlite.make_catalog(engine)
     try:
         with engine.connect() as connection:
             for name, value in {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}.items():
