@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -20,38 +19,24 @@ from sqlalchemy.orm import Session
 from tenancy import context, names, placeholders
 from tenancy.backends import Backends
 from tenancy.backends.base import DatabaseFields
-from tenancy.catalog import READ, WRITE, Catalog, configs
+from tenancy.catalog import Catalog, configs
 from tenancy.catalog import users as user_rows
 from tenancy.connection import LeasedConnection, only_reads
-from tenancy.engines import EngineCache, Entry
+from tenancy.engines import EngineCache
 from tenancy.errors import (
     ConfigurationError,
     MigrationError,
-    ReadOnlyRouteError,
     ScopeError,
-    StaleRouteError,
-    TamperedCredentialError,
     TenancyError,
-    TenantNotReadyError,
 )
-from tenancy.guards import explained, revision_mismatch
 from tenancy.inspection import Inspection
 from tenancy.keyring import Keyring
 from tenancy.migrate import Chain
-from tenancy.models import (
-    CATALOG_VERSION_TABLE,
-    READABLE,
-    TENANT_VERSION_TABLE,
-    WRITABLE,
-    Placement,
-    Principal,
-    State,
-    TenantSchema,
-    User,
-)
+from tenancy.models import CATALOG_VERSION_TABLE, TENANT_VERSION_TABLE, Placement, Principal, State, TenantSchema, User
 from tenancy.operation import Workbench
 from tenancy.provision import Provisioned, Provisioner
 from tenancy.retire import Retirement
+from tenancy.routes import Router
 from tenancy.slot import current_manager
 
 log = logging.getLogger(__name__)
@@ -109,22 +94,13 @@ class TenantManager:
         self.keyring = keyring
         self.chain = Chain(schema.migrations, TENANT_VERSION_TABLE)
         self.catalog_chain = catalog_chain or Chain(schema.migrations.parent / "admin", CATALOG_VERSION_TABLE)
-        self.engines = EngineCache(
-            self.options.cache_size, lambda tenant: self.bench.secret(tenant), backends.get, lambda: self.head
-        )
-        self.bench = Workbench(
-            catalog,
-            backends,
-            schema,
-            self.chain,
-            keyring,
-            default_type=self.options.default_type,
-            on_retire=self.engines.retire,
-        )
+        self.bench = Workbench(catalog, backends, schema, self.chain, keyring, default_type=self.options.default_type)
+        self.engines = EngineCache(self.options.cache_size, self.bench.secret, backends.get, lambda: self.head)
+        self.bench.on_retire = self.engines.retire
         self.provisioner = Provisioner(self.bench)
         self.retirement = Retirement(self.bench)
-        self.inspection = Inspection(self.bench, self.catalog_chain, self.placement_of)
-        self._alarmed: set[str] = set()
+        self.router = Router(self.bench, self.engines)
+        self.inspection = Inspection(self.bench, self.catalog_chain, self.router.placement_of)
 
     @property
     def head(self) -> str:
@@ -172,11 +148,8 @@ class TenantManager:
     def session(self, user_id: int | None = None, *, write: bool = False) -> Iterator[Session]:
         """Open one transaction on a user's database; it commits on leaving, and rolls back on any error."""
         owner = context.owner(user_id)
-        placement = self._route(owner, write)
         with (
-            explained(self.backends.get(placement.db_type)),
-            self._leased(owner, placement) as engine,
-            engine.connect().execution_options(**(WRITE if write else READ)) as connection,
+            self.router.connected(owner, write=write) as (connection, _),
             Session(connection, autoflush=write, expire_on_commit=False) as session,
             session.begin(),
         ):
@@ -187,14 +160,14 @@ class TenantManager:
         """Give the cached engine of a user's database; its transactions are fenced unless they say they only read."""
         owner = context.owner(user_id)
         self._refuse_raw(owner)
-        with self._leased(owner, self._route(owner, False)) as engine:
+        with self.router.leased(self.router.route(owner, write=False)) as engine:
             return engine
 
     def get_user_connection(self, user_id: int | None = None) -> LeasedConnection:
         """Give a DBAPI connection; its ``close()`` ends its lease."""
         owner = context.owner(user_id)
         self._refuse_raw(owner)
-        entry = self._acquire(owner, self._route(owner, False))
+        entry = self.router.acquire(self.router.route(owner, write=False))
         return LeasedConnection(entry.engine, lambda: self.engines.release(entry))
 
     def fetch_all(self, sql: str, params: Sequence[Any] = (), user_id: int | None = None) -> list[tuple[Any, ...]]:
@@ -310,56 +283,9 @@ class TenantManager:
 
     def placement_of(self, user_id: int) -> Placement:
         """Ask the catalog where a user's rows live; in shared mode that is the shared database."""
-        with self.catalog.reading() as connection:
-            if self.multi_tenant:
-                return configs.get(connection, user_id)
-            user_rows.get(connection, user_id)
-            found = configs.shared(connection)
-        if found is None:
-            raise TenantNotReadyError("there is no shared database yet: run `unify db create-config-table`.")
-        return found
+        return self.router.placement_of(names.user_id(user_id))
 
     # --- inside -----------------------------------------------------------------------------------------
-
-    def _route(self, owner: int, write: bool) -> Placement:
-        """Give where to go, or refuse: the catalog's word on state and revision comes before any connection."""
-        here = context.current()
-        placement = here.placement if here.owner == owner else None
-        return self._usable(owner, placement or self.placement_of(owner), write)
-
-    def _usable(self, owner: int, placement: Placement, write: bool) -> Placement:
-        if placement.state not in READABLE or not placement.is_active:
-            raise TenantNotReadyError(
-                f"the database of user {owner} is {placement.state}: {placement.last_error or 'try again later.'}",
-                state=str(placement.state),
-                user_id=owner,
-                tenant_id=placement.tenant_id,
-            )
-        if write and placement.state not in WRITABLE:
-            raise ReadOnlyRouteError(f"the database of user {owner} is read-only for now.", user_id=owner)
-        if placement.revision != self.head:
-            raise revision_mismatch(placement, placement.revision, self.head)
-        return placement
-
-    @contextmanager
-    def _leased(self, owner: int, placement: Placement) -> Iterator[sa.Engine]:
-        entry = self._acquire(owner, placement)
-        try:
-            yield entry.engine
-        finally:
-            self.engines.release(entry)
-
-    def _acquire(self, owner: int, placement: Placement) -> Entry:
-        """Lease the engine; a route older than the engine there is asked for once more."""
-        try:
-            try:
-                return self.engines.acquire(placement)
-            except StaleRouteError:
-                placement = self._usable(owner, self.placement_of(owner), write=False)
-                return self.engines.acquire(placement)
-        except TamperedCredentialError as error:
-            self._alarm(placement, error)
-            raise
 
     @contextmanager
     def _raw(self, user_id: int | None, *, write: bool) -> Iterator[tuple[sa.Connection, placeholders.Rules]]:
@@ -372,12 +298,8 @@ class TenantManager:
             return
         owner = context.owner(None if user_id is None else names.user_id(user_id))
         self._refuse_raw(owner)
-        placement = self._route(owner, write)
-        backend = self.backends.get(placement.db_type)
-        with self._leased(owner, placement) as engine, explained(backend):
-            options = WRITE if write else READ
-            with engine.connect().execution_options(**options) as connection, connection.begin():
-                yield connection, backend.rules
+        with self.router.connected(owner, write=write) as (connection, backend), connection.begin():
+            yield connection, backend.rules
 
     def _refuse_raw(self, owner: int) -> None:
         if not self.multi_tenant:
@@ -440,22 +362,6 @@ class TenantManager:
     def _users_after(self, after: int) -> list[User]:
         with self.catalog.reading() as connection:
             return user_rows.page(connection, after, 500, None)
-
-    def _alarm(self, tenant: Placement, error: TamperedCredentialError) -> None:
-        """Say in the audit log that a stored password was tampered with: once, whoever else notices it too."""
-        log.error("tenant %s of user %s: %s", tenant.tenant_id, tenant.user_id, error.message)
-        evidence = hashlib.sha256(f"{tenant.sealed_password} {sorted(tenant.binding.items())}".encode()).hexdigest()
-        if evidence in self._alarmed:
-            return
-        with self.catalog.writing() as connection:
-            self.catalog.audit.append_once(
-                connection,
-                "credential.tampered",
-                user_id=tenant.user_id,
-                tenant_id=tenant.tenant_id,
-                detail={"evidence": evidence[:16]},
-            )
-        self._alarmed.add(evidence)
 
 
 MultiTenantDatabaseManager = TenantManager

@@ -44,7 +44,7 @@ ORDER = [
     ["guards"],
     ["engines"],
     ["operation"],
-    ["provision", "retire", "rotate", "activity", "inspection", "connection"],
+    ["provision", "retire", "routes", "rotate", "activity", "inspection", "connection"],
     ["fleet", "archive", "move", "accounts"],
     ["manager"],
     ["__init__"],

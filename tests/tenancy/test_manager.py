@@ -365,7 +365,7 @@ def request_of(manager: TenantManager, parts: Parts, user_id: int):
 
 def test_a_request_opens_its_database_without_asking_the_catalog_again(manager, parts, users, monkeypatch):
     with request_of(manager, parts, users[0]):
-        monkeypatch.setattr(manager, "placement_of", lambda user_id: pytest.fail("it asked again"))
+        monkeypatch.setattr(manager.router, "placement_of", lambda user_id: pytest.fail("it asked again"))
         with manager.session() as session:
             assert session.execute(sa.text("SELECT title FROM tasks")).scalars().all() == ["of the first"]
 

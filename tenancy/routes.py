@@ -1,0 +1,128 @@
+"""Answer with a route to a user's rows: which tenant, on behalf of which owner, and whether it may be written.
+
+Everything of ours that reaches a tenant passes ``Router.connected``: the catalog's word on state and revision comes
+before any connection, a lease holds the engine meanwhile, and the engine's own guards do the rest (``guards.py``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from tenancy import context
+from tenancy.backends.base import Backend
+from tenancy.catalog import READ, WRITE, configs, users
+from tenancy.engines import EngineCache, Entry
+from tenancy.errors import ReadOnlyRouteError, StaleRouteError, TamperedCredentialError, TenantNotReadyError
+from tenancy.guards import explained, revision_mismatch
+from tenancy.models import READABLE, WRITABLE, Placement
+from tenancy.operation import Workbench
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Lead to one owner's rows; tenant, version and epoch are the placement's."""
+
+    owner: int
+    tenant: Placement
+    write: bool
+
+
+class Router:
+    """Find routes and open what they lead to."""
+
+    def __init__(self, bench: Workbench, engines: EngineCache) -> None:
+        self._bench = bench
+        self._catalog = bench.catalog
+        self._engines = engines
+        self._alarmed: set[str] = set()
+
+    def route(self, owner: int, *, write: bool) -> Route:
+        """Give the way to an owner's rows, or refuse. A web request brings its placement: nothing is asked again."""
+        here = context.current()
+        placement = here.placement if here.owner == owner else None
+        return self._usable(Route(owner, placement or self.placement_of(owner), write))
+
+    @contextmanager
+    def connected(self, owner: int, *, write: bool) -> Iterator[tuple[sa.Connection, Backend]]:
+        """Open a connection to an owner's rows; its transaction says by itself whether it only reads."""
+        route = self.route(owner, write=write)
+        backend = self._bench.backends.get(route.tenant.db_type)
+        options = WRITE if write else READ
+        with (
+            explained(backend),
+            self.leased(route) as engine,
+            engine.connect().execution_options(**options) as connection,
+        ):
+            yield connection, backend
+
+    @contextmanager
+    def leased(self, route: Route) -> Iterator[sa.Engine]:
+        """Use the engine a route leads to; it stays open until the block ends."""
+        entry = self.acquire(route)
+        try:
+            yield entry.engine
+        finally:
+            self._engines.release(entry)
+
+    def acquire(self, route: Route) -> Entry:
+        """Lease the engine by hand; a route older than the engine there is asked for once more."""
+        try:
+            try:
+                return self._engines.acquire(route.tenant)
+            except StaleRouteError:
+                route = self._usable(Route(route.owner, self.placement_of(route.owner), route.write))
+                return self._engines.acquire(route.tenant)
+        except TamperedCredentialError as error:
+            self._alarm(route.tenant, error)
+            raise
+
+    def placement_of(self, user_id: int) -> Placement:
+        """Ask the catalog where a user's rows live; in shared mode that is the shared database."""
+        with self._catalog.reading() as connection:
+            if self._catalog.multi_tenant:
+                return configs.get(connection, user_id)
+            users.get(connection, user_id)
+            found = configs.shared(connection)
+        if found is None:
+            raise TenantNotReadyError("there is no shared database yet: run `unify db create-config-table`.")
+        return found
+
+    def _usable(self, route: Route) -> Route:
+        owner, tenant = route.owner, route.tenant
+        if tenant.state not in READABLE or not tenant.is_active:
+            raise TenantNotReadyError(
+                f"the database of user {owner} is {tenant.state}: {tenant.last_error or 'try again later.'}",
+                state=str(tenant.state),
+                user_id=owner,
+                tenant_id=tenant.tenant_id,
+            )
+        if route.write and tenant.state not in WRITABLE:
+            raise ReadOnlyRouteError(f"the database of user {owner} is read-only for now.", user_id=owner)
+        head = self._bench.chain.head
+        if tenant.revision != head:
+            raise revision_mismatch(tenant, tenant.revision, head)
+        return route
+
+    def _alarm(self, tenant: Placement, error: TamperedCredentialError) -> None:
+        """Say in the audit log that a stored password was tampered with: once, whoever else notices it too."""
+        log.error("tenant %s of user %s: %s", tenant.tenant_id, tenant.user_id, error.message)
+        evidence = hashlib.sha256(f"{tenant.sealed_password} {sorted(tenant.binding.items())}".encode()).hexdigest()
+        if evidence in self._alarmed:
+            return
+        with self._catalog.writing() as connection:
+            self._catalog.audit.append_once(
+                connection,
+                "credential.tampered",
+                user_id=tenant.user_id,
+                tenant_id=tenant.tenant_id,
+                detail={"evidence": evidence[:16]},
+            )
+        self._alarmed.add(evidence)
