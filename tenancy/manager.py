@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -329,7 +329,7 @@ class TenantManager:
                 if session.execute(mine).first() is None:
                     session.execute(table.insert(), values)
                     created = True
-        return Provisioned(replace(self.placement_of(user_id)), created)
+        return Provisioned(self.placement_of(user_id), created)
 
     def _initialize_one(self, user: User) -> InitResult:
         try:

@@ -155,6 +155,35 @@ class Chain:
         return done
 
 
+def run_under_alembic(metadata: sa.MetaData, version_table: str) -> None:
+    """Serve a chain's ``env.py``: the plain `alembic` command, for people who write revisions.
+
+    The connection is ``config.attributes["connection"]``, or one to ``-x url=...``.
+    """
+    from alembic import context  # only there while the command runs
+
+    def ours(name: str | None, kind: str, parents: object) -> bool:
+        """Leave other tables alone: those of the house, and of the other chain where both share a database."""
+        return kind != "table" or name in metadata.tables
+
+    def run(connection: sa.Connection) -> None:
+        context.configure(
+            connection=connection,
+            target_metadata=metadata,
+            version_table=version_table,
+            transaction_per_migration=True,
+            include_name=ours,
+        )
+        with context.begin_transaction():
+            context.run_migrations()
+
+    given = context.config.attributes.get("connection")
+    if given is not None:
+        return run(given)
+    with sa.create_engine(context.get_x_argument(as_dictionary=True)["url"]).connect() as opened:
+        run(opened)
+
+
 def _first_line(error: BaseException) -> str:
     """Give a driver's words without the statement and its values."""
     return str(getattr(error, "orig", error)).partition("\n")[0][:300]

@@ -70,42 +70,30 @@ class Account(Shown):
     database: AccountDatabase | None
 
 
-class DatabaseListed(BaseModel):
+class Database(BaseModel):
     user_id: int
+    tenant_id: UUID
+    db_type: str
+    db_host: str | None
+    db_port: int | None
+    db_name: str | None
+    db_user: str | None
+    db_path: str | None
+    password_set: bool
+    is_active: bool
+    status: str
+    revision: str | None
+    head_revision: str
+    last_used_at: dt.datetime | None
+    created_at: dt.datetime | None
+
+
+class DatabaseListed(Database):
     email: str
-    tenant_id: UUID
-    db_type: str
-    db_host: str | None
-    db_port: int | None
-    db_name: str | None
-    db_user: str | None
-    db_path: str | None
-    password_set: bool
-    is_active: bool
-    status: str
-    revision: str | None
-    head_revision: str
-    last_used_at: dt.datetime | None
-    created_at: dt.datetime | None
 
 
-class DatabaseInfo(BaseModel):
-    user_id: int
-    tenant_id: UUID
-    db_type: str
-    db_host: str | None
-    db_port: int | None
-    db_name: str | None
-    db_user: str | None
-    db_path: str | None
-    password_set: bool
-    is_active: bool
-    status: str
-    revision: str | None
-    head_revision: str
+class DatabaseInfo(Database):
     size_bytes: int | None
-    last_used_at: dt.datetime | None
-    created_at: dt.datetime | None
 
 
 class DatabaseInitialized(BaseModel):

@@ -7,7 +7,7 @@ statements of the fence; ``provision.py`` calls ``plan``, ``create`` and ``drop`
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -156,8 +156,3 @@ class Backend(ABC):
     @abstractmethod
     def explain(self, error: BaseException) -> TenancyError | None:
         """Name a driver's error; None where it says nothing about the database's health."""
-
-
-def rows(connection: sa.Connection, sql: str) -> Iterator[Any]:
-    """Run plain SQL on the driver."""
-    yield from connection.exec_driver_sql(sql)
