@@ -10,88 +10,59 @@ that cannot be.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.exc import IntegrityError
 
 from repositories import scope, search, statements, values
-from repositories.errors import ConflictError, NotFoundError, RepositoryError, StaleVersionError
-from repositories.statements import Filter
+from repositories.errors import ConflictError, RepositoryError, StaleVersionError
+from repositories.scoped import ScopedRepository
+from repositories.sorting import Row, Rows
+from repositories.statements import HIDDEN, Filter
 from repositories.values import Check
 from tenancy import names
-from tenancy.errors import ConfigurationError, NoTenantError, WrongTenantError
+from tenancy.errors import ConfigurationError
 from tenancy.types import new_id
 
-if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
-
-Row = dict[str, Any]
-Rows = list[Row]
 Position = tuple[datetime, UUID | str]
 """Where a page ended: ``created_at`` and key of its last row."""
 
 Conditions = list[sa.ColumnElement[bool]]
 
-LIMIT_MAX = 1000
 
-
-class BaseUserScopedRepository:
+class BaseUserScopedRepository(ScopedRepository):
     """Read and write the rows of one owner in one table; a resource says which table, columns and filters."""
 
-    table: ClassVar[sa.Table]
     fields: ClassVar[Mapping[str, Check]] = {}
     defaults: ClassVar[Mapping[str, Any]] = {}
-    filters: ClassVar[Mapping[str, tuple[str, Any]]] = {}
+    filters: ClassVar[Mapping[str, Filter]] = {}
     searched: ClassVar[tuple[str, ...]] = ()
     referring: ClassVar[frozenset[str]] = frozenset()
     """Columns whose new value a constraint may refuse."""
 
-    def __init__(self, session: Session, user_id: int | None = None) -> None:
-        self.session = session
-        self.user_id = None if user_id is None else names.user_id(user_id)
-        opened_for = session.info.get("owner")
-        if None not in (opened_for, self.user_id) and opened_for != self.user_id:
-            raise WrongTenantError(
-                f"This session was opened for another user than {self.user_id}.", user_id=self.user_id
-            )
-
-    def with_user(self, user_id: int) -> Self:
-        """Give the same repository for another owner."""
-        return type(self)(self.session, user_id)
-
-    @property
-    def owner(self) -> int:
-        if self.user_id is None:
-            raise NoTenantError("A repository was used without an owner; name the user whose rows are meant.")
-        return self.user_id
-
-    def apply_user_filter(self, statement: scope.Statement) -> scope.Statement:
-        """Scope a SELECT, UPDATE or DELETE to the owner; ScopeError where that is impossible."""
-        return scope.owned(statement, self.owner)
-
-    def set_user_id(self, values: Mapping[str, Any]) -> Row:
-        """Give the values with their owner; another user's raise WrongTenantError."""
-        owner = self.owner
-        if values.get("user_id", owner) != owner:
-            raise WrongTenantError("The values belong to another user than the repository's owner.", user_id=owner)
-        return {**values, "user_id": owner}
-
     def list(self, *, limit: int = 50, after: Position | None = None, **filters: Any) -> Rows:
         """Give up to ``limit`` rows, oldest first by ``created_at`` and key, that come after a position.
 
-        A filter of None is none. ``..._after`` includes its value, ``..._before`` does not.
+        This is the list of ``/api/v1``, with the columns it has there; ``get`` gives all of a row. A filter of
+        None is none. ``..._after`` includes its value, ``..._before`` does not.
         """
-        return self._listing(limit, after, filters)
+        parameters: Row = {"p_limit": self._limit(limit)}
+        shape: tuple[tuple[str, Filter], ...] = ()
+        if filters:
+            used = self._used(filters)
+            shape = tuple((name, rule) for name, (rule, _) in used.items())
+            parameters |= {f"f_{name}": value for name, (_, value) in used.items()}
+        if after is not None:
+            parameters |= self._position(after)
+        return self._rows(statements.listing(self.table, shape, after=after is not None), parameters)
 
     def get(self, id: Any) -> Row:
         """Give the row with this key, or raise NotFoundError."""
-        parameters = {"p_owner": self.owner, "p_key": self._found_key(id)}
-        rows = self._rows(statements.one(self.table), parameters)
+        rows = self._rows(statements.one(self.table), {"p_key": self._found_key(id)})
         if not rows:
             raise self._missing()
         return rows[0]
@@ -107,10 +78,10 @@ class BaseUserScopedRepository:
         now = datetime.now(UTC)
         row = key | {**self.defaults, **self._checked(given)}
         self._require(row)
-        row = self._derived(row) | {"created_at": now, "updated_at": now, "version": 1}
+        row = self._derived(row) | self._history(now)
         with self._refusals(row):
             self.session.execute(sa.insert(self.table), self.set_user_id(row))
-        return {str(column.name): row[column.name] for column in self.table.columns if column.name in self._shown}
+        return {str(column.name): row[column.name] for column in self.table.columns if column.name not in HIDDEN}
 
     def update(self, id: Any, changes: Mapping[str, Any], *, if_version: int | None = None) -> Row:
         """Change a row and give it as it is now; its ``version`` grows by one.
@@ -144,13 +115,13 @@ class BaseUserScopedRepository:
 
         ``search.py`` says what "in any case" means beyond ASCII.
         """
-        statement = self.apply_user_filter(sa.select(*statements.shown(self.table)))
+        statement = self.apply_user_filter(sa.select(*statements.listed(self.table)))
         wanted = values.text(search.SEARCH_MAX)(text, "text").strip()
         if wanted:
             columns = [self.table.c[name] for name in self.searched]
             statement = statement.where(search.matches(columns, wanted))
         order = self.table.c.created_at, statements.key_of(self.table)
-        return self._rows(statement.order_by(*order).limit(self._limit(limit)), {})
+        return self._rows(statement.order_by(*order).limit(self._limit(limit)))
 
     def update_where(self, changes: Mapping[str, Any], **filters: Any) -> int:
         """Change all the owner's rows that the filters leave, and say how many there were."""
@@ -180,6 +151,10 @@ class BaseUserScopedRepository:
         except ConfigurationError:
             raise self._missing() from None
 
+    def _history(self, now: datetime) -> Row:
+        """Give what a new row begins with."""
+        return {"created_at": now, "updated_at": now, "version": 1}
+
     def _derived(self, row: Row) -> Row:
         """Fill in what follows from other values."""
         return row
@@ -199,31 +174,6 @@ class BaseUserScopedRepository:
 
     # What the verbs are made of.
 
-    @property
-    def _shown(self) -> frozenset[str]:
-        return frozenset(self.table.columns.keys()) - statements.HIDDEN
-
-    def _listing(self, limit: int, after: Position | None, filters: Row, *, categorized: bool = False) -> Rows:
-        parameters: Row = {"p_owner": self.owner, "p_limit": self._limit(limit)}
-        shape: tuple[Filter, ...] = ()
-        if filters:
-            used = self._used(filters)
-            shape = tuple(used)
-            parameters |= {f"f_{each[0]}": value for each, value in used.items()}
-        if after is not None:
-            parameters |= self._position(after)
-        statement = statements.listing(self.table, shape, after=after is not None, categorized=categorized)
-        return self._rows(statement, parameters)
-
-    def _rows(self, statement: sa.Select[Any], parameters: Row) -> Rows:
-        result = self.session.execute(statement, parameters)
-        columns = tuple(map(str, result.keys()))  # plain text: SQLAlchemy's names are a subclass that orjson refuses
-        return [dict(zip(columns, row, strict=True)) for row in result.all()]
-
-    def _execute(self, statement: sa.Update | sa.Delete) -> int:
-        result: Any = self.session.execute(statement)
-        return int(result.rowcount)
-
     def _change(self, statement: sa.Update, changes: Row) -> int:
         table = self.table
         statement = statement.values({**changes, "updated_at": datetime.now(UTC), "version": table.c.version + 1})
@@ -239,17 +189,9 @@ class BaseUserScopedRepository:
         # A number no version can have must not reach a driver that cannot carry it.
         return scoped.where(self.table.c.version == (if_version if 0 < if_version < 2**31 else 0))
 
-    @contextmanager
-    def _refusals(self, row: Row) -> Iterator[None]:
-        """Undo what a constraint refuses, keep the session, and say what was wrong with the row.
-
-        The driver's own error is left behind: its text holds the user's values.
-        """
-        try:
-            with self.session.begin_nested():
-                yield
-        except IntegrityError:
-            raise self._explain(row) from None
+    def _refusals(self, row: Row) -> AbstractContextManager[None]:
+        """Undo what a constraint refuses, and explain it by the row."""
+        return self._undoing(lambda: self._explain(row))
 
     def _missed(self, id: Any, if_version: int | None, changes: Row) -> Exception:
         row = self._at_version(self.get(id), if_version)
@@ -259,9 +201,6 @@ class BaseUserScopedRepository:
         if if_version is not None and row["version"] != if_version:
             raise StaleVersionError("The row was changed meanwhile; read it again.", version=row["version"])
         return row
-
-    def _missing(self) -> NotFoundError:
-        return NotFoundError(f"There is no such row in {self.table.name}.")
 
     def _changes(self, changes: Mapping[str, Any]) -> Row:
         given = self.set_user_id(changes)
@@ -283,23 +222,18 @@ class BaseUserScopedRepository:
         if bulk and None in filters.values():
             # Left out, as when reading, it would change or delete more than was meant.
             raise ConfigurationError("A filter of None is not allowed where many rows change.", field="filters")
-        used = self._used(filters)
-        return [compare(self.table.c[column], value) for (_, column, compare), value in used.items()]
+        return [rule.compare(self.table.c[rule.column], value) for rule, value in self._used(filters).values()]
 
-    def _used(self, filters: Row) -> dict[Filter, Any]:
+    def _used(self, filters: Row) -> dict[str, tuple[Filter, Any]]:
         """Check the filters and give them in one order, whatever the order they were given in."""
-        used: dict[Filter, Any] = {}
+        used: dict[str, tuple[Filter, Any]] = {}
         for name in sorted(filters):
             if name not in self.filters:
                 raise values.refuse(name, f"is no filter of {self.table.name}.")
-            column, compare = self.filters[name]
+            rule = self.filters[name]
             if filters[name] is not None:
-                used[name, column, compare] = self.fields[column](filters[name], name)
+                used[name] = rule, (rule.check or self.fields[rule.column])(filters[name], name)
         return used
-
-    def _limit(self, limit: int) -> int:
-        checked: int = values.whole(1, LIMIT_MAX)(limit, "limit")
-        return checked
 
     def _position(self, after: Position) -> Row:
         at, key = after

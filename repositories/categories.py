@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any, ClassVar
@@ -10,9 +10,11 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from repositories import scope, values
-from repositories.base_user_scoped_repository import BaseUserScopedRepository, Row
+from repositories import scope, search, values
+from repositories.base_user_scoped_repository import Conditions
+from repositories.discarding import Members
 from repositories.errors import ConflictError, RepositoryError
+from repositories.listed import AMONG, ListedRepository, row_ids
 from repositories.schema import (
     CATEGORY_KEY_MAX,
     CATEGORY_NAME_MAX,
@@ -23,7 +25,14 @@ from repositories.schema import (
     notes,
     tasks,
 )
+from repositories.sorting import Row, Rows, up
+from repositories.statements import AnyRowId
 from tenancy.names import fold
+
+HOLDING = (tasks, notes, events)
+"""Tables whose rows have a category."""
+
+LAST_CHARACTER = "\U0010ffff"
 
 
 @cache
@@ -32,20 +41,52 @@ def _uncategorized() -> sa.Select[Any]:
     return scope.owned(statement, sa.bindparam("p_owner", type_=sa.Integer))
 
 
-class CategoryRepository(BaseUserScopedRepository):
+class CategoryRepository(ListedRepository):
     """Read and write categories; two names that differ in case or width only are the same name."""
 
     table = categories
     fields: ClassVar = {"name": values.line(CATEGORY_NAME_MAX), "color": values.optional(values.color)}
     defaults: ClassVar = {"color": None}
+    filters: ClassVar = {"ids": AMONG}
     searched = ("name",)
     referring = frozenset({"name"})
+    sorts: ClassVar = {"name": up(categories.c.name_key, categories.c.id)}
 
     def uncategorized(self) -> UUID:
         """Give the id of "Uncategorized", which is made again where raw SQL took it away."""
         found = self._find_uncategorized()
         if found is None:
             found = self.create({"name": UNCATEGORIZED})["id"]
+        return found
+
+    def by_name(self, name: str) -> Row | None:
+        """Give the category of this name, in any case or width; None where there is none."""
+        plain: str = values.text()(name, "name")
+        statement = self._shown().where(categories.c.name_key == fold(plain))
+        return next(iter(self._rows(statement)), None)
+
+    def choices(self, *, limit: int = 200) -> tuple[Rows, bool]:
+        """Give the first categories by name, for a form to choose from, and whether there are more.
+
+        "Uncategorized" leads: it is where a row goes whose category nobody chose.
+        """
+        rows, place = self.page(sort="name", limit=limit)
+        return sorted(rows, key=lambda row: fold(row["name"]) != UNCATEGORIZED_KEY), place is not None
+
+    def counts(self, ids: Sequence[Any] | None = None) -> dict[UUID, dict[str, int]]:
+        """Give how many tasks, notes and events each of these categories holds (without ids: every one).
+
+        Three statements. A category that is not there holds nothing.
+        """
+        among = None if ids is None else row_ids(ids, "ids")
+        found: dict[UUID, dict[str, int]] = {id: {table.name: 0 for table in HOLDING} for id in among or ()}
+        for table in HOLDING:
+            category = sa.type_coerce(table.c.category_id, AnyRowId())
+            statement = self.apply_user_filter(sa.select(category, sa.func.count()).select_from(table))
+            if among is not None:
+                statement = statement.where(table.c.category_id.in_(among))
+            for id, count in self.session.execute(statement.group_by(table.c.category_id)):
+                found.setdefault(id, {table.name: 0 for table in HOLDING})[table.name] = count
         return found
 
     def update(self, id: Any, changes: Mapping[str, Any], *, if_version: int | None = None) -> Row:
@@ -59,10 +100,10 @@ class CategoryRepository(BaseUserScopedRepository):
         """Delete a category after moving its rows to "Uncategorized", which itself stays (ConflictError)."""
         uncategorized, key = self.uncategorized(), self._found_key(id)
         if key == uncategorized:
-            raise ConflictError(f"{UNCATEGORIZED} cannot be deleted.", field="id")
+            raise _stays()
         with self._refusals({}):  # a stale version takes the moves back too
-            for table in (tasks, notes, events):
-                self._move(table, key, uncategorized)
+            for table in HOLDING:
+                self._move(table, [key], uncategorized)
             super().delete(id, if_version=if_version)
 
     def update_where(self, changes: Mapping[str, Any], **filters: Any) -> int:
@@ -72,7 +113,7 @@ class CategoryRepository(BaseUserScopedRepository):
         return super().update_where(changes, **filters)
 
     def delete_where(self, **filters: Any) -> int:
-        """Delete every category but "Uncategorized"; categories have no filters."""
+        """Delete every category that the filters leave, but never "Uncategorized"."""
         key = categories.c.id
         statement = self.apply_user_filter(sa.select(key)).where(key != self.uncategorized())
         statement = statement.where(*self._conditions(filters, bulk=True))
@@ -81,12 +122,37 @@ class CategoryRepository(BaseUserScopedRepository):
             self.delete(each)
         return len(found)
 
+    def discard(self, id: Any, *, batch: Any = None, if_version: int | None = None) -> UUID:
+        """Delete a category into the bin as ``delete`` does; restored, it has its rows again."""
+        if self._found_key(id) == self.uncategorized():
+            raise _stays()
+        return super().discard(id, batch=batch, if_version=if_version)
+
+    def _matching(self, text: str) -> Conditions:
+        """Find the names that begin with a text."""
+        start = fold(search.checked(text))
+        return [categories.c.name_key >= start, categories.c.name_key < start + LAST_CHARACTER] if start else []
+
+    def _discardable(self) -> Conditions:
+        return [categories.c.id != self.uncategorized()]
+
+    def _leaving(self, rows: Rows) -> Sequence[Members]:
+        keys, uncategorized = [row["id"] for row in rows], self.uncategorized()
+        held: dict[UUID, Members] = {key: {table.name: [] for table in HOLDING} for key in keys}
+        for table in HOLDING:
+            id, category = (sa.type_coerce(column, AnyRowId()) for column in (table.c.id, table.c.category_id))
+            statement = self.apply_user_filter(sa.select(id, category)).where(table.c.category_id.in_(keys))
+            for member, key in self.session.execute(statement):
+                held[key][table.name].append(member.hex if isinstance(member, UUID) else member)
+            self._move(table, keys, uncategorized)
+        return list(held.values())
+
     def _find_uncategorized(self) -> UUID | None:
         found: UUID | None = self.session.execute(_uncategorized(), {"p_owner": self.owner}).scalar()
         return found
 
-    def _move(self, table: sa.Table, source: UUID, target: UUID) -> None:
-        statement = self.apply_user_filter(sa.update(table)).where(table.c.category_id == source)
+    def _move(self, table: sa.Table, sources: Sequence[UUID], target: UUID) -> None:
+        statement = self.apply_user_filter(sa.update(table)).where(table.c.category_id.in_(sources))
         changed = {"category_id": target, "updated_at": datetime.now(UTC), "version": table.c.version + 1}
         self.session.execute(statement.values(changed))
 
@@ -104,3 +170,7 @@ class CategoryRepository(BaseUserScopedRepository):
         if row:
             return ConflictError("There is a category with this name already.", field="name")
         return ConflictError("A row was put into the category meanwhile; try again.", field="id")
+
+
+def _stays() -> ConflictError:
+    return ConflictError(f"{UNCATEGORIZED} cannot be deleted.", field="id")

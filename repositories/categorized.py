@@ -5,23 +5,26 @@ from __future__ import annotations
 import operator
 from typing import Any
 
-from repositories import values
-from repositories.base_user_scoped_repository import BaseUserScopedRepository, Position, Row, Rows
+import sqlalchemy as sa
+
+from repositories import statements, values
 from repositories.categories import CategoryRepository
 from repositories.errors import InvalidReferenceError, RepositoryError
+from repositories.listed import ListedRepository
+from repositories.sorting import Row
+from repositories.statements import Filter
 
 CATEGORY = values.optional(values.row_id)
-IN_CATEGORY = ("category_id", operator.eq)
+IN_CATEGORY = Filter("category_id", operator.eq)
 
 
-class CategorizedRepository(BaseUserScopedRepository):
+class CategorizedRepository(ListedRepository):
     """Read and write rows that have a category."""
 
     referring = frozenset({"category_id"})
 
-    def list_with_category(self, *, limit: int = 50, after: Position | None = None, **filters: Any) -> Rows:
-        """Give what ``list`` gives, each row with ``category_name`` and ``category_color``, in one statement."""
-        return self._listing(limit, after, filters, categorized=True)
+    def _shown(self) -> sa.Select[Any]:
+        return statements.with_category(self.table)
 
     @property
     def _categories(self) -> CategoryRepository:

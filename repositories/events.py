@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import operator
-from datetime import datetime
-from typing import ClassVar
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, time
+from typing import Any, ClassVar
 
 import sqlalchemy as sa
 
 from repositories import values
-from repositories.base_user_scoped_repository import Row, Rows
+from repositories.base_user_scoped_repository import Conditions
 from repositories.categorized import CATEGORY, IN_CATEGORY, CategorizedRepository
+from repositories.listed import AMONG, CHUNK
 from repositories.schema import LOCATION_MAX, TITLE_MAX, events
-from repositories.statements import shown
+from repositories.sorting import Row, Rows, down, up
+from repositories.statements import Filter
 from tenancy.errors import ConfigurationError
+
+# An event that raw SQL gave no start stands where it was made.
+_STARTS = sa.func.coalesce(events.c.starts_at, events.c.created_at)
+_ALL_DAY = events.c.all_day == sa.true()
 
 
 class EventRepository(CategorizedRepository):
@@ -38,24 +45,63 @@ class EventRepository(CategorizedRepository):
     }
     filters: ClassVar = {
         "category_id": IN_CATEGORY,
-        "starts_after": ("starts_at", operator.ge),
-        "starts_before": ("starts_at", operator.lt),
+        "starts_after": Filter("starts_at", operator.ge),
+        "starts_before": Filter("starts_at", operator.lt),
+        "ends_after": Filter("ends_at", lambda column, since: sa.func.coalesce(column, events.c.starts_at) >= since),
+        "ids": AMONG,
     }
     searched = ("title", "description", "location")
+    sorts: ClassVar = {
+        "starts": up(_STARTS, events.c.id),
+        "latest": down(_STARTS, events.c.id),
+        "newest": down(events.c.created_at, events.c.id),
+    }
 
-    def upcoming(self, since: datetime, *, limit: int = 10) -> Rows:
-        """Give the events that start at a moment or after it, the soonest first."""
-        starts_at = events.c.starts_at
-        statement = self.apply_user_filter(sa.select(*shown(events)))
-        statement = statement.where(starts_at >= values.moment(since, "since"))
-        return self._rows(statement.order_by(starts_at, events.c.id).limit(self._limit(limit)), {})
+    def between(self, start: datetime, end: datetime, *, first_day: date, last_day: date, limit: int = 500) -> Rows:
+        """Give the events that touch a span of time, by their start, with their category; one statement.
+
+        Timed events are compared as moments with ``[start, end)``, the span's bounds in UTC. All-day events are the
+        days from the UTC date of ``starts_at`` to that of ``ends_at``, both included, in whatever zone they are
+        looked at; they are compared with ``first_day`` to ``last_day``, the span's days on the viewer's calendar,
+        both included. For a month: ``day_bounds`` of its first day and of the day after its last, and the two days.
+        """
+        starts_at, ends_at = events.c.starts_at, events.c.ends_at
+        since, until = values.moment(start, "start"), values.moment(end, "end")
+        first, last = _day_starts(first_day, "first_day"), _day_ends(last_day, "last_day")
+        timed = sa.and_(~_ALL_DAY, starts_at < until, sa.or_(starts_at >= since, ends_at > since))
+        whole_days = sa.and_(_ALL_DAY, starts_at <= last, sa.or_(starts_at >= first, ends_at >= first))
+        # Said of both at once, it lets every engine end inside its index.
+        return self._touching(sa.and_(starts_at <= max(until, last), sa.or_(timed, whole_days)), limit)
+
+    def upcoming(self, now: datetime, *, today: date | None = None, limit: int = 10) -> Rows:
+        """Give the events that are not over, the soonest first, with their category; one statement.
+
+        ``today`` is the viewer's date, by which all-day events are over or not; without it the date in UTC.
+        """
+        since = values.moment(now, "now")
+        first = _day_starts(since.date() if today is None else today, "today")
+        over_at = sa.func.coalesce(events.c.ends_at, events.c.starts_at)
+        return self._touching(sa.or_(over_at >= since, sa.and_(_ALL_DAY, over_at >= first)), limit)
+
+    def feed(self, since: datetime) -> Iterator[Row]:
+        """Yield the events that end at a moment or later, by their start; a statement for each 500."""
+        place: list[Any] | None = None
+        while True:
+            rows, place = self.page(sort="starts", limit=CHUNK, after=place, ends_after=since)
+            yield from rows
+            if place is None:
+                return
+
+    def _touching(self, condition: sa.ColumnElement[bool], limit: int) -> Rows:
+        statement = self._shown().where(condition)
+        return self._rows(statement.order_by(events.c.starts_at, events.c.id).limit(self._limit(limit)))
 
     def _derived(self, row: Row) -> Row:
         if row.get("starts_at") and row.get("ends_at") and row["ends_at"] < row["starts_at"]:
             raise _ends_too_early()
         return super()._derived(row)
 
-    def _allowing(self, changes: Row) -> list[sa.ColumnElement[bool]]:
+    def _allowing(self, changes: Row) -> Conditions:
         """Hold the end that changes against the one that stays, in the statement that writes."""
         starts_at, ends_at = events.c.starts_at, events.c.ends_at
         if "starts_at" in changes and "ends_at" not in changes:
@@ -72,3 +118,11 @@ class EventRepository(CategorizedRepository):
 
 def _ends_too_early() -> ConfigurationError:
     return values.refuse("ends_at", "must not be earlier than starts_at.")
+
+
+def _day_starts(day: date, field: str) -> datetime:
+    return datetime.combine(values.day(day, field), time.min, UTC)
+
+
+def _day_ends(day: date, field: str) -> datetime:
+    return datetime.combine(values.day(day, field), time.max, UTC)

@@ -5,9 +5,14 @@ from __future__ import annotations
 import operator
 from typing import ClassVar
 
+import sqlalchemy as sa
+
 from repositories import values
 from repositories.categorized import CATEGORY, IN_CATEGORY, CategorizedRepository
+from repositories.listed import AMONG
 from repositories.schema import TITLE_MAX, notes
+from repositories.sorting import down, up
+from repositories.statements import Filter
 
 
 class NoteRepository(CategorizedRepository):
@@ -21,5 +26,12 @@ class NoteRepository(CategorizedRepository):
         "category_id": CATEGORY,
     }
     defaults: ClassVar = {"body": None, "pinned": False, "category_id": None}
-    filters: ClassVar = {"pinned": ("pinned", operator.eq), "category_id": IN_CATEGORY}
+    filters: ClassVar = {"pinned": Filter("pinned", operator.eq), "category_id": IN_CATEGORY, "ids": AMONG}
     searched = ("title", "body")
+    sorts: ClassVar = {
+        "recent": down(notes.c.pinned, notes.c.updated_at, notes.c.id),
+        "newest": down(notes.c.created_at, notes.c.id),
+        "oldest": up(notes.c.created_at, notes.c.id),
+        "title": up(sa.func.lower(notes.c.title), notes.c.id),
+    }
+    """``recent``: the pinned ones first, then what was changed last."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, overload
 
 from repositories.base_user_scoped_repository import BaseUserScopedRepository
+from repositories.bin import BinRepository
 from repositories.categories import CategoryRepository
 from repositories.events import EventRepository
 from repositories.notes import NoteRepository
@@ -34,18 +35,24 @@ class RepositoryFactory:
 
     @overload
     @staticmethod
+    def get_repository(  # type: ignore[overload-overlap]  # the repository of "bin" alone has other verbs
+        name: Literal["bin"], session: Session, user_id: int | None = None
+    ) -> BinRepository: ...
+
+    @overload
+    @staticmethod
     def get_repository(name: str, session: Session, user_id: int | None = None) -> BaseUserScopedRepository: ...
 
     @staticmethod
     def get_repository(
         name: str, session: Session | None = None, user_id: int | None = None
-    ) -> BaseUserScopedRepository | UserDatabaseConfigRepository:
+    ) -> BaseUserScopedRepository | BinRepository | UserDatabaseConfigRepository:
         """Give the repository with this name; one of a user's rows needs the session it works in."""
         if name == "user_database_config":
             return UserDatabaseConfigRepository()
-        if name not in RESOURCES:
-            known = ", ".join([*RESOURCES, "user_database_config"])
+        if name not in RESOURCES and name != "bin":
+            known = ", ".join([*RESOURCES, "bin", "user_database_config"])
             raise ConfigurationError(f"There is no repository of that name; there are {known}.", field="name")
         if session is None:
             raise ConfigurationError(f"The repository of {name} needs a session.", field="session")
-        return RESOURCES[name](session, user_id)
+        return BinRepository(session, user_id) if name == "bin" else RESOURCES[name](session, user_id)

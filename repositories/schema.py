@@ -4,7 +4,9 @@
 ``user_id``, in its key and its indexes, so that a wrong engine alone cannot show another user's rows.
 
 An event's ``starts_at`` may be NULL in the database, so that raw SQL needs no more than ``id``, ``user_id`` and
-``title``; the repository asks for it.
+``title``; the repository asks for it. A task's ``position`` is where its owner put it in the list, as a moment (the
+later, the higher: a new task begins on top), so that there is room between any two; ``due_time`` is the owner's wall
+clock, "HH:MM", on its ``due_date``.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ LOCATION_MAX = 200
 CATEGORY_NAME_MAX = 100
 CATEGORY_KEY_MAX = 300
 SETTING_KEY_MAX = 64
+KIND_MAX = 16
 STATUSES = ("todo", "doing", "done")
 PRIORITIES = range(4)
 UNCATEGORIZED = "Uncategorized"
@@ -93,8 +96,12 @@ tasks = _table(
     sa.Column("due_date", sa.Date),
     *_category(),
     *_paged(),
+    sa.Column("position", Timestamp, nullable=False, server_default=utc_now()),
+    sa.Column("due_time", sa.String(5)),
     sa.CheckConstraint("status IN ('todo', 'doing', 'done')", name="status"),
     sa.CheckConstraint("priority BETWEEN 0 AND 3", name="priority"),
+    sa.Index(None, "user_id", "position", "id"),
+    sa.Index(None, "user_id", "due_date"),
 )
 
 notes = _table(
@@ -105,6 +112,7 @@ notes = _table(
     sa.Column("pinned", sa.Boolean, nullable=False, server_default=sa.false()),
     *_category(),
     *_paged(),
+    sa.Index(None, "user_id", "pinned", "updated_at", "id"),
 )
 
 events = _table(
@@ -127,6 +135,18 @@ settings = _table(
     sa.Column("key", KeyText(SETTING_KEY_MAX), primary_key=True),
     sa.Column("value", LongText(), nullable=False),
     *_history(),
+)
+
+bin = _table(
+    "bin",
+    *_key(),
+    sa.Column("batch", RowId(), nullable=False),
+    sa.Column("kind", sa.String(KIND_MAX), nullable=False),
+    sa.Column("title", Line(TITLE_MAX), nullable=False),
+    sa.Column("row", LongText(), nullable=False),
+    sa.Column("deleted_at", Timestamp, nullable=False, server_default=utc_now()),
+    sa.Index(None, "user_id", "deleted_at", "id"),
+    sa.Index(None, "user_id", "batch"),
 )
 
 

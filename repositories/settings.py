@@ -6,9 +6,10 @@ import re
 from typing import Any, ClassVar
 
 from repositories import values
-from repositories.base_user_scoped_repository import BaseUserScopedRepository, Row
+from repositories.base_user_scoped_repository import BaseUserScopedRepository
 from repositories.errors import ConflictError
 from repositories.schema import settings
+from repositories.sorting import Row
 
 _KEY = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 

@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import operator
-from typing import ClassVar
+from collections.abc import Sequence
+from datetime import date, timedelta
+from typing import Any, ClassVar
 
 import sqlalchemy as sa
 
 from repositories import values
-from repositories.base_user_scoped_repository import Rows
-from repositories.categorized import CATEGORY, IN_CATEGORY, CategorizedRepository
+from repositories.base_user_scoped_repository import Conditions
+from repositories.categorized import CATEGORY, IN_CATEGORY
+from repositories.listed import AMONG
+from repositories.ordered import OrderedRepository, by_hand
 from repositories.schema import PRIORITIES, STATUSES, TITLE_MAX, tasks
-from repositories.statements import shown
+from repositories.sorting import Row, Rows, down, up
+from repositories.statements import Filter
+from tenancy.errors import ConfigurationError
+
+DONE = STATUSES[-1]
+# What has no date or no time comes after all that has: a day and a time that sort last stand in for it.
+_DUE = sa.func.coalesce(tasks.c.due_date, sa.literal(date.max)), sa.func.coalesce(tasks.c.due_time, "24:00")
 
 
-class TaskRepository(CategorizedRepository):
-    """Read and write tasks."""
+def _is(wanted: sa.ColumnElement[bool]) -> Any:
+    """Compare whether something is so with a flag, which may be a parameter."""
+    return lambda _, flag: sa.case((wanted, 1), else_=0) == flag
+
+
+class TaskRepository(OrderedRepository):
+    """Read and write tasks; ``due_time`` is on the owner's wall clock, and only with a ``due_date``."""
 
     table = tasks
     fields: ClassVar = {
@@ -24,6 +39,7 @@ class TaskRepository(CategorizedRepository):
         "status": values.one_of(STATUSES, ", ".join(STATUSES)),
         "priority": values.whole(PRIORITIES[0], PRIORITIES[-1]),
         "due_date": values.optional(values.day),
+        "due_time": values.optional(values.clock),
         "category_id": CATEGORY,
     }
     defaults: ClassVar = {
@@ -31,20 +47,66 @@ class TaskRepository(CategorizedRepository):
         "status": STATUSES[0],
         "priority": PRIORITIES[0],
         "due_date": None,
+        "due_time": None,
         "category_id": None,
     }
     filters: ClassVar = {
-        "status": ("status", operator.eq),
-        "priority": ("priority", operator.eq),
+        "status": Filter("status", operator.eq),
+        "open": Filter("status", _is(tasks.c.status != DONE), values.flag_as_number),
+        "priority": Filter("priority", operator.eq),
+        "priority_min": Filter("priority", operator.ge),
         "category_id": IN_CATEGORY,
-        "due_before": ("due_date", operator.lt),
-        "due_after": ("due_date", operator.ge),
+        "due_before": Filter("due_date", operator.lt),
+        "due_after": Filter("due_date", operator.ge),
+        "no_due": Filter("due_date", _is(tasks.c.due_date.is_(None)), values.flag_as_number),
+        "ids": AMONG,
     }
     searched = ("title", "description")
+    sorts: ClassVar = {
+        "manual": by_hand(tasks),
+        "due": up(*_DUE, tasks.c.id),
+        "priority": down(tasks.c.priority) + up(*_DUE, tasks.c.id),
+        "newest": down(tasks.c.created_at, tasks.c.id),
+        "oldest": up(tasks.c.created_at, tasks.c.id),
+        "title": up(sa.func.lower(tasks.c.title), tasks.c.id),
+    }
 
-    def agenda(self, *, limit: int = 10) -> Rows:
-        """Give the tasks that are not done, the soonest due first and those without a date last."""
-        undated = sa.case((tasks.c.due_date.is_(None), 1), else_=0)  # where NULL sorts differs from engine to engine
-        statement = self.apply_user_filter(sa.select(*shown(tasks))).where(tasks.c.status != STATUSES[-1])
-        order = undated, tasks.c.due_date, tasks.c.created_at, tasks.c.id
-        return self._rows(statement.order_by(*order).limit(self._limit(limit)), {})
+    def agenda(self, today: date, *, limit: int = 10) -> Rows:
+        """Give open tasks with a date, the soonest due first: up to ``limit`` each overdue, of today, and later.
+
+        Three statements, so that many overdue tasks do not hide what is due today.
+        """
+        tomorrow = values.day(today, "today") + timedelta(days=1)
+        spans: Sequence[Row] = (
+            {"due_before": today},
+            {"due_after": today, "due_before": tomorrow},
+            {"due_after": tomorrow},
+        )
+        return [row for span in spans for row in self.page(sort="due", limit=limit, open=True, **span).rows]
+
+    def set_status(self, ids: Sequence[Any], status: str) -> int:
+        """Give many tasks a status, and say how many there were."""
+        return self.update_where({"status": status}, ids=ids)
+
+    def _derived(self, row: Row) -> Row:
+        """Take the time away together with its date."""
+        if "due_date" in row and row["due_date"] is None:
+            if row.get("due_time") is not None:
+                raise _time_without_date()
+            row = row | {"due_time": None}
+        return super()._derived(row)
+
+    def _allowing(self, changes: Row) -> Conditions:
+        """Let a time be given alone where there is a date, in the statement that writes."""
+        if changes.get("due_time") is not None and "due_date" not in changes:
+            return [tasks.c.due_date.is_not(None)]
+        return []
+
+    def _explain_missed(self, changes: Row) -> Exception:
+        if changes.get("due_time") is not None and changes.get("due_date") is None:
+            return _time_without_date()
+        return super()._explain_missed(changes)
+
+
+def _time_without_date() -> ConfigurationError:
+    return values.refuse("due_time", "needs a due_date.")

@@ -20,6 +20,7 @@ TEXT_MAX = 1_000_000
 """Characters in a long text: below what a MySQL server takes in one packet as it comes."""
 
 Check = Callable[[object, str], Any]
+_CLOCK = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
 _COLOR = re.compile(r"#[0-9a-f]{6}")
 
 
@@ -84,9 +85,21 @@ def flag(value: object, field: str) -> bool:
     return value
 
 
+def flag_as_number(value: object, field: str) -> int:
+    """Take a flag that is compared with what a CASE gives, which no engine has as a truth value."""
+    return int(flag(value, field))
+
+
 def day(value: object, field: str) -> date:
     if not isinstance(value, date) or isinstance(value, datetime):
         raise refuse(field, "must be a date.")
+    return value
+
+
+def clock(value: object, field: str) -> str:
+    """Take a time of day as a wall clock shows it."""
+    if not isinstance(value, str) or not _CLOCK.fullmatch(value):
+        raise refuse(field, "must be a time like 09:30.")
     return value
 
 

@@ -60,6 +60,7 @@ def test_every_create_compiles(chain: str, dialect: str) -> None:
     tables = {"admin": catalog_metadata, "tenant": metadata}[chain].tables
     script = created(script_of(chain, dialect))
     made = {match[1] for statement in script if (match := re.match(r"CREATE TABLE [\[`\"]?(\w+)", statement))}
+    made -= {f"_alembic_tmp_{name}" for name in tables}  # what SQLite rebuilds a table by
     assert made == {*tables, f"{chain}_version"}
 
 

@@ -86,6 +86,118 @@ def test_a_run_that_was_cut_off_is_finished_by_the_next(catalog_engine: sa.Engin
         assert compare_metadata(context, metadata) == []
 
 
+ROWS = """
+INSERT INTO categories (user_id, id, name, name_key) VALUES (1, 'c1', 'Öl', 'öl'), (2, 'c1', 'his', 'his');
+INSERT INTO tasks (user_id, id, title, description, status, priority, due_date, category_id, created_at, version)
+ VALUES (1, 't1', 'a 🐎', 'long', 'doing', 2, '2024-02-29', 'c1', '2024-01-01 10:00:00.123456', 7),
+        (1, 't2', 'b', NULL, 'todo', 0, NULL, NULL, '2023-01-01 10:00:00.000001', 1),
+        (2, 't1', 'his', NULL, 'done', 3, NULL, 'c1', '2024-01-01 10:00:00.123457', 2);
+INSERT INTO notes (user_id, id, title, category_id) VALUES (1, 'n1', 'note', 'c1');
+INSERT INTO events (user_id, id, title, category_id) VALUES (1, 'e1', 'event', 'c1');
+"""
+
+
+def fill(engine: sa.Engine) -> None:
+    """Write rows of two users as revision 0001 has them."""
+    with engine.begin() as connection:
+        for statement in filter(str.strip, ROWS.split(";")):
+            connection.exec_driver_sql(statement)
+
+
+def kept(engine: sa.Engine) -> dict[str, list[Any]]:
+    """Give every value that revision 0001 has a column for."""
+    with engine.connect() as connection:
+        return {
+            name: sorted(
+                connection.execute(sa.select(*(c for c in table.c if c.name not in ("position", "due_time")))), key=str
+            )
+            for name, table in raw_tables().items()
+        }
+
+
+def raw_tables() -> dict[str, sa.Table]:
+    """Describe the tables so that ids are the texts they are stored as."""
+    copied = sa.MetaData()
+    for name in ("categories", "tasks", "notes", "events"):
+        columns = [
+            sa.Column(c.name, sa.String() if isinstance(c.type, sa.Uuid) else c.type) for c in metadata.tables[name].c
+        ]
+        sa.Table(name, copied, *columns)
+    return dict(copied.tables)
+
+
+def test_rows_of_the_first_revision_are_all_kept_and_stand_where_they_were_made(catalog_engine: sa.Engine) -> None:
+    with catalog_engine.connect() as connection:
+        CHAIN.upgrade(connection, transactional_ddl=transactional(catalog_engine), target="0001")
+    fill(catalog_engine)
+    before = kept(catalog_engine)
+    assert [len(rows) for rows in before.values()] == [2, 3, 1, 1]
+    up(catalog_engine)
+    assert kept(catalog_engine) == before
+    tasks = raw_tables()["tasks"]
+    with catalog_engine.begin() as connection:
+        for position, created_at in connection.execute(sa.select(tasks.c.position, tasks.c.created_at)):
+            assert position == created_at
+        connection.exec_driver_sql("INSERT INTO tasks (user_id, id, title) VALUES (1, 't3', 'new')")
+        newest = connection.execute(sa.select(tasks.c.id).order_by(tasks.c.position.desc())).scalars().first()
+        assert str(newest).strip() == "t3", "the default is the database's clock"
+        connection.exec_driver_sql("DELETE FROM tasks WHERE id = 't3'")
+    down_to_first(catalog_engine)
+    assert kept(catalog_engine) == before
+    up(catalog_engine)
+    assert kept(catalog_engine) == before
+
+
+def test_a_foreign_category_is_refused_after_the_tables_were_rebuilt(catalog_engine: sa.Engine) -> None:
+    up(catalog_engine)
+    fill(catalog_engine)
+    for change in (
+        "DELETE FROM categories WHERE user_id = 1",
+        "UPDATE tasks SET category_id = 'c2'",
+        "UPDATE tasks SET priority = 4",
+        "UPDATE tasks SET status = 'later'",
+        "UPDATE tasks SET position = NULL",
+    ):
+        with pytest.raises(sa.exc.DBAPIError), catalog_engine.begin() as connection:
+            connection.exec_driver_sql(change)
+
+
+CUTS = (
+    "DROP TABLE bin; DROP INDEX ix_tasks_user_id_position_id ON tasks",
+    "ALTER TABLE tasks MODIFY position DATETIME(6) NULL; UPDATE tasks SET position = NULL",
+    "ALTER TABLE tasks DROP COLUMN due_time; DROP INDEX ix_bin_user_id_batch ON bin",
+    "DROP INDEX ix_notes_user_id_pinned_updated_at_id ON notes",
+)
+
+
+@pytest.mark.parametrize("cut", range(len(CUTS)))
+def test_the_second_revision_goes_on_where_it_was_cut_off(catalog_engine: sa.Engine, cut: int) -> None:
+    """Undo some of it and forget that it ran; then do the same to the way back."""
+    if transactional(catalog_engine):
+        return
+    up(catalog_engine)
+    fill(catalog_engine)
+    before = kept(catalog_engine)
+    for cut_off_way in ("up", "down"):
+        with catalog_engine.begin() as connection:
+            for statement in CUTS[cut].split(";"):
+                connection.exec_driver_sql(statement)
+            if cut_off_way == "up":
+                connection.exec_driver_sql(f"UPDATE {TENANT_VERSION_TABLE} SET version_num = '0001'")
+        if cut_off_way == "down":
+            down_to_first(catalog_engine)
+        up(catalog_engine)
+        with catalog_engine.connect() as connection:
+            context = MigrationContext.configure(connection, opts={"version_table": TENANT_VERSION_TABLE})
+            assert compare_metadata(context, metadata) == []
+        assert kept(catalog_engine) == before
+
+
+def down_to_first(engine: sa.Engine) -> None:
+    with engine.connect() as connection:
+        CHAIN.downgrade(connection, "0001", transactional_ddl=transactional(engine))
+
+
 def test_each_chain_leaves_the_tables_of_the_others_alone(catalog_engine: sa.Engine) -> None:
     """Let Alembic compare a database that holds both chains and the house's own tables (one shared database)."""
     folders = (MIGRATIONS, MIGRATIONS.parent / "admin")

@@ -12,8 +12,9 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
-from repositories.repository_factory import RESOURCES
+from repositories.repository_factory import RepositoryFactory
 from repositories.schema import MIGRATIONS, first_rows, metadata
+from repositories.statements import UNLISTED
 from tenancy.migrate import Chain
 from tenancy.models import TENANT_VERSION_TABLE
 from tests.engines import fresh_database, open_engine
@@ -73,7 +74,12 @@ class Resources:
     owner: int
 
     def __getattr__(self, name: str) -> Any:
-        return RESOURCES[name](self.session, self.owner)
+        return RepositoryFactory.get_repository(name, self.session, self.owner)
+
+
+def listed(row: dict[str, Any]) -> dict[str, Any]:
+    """Give a row as a list of ``/api/v1`` shows it."""
+    return {name: value for name, value in row.items() if name not in UNLISTED}
 
 
 @pytest.fixture
@@ -93,7 +99,9 @@ def statements_sent(engine: sa.Engine) -> Iterator[list[tuple[str, list[Any]]]]:
 
     def note(conn: Any, cursor: Any, statement: str, parameters: Any, context: Any, executemany: bool) -> None:
         if "SAVEPOINT" not in statement:
-            sent.append((statement, list(parameters.values() if isinstance(parameters, dict) else parameters)))
+            sets = parameters if executemany else [parameters]
+            values = [value for each in sets for value in (each.values() if isinstance(each, dict) else each)]
+            sent.append((statement, values))
 
     event.listen(engine, "before_cursor_execute", note)
     try:

@@ -17,7 +17,7 @@ from repositories.errors import ConflictError, InvalidReferenceError, NotFoundEr
 from repositories.schema import categories, first_rows, tasks
 from repositories.tasks import TaskRepository
 from tenancy.errors import ConfigurationError
-from tests.repositories.conftest import ADA, BOB, start_afresh, statements_sent
+from tests.repositories.conftest import ADA, BOB, listed, start_afresh, statements_sent
 
 NOON = datetime(2024, 5, 6, 12, 0, tzinfo=UTC)
 
@@ -26,7 +26,7 @@ def test_a_created_row_is_the_row_that_is_read(ada: Any) -> None:
     made = ada.tasks.create({"title": "Überweisung 🐎", "due_date": date(2024, 2, 29), "priority": 3})
     assert ada.tasks.get(made["id"]) == made
     assert ada.tasks.get(str(made["id"])) == made
-    assert ada.tasks.list() == [made]
+    assert ada.tasks.list() == [listed(made)]
     assert list(ada.tasks.get(made["id"])) == list(made)
     assert made["status"] == "todo"
     assert made["version"] == 1
@@ -72,7 +72,7 @@ def test_a_foreign_category_is_refused_like_one_that_is_not_there(ada: Any, bob:
             with pytest.raises(InvalidReferenceError) as refusal:
                 act()
             assert refusal.value.field == "category_id"
-    assert ada.tasks.list() == [row], "the session goes on"
+    assert ada.tasks.list() == [listed(row)], "the session goes on"
 
 
 def test_an_update_counts_the_version_and_moves_updated_at(ada: Any) -> None:
@@ -147,9 +147,8 @@ def test_lists_are_filtered_and_none_is_no_filter(ada: Any) -> None:
 
     def titles(**filters: Any) -> str:
         assert ada.tasks.count(**filters) == len(ada.tasks.list(**filters))
-        assert [row["title"] for row in ada.tasks.list_with_category(**filters)] == [
-            row["title"] for row in ada.tasks.list(**filters)
-        ]
+        paged = ada.tasks.page(sort="oldest", **filters).rows
+        assert [row["title"] for row in paged] == [row["title"] for row in ada.tasks.list(**filters)]
         return "".join(row["title"] for row in ada.tasks.list(**filters))
 
     assert titles(status="todo") == "034"
@@ -157,7 +156,7 @@ def test_lists_are_filtered_and_none_is_no_filter(ada: Any) -> None:
     assert titles(category_id=work) == titles(category_id=str(work)) == "4"
     assert titles(due_after=date(2024, 1, 2), due_before=date(2024, 1, 4)) == "12"
     assert titles(status=None, priority=None) == titles() == "01234"
-    assert [row["category_name"] for row in ada.tasks.list_with_category()] == ["Uncategorized"] * 4 + ["work"]
+    assert [row["category_name"] for row in ada.tasks.page(sort="oldest").rows] == ["Uncategorized"] * 4 + ["work"]
 
 
 def test_many_rows_change_and_go_together(ada: Any, bob: Any) -> None:
@@ -209,7 +208,7 @@ def test_a_list_is_one_statement(ada: Any) -> None:
     with statements_sent(ada.session.get_bind()) as sent:
         ada.tasks.list()
         ada.tasks.list(after=(NOON, uuid4()), status="todo")
-        ada.tasks.list_with_category()
+        ada.tasks.page(sort="manual", text="x y", open=True)
     assert len(sent) == 3
 
 
@@ -221,7 +220,7 @@ def test_rows_written_by_raw_sql_are_shown(ada: Any) -> None:
     assert {type(row["id"]) for row in rows} == {UUID, str}
     assert {row["status"] for row in rows} == {"todo"}
     assert all(abs(row["created_at"] - datetime.now(UTC)) < timedelta(minutes=1) for row in rows)
-    assert len(ada.tasks.list_with_category()) == 2, "rows without a category are shown too"
+    assert len(ada.tasks.page(sort="manual").rows) == 2, "rows without a category are shown too"
     first = ada.tasks.list(limit=1)[0]
     assert ada.tasks.list(after=(first["created_at"], first["id"])) == rows[1:]
 

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from repositories.errors import ConflictError, NotFoundError, StaleVersionError
 from repositories.schema import categories
 from tenancy.errors import ConfigurationError
-from tests.repositories.conftest import ADA
+from tests.repositories.conftest import ADA, statements_sent
 
 NOON = datetime(2024, 5, 6, 12, 0, tzinfo=UTC)
 
@@ -115,3 +115,63 @@ def test_all_categories_but_the_one_go_together(ada: Any, bob: Any) -> None:
     assert bob.categories.count() == 4
     assert ada.session.execute(sa.select(sa.func.count()).select_from(categories)).scalar_one() == 5
     assert ada.tasks.get(row["id"])["category_id"] == ada.categories.uncategorized()
+
+
+def test_a_category_is_found_by_its_name_in_any_case(ada: Any, bob: Any) -> None:
+    work = ada.categories.create({"name": "Work  Place"})
+    bob.categories.create({"name": "his"})
+    for name in ("work place", " WORK PLACE ", "ｗｏｒｋ place"):
+        assert ada.categories.by_name(name) == work
+    for name in ("work", "his", "", "x" * 1000):
+        assert ada.categories.by_name(name) is None
+    with pytest.raises(ConfigurationError):
+        ada.categories.by_name("a\x00")
+
+
+def test_choices_begin_with_uncategorized_and_say_whether_there_are_more(ada: Any) -> None:
+    for name in ("b", "A", "zoo"):
+        ada.categories.create({"name": name})
+    rows, more = ada.categories.choices()
+    assert ([row["name"] for row in rows], more) == (["Uncategorized", "A", "b", "zoo"], False)
+    rows, more = ada.categories.choices(limit=2)
+    assert ([row["name"] for row in rows], more) == (["A", "b"], True)
+
+
+def test_a_list_of_categories_is_narrowed_by_how_names_begin(ada: Any) -> None:
+    for name in ("Work", "workshop", "network", "100%", "Ärzte"):
+        ada.categories.create({"name": name})
+
+    def begin(text: str) -> list[str]:
+        return [row["name"] for row in ada.categories.page(sort="name", text=text).rows]
+
+    assert begin("WORK") == ["Work", "workshop"]
+    assert begin("ä") == ["Ärzte"]
+    assert begin("100%") == ["100%"]
+    assert begin("_") == begin("%") == []
+    assert len(begin(" ")) == 6
+
+
+def test_what_categories_hold_is_counted_in_three_statements(ada: Any, bob: Any) -> None:
+    work, empty = (ada.categories.create({"name": name})["id"] for name in ("work", "empty"))
+    bob.categories.create({"id": work, "name": "his"})
+    bob.tasks.create({"title": "his", "category_id": work})
+    for _ in range(2):
+        ada.tasks.create({"title": "x", "category_id": work})
+    ada.notes.create({"title": "x", "category_id": work})
+    ada.events.create({"title": "x", "starts_at": NOON})
+    unknown = uuid4()
+    with statements_sent(ada.session.get_bind()) as sent:
+        counts = ada.categories.counts([work, empty, unknown])
+    assert len(sent) == 3
+    nothing = {"tasks": 0, "notes": 0, "events": 0}
+    assert counts == {work: {"tasks": 2, "notes": 1, "events": 0}, empty: nothing, unknown: nothing}
+    assert ada.categories.counts() == {work: counts[work], ada.categories.uncategorized(): nothing | {"events": 1}}
+    assert ada.categories.counts([]) == {}
+
+
+def test_uncategorized_is_never_discarded(ada: Any) -> None:
+    with pytest.raises(ConflictError):
+        ada.categories.discard(ada.categories.uncategorized())
+    ada.categories.create({"name": "work"})
+    assert ada.categories.discard_where()[1] == 1
+    assert [row["name"] for row in ada.categories.list()] == ["Uncategorized"]

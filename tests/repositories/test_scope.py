@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from repositories import categories, scope, statements
 from repositories.base_user_scoped_repository import BaseUserScopedRepository
-from repositories.errors import RepositoryError
+from repositories.errors import NotFoundError, RepositoryError
 from repositories.repository_factory import RESOURCES
 from repositories.schema import categories as categories_table
 from repositories.schema import notes, tasks
@@ -52,20 +52,51 @@ VERBS: dict[str, Any] = {
     "update_where": lambda repository, key: repository.update_where(CHANGE[repository.table.name]),
     "delete_where": lambda repository, key: repository.delete_where(),
 }
+LISTED_VERBS: dict[str, Any] = {
+    "page": lambda repository, key: repository.page(sort=next(iter(repository.sorts))),
+    "page of ids": lambda repository, key: repository.page(sort=next(iter(repository.sorts)), ids=[key]),
+    "found": lambda repository, key: repository.found("o" if repository.table is categories_table else "e"),
+    "count of ids": lambda repository, key: repository.count(ids=[key]),
+    "update_where of ids": lambda repository, key: repository.update_where(CHANGE[repository.table.name], ids=[key]),
+    "delete_where of ids": lambda repository, key: repository.delete_where(ids=[key]),
+    "discard": lambda repository, key: repository.discard(key),
+    "discard a version": lambda repository, key: repository.discard(key, if_version=1),
+    "discard_where": lambda repository, key: repository.discard_where(),
+    "discard_where of ids": lambda repository, key: repository.discard_where(ids=[key]),
+}
+LISTED = ("tasks", "notes", "events", "categories")
 OWN_VERBS: dict[tuple[str, str], Any] = {
-    ("tasks", "list_with_category"): lambda repository, key: repository.list_with_category(),
-    ("tasks", "agenda"): lambda repository, key: repository.agenda(),
+    ("tasks", "agenda"): lambda repository, key: repository.agenda(NOON.date()),
+    ("tasks", "page after"): lambda repository, key: repository.page(
+        sort="manual", after=[datetime(2999, 1, 1, tzinfo=UTC).isoformat(), "0" * 32], text="-x e", open=True
+    ),
+    ("tasks", "set_status"): lambda repository, key: repository.set_status([key], "done"),
+    ("tasks", "move"): lambda repository, key: repository.move(key),
+    ("tasks", "move below"): lambda repository, key: repository.move(
+        repository.create({"title": "mine"})["id"], after=key
+    ),
+    ("tasks", "move above"): lambda repository, key: repository.move(
+        repository.create({"title": "mine"})["id"], before=key
+    ),
+    ("tasks", "move_by"): lambda repository, key: repository.move_by(key, -1, status="todo"),
     ("tasks", "update to no category"): lambda repository, key: repository.update(key, {"category_id": None}),
     ("tasks", "filtered"): lambda repository, key: repository.list(status="todo", due_after=NOON.date()),
     ("tasks", "filtered count"): lambda repository, key: repository.count(priority=0),
-    ("notes", "list_with_category"): lambda repository, key: repository.list_with_category(pinned=False),
-    ("events", "list_with_category"): lambda repository, key: repository.list_with_category(),
     ("events", "upcoming"): lambda repository, key: repository.upcoming(NOON),
+    ("events", "between"): lambda repository, key: repository.between(
+        NOON, NOON.replace(hour=13), first_day=NOON.date(), last_day=NOON.date()
+    ),
+    ("events", "feed"): lambda repository, key: [*repository.feed(NOON)],
+    ("categories", "by_name"): lambda repository, key: repository.by_name("his own"),
+    ("categories", "choices"): lambda repository, key: repository.choices(),
+    ("categories", "counts"): lambda repository, key: repository.counts(),
+    ("categories", "page by name"): lambda repository, key: repository.page(sort="name", text="his"),
     ("categories", "uncategorized"): lambda repository, key: repository.uncategorized(),
     ("categories", "rename"): lambda repository, key: repository.update(key, {"name": "rest"}),
     ("settings", "put"): lambda repository, key: repository.put("language", "en"),
 }
 CALLS = [(resource, name, call) for resource in RESOURCES for name, call in VERBS.items()]
+CALLS += [(resource, name, call) for resource in LISTED for name, call in LISTED_VERBS.items()]
 CALLS += [(resource, name, call) for (resource, name), call in OWN_VERBS.items()]
 each_call = pytest.mark.parametrize(
     ("resource", "call"), [pytest.param(r, c, id=f"{r}-{name.replace(' ', '-')}") for r, name, c in CALLS]
@@ -147,18 +178,46 @@ def test_no_verb_reaches_the_row_of_another_user(ada: Any, theirs: Any, resource
 
 def without_the_owner_filter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scope, "owned", lambda statement, owner: statement)
-    for module, name in ((statements, "one"), (statements, "listing"), (categories, "_uncategorized")):
+    kept = [(statements, name) for name in ("one", "listing", "whole", "with_category")]
+    for module, name in (*kept, (categories, "_uncategorized")):
         # Built once per process: a fresh one is built without the filter, and forgotten with the patch.
         monkeypatch.setattr(module, name, getattr(module, name).__wrapped__)
 
 
-@pytest.mark.parametrize("resource", ["tasks", "notes", "events", "settings"])
-@pytest.mark.parametrize("verb", [name for name in VERBS if name != "create"])
+MUTANTS = [(r, n, c) for r, n, c in CALLS if r != "categories" and (n in VERBS or n in LISTED_VERBS) and n != "create"]
+MUTANTS += [(r, n, c) for r, n, c in CALLS if n in ("set_status", "move", "between", "upcoming", "feed", "page after")]
+
+
+@pytest.mark.parametrize(
+    ("resource", "call"), [pytest.param(r, c, id=f"{r}-{name.replace(' ', '-')}") for r, name, c in MUTANTS]
+)
 def test_without_the_owner_filter_the_leak_is_noticed(
-    ada: Any, theirs: Any, monkeypatch: pytest.MonkeyPatch, resource: str, verb: str
+    ada: Any, theirs: Any, monkeypatch: pytest.MonkeyPatch, resource: str, call: Any
 ) -> None:
     without_the_owner_filter(monkeypatch)
-    assert leaks(ada, theirs, resource, VERBS[verb])
+    assert leaks(ada, theirs, resource, call)
+
+
+@pytest.mark.parametrize("act", ["before", "after"])
+def test_nothing_is_put_beside_the_row_of_another_user(ada: Any, bob: Any, act: str) -> None:
+    mine, his = ada.tasks.create({"title": "mine"}), bob.tasks.create({"title": "his"})
+    for resource, beside in ((ada.tasks, his["id"]), (ada.tasks, uuid4())):
+        with pytest.raises(NotFoundError):
+            resource.move(mine["id"], **{act: beside})
+    with pytest.raises(NotFoundError):
+        ada.tasks.move(his["id"], **{act: mine["id"]})
+    with pytest.raises(NotFoundError):
+        ada.tasks.move_by(his["id"], 1)
+    assert (ada.tasks.get(mine["id"]), bob.tasks.get(his["id"])) == (mine, his)
+
+
+def test_ids_of_another_user_among_ones_own_are_passed_over(ada: Any, bob: Any) -> None:
+    mine, his = ada.tasks.create({"title": "mine"}), bob.tasks.create({"title": "his"})
+    ids = [mine["id"], his["id"], uuid4()]
+    assert ada.tasks.set_status(ids, "done") == 1
+    assert [row["id"] for row in ada.tasks.page(sort="newest", ids=ids).rows] == [mine["id"]]
+    assert ada.tasks.discard_where(ids=ids)[1] == 1
+    assert bob.tasks.get(his["id"]) == his
 
 
 class TestApplyUserFilter:

@@ -10,10 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy.orm import Session
 
+from repositories import search
 from repositories.notes import NoteRepository
-from repositories.search import SEARCH_MAX
+from repositories.search import SEARCH_MAX, WORDS_MAX
 from tenancy.errors import ConfigurationError
-from tests.repositories.conftest import ADA, start_afresh
+from tests.repositories.conftest import ADA, listed, start_afresh, statements_sent
 
 HOSTILE = ["100%", "100 per cent", "a_b", "axb", "wow!", "wow", "[abc]", "b", "back\\slash", "'; DROP TABLE notes; --"]
 
@@ -35,8 +36,8 @@ def test_case_does_not_matter(ada: Any, text: str) -> None:
 
 
 def test_every_searched_column_counts_and_the_oldest_come_first(ada: Any, bob: Any) -> None:
-    first = ada.tasks.create({"title": "call", "description": "about the Boat"})
-    second = ada.tasks.create({"title": "boat"})
+    first = listed(ada.tasks.create({"title": "call", "description": "about the Boat"}))
+    second = listed(ada.tasks.create({"title": "boat"}))
     ada.tasks.create({"title": "something else"})
     bob.tasks.create({"title": "boat"})
     assert ada.tasks.search("boat") == [first, second]
@@ -49,6 +50,91 @@ def test_every_searched_column_counts_and_the_oldest_come_first(ada: Any, bob: A
 def test_a_text_that_cannot_be_searched_is_refused(ada: Any, text: Any) -> None:
     with pytest.raises(ConfigurationError) as refusal:
         ada.notes.search(text)
+    assert refusal.value.field == "text"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("two words", ["two", "words"]),
+        ('"two words" more', ["two words", "more"]),
+        ("-no yes", ["yes"]),
+        ('-"no way" yes', ["yes"]),
+        ("well-known a-b", ["well-known", "a-b"]),
+        ("a - b --", ["a", "b"]),
+        ('"never closed', ["never closed"]),
+        ('"" " " - ', []),
+        ("same SAME Same", ["same"]),
+        ('say"hi there"now', ["say", "hi there", "now"]),
+        (" ".join(map(str, range(30))), [str(number) for number in range(WORDS_MAX)]),
+    ],
+)
+def test_a_text_is_taken_apart_into_words(text: str, words: list[str]) -> None:
+    assert search.words(text) == words
+
+
+def found(owner: Any, text: str) -> str:
+    paged = owner.notes.page(sort="oldest", text=text).rows
+    assert {row["title"] for row in owner.notes.found(text)} == ({row["title"] for row in paged} if text else set())
+    return "".join(row["title"] for row in paged)
+
+
+def test_every_word_must_occur_somewhere_and_none_that_is_excluded(ada: Any, bob: Any) -> None:
+    for title, body in (
+        ("a", "Red BOAT by the sea"),
+        ("b", "a boat, red"),
+        ("c", "boat"),
+        ("d", None),
+        ("e", "100% red"),
+    ):
+        ada.notes.create({"title": title, "body": body})
+    bob.notes.create({"title": "f", "body": "red boat"})
+    assert found(ada, "red boat") == found(ada, "BOAT  Red") == "ab"
+    assert found(ada, '"red boat"') == "a"
+    assert found(ada, "boat -red") == "c"
+    assert found(ada, "-boat") == "de", "a note without a body holds no word"
+    assert found(ada, '-"red boat" boat') == "bc"
+    assert found(ada, "a red") == "ab"
+    assert found(ada, "100%") == "e"
+    assert found(ada, "") == "abcde"
+
+
+def test_what_is_found_is_ranked_by_its_title_then_by_its_age(ada: Any) -> None:
+    for title, body in (("boat", "red"), ("x", "red boat"), ("Red Boat", ""), ("y", "boat red"), ("red", "boat")):
+        ada.notes.create({"title": title, "body": body})
+    with statements_sent(ada.session.get_bind()) as sent:
+        rows = ada.notes.found("red boat")
+    assert [row["title"] for row in rows] == ["Red Boat", "red", "boat", "y", "x"]
+    assert len(sent) == 1
+    assert rows[0]["category_name"] == "Uncategorized"
+    assert len(ada.notes.found("red", limit=2)) == 2
+    assert ada.notes.found(" ") == ada.notes.found('""') == []
+    ada.categories.create({"name": "Red things"})
+    assert [row["name"] for row in ada.categories.found("THINGS red")] == ["Red things"]
+
+
+def test_words_beyond_ascii_are_found_in_any_case_and_excluded_in_any_case(ada: Any) -> None:
+    for title in ("Äpfel und Öl", "ÄPFEL UND ÖL", "Öl"):
+        ada.notes.create({"title": title})
+    assert [row["title"] for row in ada.notes.page(sort="oldest", text="öl äpfel").rows] == [
+        "Äpfel und Öl",
+        "ÄPFEL UND ÖL",
+    ]
+    assert [row["title"] for row in ada.notes.page(sort="oldest", text="öl -äpfel").rows] == ["Öl"]
+
+
+def test_as_many_words_as_fit_are_searched_for(ada: Any) -> None:
+    ada.notes.create({"title": "x"})
+    for text in (" ".join("äöüßéèêëïîôû" + "abc") * 6, "x " * 100, "é" * SEARCH_MAX, '"' * SEARCH_MAX, "-x " * 66):
+        ada.notes.page(sort="recent", text=text[:SEARCH_MAX])
+        ada.notes.found(text[:SEARCH_MAX])
+
+
+@pytest.mark.parametrize("text", ["x" * (SEARCH_MAX + 1), "a\x00b", "\ud800", 7])
+@pytest.mark.parametrize("verb", ["page", "found"])
+def test_words_that_cannot_be_searched_are_refused(ada: Any, verb: str, text: Any) -> None:
+    with pytest.raises(ConfigurationError) as refusal:
+        ada.notes.found(text) if verb == "found" else ada.notes.page(sort="recent", text=text)
     assert refusal.value.field == "text"
 
 

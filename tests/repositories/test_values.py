@@ -16,7 +16,7 @@ from repositories.notes import NoteRepository
 from repositories.tasks import TaskRepository
 from repositories.values import TEXT_MAX
 from tenancy.errors import ConfigurationError
-from tests.repositories.conftest import ADA, statements_sent
+from tests.repositories.conftest import ADA, listed, statements_sent
 
 NOON = datetime(2024, 5, 6, 12, 0, tzinfo=UTC)
 EARLIEST, LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
@@ -50,7 +50,7 @@ def test_days_come_back_equal(engine: sa.Engine, day: date | None) -> None:
         tasks = TaskRepository(session, ADA)
         made = tasks.create({"title": "x", "due_date": day})
         assert tasks.get(made["id"])["due_date"] == made["due_date"] == day
-        assert tasks.list(due_after=day) == [made]
+        assert tasks.list(due_after=day) == [listed(made)]
 
 
 @on_each_engine

@@ -13,6 +13,7 @@ from flask import Blueprint, Response
 from sqlalchemy.orm import Session
 
 from repositories.repository_factory import RepositoryFactory
+from repositories.statements import UNLISTED
 from web import cursors
 from web.api.etags import etag, precondition, seen_version, unchanged
 from web.api.queries import filters, read_query, refuse_query, scope
@@ -129,6 +130,8 @@ def _row_id(text: str) -> UUID:
 
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:
-    """Leave out the version: the ETag says it."""
+    """Leave out the version, which the ETag says, and what the pages alone know of."""
     del row["version"]
+    for name in UNLISTED & row.keys():
+        del row[name]
     return row

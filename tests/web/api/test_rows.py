@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
 from flask import Flask
 
+from repositories.tasks import TaskRepository
+from tests.repositories.conftest import statements_sent
 from tests.web.conftest import Caller, caller
 
 if TYPE_CHECKING:
@@ -145,3 +148,46 @@ def test_a_user_without_a_database_is_told_503_and_when_to_come_back(app: Flask,
     assert answer.status_code == 503
     assert int(answer.headers["Retry-After"]) > 0
     assert asker.get("/api/v1/me").json["database"] is None
+
+
+TASK = ["id", "title", "description", "status", "priority", "due_date", "category_id", "created_at", "updated_at"]
+
+
+def test_what_the_pages_alone_know_of_is_neither_shown_nor_taken(ada: Caller) -> None:
+    made = ada.post(URL, json={"title": "x", "due_date": "2026-01-01"})
+    place = made.headers["Location"]
+    for row in (
+        made.json,
+        ada.get(place).json,
+        ada.patch(place, json={"title": "y"}).json,
+        ada.get(URL).json["items"][0],
+        ada.get(f"{URL}?q=y").json["items"][0],
+    ):
+        assert list(row) == TASK
+    for name, value in (("position", "2026-01-01T00:00:00Z"), ("due_time", "09:30")):
+        for refused in (ada.patch(place, json={name: value}), ada.post(URL, json={"title": "x", name: value})):
+            assert (refused.status_code, refused.json["errors"][0]["field"]) == (422, name)
+        assert ada.get(f"{URL}?{name}=1").status_code == 422
+    for name in ("open", "no_due", "priority_min", "ids", "ends_after", "sort", "text"):
+        assert ada.get(f"{URL}?{name}=1").json["errors"][0]["field"] == name
+
+
+def test_a_list_reads_no_more_than_it_shows(app: Flask, ada: Caller) -> None:
+    ada.post(URL, json={"title": "x"})
+    engine = app.extensions["unify"].manager.engine_for(ada.user.id)
+    with statements_sent(engine) as sent:
+        assert len(ada.get(URL).json["items"]) == 1
+    rows = [statement for statement, _ in sent if "FROM tasks" in statement]
+    assert len(rows) == 1
+    assert not re.search(r"position|due_time", rows[0])
+
+
+def test_a_date_that_is_taken_away_takes_its_time_along(app: Flask, ada: Caller) -> None:
+    """Give a task a time as the pages do, then change it as a program does that knows of none."""
+    place = ada.post(URL, json={"title": "x", "due_date": "2026-01-01"}).headers["Location"]
+    manager = app.extensions["unify"].manager
+    with manager.session(ada.user.id, write=True) as session:
+        TaskRepository(session, ada.user.id).update(place.rpartition("/")[2], {"due_time": "09:30"})
+    assert ada.patch(place, json={"due_date": None}).status_code == 200
+    with manager.session(ada.user.id) as session:
+        assert TaskRepository(session, ada.user.id).get(place.rpartition("/")[2])["due_time"] is None

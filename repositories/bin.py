@@ -1,0 +1,140 @@
+"""Show what a user deleted lately, and bring it back: the bin keeps a row for 30 days.
+
+Rows get there by ``discard`` and ``discard_where`` of their own repositories. What was deleted together is one batch
+and comes back together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from repositories import discarding, sorting, statements, values
+from repositories.categories import CategoryRepository
+from repositories.discarding import KINDS, Members
+from repositories.errors import ConflictError
+from repositories.listed import CHUNK
+from repositories.schema import bin, categories
+from repositories.scoped import ScopedRepository
+from repositories.sorting import Page, Rows
+from repositories.statements import AnyRowId
+from tenancy.errors import ConfigurationError
+
+_NEWEST = sorting.down(bin.c.deleted_at, bin.c.id)
+_SHOWN = statements.columns(bin, without=statements.HIDDEN | {"row"})
+
+
+class BinRepository(ScopedRepository):
+    """List, restore and finally delete what its owner threw away."""
+
+    table = bin
+
+    def page(self, *, limit: int = 50, after: Sequence[Any] | None = None) -> Page:
+        """Give entries (``id``, ``batch``, ``kind``, ``title``, ``deleted_at``), deleted last first; one statement."""
+        return self._page(self._kept(sa.select(*_SHOWN)), _NEWEST, limit, after)
+
+    def restore(self, batch: Any) -> list[tuple[str, UUID]]:
+        """Bring back what was deleted together; give kind and id of each row.
+
+        All of it or nothing: NotFoundError where there is no such batch, ConflictError where an id or a name is
+        taken by now. A row whose category is gone is put into "Uncategorized".
+        """
+        key = self._known(batch)
+        entries = self._rows(self._kept(sa.select(bin.c.kind, bin.c.row)).where(bin.c.batch == key))
+        if not entries:
+            raise self._missing()
+        restored: list[tuple[str, UUID]] = []
+        with self.session.begin_nested():
+            for kind in KINDS:
+                read = [discarding.read(kind, entry["row"]) for entry in entries if entry["kind"] == kind]
+                restored += self._put_back(kind, [row for row, _ in read])
+                for row, members in read:
+                    self._give_back(row["id"], members)
+            self.session.execute(self.apply_user_filter(sa.delete(bin)).where(bin.c.batch == key))
+        return restored
+
+    def remove(self, id: Any) -> None:
+        """Delete one entry for good."""
+        if not self._execute(self.apply_user_filter(sa.delete(bin)).where(bin.c.id == self._known(id))):
+            raise self._missing()
+
+    def empty(self) -> int:
+        """Delete everything for good, and say how many entries there were."""
+        return self._execute(self.apply_user_filter(sa.delete(bin)))
+
+    def _kept(self, statement: sa.Select[Any]) -> sa.Select[Any]:
+        return self.apply_user_filter(statement).where(bin.c.deleted_at >= discarding.kept_since())
+
+    def _known(self, id: Any) -> UUID:
+        """Read an id that is looked for; one that cannot be is one that is not there."""
+        try:
+            found: UUID = values.row_id(id, "id")
+        except ConfigurationError:
+            raise self._missing() from None
+        return found
+
+    def _put_back(self, kind: str, rows: Rows) -> list[tuple[str, UUID]]:
+        table = KINDS[kind]
+        if rows and "category_id" in table.c:
+            self._recategorize(rows)
+        with self._undoing(lambda: _taken(kind)):
+            for names, alike in _alike(rows).items():
+                insert = sa.insert(table).values({name: _given(table.c[name]) for name in ("user_id", *names)})
+                given = [self.set_user_id(row) for row in alike]
+                self.session.execute(insert, [{f"v_{name}": value for name, value in row.items()} for row in given])
+        return [(kind, row["id"]) for row in rows]
+
+    def _recategorize(self, rows: Rows) -> None:
+        """Let rows whose category is gone have the one that is always there."""
+        wanted = {row["category_id"] for row in rows} - {None}
+        there: set[UUID] = set()
+        for some in _chunks(list(wanted)):
+            statement = self.apply_user_filter(sa.select(categories.c.id)).where(categories.c.id.in_(some))
+            there.update(self.session.execute(statement).scalars())
+        lost = [row for row in rows if row["category_id"] in wanted - there]
+        for row in lost:
+            row |= {"category_id": self._uncategorized, "version": row["version"] + 1}
+
+    def _give_back(self, category: UUID, members: Members) -> None:
+        """Give a category the rows it held, but for those that were moved elsewhere since."""
+        for name, ids in members.items():
+            table = KINDS[name]
+            key = sa.type_coerce(table.c.id, AnyRowId())
+            for some in _chunks(ids):
+                statement = self.apply_user_filter(sa.update(table)).where(
+                    table.c.category_id == self._uncategorized, key.in_([statements.read_id(id) for id in some])
+                )
+                changed = {"category_id": category, "updated_at": datetime.now(UTC), "version": table.c.version + 1}
+                self.session.execute(statement.values(changed))
+
+    @cached_property
+    def _uncategorized(self) -> UUID:
+        return CategoryRepository(self.session, self.owner).uncategorized()
+
+
+def _given(column: sa.Column[Any]) -> sa.BindParameter[Any]:
+    kind = AnyRowId() if isinstance(column.type, sa.Uuid) else column.type
+    return sa.bindparam(f"v_{column.name}", type_=kind)
+
+
+def _alike(rows: Rows) -> dict[tuple[str, ...], Rows]:
+    """Put rows of the same columns together: one statement writes them."""
+    found: dict[tuple[str, ...], Rows] = {}
+    for row in rows:
+        found.setdefault(tuple(row), []).append(row)
+    return found
+
+
+def _chunks(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    return (items[start : start + CHUNK] for start in range(0, len(items), CHUNK))
+
+
+def _taken(kind: str) -> ConflictError:
+    if kind == categories.name:
+        return ConflictError("There is a category with this name by now; rename that one first.", field="name")
+    return ConflictError("There is a row with this id by now.", field="id")

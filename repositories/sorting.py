@@ -1,0 +1,110 @@
+"""Put rows in an order and page through it by key: a page begins where the one before ended, however long the list.
+
+A sort is a list of expressions that are never NULL (where NULL sorts differs from engine to engine), with the row's
+id last, so that no two rows are equal. The place where a page ended is what the database said of these expressions,
+as plain JSON values, so it means the same to the database that is asked again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from repositories import values
+from repositories.statements import AnyRowId, read_id
+from tenancy.names import storable
+from tenancy.types import Timestamp
+
+Row = dict[str, Any]
+Rows = list[Row]
+
+
+class Key(NamedTuple):
+    """Name one expression of a sort and its direction."""
+
+    by: sa.ColumnElement[Any]
+    descending: bool = False
+
+
+Sort = tuple[Key, ...]
+
+
+class Page(NamedTuple):
+    """Hold rows and the place where they end: JSON values to ask for the next page with, None at the end."""
+
+    rows: Rows
+    place: list[Any] | None
+
+
+def up(*keys: sa.ColumnElement[Any]) -> Sort:
+    """Sort by these, the smallest first."""
+    return tuple(Key(_plain(by)) for by in keys)
+
+
+def down(*keys: sa.ColumnElement[Any]) -> Sort:
+    """Sort by these, the greatest first."""
+    return tuple(Key(_plain(by), descending=True) for by in keys)
+
+
+def sorted_from(statement: sa.Select[Any], sort: Sort, after: Sequence[Any] | None) -> sa.Select[Any]:
+    """Order a statement, begin it after a place, and have it give what the next place is made of."""
+    if after is not None:
+        statement = statement.where(beyond(sort, _read(sort, after)))
+    shown = [key.by.label(_label(number)) for number, key in enumerate(sort)]
+    return statement.add_columns(*shown).order_by(*(key.by.desc() if key.descending else key.by for key in sort))
+
+
+def cut(rows: Rows, sort: Sort, limit: int) -> Page:
+    """Cut the row that only shows that there are more, and take the sort's values out of the others."""
+    more = len(rows) > limit
+    del rows[limit:]
+    places = [[row.pop(_label(number)) for number in range(len(sort))] for row in rows]
+    return Page(rows, [_written(value) for value in places[-1]] if more else None)
+
+
+def beyond(sort: Sort, place: Sequence[Any]) -> sa.ColumnElement[bool]:
+    """Compare with a place; the redundant first half lets every engine start inside its index."""
+    (by, descending), value = sort[0], sa.literal(place[0], sort[0].by.type)
+    past = by < value if descending else by > value
+    if len(sort) == 1:
+        return past
+    not_before = by <= value if descending else by >= value
+    return sa.and_(not_before, sa.or_(past, beyond(sort[1:], place[1:])))
+
+
+def _plain(by: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    """Let an id that raw SQL wrote in another form take part in the order."""
+    return sa.type_coerce(by, AnyRowId()) if isinstance(by.type, sa.Uuid) else by
+
+
+def _label(number: int) -> str:
+    return f"sort_{number}"
+
+
+def _written(value: Any) -> Any:
+    if isinstance(value, date):
+        return value.isoformat()
+    return value.hex if isinstance(value, UUID) else value
+
+
+def _read(sort: Sort, place: Sequence[Any]) -> list[Any]:
+    if not isinstance(place, list | tuple) or len(place) != len(sort):
+        raise values.refuse("after", "must be the place where a page of this order ended.")
+    try:
+        return [_value(key.by.type, value) for key, value in zip(sort, place, strict=True)]
+    except (TypeError, ValueError):
+        raise values.refuse("after", "must be the place where a page of this order ended.") from None
+
+
+def _value(kind: sa.types.TypeEngine[Any], value: Any) -> Any:
+    if isinstance(kind, Timestamp):
+        return datetime.fromisoformat(value).astimezone(UTC)
+    if isinstance(kind, sa.Date):
+        return date.fromisoformat(value)
+    if isinstance(kind, sa.Boolean | sa.Integer):
+        return bool(value) if isinstance(kind, sa.Boolean) else int(value)
+    return read_id(value) if isinstance(kind, AnyRowId) else storable(value, "after")
