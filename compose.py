@@ -54,7 +54,7 @@ def build(settings: Settings) -> Parts:
             cache_size=settings.tenant_engine_cache_size,
         ),
     )
-    activity = Activity(catalog, manager.engines.sweep)
+    activity = Activity(catalog, manager.engines.sweep, manager.observations)
     rules = AccountRules(
         registration_open=settings.registration == "open",
         admin_emails=settings.admin_emails,

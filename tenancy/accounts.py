@@ -8,6 +8,7 @@ from __future__ import annotations
 import hmac
 import secrets
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from tenancy import names, passwords
+from tenancy import names, passwords, preferences
 from tenancy.activity import Activity
 from tenancy.catalog import Catalog, api_keys, sessions, throttle, users
 from tenancy.errors import (
@@ -125,6 +126,18 @@ class Accounts:
         """Shut an account out, from its next request on, in every process."""
         return self._change(user_id, "user.deactivate", is_active=False)
 
+    def rename(self, user_id: int, display_name: str) -> User:
+        """Give an account another name to be shown by; without one it is the address's first part."""
+        name = _name(display_name, "display_name") or self.get(user_id).email.partition("@")[0]
+        return self._change(user_id, "user.rename", display_name=name)
+
+    def set_preferences(self, user_id: int, changes: Mapping[str, str | None]) -> User:
+        """Change some of an account's preferences; None takes one away, and those not named stay."""
+        preferences.check(changes)
+        with self.catalog.writing() as connection:
+            before = users.held_preferences(connection, user_id).preferences
+            return users.change(connection, user_id, preferences=preferences.merged(before, changes))
+
     def change_password(self, user_id: int, current: str, new: str, *, keep_token: str | None) -> None:
         """Set a new password and end the other sessions; the current one must be right."""
         with self.catalog.reading() as connection:
@@ -213,9 +226,9 @@ class Accounts:
         """Say who a token is, where their rows live and how that database is: one statement."""
         return sessions.principal_by_token(self.catalog, token)
 
-    def principal_by_key(self, key: str) -> Principal | None:
-        """Say whose key this is, where their rows live and how that database is: one statement."""
-        return sessions.principal_by_key(self.catalog, key)
+    def principal_by_key(self, key: str, purpose: str = "api") -> Principal | None:
+        """Say whose key for this purpose it is, where their rows live and how that database is: one statement."""
+        return sessions.principal_by_key(self.catalog, key, purpose)
 
     def seen(self, principal: Principal) -> None:
         """Note a request, in memory; it is written later, off the request."""
@@ -225,13 +238,19 @@ class Accounts:
         with self.catalog.reading() as connection:
             return sessions.of_user(connection, user_id)
 
+    def end_session(self, user_id: int, token_hash: str) -> None:
+        """End one of a user's own sessions, or raise SessionNotFoundError."""
+        with self.catalog.writing() as connection:
+            sessions.end_one(connection, user_id, token_hash)
+            self.catalog.audit.append(connection, "user.sign_out_one", user_id=user_id)
+
     def end_sessions(self, user_id: int, *, keep_token: str | None = None) -> int:
         with self.catalog.writing() as connection:
             ended = sessions.end_all(connection, user_id, keep_token)
             self.catalog.audit.append(connection, "user.sign_out_all", user_id=user_id, detail={"ended": ended})
             return ended
 
-    # --- API keys ---------------------------------------------------------------------------------------
+    # --- keys -------------------------------------------------------------------------------------------
 
     def issue_key(
         self,
@@ -241,9 +260,12 @@ class Accounts:
         read_only: bool = False,
         expires_days: int | None = None,
         expires_at: datetime | None = None,
+        purpose: str = "api",
     ) -> tuple[dict[str, Any], str]:
         """Make a key; give its public row and the key, which is shown this once."""
         label = _name(name, "name")
+        if purpose not in api_keys.PREFIXES:
+            raise ConfigurationError(f"purpose must be one of {', '.join(api_keys.PREFIXES)}.", field="purpose")
         if expires_days is not None:
             if not 1 <= expires_days <= MAX_KEY_DAYS:
                 raise ConfigurationError(f"expires must be 1 to {MAX_KEY_DAYS} days.", field="expires")
@@ -252,15 +274,14 @@ class Accounts:
             raise ConfigurationError("expires_at is in the past.", field="expires_at")
         with self.catalog.writing() as connection:
             users.get(connection, user_id)
-            row, key = api_keys.add(connection, user_id, label, read_only, expires_at)
-            self.catalog.audit.append(
-                connection, "key.create", user_id=user_id, detail={"key_id": str(row["id"]), "read_only": read_only}
-            )
+            row, key = api_keys.add(connection, user_id, label, read_only, expires_at, purpose=purpose)
+            detail = {"key_id": str(row["id"]), "read_only": read_only, "purpose": purpose}
+            self.catalog.audit.append(connection, "key.create", user_id=user_id, detail=detail)
         return row, key
 
-    def keys(self, user_id: int) -> Rows:
+    def keys(self, user_id: int, purpose: str = "api") -> Rows:
         with self.catalog.reading() as connection:
-            return api_keys.of_user(connection, user_id)
+            return api_keys.of_user(connection, user_id, purpose)
 
     def key(self, user_id: int, key_id: uuid.UUID) -> dict[str, Any]:
         with self.catalog.reading() as connection:

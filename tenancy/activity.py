@@ -1,4 +1,4 @@
-"""Gather who was seen and which tenants were used, and write it seldom, off the request.
+"""Gather who was seen and which tenants were used, and write it seldom, off the request, with what was observed.
 
 One background thread a process does this and gives back idle connections; it starts with the first
 request, so that it runs in the workers and not in the process they were forked from.
@@ -16,7 +16,8 @@ from tenancy.catalog import Catalog, api_keys, configs, sessions, throttle
 from tenancy.catalog import users as user_rows
 from tenancy.errors import TenancyError
 from tenancy.forks import after_fork
-from tenancy.models import Principal
+from tenancy.models import Placement, Principal
+from tenancy.observations import Observations
 
 log = logging.getLogger(__name__)
 
@@ -30,12 +31,13 @@ class Activity:
     _users: dict[int, datetime]
     _sessions: dict[str, datetime]
     _keys: dict[uuid.UUID, datetime]
-    _tenants: dict[uuid.UUID, datetime]
+    _tenants: dict[uuid.UUID, tuple[Placement, datetime]]
     _thread: threading.Thread | None
 
-    def __init__(self, catalog: Catalog, sweep: Callable[[], None]) -> None:
+    def __init__(self, catalog: Catalog, sweep: Callable[[], None], observations: Observations | None = None) -> None:
         self._catalog = catalog
         self._sweep = sweep
+        self._observations = observations
         self._reset()
         after_fork(self._reset)
 
@@ -48,7 +50,7 @@ class Activity:
         if principal.key_id is not None:
             self._keys[principal.key_id] = moment
         if principal.placement is not None:
-            self._tenants[principal.placement.tenant_id] = moment
+            self._tenants[principal.placement.tenant_id] = (principal.placement, moment)
         if self._thread is None:
             self._start()
 
@@ -58,8 +60,26 @@ class Activity:
         seen, self._sessions = self._sessions, {}
         keys, self._keys = self._keys, {}
         tenants, self._tenants = self._tenants, {}
-        if not users:
-            return
+        if users:
+            self._write(users, seen, keys, {tenant: moment for tenant, (_, moment) in tenants.items()})
+        if self._observations is not None:
+            self._observations.flush(placement for placement, _ in tenants.values())
+
+    def close(self) -> None:
+        """Stop the thread and write what is left."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        self.flush()
+
+    def _write(
+        self,
+        users: dict[int, datetime],
+        seen: dict[str, datetime],
+        keys: dict[uuid.UUID, datetime],
+        tenants: dict[uuid.UUID, datetime],
+    ) -> None:
         with self._catalog.writing() as connection:
             user_rows.touch(connection, users)
             if seen:
@@ -72,14 +92,6 @@ class Activity:
         for purge in (sessions.purge, throttle.purge):
             with self._catalog.writing() as connection:
                 purge(connection)
-
-    def close(self) -> None:
-        """Stop the thread and write what is left."""
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
-        self.flush()
 
     def _reset(self) -> None:
         self._users = {}

@@ -122,6 +122,12 @@ class KeyNotFoundError(AccountError):
     code = "key_not_found"
 
 
+class SessionNotFoundError(KeyNotFoundError):
+    """Report a session that has ended, or is not this user's."""
+
+    code = "session_not_found"
+
+
 class CredentialError(TenancyError):
     code = "credential_error"
 

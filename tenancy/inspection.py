@@ -63,7 +63,9 @@ class Inspection:
         """Give what GET /admin/user/<user_id>/database/info answers."""
         with self._catalog.reading() as connection:
             users.get(connection, user_id)
-        tenant = self._placement_of(user_id)
+        return self.described(self._placement_of(user_id), user_id)
+
+    def described(self, tenant: Placement, user_id: int) -> dict[str, Any]:
         return self._row(tenant, user_id) | {"size_bytes": self._size(tenant)}
 
     def page(self, after: int, limit: int, *, behind: bool, **asked: Any) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from cryptography.fernet import Fernet, InvalidToken
 from tenancy.errors import ConfigurationError, TamperedCredentialError, UnknownKeyError
 
 SETTING = "TENANT_CREDENTIAL_KEYS"
+KEY_ID_LENGTH = 8
 _KEY = re.compile(r"[A-Za-z0-9_-]{43}=")
 
 Binding = Mapping[str, object]
@@ -45,7 +46,7 @@ def check_keys(keys: Sequence[str]) -> None:
 
 
 def _key_id(key: str) -> str:
-    return hashlib.sha256(b"unify key id:" + base64.urlsafe_b64decode(key.encode())).hexdigest()[:8]
+    return hashlib.sha256(b"unify key id:" + base64.urlsafe_b64decode(key.encode())).hexdigest()[:KEY_ID_LENGTH]
 
 
 class Keyring:

@@ -21,6 +21,7 @@ from tenancy.backends import Backends
 from tenancy.backends.base import DatabaseFields
 from tenancy.catalog import Catalog, configs
 from tenancy.catalog import users as user_rows
+from tenancy.catalog.listing import Filter
 from tenancy.connection import LeasedConnection, only_reads
 from tenancy.engines import EngineCache
 from tenancy.errors import (
@@ -32,8 +33,20 @@ from tenancy.errors import (
 from tenancy.inspection import Inspection
 from tenancy.keyring import Keyring
 from tenancy.migrate import Chain
-from tenancy.models import CATALOG_VERSION_TABLE, TENANT_VERSION_TABLE, Placement, Principal, State, TenantSchema, User
+from tenancy.models import (
+    CATALOG_VERSION_TABLE,
+    SHARED_OWNER,
+    TENANT_VERSION_TABLE,
+    Placement,
+    Principal,
+    State,
+    TenantSchema,
+    User,
+)
+from tenancy.observations import Observations
 from tenancy.operation import Workbench
+from tenancy.overview import Overview
+from tenancy.probe import probe
 from tenancy.provision import Provisioned, Provisioner
 from tenancy.retire import Retirement
 from tenancy.routes import Router
@@ -97,10 +110,13 @@ class TenantManager:
         self.bench = Workbench(catalog, backends, schema, self.chain, keyring, default_type=self.options.default_type)
         self.engines = EngineCache(self.options.cache_size, self.bench.secret, backends.get, lambda: self.head)
         self.bench.on_retire = self.engines.retire
+        self.observations = Observations(catalog, backends)
+        self.bench.on_error = self.observations.noticed
         self.provisioner = Provisioner(self.bench)
         self.retirement = Retirement(self.bench)
         self.router = Router(self.bench, self.engines)
         self.inspection = Inspection(self.bench, self.catalog_chain, self.router.placement_of)
+        self.overview = Overview(self.bench, self.inspection, self.engines)
 
     @property
     def head(self) -> str:
@@ -275,6 +291,74 @@ class TenantManager:
 
     def catalog_status(self) -> dict[str, Any]:
         return self.inspection.catalog()
+
+    # --- the console's questions --------------------------------------------------------------------------
+
+    def glance(self) -> dict[str, Any]:
+        """Count accounts and databases; say how they grow, which are the largest, and which are in trouble."""
+        return self.overview.glance()
+
+    def accounts_page(
+        self,
+        *,
+        sort: str = "id",
+        descending: bool = False,
+        limit: int = 50,
+        after: list[Any] | None = None,
+        query: str | None = None,
+        state: str | None = None,
+        db_type: str | None = None,
+        behind: bool = False,
+        account: str | None = None,
+        inactive_since: datetime | None = None,
+    ) -> tuple[list[dict[str, Any]], list[Any] | None]:
+        """List accounts with where their rows live; ``after`` is the place that the page before gave."""
+        wanted = Filter(query, state, db_type, behind, account, inactive_since)
+        return self.overview.accounts_page(wanted, sort=sort, descending=descending, limit=limit, after=after)
+
+    def tenant_report(self, user_id: int) -> dict[str, Any]:
+        """Say all there is to say of a user's database, and what it says of itself where it answers."""
+        return self.overview.tenant_report(names.user_id(user_id))
+
+    def audit_page(
+        self,
+        *,
+        action: str | None = None,
+        user_id: int | None = None,
+        actor_id: int | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        before_id: int | None = None,
+        limit: int = 50,
+    ) -> list[dict[str, Any]]:
+        """List the audit log, newest first; ``before_id`` is the last id seen."""
+        asked = {"action": action, "user_id": user_id, "actor_id": actor_id, "since": since, "until": until}
+        return self.overview.audit_page(**asked, before_id=before_id, limit=limit)
+
+    def audit_entries(self, **asked: Any) -> Iterator[dict[str, Any]]:
+        """Go through what ``audit_page`` lists with these filters, however much it is."""
+        return self.overview.audit_entries(**asked)
+
+    def audit_actions(self) -> list[str]:
+        return self.overview.audit_actions()
+
+    def audit_verify(self, expect: str | None = None) -> dict[str, Any]:
+        """Check every row's seal; give ``{"rows", "head"}``, or raise AuditBrokenError."""
+        return self.overview.audit_verify(expect)
+
+    def probe_database(self, user_id: int, fields: DatabaseFields) -> dict[str, Any]:
+        """Try a configuration that is not stored, and say what is wrong with it; nothing is made."""
+        return probe(self.bench, names.user_id(user_id), fields)
+
+    def database_types(self) -> list[dict[str, Any]]:
+        return self.overview.database_types()
+
+    def health(self) -> dict[str, Any]:
+        return self.overview.health()
+
+    def note_error(self, user_id: int, code: str, message: str, request_id: str | None = None) -> None:
+        """Remember what went wrong with a user's database, in memory; what the engine itself raises it notes itself."""
+        self.observations.note(names.user_id(user_id) if self.multi_tenant else SHARED_OWNER, code, message, request_id)
 
     def close(self) -> None:
         """Close every connection of this manager."""

@@ -6,11 +6,13 @@ database (whose it is; what was applied). The dataclasses are what the rest of t
 
 from __future__ import annotations
 
+import json
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +67,11 @@ users = sa.Table(
     sa.Column("created_at", Timestamp, nullable=False, server_default=_NOW),
     sa.Column("updated_at", Timestamp, nullable=False, server_default=_NOW),
     sa.Column("last_seen_at", Timestamp),
+    sa.Column("preferences", LongText()),
+    sa.Index(None, "created_at", "id"),
+    sa.Index(None, "last_seen_at", "id"),
+    sa.Index(None, "is_active", "is_admin"),
+    sa.Index(None, "email_key", "display_name"),
     sqlite_autoincrement=True,
 )
 
@@ -93,6 +100,7 @@ def _placement_columns() -> list[sa.Column[Any]]:
         sa.Column("last_used_at", Timestamp),
         sa.Column("created_at", Timestamp, nullable=False, server_default=_NOW),
         sa.Column("updated_at", Timestamp, nullable=False, server_default=_NOW),
+        sa.Column("size_bytes", sa.BigInteger),
     ]
 
 
@@ -104,6 +112,8 @@ user_database_configs = sa.Table(
     *_placement_columns(),
     sa.Index("ix_user_database_configs_state", "state", "user_id"),
     sa.Index("ix_user_database_configs_revision", "revision", "user_id"),
+    sa.Index(None, "state", "db_type", "revision", "user_id"),
+    sa.Index(None, "size_bytes", "user_id"),
     sqlite_autoincrement=True,
 )
 
@@ -148,6 +158,7 @@ api_keys = sa.Table(
     sa.Column("created_at", Timestamp, nullable=False),
     sa.Column("expires_at", Timestamp),
     sa.Column("last_used_at", Timestamp),
+    sa.Column("purpose", sa.String(16), nullable=False, server_default="api"),
 )
 
 login_failures = sa.Table(
@@ -162,9 +173,9 @@ audit_log = sa.Table(
     "audit_log",
     catalog_metadata,
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("at", Timestamp, nullable=False),
-    sa.Column("action", sa.String(64), nullable=False),
-    sa.Column("actor_id", sa.Integer),
+    sa.Column("at", Timestamp, nullable=False, index=True),
+    sa.Column("action", sa.String(64), nullable=False, index=True),
+    sa.Column("actor_id", sa.Integer, index=True),
     sa.Column("user_id", sa.Integer, index=True),
     sa.Column("tenant_id", RowId()),
     sa.Column("request_id", sa.String(64)),
@@ -179,6 +190,29 @@ audit_head = sa.Table(
     sa.Column("last_id", sa.Integer, nullable=False),
     sa.Column("seal", sa.String(64), nullable=False),
 )
+
+tenant_sizes = sa.Table(
+    "tenant_sizes",
+    catalog_metadata,
+    sa.Column("user_id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("day", sa.Date, primary_key=True),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+)
+
+tenant_errors = sa.Table(
+    "tenant_errors",
+    catalog_metadata,
+    sa.Column("user_id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("code", sa.String(64), primary_key=True),
+    sa.Column("message", LongText(), nullable=False),
+    sa.Column("first_at", Timestamp, nullable=False),
+    sa.Column("last_at", Timestamp, nullable=False, index=True),
+    sa.Column("count", sa.Integer, nullable=False),
+    sa.Column("request_id", sa.String(64)),
+)
+
+SHARED_OWNER = 0
+"""Stands for the database that all share in ``tenant_sizes`` and ``tenant_errors``; no user has this id."""
 
 identity = sa.Table(
     "tenancy_identity",
@@ -207,7 +241,10 @@ ledger = sa.Table(
 
 @dataclass(frozen=True)
 class User:
-    """Describe an account, without its password hash."""
+    """Describe an account, without its password hash.
+
+    ``preferences`` is read when first asked for: most requests that bring it along never look at it.
+    """
 
     id: int
     email: str
@@ -216,6 +253,22 @@ class User:
     is_active: bool
     created_at: datetime
     last_seen_at: datetime | None = None
+    preferences_json: str | None = field(default=None, repr=False)
+
+    @cached_property
+    def preferences(self) -> Mapping[str, str]:
+        """Give the chosen texts by name; what was never chosen, or cannot be read, is not there."""
+        try:
+            kept = json.loads(self.preferences_json or "{}")
+        except (ValueError, RecursionError):
+            return {}
+        if not isinstance(kept, dict):
+            return {}
+        return {name: value for name, value in kept.items() if isinstance(value, str)}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the account without what its user has chosen for their own pages."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "preferences_json"}
 
 
 @dataclass(frozen=True)

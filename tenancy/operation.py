@@ -29,7 +29,10 @@ def _no_step(name: str) -> None:
 
 @dataclass
 class Workbench:
-    """Hold the parts that operations work with; ``step`` hears each step's name before it is taken."""
+    """Hold the parts that operations work with; ``step`` hears each step's name before it is taken.
+
+    ``on_error`` hears what went wrong with a tenant, on whichever way to it.
+    """
 
     catalog: Catalog
     backends: Backends
@@ -40,6 +43,7 @@ class Workbench:
     step: Step = _no_step
     claim_ttl_s: float = claims.DEFAULT_TTL_S
     on_retire: Callable[[uuid.UUID], None] = lambda tenant_id: None
+    on_error: Callable[[Placement, BaseException], None] = lambda tenant, error: None
 
     def secret(self, tenant: Placement) -> str | None:
         """Open the tenant's password, where it has one."""
@@ -85,6 +89,7 @@ class Operation:
 
     def _failed(self, tenant: Placement, claim: Claim, state: State, error: Exception) -> None:
         """Leave word in the catalog; the error itself goes on to the caller, unless the claim is lost besides."""
+        self.bench.on_error(tenant, error)
         known = isinstance(error, TenancyError)
         message = error.message if isinstance(error, TenancyError) else type(error).__name__
         log.error("work on tenant %s of user %s failed: %s", tenant.tenant_id, tenant.user_id, message)

@@ -55,7 +55,7 @@ class Provisioner(Operation):
         with self.catalog.writing() as connection:
             tenant = configs.of_account(connection, user_id)
             if tenant is not None:
-                _refuse_another(tenant, fields, wanted)
+                refuse_another(tenant, fields, wanted)
                 if tenant.state is State.READY and tenant.revision == self.chain.head:
                     return self._found(tenant, backend)
                 _refuse_unless_resumable(tenant)
@@ -244,7 +244,7 @@ class Provisioner(Operation):
         return tenant.with_(**done, updated_at=now)
 
 
-def _refuse_another(tenant: Placement, fields: DatabaseFields, wanted: dict[str, object]) -> None:
+def refuse_another(tenant: Placement, fields: DatabaseFields, wanted: dict[str, object]) -> None:
     """Refuse to configure a second database; asking for the one there is again is no harm."""
     if fields.db_type is None and tenant.db_type != wanted["db_type"]:
         return

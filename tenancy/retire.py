@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 
 from tenancy.backends.base import Backend
-from tenancy.catalog import configs
+from tenancy.catalog import configs, sizes, troubles
 from tenancy.catalog.claims import Claim
 from tenancy.errors import IdentityError, TenantNotReadyError
 from tenancy.guards import explained
@@ -36,6 +36,8 @@ class Retirement(Operation):
             self.step("forget")
             with claim.ending() as connection:
                 configs.remove(connection, tenant)
+                sizes.forget(connection, user_id)
+                troubles.forget(connection, user_id)
                 self.catalog.audit.append(
                     connection,
                     "tenant.delete",

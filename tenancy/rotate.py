@@ -15,16 +15,27 @@ import sqlalchemy as sa
 from tenancy.backends.base import Step
 from tenancy.catalog import Catalog, configs
 from tenancy.errors import CredentialError
-from tenancy.keyring import Keyring
+from tenancy.keyring import KEY_ID_LENGTH, Keyring
 from tenancy.models import Placement, shared_database, user_database_configs
 
 log = logging.getLogger(__name__)
 
 
+def keys_in_use(connection: sa.Connection) -> Counter[str]:
+    """Count the stored credentials that each key, by its id, has sealed; no credential leaves the catalog."""
+    used: Counter[str] = Counter()
+    for table in (user_database_configs, shared_database):
+        key = sa.func.substring(table.c.db_password, 1, KEY_ID_LENGTH)
+        sealed = sa.select(key, sa.func.count()).where(table.c.db_password.is_not(None)).group_by(key)
+        for key_id, count in connection.execute(sealed):
+            used[key_id] += count
+    return used
+
+
 def status(catalog: Catalog, keyring: Keyring) -> dict[str, Any]:
     """Say how many stored credentials need each key, and which keys no credential needs."""
     with catalog.reading() as connection:
-        used = Counter(keyring.key_of(tenant.sealed_password or "") for tenant in _sealed(connection))
+        used = keys_in_use(connection)
     keys = [
         {
             "key_id": key,

@@ -18,7 +18,13 @@ from tenancy import context
 from tenancy.backends.base import Backend
 from tenancy.catalog import READ, WRITE, configs, users
 from tenancy.engines import EngineCache, Entry
-from tenancy.errors import ReadOnlyRouteError, StaleRouteError, TamperedCredentialError, TenantNotReadyError
+from tenancy.errors import (
+    ReadOnlyRouteError,
+    StaleRouteError,
+    TamperedCredentialError,
+    TenancyError,
+    TenantNotReadyError,
+)
 from tenancy.guards import explained, revision_mismatch
 from tenancy.models import READABLE, WRITABLE, Placement
 from tenancy.operation import Workbench
@@ -47,8 +53,12 @@ class Router:
     def route(self, owner: int, *, write: bool) -> Route:
         """Give the way to an owner's rows, or refuse. A web request brings its placement: nothing is asked again."""
         here = context.current()
-        placement = here.placement if here.owner == owner else None
-        return self._usable(Route(owner, placement or self.placement_of(owner), write))
+        placement = (here.placement if here.owner == owner else None) or self.placement_of(owner)
+        try:
+            return self._usable(Route(owner, placement, write))
+        except TenancyError as error:
+            self._bench.on_error(placement, error)
+            raise
 
     @contextmanager
     def connected(self, owner: int, *, write: bool) -> Iterator[tuple[sa.Connection, Backend]]:
@@ -56,12 +66,16 @@ class Router:
         route = self.route(owner, write=write)
         backend = self._bench.backends.get(route.tenant.db_type)
         options = WRITE if write else READ
-        with (
-            explained(backend),
-            self.leased(route) as engine,
-            engine.connect().execution_options(**options) as connection,
-        ):
-            yield connection, backend
+        try:
+            with (
+                explained(backend),
+                self.leased(route) as engine,
+                engine.connect().execution_options(**options) as connection,
+            ):
+                yield connection, backend
+        except TenancyError as error:
+            self._bench.on_error(route.tenant, error)
+            raise
 
     @contextmanager
     def leased(self, route: Route) -> Iterator[sa.Engine]:

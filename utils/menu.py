@@ -89,6 +89,8 @@ ENTRIES = (
     Entry("Status of the credential keys", ("credentials", "status")),
     Entry("Seal all passwords under the newest credential key", ("credentials", "rotate")),
     Entry("Verify the audit log", ("audit", "verify")),
+    Entry("Suspend a user's database", ("db", "suspend"), (WHO,)),
+    Entry("Resume a suspended database", ("db", "resume"), (WHO,)),
 )
 """The menu in its order; the first five are fixed by the public interface."""
 

@@ -37,6 +37,10 @@ class Backends:
             raise UnsupportedBackendError(f"db_type {db_type} is not available in this version.", field="db_type")
         return backend
 
+    def registered(self) -> list[Backend]:
+        """List the backends that are built in, in the order of ``DB_TYPES``."""
+        return [self._by_name[name] for name in DB_TYPES if name in self._by_name]
+
     def for_url(self, url: str, setting: str) -> Backend:
         """Give the backend that serves a database URL from the settings; the URL is never shown."""
         try:

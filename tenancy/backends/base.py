@@ -7,7 +7,7 @@ statements of the fence; ``provision.py`` calls ``plan``, ``create`` and ``drop`
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -52,6 +52,42 @@ class DatabaseFields:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """Describe one of ``DatabaseFields`` that a product asks for; ``kind`` is text, number or password."""
+
+    name: str
+    label: str
+    kind: str = "text"
+    required: bool = True
+    default: str = ""
+    help: str = ""
+
+
+@dataclass(frozen=True)
+class Check:
+    """Tell of one thing that was looked at; ``code`` is that of the error it would end in."""
+
+    name: str
+    text: str
+    code: str = "ok"
+
+    @property
+    def ok(self) -> bool:
+        return self.code == "ok"
+
+
+@dataclass(frozen=True)
+class Storage:
+    """Say how the folder is in which a product keeps its files; ``problem`` is empty where it can be used."""
+
+    path: str
+    exists: bool
+    problem: str
+    free_bytes: int | None
+    total_bytes: int | None
+
+
+@dataclass(frozen=True)
 class Blueprint:
     """Say what a new tenant database holds.
 
@@ -81,6 +117,8 @@ class Backend(ABC):
     """Offer one database product to the rest of the engine."""
 
     name: ClassVar[str]
+    label: ClassVar[str]
+    asks: ClassVar[tuple[Asked, ...]] = ()
     rules: ClassVar[Rules]
     transactional_ddl: ClassVar[bool] = True
     fence_sql: ClassVar[str] = FENCE_SQL
@@ -88,6 +126,17 @@ class Backend(ABC):
     @abstractmethod
     def plan(self, owner: int, fields: DatabaseFields) -> dict[str, Any]:
         """Give the columns that say where a user's database will stand, or refuse the field at fault."""
+
+    @abstractmethod
+    def probe(self, tenant: Placement, password: str | None) -> Iterator[Check]:
+        """Look whether a database could stand, or stands, where an unstored configuration says; nothing is made.
+
+        Ends after the first check that fails. Whose a database is that stands there is looked at by the caller.
+        """
+
+    @abstractmethod
+    def storage(self) -> Storage | None:
+        """Say how the folder is that holds this product's files; None where a server keeps them."""
 
     @abstractmethod
     def shared_plan(self, url: str) -> dict[str, Any]:

@@ -19,11 +19,12 @@ from sqlalchemy import event
 from sqlalchemy.pool import QueuePool
 
 from tenancy import names
-from tenancy.backends.base import Attempt, Backend, Blueprint, DatabaseFields
+from tenancy.backends.base import Attempt, Backend, Blueprint, Check, DatabaseFields, Storage
 from tenancy.backends.sqlite_engines import make_engine, schema_changes
 from tenancy.backends.sqlite_files import (
     SIDE_FILES,
     FileConnection,
+    look_at_folder,
     make_empty_file,
     open_file,
     publish,
@@ -35,8 +36,10 @@ from tenancy.backends.sqlite_files import (
 )
 from tenancy.backends.sqlite_templates import Templates
 from tenancy.errors import (
+    AccessDeniedError,
     ConfigurationError,
     DatabaseBusyError,
+    DatabaseExistsError,
     DatabaseMissingError,
     DatabaseUnreachableError,
     IdentityError,
@@ -48,6 +51,9 @@ from tenancy.errors import (
 from tenancy.models import Placement
 from tenancy.placeholders import Rules
 
+SPACE_BYTES = 2**20
+"""Less than this is no room for a new database."""
+
 _TEMPLATES = ".templates"
 
 
@@ -55,6 +61,7 @@ class SQLiteBackend(Backend):
     """Keep ``user_{id}.db`` files in one folder that the server alone names."""
 
     name: ClassVar[str] = "sqlite"
+    label: ClassVar[str] = "SQLite"
     rules: ClassVar[Rules] = Rules(brackets=True, backticks=True)
 
     def __init__(self, data_dir: Path) -> None:
@@ -64,10 +71,26 @@ class SQLiteBackend(Backend):
     def plan(self, owner: int, fields: DatabaseFields) -> dict[str, Any]:
         for name in ("db_host", "db_port", "db_name", "db_user", "db_password", "db_path"):
             if getattr(fields, name) is not None:
+                where = self._outside(fields.db_path) if name == "db_path" and fields.db_path else ""
                 raise ConfigurationError(
-                    f"{name} cannot be given for sqlite: the server names its files itself.", field=name
+                    f"{name} cannot be given for sqlite: the server names its files itself{where}.", field=name
                 )
         return {"db_type": self.name, "db_path": names.sqlite_file(owner)}
+
+    def probe(self, tenant: Placement, password: str | None) -> Iterator[Check]:
+        found = self.storage()
+        if found.problem:
+            yield Check("folder", found.problem, AccessDeniedError.code)
+            return
+        yield Check("folder", "TENANT_DATA_DIR can be written." if found.exists else "TENANT_DATA_DIR can be made.")
+        if found.free_bytes is not None and found.free_bytes < SPACE_BYTES:
+            yield Check("space", "the disk that holds TENANT_DATA_DIR is full.", StorageFullError.code)
+            return
+        yield Check("space", f"{(found.free_bytes or 0) // 2**20} MiB are free.")
+        yield from self._look_at_file(tenant)
+
+    def storage(self) -> Storage:
+        return look_at_folder(self.data_dir)
 
     def shared_plan(self, url: str) -> dict[str, Any]:
         return {"db_type": self.name, "db_path": str(url_path(url, "SHARED_DATABASE_URL")), "owned": False}
@@ -186,6 +209,37 @@ class SQLiteBackend(Backend):
         if primary in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_PERM):
             return DatabaseUnreachableError("the database file cannot be opened.")
         return None
+
+    def _outside(self, path: str) -> str:
+        inside = (self.data_dir / path).absolute().is_relative_to(self.data_dir.absolute()) and ".." not in path
+        return "" if inside else ", and this one lies outside TENANT_DATA_DIR"
+
+    def _look_at_file(self, tenant: Placement) -> Iterator[Check]:
+        """Ask a file that stands in the place whether it is a database; a WAL that lies there alone is in the way."""
+        path = self._path(tenant)
+        if not path.exists():
+            left = [path.name + suffix for suffix in SIDE_FILES if path.with_name(path.name + suffix).exists()]
+            if left:
+                yield Check("file", f"{left[0]} is left of another database: move it away.", DatabaseExistsError.code)
+            else:
+                yield Check("file", f"{path.name} is free.")
+            return
+        if not path.is_file():
+            yield Check("file", f"{path.name} is not a file.", DatabaseExistsError.code)
+            return
+        try:
+            with closing(open_file(path)) as driver:
+                driver.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        except sqlite3.Error as error:
+            yield Check("file", *self._fault(path, error))
+        else:
+            yield Check("file", f"{path.name} stands there and is a database.")
+
+    def _fault(self, path: Path, error: sqlite3.Error) -> tuple[str, str]:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_NOTADB:
+            return f"{path.name} stands there and is no database: move it away.", DatabaseExistsError.code
+        ours = self.explain(error) or DatabaseUnreachableError("the database file cannot be read.")
+        return f"{path.name}: {ours.message}", ours.code
 
     def _path(self, tenant: Placement) -> Path:
         """Give the file; a tenant's stored name must be the one the server made for its owner."""

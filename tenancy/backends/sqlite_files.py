@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import sqlite3
 import urllib.parse
 import uuid
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from sqlalchemy.engine import make_url
 
+from tenancy.backends.base import Storage
 from tenancy.errors import AccessDeniedError, ConfigurationError, DatabaseExistsError, StorageFullError
 
 BUSY_TIMEOUT_S = 5.0
@@ -144,6 +146,20 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def look_at_folder(folder: Path) -> Storage:
+    """Say whether files could be written in a folder, or the folder made; nothing is, to find out."""
+    there = next((place for place in (folder, *folder.absolute().parents) if place.exists()), None)
+    if there is None:
+        return Storage(str(folder), False, "TENANT_DATA_DIR cannot be made: no folder above it is there.", None, None)
+    exists = there == folder
+    able = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+    space = shutil.disk_usage(there) if there.is_dir() else None
+    what = "cannot be written" if exists else "cannot be made"
+    why = "this process may not write there" if there.is_dir() else f"{there.name} is not a folder"
+    problem = "" if able else f"TENANT_DATA_DIR {what}: {why}."
+    return Storage(str(folder), exists, problem, space and space.free, space and space.total)
 
 
 def size_of(path: Path) -> int | None:

@@ -14,8 +14,10 @@ from tenancy.errors import KeyNotFoundError
 from tenancy.models import api_keys
 from tenancy.types import new_id
 
-PREFIX = "unify_"
-_SHOWN = 12
+PREFIXES = {"api": "unify_", "calendar": "unifycal_"}
+"""Say by a key's first characters what it is for; a key of one purpose opens nothing else."""
+
+_SHOWN = 6
 _PUBLIC = (
     api_keys.c.id,
     api_keys.c.name,
@@ -28,31 +30,40 @@ _PUBLIC = (
 
 
 def add(
-    connection: sa.Connection, user_id: int, name: str, read_only: bool, expires_at: datetime | None
+    connection: sa.Connection,
+    user_id: int,
+    name: str,
+    read_only: bool,
+    expires_at: datetime | None,
+    *,
+    purpose: str = "api",
 ) -> tuple[dict[str, Any], str]:
     """Make a key; give its public row and the key itself, which is not kept."""
-    key = PREFIX + secrets.token_urlsafe(32)
+    prefix = PREFIXES[purpose]
+    key = prefix + secrets.token_urlsafe(32)
     row = {
         "id": new_id(),
         "name": name,
-        "prefix": key[:_SHOWN],
+        "prefix": key[: len(prefix) + _SHOWN],
         "read_only": read_only,
         "created_at": datetime.now(UTC),
         "expires_at": expires_at,
     }
-    connection.execute(api_keys.insert(), {**row, "user_id": user_id, "key_hash": token_hash(key)})
+    hidden = {"user_id": user_id, "key_hash": token_hash(key), "purpose": purpose}
+    connection.execute(api_keys.insert(), {**row, **hidden})
     return row | {"last_used_at": None}, key
 
 
-def of_user(connection: sa.Connection, user_id: int) -> list[dict[str, Any]]:
-    """List a user's keys, oldest first, without their hashes."""
-    query = sa.select(*_PUBLIC).where(api_keys.c.user_id == user_id).order_by(api_keys.c.created_at, api_keys.c.id)
-    return [dict(row) for row in connection.execute(query).mappings()]
+def of_user(connection: sa.Connection, user_id: int, purpose: str = "api") -> list[dict[str, Any]]:
+    """List a user's keys for one purpose, oldest first, without their hashes."""
+    query = sa.select(*_PUBLIC).where(api_keys.c.user_id == user_id, api_keys.c.purpose == purpose)
+    rows = connection.execute(query.order_by(api_keys.c.created_at, api_keys.c.id)).mappings()
+    return [dict(row) for row in rows]
 
 
-def get(connection: sa.Connection, user_id: int, key_id: uuid.UUID) -> dict[str, Any]:
-    query = sa.select(*_PUBLIC).where(api_keys.c.user_id == user_id, api_keys.c.id == key_id)
-    row = connection.execute(query).mappings().first()
+def get(connection: sa.Connection, user_id: int, key_id: uuid.UUID, purpose: str = "api") -> dict[str, Any]:
+    mine = (api_keys.c.user_id == user_id, api_keys.c.id == key_id, api_keys.c.purpose == purpose)
+    row = connection.execute(sa.select(*_PUBLIC).where(*mine)).mappings().first()
     if row is None:
         raise _missing()
     return dict(row)

@@ -11,6 +11,7 @@ import hmac
 import json
 import logging
 import uuid
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,7 +19,7 @@ import sqlalchemy as sa
 
 from tenancy import context
 from tenancy.errors import AuditBrokenError
-from tenancy.models import audit_head, audit_log
+from tenancy.models import audit_head, audit_log, users
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +28,7 @@ _head = sa.select(audit_head).where(audit_head.c.id == _HEAD_ID)
 _head_locked = _head.with_for_update()
 _insert = audit_log.insert()
 _next_head = audit_head.update().where(audit_head.c.id == _HEAD_ID)
+_there = audit_log.alias("there")
 _TELL_EVERY = 50
 
 
@@ -93,6 +95,45 @@ class AuditLog:
             raise AuditBrokenError("the audit log has lost its head: run `unify audit verify`.", row_id=1)
         return head
 
+    def page(
+        self,
+        connection: sa.Connection,
+        *,
+        action: str | None = None,
+        user_id: int | None = None,
+        actor_id: int | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        before_id: int | None = None,
+        limit: int = 50,
+    ) -> list[dict[str, Any]]:
+        """List rows, newest first, with the addresses of the account and the actor, without their seals."""
+        rows, of, by = audit_log.c, users.alias("of"), users.alias("actor")
+        wanted = {rows.action: action, rows.user_id: user_id, rows.actor_id: actor_id}
+        conditions = [column == value for column, value in wanted.items() if value is not None]
+        # Clocks of several machines differ a little, so ids only nearly follow time: the index on time finds the ends.
+        if since:
+            conditions += [rows.at >= since, rows.id >= _end(sa.func.min, _there.c.at >= since)]
+        if until:
+            conditions += [rows.at < until, rows.id <= _end(sa.func.max, _there.c.at < until)]
+        conditions += [rows.id < before_id] if before_id is not None else []
+        chosen = sa.select(audit_log).where(*conditions).order_by(rows.id.desc()).limit(limit).subquery("chosen")
+        people = chosen.outerjoin(of, of.c.id == chosen.c.user_id).outerjoin(by, by.c.id == chosen.c.actor_id)
+        query = sa.select(
+            *(column for column in chosen.c if column.name != "seal"),
+            of.c.email.label("email"),
+            by.c.email.label("actor_email"),
+        )
+        found = connection.execute(query.select_from(people).order_by(chosen.c.id.desc())).mappings()
+        return [
+            {**row, "tenant_id": row["tenant_id"] and str(row["tenant_id"]), "detail": json.loads(row["detail"])}
+            for row in found
+        ]
+
+    def actions(self, connection: sa.Connection) -> list[str]:
+        """List the actions there are."""
+        return list(connection.execute(sa.select(audit_log.c.action).distinct().order_by(audit_log.c.action)).scalars())
+
     def verify(self, connection: sa.Connection, expect: str | None = None) -> dict[str, Any]:
         """Check every row in order; give ``{"rows", "head"}`` or raise AuditBrokenError with ``row_id``.
 
@@ -134,3 +175,9 @@ class AuditLog:
             row["detail"],
         ]
         return hmac.new(self._key, json.dumps(kept).encode(), hashlib.sha256).hexdigest()
+
+
+def _end(outermost: Callable[[Any], Any], condition: sa.ColumnElement[bool]) -> sa.ScalarSelect[Any]:
+    """Give the first or last id of the rows that meet a condition on their time."""
+    any_order = sa.func.coalesce(_there.c.id, _there.c.id)  # or SQLite looks for the end in the order of the ids
+    return sa.select(outermost(any_order)).where(condition).scalar_subquery()

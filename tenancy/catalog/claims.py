@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
@@ -84,6 +85,13 @@ class Claim:
         return ClaimLostError(
             f"the claim on tenant {self.tenant_id} was lost: another runner took over.", tenant_id=self.tenant_id
         )
+
+
+def held(connection: sa.Connection, tenant_id: uuid.UUID) -> dict[str, Any] | None:
+    """Give the claim that holds a tenant now: operation, attempt, runner, expires_at."""
+    query = sa.select(claims.c.operation, claims.c.attempt, claims.c.runner, claims.c.expires_at)
+    row = connection.execute(query.where(claims.c.tenant_id == tenant_id, claims.c.expires_at > utc_now())).first()
+    return None if row is None else dict(row._mapping)
 
 
 def take(

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from tenancy.catalog import Catalog, configs
 from tenancy.catalog.users import COLUMNS
+from tenancy.errors import SessionNotFoundError
 from tenancy.models import Principal, User, api_keys, sessions, shared_database, user_database_configs, users
 
 _USER_END = len(COLUMNS)
@@ -48,6 +49,7 @@ _by_token = {
 _by_key = {
     mode: _query(api_keys, mode, api_keys.c.id, api_keys.c.read_only).where(
         api_keys.c.key_hash == sa.bindparam("hash"),
+        api_keys.c.purpose == sa.bindparam("purpose"),
         sa.or_(api_keys.c.expires_at.is_(None), api_keys.c.expires_at > sa.bindparam("now")),
     )
     for mode in (True, False)
@@ -64,9 +66,9 @@ def principal_by_token(catalog: Catalog, token: str) -> Principal | None:
     return Principal(User(*row[:_USER_END]), configs.placement(row[_USER_END:]), session_hash=hashed)
 
 
-def principal_by_key(catalog: Catalog, key: str) -> Principal | None:
-    """Say whose API key this is, or None where it is unknown, revoked, expired or its account inactive."""
-    asked = {"hash": token_hash(key), "now": datetime.now(UTC)}
+def principal_by_key(catalog: Catalog, key: str, purpose: str = "api") -> Principal | None:
+    """Say whose key this is; None where it is unknown, for something else, revoked, expired or its account inactive."""
+    asked = {"hash": token_hash(key), "now": datetime.now(UTC), "purpose": purpose}
     with catalog.reading() as connection:
         row = connection.execute(_by_key[catalog.multi_tenant], asked).first()
     if row is None:
@@ -92,6 +94,13 @@ def of_user(connection: sa.Connection, user_id: int) -> list[dict[str, Any]]:
 
 def end(connection: sa.Connection, token: str) -> int:
     return connection.execute(sessions.delete().where(sessions.c.token_hash == token_hash(token))).rowcount
+
+
+def end_one(connection: sa.Connection, user_id: int, hashed: str) -> None:
+    """End one of a user's sessions by the hash of its token, or raise SessionNotFoundError."""
+    mine = (sessions.c.token_hash == hashed, sessions.c.user_id == user_id)
+    if connection.execute(sessions.delete().where(*mine)).rowcount != 1:
+        raise SessionNotFoundError("there is no such session any more.")
 
 
 def end_all(connection: sa.Connection, user_id: int, keep_token: str | None = None) -> int:

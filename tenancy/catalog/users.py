@@ -20,6 +20,7 @@ COLUMNS = (
     users.c.is_active,
     users.c.created_at,
     users.c.last_seen_at,
+    users.c.preferences,
 )
 """The columns of ``User``, in its order."""
 
@@ -80,6 +81,14 @@ def hold(connection: sa.Connection, user_id: int) -> tuple[str | None, bool]:
     query = sa.select(users.c.password_hash, users.c.is_active).where(users.c.id == user_id)
     row = connection.execute(query.with_for_update()).one()
     return row[0], bool(row[1])
+
+
+def held_preferences(connection: sa.Connection, user_id: int) -> User:
+    """Give an account whose preferences are about to change: whoever changes them next waits."""
+    row = connection.execute(_by_id.with_for_update(), {"id": user_id}).first()
+    if row is None:
+        raise no_user(user_id)
+    return User(*row)
 
 
 def hash_of(connection: sa.Connection, user_id: int) -> str | None:

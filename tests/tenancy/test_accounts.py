@@ -518,3 +518,47 @@ def test_a_key_expires_on_its_day(accounts, member):
     row, key = accounts.issue_key(member.id, expires_days=3)
     assert timedelta(days=2, hours=23) < row["expires_at"] - datetime.now(UTC) <= timedelta(days=3)
     assert accounts.principal_by_key(key).user == member
+
+
+def test_a_key_of_one_purpose_opens_nothing_else(accounts, ada):
+    link, secret = accounts.issue_key(ada.id, "Calendar", purpose="calendar")
+    _, key = accounts.issue_key(ada.id, "Script")
+    assert secret.startswith("unifycal_")
+    assert secret.startswith(link["prefix"])
+    assert accounts.principal_by_key(secret, purpose="calendar").user == ada
+    assert accounts.principal_by_key(secret) is None
+    assert accounts.principal_by_key(key, purpose="calendar") is None
+    assert [row["name"] for row in accounts.keys(ada.id)] == ["Script"]
+    assert [row["name"] for row in accounts.keys(ada.id, purpose="calendar")] == ["Calendar"]
+    with pytest.raises(KeyNotFoundError):
+        accounts.key(ada.id, link["id"])
+    accounts.revoke_key(ada.id, link["id"])
+    assert accounts.principal_by_key(secret, purpose="calendar") is None
+
+
+def test_a_purpose_that_is_not_known_is_refused(accounts, ada):
+    with pytest.raises(ConfigurationError) as refused:
+        accounts.issue_key(ada.id, purpose="everything")
+    assert refused.value.field == "purpose"
+
+
+def test_an_account_is_renamed_and_keeps_a_name(accounts, ada):
+    assert accounts.rename(ada.id, "  Ada   Lovelace ").display_name == "Ada Lovelace"
+    assert accounts.rename(ada.id, " ").display_name == "ada"
+    with pytest.raises(ConfigurationError) as refused:
+        accounts.rename(ada.id, "x" * 101)
+    assert refused.value.field == "display_name"
+
+
+def test_one_of_ones_own_sessions_is_ended_and_nobody_elses(accounts, ada):
+    other = accounts.create("eve@example.org")
+    mine, theirs = (accounts.sign_in_without_password(user.id).token for user in (ada, other))
+    (row,) = accounts.sessions(ada.id)
+    with pytest.raises(KeyNotFoundError) as refused:
+        accounts.end_session(other.id, row["token_hash"])
+    assert refused.value.code == "session_not_found"
+    accounts.end_session(ada.id, row["token_hash"])
+    assert accounts.principal_by_session(mine) is None
+    assert accounts.principal_by_session(theirs) is not None
+    with pytest.raises(KeyNotFoundError):
+        accounts.end_session(ada.id, row["token_hash"])

@@ -28,7 +28,5 @@ def verify(toolbox: Toolbox, expect: str | None, as_json: bool) -> None:
     """Check every row's seal; name the first broken row."""
     if expect is not None and not _HEAD.fullmatch(expect):
         raise click.BadParameter("type a head as `unify audit verify` prints it, ID:SEAL.", param_hint="--expect")
-    catalog = toolbox.parts.catalog
-    with catalog.reading() as connection:
-        found = catalog.audit.verify(connection, expect)
+    found = toolbox.parts.manager.audit_verify(expect)
     show(as_json, found, lambda: say(f"{found['rows']} rows, every seal holds. Head: {found['head']}"))

@@ -236,6 +236,30 @@ def delete(toolbox: Toolbox, user: int | str, yes: bool, as_json: bool) -> None:
     show(as_json, {"user_id": owner.id, "deleted": True}, lambda: say(f"Deleted {what}."))
 
 
+@db.command()
+@click.argument("user", type=USER, metavar="USER_ID")
+@json_option
+@pass_toolbox
+def suspend(toolbox: Toolbox, user: int | str, as_json: bool) -> None:
+    """Stop all work on a user's database, also what is under way, until `unify db resume`."""
+    owner = find_user(toolbox, user)
+    toolbox.parts.manager.suspend(owner.id)
+    done = {"user_id": owner.id, "status": "suspended"}
+    show(as_json, done, lambda: say(f"The database of user {owner.id} ({owner.email}) is suspended."))
+
+
+@db.command()
+@click.argument("user", type=USER, metavar="USER_ID")
+@json_option
+@pass_toolbox
+def resume(toolbox: Toolbox, user: int | str, as_json: bool) -> None:
+    """Let a suspended database work again."""
+    owner = find_user(toolbox, user)
+    toolbox.parts.manager.resume(owner.id)
+    done = {"user_id": owner.id, "status": "ready"}
+    show(as_json, done, lambda: say(f"The database of user {owner.id} ({owner.email}) works again."))
+
+
 def place(info: dict[str, Any]) -> str:
     """Say where a database lives, in a few words."""
     if info["db_path"]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -47,7 +46,7 @@ def create(toolbox: Toolbox, email: str, name: str, admin: bool, password_stdin:
         if failure is None:
             say("Its database is ready.")
 
-    show(as_json, asdict(user) | {"password_set": password is not None, "database_ready": failure is None}, tell)
+    show(as_json, user.to_dict() | {"password_set": password is not None, "database_ready": failure is None}, tell)
     if failure is not None:
         raise failure
 
@@ -71,7 +70,7 @@ def list_(toolbox: Toolbox, query: str | None, as_json: bool) -> None:
             [(u.id, u.email, u.display_name, u.is_admin, u.is_active, u.created_at, u.last_seen_at) for u in found],
         )
 
-    show(as_json, {"items": [asdict(user) for user in found]}, tell)
+    show(as_json, {"items": [user.to_dict() for user in found]}, tell)
 
 
 @users.command()
@@ -81,7 +80,7 @@ def list_(toolbox: Toolbox, query: str | None, as_json: bool) -> None:
 def promote(toolbox: Toolbox, user: int | str, as_json: bool) -> None:
     """Make an account an administrator."""
     changed = toolbox.parts.accounts.promote(find_user(toolbox, user).id)
-    show(as_json, asdict(changed), lambda: say(f"{_who(changed)} is an administrator."))
+    show(as_json, changed.to_dict(), lambda: say(f"{_who(changed)} is an administrator."))
 
 
 @users.command("set-password")
@@ -96,7 +95,19 @@ def set_password(toolbox: Toolbox, user: int | str, password_stdin: bool, as_jso
     if not password:
         raise click.UsageError("no password was given: type it on a terminal, or pass --password-stdin.")
     toolbox.parts.accounts.set_password(found.id, password)
-    show(as_json, asdict(found), lambda: say(f"{_who(found)} has a new password; its sessions ended."))
+    show(as_json, found.to_dict(), lambda: say(f"{_who(found)} has a new password; its sessions ended."))
+
+
+@users.command("sign-out")
+@click.argument("user", type=USER, metavar="USER_ID")
+@json_option
+@pass_toolbox
+def sign_out(toolbox: Toolbox, user: int | str, as_json: bool) -> None:
+    """End every session of an account; its API keys stay."""
+    found = find_user(toolbox, user)
+    ended = toolbox.parts.accounts.end_sessions(found.id)
+    plural = "" if ended == 1 else "s"
+    show(as_json, {"user_id": found.id, "ended": ended}, lambda: say(f"{_who(found)}: {ended} session{plural} ended."))
 
 
 @users.command()
@@ -106,7 +117,7 @@ def set_password(toolbox: Toolbox, user: int | str, password_stdin: bool, as_jso
 def deactivate(toolbox: Toolbox, user: int | str, as_json: bool) -> None:
     """Shut an account out; its sessions and keys end with the next request."""
     changed = toolbox.parts.accounts.deactivate(find_user(toolbox, user).id)
-    show(as_json, asdict(changed), lambda: say(f"{_who(changed)} is deactivated; its data stays."))
+    show(as_json, changed.to_dict(), lambda: say(f"{_who(changed)} is deactivated; its data stays."))
 
 
 @users.command()
@@ -116,7 +127,7 @@ def deactivate(toolbox: Toolbox, user: int | str, as_json: bool) -> None:
 def activate(toolbox: Toolbox, user: int | str, as_json: bool) -> None:
     """Let a deactivated account in again."""
     changed = toolbox.parts.accounts.activate(find_user(toolbox, user).id)
-    show(as_json, asdict(changed), lambda: say(f"{_who(changed)} is active."))
+    show(as_json, changed.to_dict(), lambda: say(f"{_who(changed)} is active."))
 
 
 def _provision(manager: Any, user: User) -> Failed | None:

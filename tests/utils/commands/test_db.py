@@ -196,3 +196,17 @@ def test_before_there_is_a_shared_database_status_says_so(call, make_settings):
     document(call("db", "create-config-table", "--json"))
     status = document(call("db", "status", "--json", settings=make_settings(multi_tenant_mode="false")))
     assert status["total_databases"] == 0
+
+
+def test_a_database_is_suspended_and_resumed(ready):
+    assert ready("users", "create", "--email", "ada@example.org").exit_code == 0
+    assert "is suspended" in ready("db", "suspend", "ada@example.org").output
+    refused = ready("db", "test", 1)
+    assert (refused.exit_code, "suspended" in refused.output) == (1, True)
+    done = ready("db", "resume", 1, "--json")
+    assert json.loads(done.stdout) == {"user_id": 1, "status": "ready"}
+    assert ready("db", "test", 1).exit_code == 0
+
+
+def test_a_database_that_is_not_there_cannot_be_suspended(ready):
+    assert ready("db", "suspend", 99).exit_code == 1

@@ -132,6 +132,23 @@ def test_an_operator_gives_an_account_a_new_password_and_its_sessions_end(ready,
     assert parts.accounts.sign_in("a@example.org", "a brand new one").user.id == 1
 
 
+def test_signing_an_account_out_ends_its_sessions_and_leaves_its_keys(ready, parts):
+    ready("users", "create", "--email", "a@example.org")
+    session = parts.accounts.sign_in_without_password(1)
+    _, key = parts.accounts.issue_key(1)
+    done = ready("users", "sign-out", "a@example.org")
+    assert (done.exit_code, done.stdout) == (0, "Account 1 (a@example.org): 1 session ended.\n")
+    assert parts.accounts.principal_by_session(session.token) is None
+    assert parts.accounts.principal_by_key(key) is not None
+    assert ready("users", "sign-out", 99).exit_code == 1
+
+
+def test_what_a_user_chose_for_their_pages_is_not_listed(ready, parts):
+    ready("users", "create", "--email", "a@example.org")
+    parts.accounts.set_preferences(1, {"time_zone": "Europe/Berlin"})
+    assert "Berlin" not in ready("users", "list", "--json").output
+
+
 def test_setting_no_password_is_wrong_usage(ready):
     ready("users", "create", "--email", "a@example.org")
     assert ready("users", "set-password", 1).exit_code == 2

@@ -1,0 +1,76 @@
+"""Keep what went wrong with tenants' databases: one row a tenant and code, with its first and last time and a count.
+
+What went wrong with the database that all share stands under SHARED_OWNER.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from tenancy.models import tenant_errors
+
+KEPT_DAYS = 90
+
+
+@dataclass
+class Trouble:
+    """Gather how often one thing went wrong, and when."""
+
+    message: str
+    first_at: datetime
+    last_at: datetime
+    request_id: str | None = None
+    count: int = 1
+
+
+_mine = (tenant_errors.c.user_id == sa.bindparam("of"), tenant_errors.c.code == sa.bindparam("what"))
+_again = (
+    tenant_errors.update()
+    .where(*_mine)
+    .values(
+        message=sa.bindparam("text"),
+        last_at=sa.bindparam("at"),
+        count=tenant_errors.c.count + sa.bindparam("more"),
+        request_id=sa.bindparam("request"),
+    )
+)
+
+
+def add(connection: sa.Connection, noted: Mapping[tuple[int, str], Trouble]) -> None:
+    """Write what was gathered, by owner and code."""
+    owners = sa.select(tenant_errors.c.user_id, tenant_errors.c.code).where(
+        tenant_errors.c.user_id.in_({owner for owner, _ in noted})
+    )
+    there = {(row.user_id, row.code) for row in connection.execute(owners)}
+    again = [
+        {"of": key[0], "what": key[1], "text": t.message, "at": t.last_at, "more": t.count, "request": t.request_id}
+        for key, t in noted.items()
+        if key in there
+    ]
+    first = [{"user_id": key[0], "code": key[1], **vars(trouble)} for key, trouble in noted.items() if key not in there]
+    if again:
+        connection.execute(_again, again)
+    if first:
+        connection.execute(tenant_errors.insert(), first)
+
+
+def of_owner(connection: sa.Connection, owner: int) -> list[dict[str, Any]]:
+    """List what went wrong with a tenant, newest first."""
+    query = sa.select(tenant_errors).where(tenant_errors.c.user_id == owner)
+    rows = connection.execute(query.order_by(tenant_errors.c.last_at.desc(), tenant_errors.c.code)).mappings()
+    return [{name: value for name, value in row.items() if name != "user_id"} for row in rows]
+
+
+def purge(connection: sa.Connection) -> None:
+    """Forget what has not happened for KEPT_DAYS."""
+    before = datetime.now(UTC) - timedelta(days=KEPT_DAYS)
+    connection.execute(tenant_errors.delete().where(tenant_errors.c.last_at < before))
+
+
+def forget(connection: sa.Connection, owner: int) -> None:
+    connection.execute(tenant_errors.delete().where(tenant_errors.c.user_id == owner))

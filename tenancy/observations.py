@@ -1,0 +1,115 @@
+"""Gather what is noticed of tenants' databases on the way, and write it seldom, off the request: errors and sizes."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import uuid
+from collections.abc import Iterable, Iterator
+from datetime import UTC, date, datetime
+from functools import partial
+from itertools import islice
+from typing import TypeVar
+
+import sqlalchemy as sa
+
+from tenancy import context
+from tenancy.backends import Backends
+from tenancy.catalog import Catalog, sizes, troubles
+from tenancy.catalog.troubles import Trouble
+from tenancy.errors import (
+    BackendError,
+    CredentialError,
+    IdentityError,
+    MigrationError,
+    ProvisionError,
+    TenancyError,
+)
+from tenancy.forks import after_fork
+from tenancy.models import Placement
+
+log = logging.getLogger(__name__)
+
+TOLD = (BackendError, CredentialError, IdentityError, MigrationError, ProvisionError)
+"""What is wrong with a database; that it is busy with an operation, suspended or read-only is no error of its own."""
+
+MOST_NOTES = 10_000
+LONGEST = 1000
+_AT_ONCE = 200
+
+Item = TypeVar("Item")
+
+
+class Observations:
+    """Remember errors in memory until ``flush``; measure databases that were used, once a day each."""
+
+    _gathered: dict[tuple[int, str], Trouble]
+    _day: date | None
+    _measured: set[uuid.UUID]
+
+    def __init__(self, catalog: Catalog, backends: Backends) -> None:
+        self._catalog = catalog
+        self._backends = backends
+        self._reset()
+        after_fork(self._reset)
+
+    def note(self, owner: int, code: str, message: str, request_id: str | None) -> None:
+        """Remember that something went wrong with a tenant; the same again is only counted."""
+        moment = datetime.now(UTC)
+        with self._lock:
+            known = self._gathered.get((owner, code))
+            if known is not None:
+                known.count += 1
+                known.last_at, known.message, known.request_id = moment, message[:LONGEST], request_id
+            elif len(self._gathered) < MOST_NOTES:
+                self._gathered[owner, code] = Trouble(message[:LONGEST], moment, moment, request_id)
+
+    def noticed(self, tenant: Placement, error: BaseException) -> None:
+        """Remember an error of the engine's own, where it says that something is wrong with the database."""
+        if isinstance(error, TOLD) and isinstance(error, TenancyError):
+            self.note(sizes.owner_of(tenant), error.code, error.message, context.current().request_id)
+
+    def flush(self, used: Iterable[Placement] = ()) -> None:
+        """Write what was noted, and today's sizes of the databases that were used."""
+        with self._lock:
+            gathered, self._gathered = self._gathered, {}
+        for some in _chunks(gathered.items()):
+            self._catalog.repeating(partial(troubles.add, noted=dict(some)))
+        if gathered:
+            with self._catalog.writing() as connection:
+                troubles.purge(connection)
+        self._measure(used)
+
+    def _measure(self, used: Iterable[Placement]) -> None:
+        day = sizes.today()
+        if day != self._day:
+            self._day, self._measured = day, set()
+        for some in _chunks(tenant for tenant in used if tenant.tenant_id not in self._measured):
+            self._catalog.repeating(partial(self._write_sizes, day=day, tenants=some))
+            self._measured.update(tenant.tenant_id for tenant in some)
+
+    def _write_sizes(self, connection: sa.Connection, day: date, tenants: list[Placement]) -> None:
+        known = sizes.known(connection, {sizes.owner_of(tenant) for tenant in tenants}, day)
+        sized = [(tenant, self._size(tenant)) for tenant in tenants if sizes.owner_of(tenant) not in known]
+        measured = [(tenant, size) for tenant, size in sized if size is not None]
+        if measured:
+            sizes.add(connection, day, measured)
+
+    def _size(self, tenant: Placement) -> int | None:
+        try:
+            return self._backends.get(tenant.db_type).size_bytes(tenant)
+        except (TenancyError, OSError) as error:
+            log.warning("tenant %s could not be measured: %s", tenant.tenant_id, type(error).__name__)
+            return None
+
+    def _reset(self) -> None:
+        self._lock = threading.Lock()
+        self._gathered = {}
+        self._day = None
+        self._measured = set()
+
+
+def _chunks(items: Iterable[Item]) -> Iterator[list[Item]]:
+    rest = iter(items)
+    while some := list(islice(rest, _AT_ONCE)):
+        yield some

@@ -1,0 +1,173 @@
+"""Answer an operator's console: the fleet at a glance, accounts in one table, a tenant's report, audit log, health.
+
+It changes nothing and gives no secrets. What a whole fleet is asked for comes from the catalog's indexes alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import asdict
+from typing import Any
+
+import sqlalchemy as sa
+
+from tenancy import guards, ledger
+from tenancy.backends.base import Backend
+from tenancy.catalog import claims, configs, figures, sizes, troubles, users
+from tenancy.catalog.listing import Filter, Listing, Place
+from tenancy.engines import EngineCache
+from tenancy.errors import DatabaseUnreachableError, TenancyError
+from tenancy.inspection import Inspection
+from tenancy.models import Placement, identity
+from tenancy.operation import Workbench
+from tenancy.rotate import keys_in_use
+
+Rows = list[dict[str, Any]]
+
+EXPORTED_AT_ONCE = 500
+
+
+class Overview:
+    """Look over the fleet with the parts of a workbench."""
+
+    def __init__(self, bench: Workbench, inspection: Inspection, engines: EngineCache) -> None:
+        self._bench = bench
+        self._catalog = bench.catalog
+        self._inspection = inspection
+        self._engines = engines
+        self._listing = Listing(multi_tenant=bench.catalog.multi_tenant)
+
+    def glance(self) -> dict[str, Any]:
+        """Count accounts and databases; say how they grow, which are the largest, and which are in trouble."""
+        mode = self._catalog.multi_tenant
+        with self._catalog.reading() as connection:
+            found: dict[str, Any] = dict(figures.accounts(connection))
+            found |= figures.databases(connection, multi_tenant=mode, head=self._bench.chain.head)
+            found |= figures.sizes(connection, multi_tenant=mode) | figures.movement(connection)
+            found["largest"] = figures.largest(connection) if mode else []
+            found["troubled"] = figures.troubled(connection)
+        return found | {"without_database": found["accounts"] - found["databases"] if mode else 0}
+
+    def accounts_page(
+        self, wanted: Filter, *, sort: str, descending: bool, limit: int, after: Place | None
+    ) -> tuple[Rows, Place | None]:
+        head = self._bench.chain.head
+        asked: dict[str, Any] = {"sort": sort, "descending": descending, "limit": limit, "after": after}
+        with self._catalog.reading() as connection:
+            return self._listing.page(connection, wanted, head, **asked)
+
+    def tenant_report(self, user_id: int) -> dict[str, Any]:
+        """Say all there is to say of a user's database, and what it says of itself where it answers."""
+        mode = self._catalog.multi_tenant
+        with self._catalog.reading() as connection:
+            user = users.get(connection, user_id)
+            tenant = configs.find(connection, user_id) if mode else configs.shared(connection)
+            owner = sizes.owner_of(tenant) if tenant else user_id
+            report: dict[str, Any] = {
+                "account": user.to_dict(),
+                "claim": claims.held(connection, tenant.tenant_id) if tenant else None,
+                "sizes": sizes.of_owner(connection, owner),
+                "errors": troubles.of_owner(connection, owner),
+            }
+        report["config"] = self._inspection.described(tenant, user_id) if tenant else None
+        return report | (self._asked_itself(tenant) if tenant else {"identity": None, "ledger": []})
+
+    def audit_page(self, **asked: Any) -> Rows:
+        with self._catalog.reading() as connection:
+            return self._catalog.audit.page(connection, **asked)
+
+    def audit_entries(self, **asked: Any) -> Iterator[dict[str, Any]]:
+        """Go through what ``audit_page`` would list, newest first, some at a time."""
+        before: int | None = None
+        while rows := self.audit_page(**asked, before_id=before, limit=EXPORTED_AT_ONCE):
+            yield from rows
+            before = rows[-1]["id"]
+
+    def audit_actions(self) -> list[str]:
+        with self._catalog.reading() as connection:
+            return self._catalog.audit.actions(connection)
+
+    def audit_verify(self, expect: str | None = None) -> dict[str, Any]:
+        """Check every row's seal; give ``{"rows", "head"}``, or raise AuditBrokenError."""
+        with self._catalog.reading() as connection:
+            return self._catalog.audit.verify(connection, expect)
+
+    def database_types(self) -> Rows:
+        """List the backends there are, each with the fields that somebody who initializes a database is asked for."""
+        return [
+            {"name": backend.name, "label": backend.label, "fields": [asdict(asked) for asked in backend.asks]}
+            for backend in self._bench.backends.registered()
+        ]
+
+    def health(self) -> dict[str, Any]:
+        """Say how catalog, folders, engines and keys are; a catalog out of reach is told, not raised."""
+        started = time.perf_counter()
+        catalog = self._inspection.catalog()
+        catalog["latency_ms"] = round((time.perf_counter() - started) * 1000, 2)
+        catalog["db_type"] = self._catalog.engine.dialect.name
+        storages = ((backend.name, backend.storage()) for backend in self._bench.backends.registered())
+        return {
+            "catalog": catalog,
+            "multi_tenant": self._catalog.multi_tenant,
+            "head_revision": self._bench.chain.head,
+            "storage": {name: asdict(found) for name, found in storages if found},
+            "engines": self._engines.stats()
+            | {"size": self._engines.size, "connection_limit": self._engines.budget.limit},
+            "tenants": self._tenants() if catalog["reachable"] else None,
+            "credential_keys": self._keys() if catalog["reachable"] else None,
+        }
+
+    def _tenants(self) -> dict[str, Any] | None:
+        mode, head = self._catalog.multi_tenant, self._bench.chain.head
+        try:
+            with self._catalog.reading() as connection:
+                counts = figures.databases(connection, multi_tenant=mode, head=head)
+        except TenancyError:
+            return None
+        kept = ("databases", "behind", "by_state", "by_revision")
+        return {name: counts[name] for name in kept} | {"failed": counts["by_state"].get("failed", 0)}
+
+    def _keys(self) -> Rows | None:
+        try:
+            with self._catalog.reading() as connection:
+                used = keys_in_use(connection)
+        except TenancyError:
+            return None
+        ring = self._bench.keyring
+        known = [
+            {"key_id": key, "newest": key == ring.newest, "known": True, "used_by": used[key]} for key in ring.key_ids
+        ]
+        lost = [key for key in used if key not in ring.key_ids]
+        return known + [{"key_id": key, "newest": False, "known": False, "used_by": used[key]} for key in lost]
+
+    def _asked_itself(self, tenant: Placement) -> dict[str, Any]:
+        bench = self._bench
+        try:
+            backend = bench.backends.get(tenant.db_type)
+            with guards.explained(backend), closing(backend.connect(tenant, bench.secret(tenant))) as driver:
+                guards.check_identity(backend, tenant, driver, None)
+                return _told(backend, tenant, driver)
+        except TenancyError as error:
+            found = {"code": error.code, "message": error.message}
+        except sa.exc.SQLAlchemyError:
+            found = {
+                "code": DatabaseUnreachableError.code,
+                "message": "the database answers with an error: see the log.",
+            }
+        return {"identity": None, "ledger": [], "unreachable": found}
+
+
+def _told(backend: Backend, tenant: Placement, driver: Any) -> dict[str, Any]:
+    """Read whose a database says it is and what was applied in it; its identity has been checked."""
+    engine = backend.engine(lambda: driver)
+    with engine.connect().execution_options(tenancy_write=False) as connection:
+        guards.begin(backend, tenant, connection)
+        row = connection.execute(sa.select(identity)).mappings().one()
+        applied = ledger.entries(connection)
+    who = {name: row[name] for name in ("user_id", "kind", "epoch", "state")}
+    return {
+        "identity": {"tenant_id": str(row["tenant_id"]), **who},
+        "ledger": [{name: value for name, value in entry.items() if name != "id"} for entry in applied],
+    }

@@ -1,0 +1,35 @@
+"""Keep what people choose for themselves beside their account: short texts by name, in one JSON column.
+
+The catalog brings them along with every request (``User.preferences``), so there are few and they are short; what a
+name means is the application's business.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+
+from tenancy import names
+from tenancy.errors import ConfigurationError
+
+MOST = 32
+LONGEST = 200
+_NAME = re.compile(r"[a-z_.]{1,32}")
+
+
+def check(changes: Mapping[str, str | None]) -> None:
+    """Refuse a name or a text that cannot be kept; the error's field is the name."""
+    for name, value in changes.items():
+        if not _NAME.fullmatch(name):
+            raise ConfigurationError("a preference's name is 1 to 32 of a-z, . and _.", field="preferences")
+        if value is not None and len(names.storable(value, name)) > LONGEST:
+            raise ConfigurationError(f"{name} has at most {LONGEST} characters.", field=name)
+
+
+def merged(before: Mapping[str, str], changes: Mapping[str, str | None]) -> str | None:
+    """Give what to store: None where nothing is chosen any more."""
+    kept = {name: value for name, value in {**before, **changes}.items() if value is not None}
+    if len(kept) > MOST:
+        raise ConfigurationError(f"an account keeps at most {MOST} preferences.", field="preferences")
+    return json.dumps(kept, sort_keys=True) if kept else None

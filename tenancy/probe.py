@@ -1,0 +1,102 @@
+"""Try a configuration that is not stored: say step by step what is right and what is wrong, and make nothing.
+
+The order is ``provision``'s own: the fields, the account, the place, and whose the database is that may stand there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+from tenancy.backends.base import Backend, Check, DatabaseFields
+from tenancy.catalog import configs
+from tenancy.errors import (
+    ConfigurationError,
+    DatabaseExistsError,
+    StaleRouteError,
+    TenancyError,
+)
+from tenancy.guards import check_identity
+from tenancy.models import CATALOG_VERSION_TABLE, Placement, State
+from tenancy.operation import Workbench
+from tenancy.provision import refuse_another
+from tenancy.types import new_id
+
+_IS_CATALOG = f"SELECT version_num FROM {CATALOG_VERSION_TABLE}"  # noqa: S608 - a constant
+
+
+def probe(bench: Workbench, user_id: int, fields: DatabaseFields) -> dict[str, Any]:
+    """Give ``ok``, ``code``, ``message``, ``latency_ms`` and ``steps``; UserNotFoundError without account."""
+    with bench.catalog.reading() as connection:
+        stored = configs.of_account(connection, user_id)
+    started = time.perf_counter()
+    steps: list[Check] = []
+    try:
+        for check in _steps(bench, user_id, stored, fields):
+            steps.append(check)
+            if not check.ok:
+                break
+    except TenancyError as error:
+        steps.append(Check(_NAMES.get(len(steps), "database"), error.message, error.code))
+    last = steps[-1]
+    return {
+        "ok": last.ok,
+        "code": last.code,
+        "message": last.text,
+        "latency_ms": round((time.perf_counter() - started) * 1000, 2),
+        "steps": [{"name": check.name, "ok": check.ok, "text": check.text} for check in steps],
+    }
+
+
+_NAMES = {0: "fields", 1: "account"}
+
+
+def _steps(bench: Workbench, user_id: int, stored: Placement | None, fields: DatabaseFields) -> Iterator[Check]:
+    if not bench.catalog.multi_tenant:
+        raise ConfigurationError("users share one database (MULTI_TENANT_MODE=false): none is made for one user.")
+    configured = bench.default_type if stored is None else stored.db_type
+    backend = bench.backends.get(fields.db_type or configured)
+    wanted = backend.plan(user_id, fields)
+    yield Check("fields", f"{backend.label} can be asked for with these fields.")
+    if stored is not None:
+        refuse_another(stored, fields, wanted)
+    yield Check("account", f"user {user_id} has no other database.")
+    password = fields.db_password or (bench.secret(stored) if stored is not None else None)
+    tenant = stored or Placement(new_id(), user_id, state=State.PROVISIONING, version=1, epoch=1, **wanted)
+    yield from backend.probe(tenant, password)
+    if backend.exists(tenant):
+        yield _whose(backend, tenant, stored, password)
+    elif stored is not None and stored.revision is not None:
+        yield Check("database", "the database was there and is gone: restore it.", "database_missing")
+    else:
+        yield Check("database", "a database can be made here.")
+
+
+def _whose(backend: Backend, tenant: Placement, stored: Placement | None, password: str | None) -> Check:
+    """Say whether what stands in the place may be used: it is this user's own, or nobody touches it."""
+    with closing(backend.connect(tenant, password)) as driver:
+        if _is_catalog(driver):
+            return Check("database", "what stands there is the catalog.", DatabaseExistsError.code)
+        try:
+            check_identity(backend, tenant, driver, None)
+        except StaleRouteError:
+            return Check("database", "an earlier database of this user stands there.", DatabaseExistsError.code)
+        except TenancyError as error:
+            text = (
+                error.message if stored else "a database stands there that is another tenant's, or not of this system."
+            )
+            return Check("database", text, error.code if stored else DatabaseExistsError.code)
+    return Check("database", "the database stands there, and it is this user's.")
+
+
+def _is_catalog(driver: Any) -> bool:
+    cursor = driver.cursor()
+    try:
+        cursor.execute(_IS_CATALOG)
+    except Exception:  # noqa: BLE001 - each driver has its own error for a table that is not there
+        return False
+    finally:
+        cursor.close()
+    return True
