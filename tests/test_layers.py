@@ -35,7 +35,7 @@ SETTINGS_MAY_USE = {"tenancy.errors", "tenancy.names", "tenancy.keyring"}
 
 ORDER = [
     ["errors"],
-    ["names", "keyring", "types", "placeholders", "slot", "passwords", "forks", "migrate"],
+    ["names", "keyring", "types", "placeholders", "slot", "passwords", "preferences", "forks", "migrate"],
     ["models"],
     ["context", "ledger"],
     ["catalog"],
@@ -44,7 +44,8 @@ ORDER = [
     ["guards"],
     ["engines"],
     ["operation"],
-    ["provision", "retire", "routes", "rotate", "activity", "inspection", "connection"],
+    ["provision", "retire", "routes", "rotate", "observations", "activity", "inspection", "probe", "connection"],
+    ["overview"],
     ["fleet", "archive", "move", "accounts"],
     ["manager"],
     ["__init__"],
@@ -60,6 +61,7 @@ DIALECT_WORDS = re.compile(
 OPENS_FILES = {
     "settings.py": "reads .env",
     "utils/make_env.py": "reads .env.example, writes .env",
+    "web/assets.py": "reads the application's own static files, for their fingerprints",
     "tenancy/migrate.py": "reads revision files, for their checksums",
     "tenancy/backends/sqlite_files.py": "writes files that no process has open yet, and syncs folders",
     "tenancy/backends/sqlite_templates.py": "reads templates, which no process opens as a database",

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from flask import Flask, Request, Response, redirect, request, session, url_for
-from flask.sessions import SecureCookieSessionInterface
+from flask import Flask, Request, Response, request, session
+from flask.sessions import SecureCookieSessionInterface, SessionMixin
 from flask.typing import ResponseReturnValue
 from flask_login import LoginManager, UserMixin, current_user, login_user, logout_user
 from flask_wtf.csrf import CSRFProtect
@@ -29,6 +29,11 @@ if TYPE_CHECKING:
     from tenancy.accounts import SignIn
 
 View: TypeAlias = Callable[..., ResponseReturnValue]
+
+
+class SignInNeeded(Exception):  # noqa: N818 - it says what is missing; ``web/pages/resume.py`` answers it
+    """Stop the request of a browser whose session has ended, or never began."""
+
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 KEY_BLUEPRINTS = frozenset({"api", "admin_api"})
@@ -55,6 +60,11 @@ class SessionCookie(SecureCookieSessionInterface):
 
     def get_cookie_secure(self, app: Flask) -> bool:
         return cookie_secure()
+
+    def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
+        """Leave the files under /static as they are: a browser throws away what varies with a cookie that changed."""
+        if request.endpoint != "static":
+            super().save_session(app, session, response)
 
 
 def init_app(app: Flask) -> None:
@@ -168,7 +178,7 @@ def api_admin_required(view: View) -> View:
 
 
 def page_login_required(view: View) -> View:
-    """Let signed-in browsers in; send the others to the login page and back."""
+    """Let signed-in browsers in; the others have to sign in first."""
     return _guarded(view, _page_principal, admin=False)
 
 
@@ -182,7 +192,7 @@ def _guarded(view: View, find: Callable[[], Principal | None], *, admin: bool) -
     def guarded(*args: Any, **kwargs: Any) -> ResponseReturnValue:
         principal = find()
         if principal is None:
-            return redirect(url_for("auth.login", next=_return_path()))
+            raise SignInNeeded
         logs.note_user(principal.user.id, principal.placement.tenant_id if principal.placement else None)
         if admin and not principal.user.is_admin:
             raise Problem(403, "not_allowed", "Only administrators may do this.")
@@ -218,13 +228,6 @@ def _json_principal() -> Principal:
 
 def _page_principal() -> Principal | None:
     return current_principal()
-
-
-def _return_path() -> str | None:
-    """Give the page to come back to after login: only one that can be asked for again."""
-    if request.method not in SAFE_METHODS:
-        return None
-    return request.full_path if request.query_string else request.path
 
 
 def _by_session(token: str) -> Visitor | None:

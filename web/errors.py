@@ -1,4 +1,4 @@
-"""Turn everything that goes wrong into one answer: problem+json for programs, a page for people.
+"""Turn everything that goes wrong into one answer: problem+json for programs, a page or a message on it for people.
 
 ``STATUS`` is the one table from the classes of ``tenancy`` and ``repositories`` to HTTP. A message of those classes
 may be shown as it is (it holds no URL and no password); what is missing and what is somebody else's get one text.
@@ -24,9 +24,12 @@ from web.schemas import FieldErrors
 log = logging.getLogger("web")
 
 JSON_PREFIXES = ("/api/", "/admin/user/", "/admin/databases", "/healthz", "/readyz", "/metrics")
+DOCS_PAGE = "/api/docs"
 NOT_THERE = "There is nothing at this address, or it is not yours."
 RETRY_S = 5
 TYPE = "application/problem+json"
+KEEP_THE_PAGE = {"HX-Reswap": "none", "HX-Push-Url": "false"}
+"""Tell htmx to leave the page and its address as they are, but for what the answer itself puts elsewhere."""
 
 STATUS: dict[type[tenancy.TenancyError], int] = {
     tenancy.ConfigurationError: 422,
@@ -125,15 +128,23 @@ def respond(problem: Problem) -> Response:
     """Give the problem as JSON where programs ask, as a page where people do."""
     if is_json_call():
         answer = Response(orjson.dumps(problem.to_dict()), status=problem.status, content_type=TYPE)
+    elif wants_fragment():
+        answer = Response(_page(problem, "errors/message.html"), status=problem.status, headers=KEEP_THE_PAGE)
     else:
-        answer = Response(_page(problem), status=problem.status)
+        answer = Response(_page(problem, "errors/error.html"), status=problem.status)
     answer.headers.update(problem.headers)
     return answer
 
 
 def is_json_call() -> bool:
     """Say whether the address belongs to programs."""
-    return request.path.startswith(JSON_PREFIXES) or request.path == "/api"
+    return (request.path.startswith(JSON_PREFIXES) or request.path == "/api") and request.path != DOCS_PAGE
+
+
+def wants_fragment() -> bool:
+    """Say whether htmx asks for a part of a page; a boosted link and a step back in the history want all of it."""
+    asked = request.headers
+    return "HX-Request" in asked and not ("HX-Boosted" in asked or "HX-History-Restore-Request" in asked)
 
 
 def of_fields(error: FieldErrors) -> Problem:
@@ -174,10 +185,11 @@ def _respond_to_rest(error: Exception) -> Response | HTTPException:
         return respond(_unforeseen())
     if error.response is not None or error.code is None or error.code < 400:
         return error
-    return respond(_of_http(error))
+    return respond(of_http(error))
 
 
-def _of_http(error: HTTPException) -> Problem:
+def of_http(error: HTTPException) -> Problem:
+    """Put what Werkzeug and Flask-WTF raise in our words."""
     status = error.code or 500
     headers = {name: value for name, value in error.get_headers() if name in ("Allow", "Retry-After", "Content-Range")}
     if isinstance(error, CSRFError):
@@ -192,10 +204,10 @@ def _unforeseen() -> Problem:
     return Problem(500, "internal_error", "Something failed here. Tell the operator the request_id.")
 
 
-def _page(problem: Problem) -> str:
+def _page(problem: Problem, template: str) -> str:
     try:
         return render_template(
-            "errors/error.html",
+            template,
             status=problem.status,
             title=problem.title,
             detail=problem.detail,

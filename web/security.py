@@ -18,6 +18,8 @@ from web.parts import current_parts
 
 URL_MAX = 4096
 HEADERS_MAX_BYTES = 32_768
+ROOM_BYTES = 65_536
+"""Say how much longer the login form may be than others: it may carry one of them (``web/pages/kept.py``)."""
 HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(?::[0-9]{1,5})?")
 
 
@@ -37,6 +39,9 @@ def _check() -> None:
         raise SecurityError("This host is not served here; the operator names the hosts in TRUSTED_HOSTS.")
     if request.routing_exception is not None:
         raise request.routing_exception
+    if request.endpoint == "auth.login":
+        longest = current_parts().settings.max_body_bytes + ROOM_BYTES
+        request.max_content_length = request.max_form_memory_size = longest
     if "CONTENT_LENGTH" not in environ and request.method not in SAFE_METHODS:
         _refuse_endless()
     if request.method not in SAFE_METHODS and request.blueprint not in KEY_BLUEPRINTS and not is_json_call():

@@ -11,6 +11,7 @@ from flask.testing import FlaskClient
 
 import web
 from tests.web.conftest import Caller
+from web.security import ROOM_BYTES
 from web.wsgi import HEADERS
 
 PATHS = ["/auth/login", "/healthz", "/api/v1/tasks", "/api/v1/nothing", "/nothing", "/api/v1/openapi.json", "/tasks"]
@@ -78,6 +79,18 @@ def test_a_body_beyond_the_limit_is_413(ada: Caller, anonymous: FlaskClient, con
     answer = ada.post("/api/v1/tasks", data=large, content_type="application/json")
     assert (answer.status_code, answer.json["code"]) == (413, "request_entity_too_large")
     assert anonymous.post("/auth/login", data=large, content_type=content_type).status_code in (400, 413)
+
+
+@pytest.mark.parametrize(
+    ("path", "more_bytes", "status"),
+    [("/auth/login", 0, 400), ("/auth/login", ROOM_BYTES, 413), ("/auth/register", 0, 413)],
+)
+def test_the_login_form_alone_may_be_longer_as_it_may_carry_another(
+    anonymous: FlaskClient, path: str, more_bytes: int, status: int
+) -> None:
+    body = b"email=" + b"x" * (1_048_576 + more_bytes)
+    answer = anonymous.post(path, data=body, content_type="application/x-www-form-urlencoded")
+    assert answer.status_code == status
 
 
 def test_a_gigabyte_is_refused_unread(ada: Caller) -> None:

@@ -1,8 +1,9 @@
 """Serve the pages: plain HTML from the server, complete without JavaScript.
 
-``auth`` lets people in and out, ``workspace`` shows and changes their rows (declared in ``resources``),
-``settings`` their account, ``admin`` everybody's accounts and databases. Every change is a POST with a CSRF token
-that answers with a redirect (303), or with the form again, its text kept and its errors beside their fields (422).
+``auth`` lets people in and out, ``workspace`` and the modules beside it show and change their rows (declared in
+``resources``), ``settings`` their account, ``console`` everybody's accounts and databases. Every change is a POST with
+a CSRF token that answers with a redirect (303), or with the form again, its text kept and its errors beside their
+fields (422); ``resume`` keeps the text where a session ended meanwhile.
 """
 
 from __future__ import annotations
@@ -14,25 +15,50 @@ from flask import Flask, request
 from tenancy.errors import TenancyError
 from tenancy.models import Principal
 from web.auth import current_principal
-from web.pages import admin, auth, filters, settings, workspace
-from web.parts import current_parts
-
-MENU = (
-    ("pages.home", "Today"),
-    ("pages.tasks", "Tasks"),
-    ("pages.notes", "Notes"),
-    ("pages.events", "Events"),
-    ("pages.categories", "Categories"),
-    ("settings.index", "Settings"),
+from web.pages import (
+    api_docs,
+    auth,
+    bin,
+    categories,
+    console,
+    dashboard,
+    events,
+    feed,
+    filters,
+    messages,
+    notes,
+    resume,
+    search,
+    settings,
+    tasks,
+    workspace,
+    zones,
 )
-ADMIN_MENU = (*MENU, ("admin.index", "Admin"))
+from web.parts import current_parts
+from web.preferences import Preferences
+
+WORKSPACE = (categories, dashboard, events, notes, tasks, zones)
+"""Name the modules whose views are the workspace's: to import them is to add them to its blueprint."""
+
+Entry = tuple[str, str, str]
+
+MENU: tuple[Entry, ...] = (
+    ("/", "Today", "today"),
+    ("/tasks", "Tasks", "tasks"),
+    ("/notes", "Notes", "notes"),
+    ("/events", "Events", "events"),
+    ("/categories", "Categories", "categories"),
+)
+TOOLS: tuple[Entry, ...] = (("/bin", "Bin", "bin"), ("/settings", "Settings", "settings"))
+ADMIN_TOOLS: tuple[Entry, ...] = (*TOOLS, ("/admin/", "Admin", "admin"))
 
 
 def register(app: Flask) -> None:
     """Join the pages to the application."""
     filters.register(app)
     app.context_processor(_common)
-    for room in (auth, workspace, settings, admin):
+    resume.register(app)
+    for room in (auth, workspace, feed, search, bin, settings, console, api_docs):
         app.register_blueprint(room.blueprint)
 
 
@@ -40,12 +66,14 @@ def _common() -> dict[str, Any]:
     """Give what the frame of every page shows; asks the database nothing that the request has not asked before."""
     principal = _viewer()
     configured = current_parts().settings
+    wishes = Preferences.of(principal.user.preferences) if principal else Preferences()
     return {
         "viewer": principal.user if principal else None,
-        "menu": [
-            (endpoint, label, _is_here(endpoint))
-            for endpoint, label in (ADMIN_MENU if principal and principal.user.is_admin else MENU)
-        ],
+        "theme": wishes.theme,
+        "shortcuts": wishes.shortcuts,
+        "menu": _entries(MENU),
+        "tools": _entries(ADMIN_TOOLS if principal and principal.user.is_admin else TOOLS),
+        "messages": messages.pending,
         "registration_open": configured.registration == "open",
         "multi_tenant": configured.multi_tenant_mode,
     }
@@ -59,8 +87,10 @@ def _viewer() -> Principal | None:
         return None
 
 
-def _is_here(endpoint: str) -> bool:
-    """Tell whether the page shown now stands under an entry of the menu."""
-    shown = request.endpoint or ""
-    room = endpoint.partition(".")[0]
-    return shown.startswith(room + ".") and (room != "pages" or shown == endpoint or shown.startswith(endpoint + "_"))
+def _entries(menu: tuple[Entry, ...]) -> list[tuple[str, str, str, bool]]:
+    """Say of each entry of a menu whether the page shown now stands under it."""
+    shown = request.path
+    return [
+        (path, label, icon, shown == path or (path != "/" and shown.startswith(path.rstrip("/") + "/")))
+        for path, label, icon in menu
+    ]

@@ -10,11 +10,18 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from flask import Blueprint, flash, make_response, redirect, render_template, request, url_for
+from flask import Blueprint, make_response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from tenancy.errors import AccountError, BadCredentialsError, ConfigurationError, TenancyError, UserExistsError
-from web import metrics
+from tenancy.errors import (
+    AccountError,
+    BadCredentialsError,
+    ConfigurationError,
+    TenancyError,
+    ThrottledError,
+    UserExistsError,
+)
+from web import metrics, preferences
 from web.auth import (
     current_principal,
     device_token,
@@ -23,10 +30,13 @@ from web.auth import (
     session_token,
     start_session,
 )
-from web.errors import Problem
+from web.errors import Problem, of_tenancy
 from web.limits import limit_login, limit_registration
 from web.pages.filters import sentence
 from web.pages.forms import Field, Form
+from web.pages.kept import Kept
+from web.pages.kept import page as kept_page
+from web.pages.messages import say
 from web.parts import current_parts
 
 if TYPE_CHECKING:
@@ -92,12 +102,17 @@ def login() -> ResponseReturnValue:
     if request.method != "POST":
         if current_principal() is not None:
             return redirect(target or url_for("pages.home"), 303)
-        return render_template("auth/login.html", form=Form.blank("login", LOGIN), next=target)
-    form = Form.posted("login", LOGIN, request.form)
-    signed_in = _signed_in(form)
+        return login_page(target=target)
+    form, carried = Form.posted("login", LOGIN, request.form), Kept.carried()
+    try:
+        signed_in = _signed_in(form)
+    except ThrottledError as error:
+        page = login_page(form.refuse(None, sentence(error.message)), target=target, kept=carried)
+        return page, 429, of_tenancy(error).headers
     if signed_in is None:
-        return render_template("auth/login.html", form=form, next=target), 422
-    return _enter(signed_in, target, remember="remember" in form.values)
+        return login_page(form, target=target, kept=carried), 422
+    _note_zone(signed_in.user)
+    return _enter(signed_in, target, remember="remember" in form.values, kept=carried)
 
 
 @blueprint.route("/logout", methods=("GET", "POST"))
@@ -106,8 +121,13 @@ def logout() -> ResponseReturnValue:
     if request.method != "POST":
         return render_template("auth/logout.html")
     end_session()
-    flash("You are signed out.", "good")
+    say("You are signed out.", "good")
     return redirect(url_for("auth.login"), 303)
+
+
+def login_page(form: Form | None = None, *, target: str | None = None, kept: Kept | None = None) -> str:
+    """Give the page to sign in with; ``kept`` is a form whose text it carries on."""
+    return render_template("auth/login.html", form=form or Form.blank("login", LOGIN), next=target, kept=kept)
 
 
 def may_bootstrap(token: str | None) -> bool:
@@ -157,6 +177,7 @@ def _settle(user: User) -> ResponseReturnValue:
     """Provision a new account's database and sign it in, whether that worked or not."""
     parts = current_parts()
     problem = None
+    _note_zone(user)
     try:
         with metrics.provisioning():
             parts.manager.provision(user.id)
@@ -167,11 +188,11 @@ def _settle(user: User) -> ResponseReturnValue:
     )
     answer = _enter(signed_in, None if problem is None else url_for("settings.index"), remember=False)
     if problem is None:
-        flash(f"Welcome, {user.display_name or user.email}. Your database is ready.", "good")
+        say(f"Welcome, {user.display_name or user.email}. Your database is ready.", "good")
     else:
-        flash(f"Your account is made, but its database is not: {sentence(problem.message)}", "bad")
+        say(f"Your account is made, but its database is not: {sentence(problem.message)}", "bad")
     if user.is_admin:
-        flash("This is the first account: it administers this installation.", "warn")
+        say("This is the first account: it administers this installation.", "warn")
     return answer
 
 
@@ -191,13 +212,20 @@ def _signed_in(form: Form) -> SignIn | None:
         return None
 
 
-def _enter(signed_in: SignIn, target: str | None, *, remember: bool) -> ResponseReturnValue:
+def _note_zone(user: User) -> None:
+    """Keep the time zone that the browser named, unless the account has chosen one; a script fills the field in."""
+    zone = request.form.get("time_zone", "")
+    if preferences.is_zone(zone) and not preferences.Preferences.of(user.preferences).chosen_zone:
+        current_parts().accounts.set_preferences(user.id, {"time_zone": zone})
+
+
+def _enter(signed_in: SignIn, target: str | None, *, remember: bool, kept: Kept | None = None) -> ResponseReturnValue:
     """Begin the browser's session; the one it had, perhaps somebody else's, ends in the catalog as well."""
     earlier = session_token()
     if earlier:
         current_parts().accounts.sign_out(earlier)
     start_session(signed_in, remember=remember)
-    answer = make_response(redirect(target or url_for("pages.home"), 303))
+    answer = kept_page(kept) if kept else make_response(redirect(target or url_for("pages.home"), 303))
     remember_device(answer, signed_in.user.email, signed_in.device)
     return answer
 

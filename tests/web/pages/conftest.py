@@ -29,8 +29,10 @@ class HtmlForm:
 
     method: str
     action: str
+    name: str = ""
     values: dict[str, str] = field(default_factory=dict)
     names: list[str] = field(default_factory=list)
+    kinds: dict[str, str] = field(default_factory=dict)
 
 
 class Page(HTMLParser):
@@ -44,46 +46,76 @@ class Page(HTMLParser):
         self.labelled: set[str] = set()
         self.controls: list[str] = []
         self.inline: list[str] = []
+        self._elsewhere: dict[str, HtmlForm] = {}
+        self._open = self._owner = HtmlForm("", "")
         self._select = self._area = ""
+        self._in_label = False
         self.feed(html)
+
+    @property
+    def unlabelled(self) -> list[str]:
+        """Give the controls that nothing names to a reader of the screen."""
+        return [control for control in self.controls if control not in self.labelled]
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         given = {name: value or "" for name, value in attributes}
-        self.inline += [name for name in given if name == "style" or name.startswith("on")]
-        self.inline += [tag] if tag in ("script", "style", "iframe", "base") else []
+        self.inline += [name for name in given if name == "style" or name.startswith(("on", "hx-on"))]
+        self.inline += [tag] if tag in ("style", "iframe", "base") or (tag == "script" and not given.get("src")) else []
         if tag == "form":
-            self.forms.append(HtmlForm(given.get("method", "get").upper(), given.get("action", "")))
+            self._open = self._form(given)
         elif tag == "a":
             self.links.append(given.get("href", ""))
         elif tag == "label":
+            self._in_label = True
             self.labelled.add(given.get("for", ""))
         elif tag == "option":
-            if "selected" in given or self._select not in self.forms[-1].values:
-                self.forms[-1].values[self._select] = given.get("value", "")
+            if self._select and ("selected" in given or self._select not in self._owner.values):
+                self._owner.values[self._select] = given.get("value", "")
         elif tag in ("input", "select", "textarea"):
             self._control(tag, given)
 
     def handle_data(self, data: str) -> None:
         if self._area:
-            self.forms[-1].values[self._area] += data
+            self._owner.values[self._area] += data
 
     def handle_endtag(self, tag: str) -> None:
-        if tag == "textarea":
-            values = self.forms[-1].values
+        if tag == "textarea" and self._area:
+            values = self._owner.values
             values[self._area] = values[self._area].removeprefix("\n")
             self._area = ""
+        elif tag == "form":
+            self._open = HtmlForm("", "")
+        elif tag == "label":
+            self._in_label = False
+        elif tag == "select":
+            self._select = ""
+
+    def _form(self, given: dict[str, str]) -> HtmlForm:
+        known = self._elsewhere.get(given.get("id", "")) or HtmlForm("", "")
+        known.method, known.action = given.get("method", "get").upper(), given.get("action", "")
+        self.forms.append(known)
+        if "id" in given:
+            self._elsewhere[given["id"]] = known
+        return known
 
     def _control(self, tag: str, given: dict[str, str]) -> None:
-        form, name = self.forms[-1], given["name"]
-        form.names.append(name)
-        if given.get("type") != "hidden":
+        """Note a control with its form: the one around it, or the one that it names."""
+        form = self._elsewhere.setdefault(given["form"], HtmlForm("", "")) if "form" in given else self._open
+        kind = given.get("type", "text") if tag == "input" else tag
+        if kind != "hidden" and not (self._in_label or "aria-label" in given or "aria-labelledby" in given):
             self.controls.append(given.get("id", ""))
+        name = given.get("name", "")
+        if not name:
+            return
+        form.names.append(name)
+        form.kinds[name] = kind
+        self._owner = form
         if tag == "select":
             self._select = name
         elif tag == "textarea":
             self._area = name
             form.values[name] = ""
-        elif given.get("type") != "checkbox" or "checked" in given:
+        elif kind not in ("checkbox", "radio") or "checked" in given:
             form.values[name] = given.get("value", "")
 
 
@@ -114,7 +146,7 @@ class Visitor:
 
     @property
     def token(self) -> str:
-        return self.get("/settings").forms[0].values["csrf_token"]
+        return next(form for form in self.get("/settings").forms if form.method == "POST").values["csrf_token"]
 
     def sign_in(self, email: str, password: str = PASSWORD, **typed: str) -> TestResponse:
         return self.send("/auth/login", email=email, password=password, **typed)

@@ -1,0 +1,34 @@
+"""Answer htmx: a part of a page instead of the whole, with what there is to say beside it.
+
+A page never knows whether it was asked by a script: a view asks ``wants_fragment`` and gives the part that changed,
+or the redirect that a form without scripts gets.
+"""
+
+from __future__ import annotations
+
+from flask import Response, make_response, render_template
+
+from web.errors import wants_fragment
+from web.pages.messages import Message, pending
+
+__all__ = ["fragment", "htmx_redirect", "wants_fragment"]
+
+
+def fragment(
+    template: str, /, *, status: int = 200, message: Message | str | None = None, **context: object
+) -> Response:
+    """Give a part of a page, and in the message area what was said meanwhile."""
+    said = pending()
+    if message is not None:
+        said.append(Message(message) if isinstance(message, str) else message)
+    body = render_template(template, **context)
+    if said:
+        body += render_template("messages.html", messages=said)
+    return make_response(body, status)
+
+
+def htmx_redirect(url: str) -> Response:
+    """Send the browser to another page: htmx would follow a plain redirect by itself and swap what it finds."""
+    answer = make_response("", 204)
+    answer.headers["HX-Redirect"] = url
+    return answer
