@@ -39,14 +39,14 @@ def run(small: bool = False) -> list[Figure]:
     with ExitStack() as stack:
         here = stack.enter_context(world(people))
         rows = here.add_tasks(ROWS)
-        stack.enter_context(_logs_to_nowhere())
+        stack.enter_context(logs_to_nowhere())
         ours = web.create(here.parts)
         baseline = plain_flask.create_app(here.folder / "plain.db")
         stack.callback(baseline.extensions["engine"].dispose)
         plain_flask.fill(
             baseline, [(user.id, user.email) for user in here.users], [row for each in rows.values() for row in each]
         )
-        ours_cookies, their_cookies = _our_cookies(here, ours), _their_cookies(here, baseline)
+        ours_cookies, their_cookies = our_cookies(here, ours), _their_cookies(here, baseline)
         _check_same(here, ours, ours_cookies, baseline, their_cookies)
         order = random.Random(5).choices(range(people), k=requests)
         figures = [
@@ -205,7 +205,7 @@ def _asking(app: WSGIApplication, cookies: Sequence[str]) -> Callable[[], None]:
 
 
 @contextmanager
-def _logs_to_nowhere() -> Iterator[None]:
+def logs_to_nowhere() -> Iterator[None]:
     """Let the application write its log as it ships, where nobody reads it; leave logging as it was found."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
@@ -226,7 +226,7 @@ def _check_same(here: World, ours: Flask, our_cookies: list[str], theirs: Flask,
         same_work([f"Task {n} of user {user.id}" for n in range(ROWS)], titles)
 
 
-def _our_cookies(here: World, app: Flask) -> list[str]:
+def our_cookies(here: World, app: Flask) -> list[str]:
     """Sign everybody in; the login page itself hashes passwords and is not what is measured."""
     signer = app.session_interface.get_signing_serializer(app)  # type: ignore[attr-defined]  # Flask's cookie sessions have it
     tokens = [here.parts.accounts.sign_in_without_password(user.id).token for user in here.users]

@@ -2,6 +2,9 @@
 
 The three values stand in a note that the request's own context holds (``web/wsgi.py`` copies a context for each
 call), so a line written anywhere below a request carries them, and no line outside one does.
+
+A calendar's address is its secret. Every record of the process takes it out of its own message, so it does not
+matter whose logger wrote the line (gunicorn's and Werkzeug's quote addresses and referrers) or who formats it.
 """
 
 from __future__ import annotations
@@ -19,6 +22,11 @@ from flask import Flask, Response, request
 
 access = logging.getLogger("web.access")
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+SECRETS = re.compile(
+    r"(?<=/calendar/)[^\s?#\"'<>]+|(?<=/calendar%2F)[^\s?#\"'<>]+|(?<=unifycal_)[^\s?#\"'<>/]+|(?<=unify_)[\w-]{43}",
+    re.IGNORECASE,
+)
+HIDDEN = "***"
 
 
 class Note:
@@ -74,9 +82,22 @@ def configure(level: str, form: str) -> None:
     handler.setFormatter(JsonLines() if form == "json" else TextLines())
     root.addHandler(handler)
     root.setLevel(level)
+    logging.setLogRecordFactory(Record)
     # The development server's own access lines hold query strings, and ours say more.
     logging.getLogger("werkzeug").addFilter(_no_access_line)
     logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+def without_secrets(text: str) -> str:
+    """Give a text with the secret part of calendar addresses and keys blotted out."""
+    return SECRETS.sub(HIDDEN, text)
+
+
+class Record(logging.LogRecord):
+    """Keep secrets out of the message, whoever asks for it."""
+
+    def getMessage(self) -> str:  # noqa: N802 - logging's own name
+        return without_secrets(super().getMessage())
 
 
 class _Lines(logging.Handler):
@@ -99,7 +120,7 @@ class TextLines(logging.Formatter):
             whose = f" request_id={note.request_id} user_id={note.user_id or '-'} tenant={note.tenant or '-'}"
         text = CONTROL.sub(_escaped, record.getMessage())
         line = f"{_moment(record.created)} {record.levelname} {record.name}{whose} {text}"
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        return f"{line}\n{without_secrets(self.formatException(record.exc_info))}" if record.exc_info else line
 
 
 class JsonLines(logging.Formatter):
@@ -116,7 +137,7 @@ class JsonLines(logging.Formatter):
         if note:
             line |= {"request_id": note.request_id, "user_id": note.user_id, "tenant": note.tenant}
         if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
+            line["exception"] = without_secrets(self.formatException(record.exc_info))
         return orjson.dumps(line, default=str).decode()
 
 

@@ -1,7 +1,8 @@
 """Describe the JSON calls as an OpenAPI 3.1 document, made from the models and declarations that serve them.
 
 What is true of every call (the errors, the headers, who may ask) is said once here; a test asks each call of the
-document and of the URL map whether it is in the other.
+document and of the URL map whether it is in the other. ``openapi_shapes`` holds what is answered, ``openapi_words``
+says what the names mean.
 """
 
 from __future__ import annotations
@@ -14,11 +15,24 @@ from uuid import UUID
 
 import orjson
 from flask import Blueprint, Flask, Response, current_app
-from pydantic import BaseModel, ConfigDict, create_model
+from pydantic import BaseModel, create_model
 from pydantic.json_schema import models_json_schema
 
+from web import openapi_words as words
 from web import schemas
 from web.api.resources import ALL, Resource
+from web.openapi_shapes import (
+    Account,
+    DatabaseInfo,
+    DatabaseInitialized,
+    DatabaseListed,
+    DatabaseStats,
+    KeyMade,
+    KeyShown,
+    Problem,
+    SettingShown,
+    Shown,
+)
 
 Mode = Literal["validation", "serialization"]
 READ_ERRORS = (400, 401, 403, 404, 406, 413, 414, 422, 431, 503)
@@ -26,111 +40,6 @@ WRITE_ERRORS = (*READ_ERRORS, 409, 412, 415, 429, 507)
 ADMIN_ERRORS = (*WRITE_ERRORS, 502)
 
 blueprint = Blueprint("openapi", __name__)
-
-
-class Shown(BaseModel):
-    """Describe an answer: every member is there, and no other."""
-
-    model_config = ConfigDict(extra="forbid")
-
-
-class SettingShown(Shown):
-    key: str
-    value: str
-    created_at: dt.datetime
-    updated_at: dt.datetime
-
-
-class KeyShown(Shown):
-    id: UUID
-    name: str
-    prefix: str
-    read_only: bool
-    created_at: dt.datetime
-    expires_at: dt.datetime | None
-    last_used_at: dt.datetime | None
-
-
-class KeyMade(KeyShown):
-    key: str
-
-
-class AccountDatabase(Shown):
-    db_type: str
-    status: str
-    revision: str | None
-
-
-class Account(Shown):
-    id: int
-    email: str
-    display_name: str
-    is_admin: bool
-    created_at: dt.datetime
-    database: AccountDatabase | None
-
-
-class Database(BaseModel):
-    user_id: int
-    tenant_id: UUID
-    db_type: str
-    db_host: str | None
-    db_port: int | None
-    db_name: str | None
-    db_user: str | None
-    db_path: str | None
-    password_set: bool
-    is_active: bool
-    status: str
-    revision: str | None
-    head_revision: str
-    last_used_at: dt.datetime | None
-    created_at: dt.datetime | None
-
-
-class DatabaseListed(Database):
-    email: str
-
-
-class DatabaseInfo(Database):
-    size_bytes: int | None
-
-
-class DatabaseInitialized(BaseModel):
-    success: bool
-    config: dict[str, Any]
-
-
-class DatabaseSize(BaseModel):
-    user_id: int | None
-    name: str
-    size_mb: float
-    modified: dt.datetime | None
-
-
-class DatabaseStats(BaseModel):
-    total_databases: int
-    total_size_mb: float
-    by_status: dict[str, int]
-    by_type: dict[str, int]
-    databases: list[DatabaseSize]
-
-
-class Problem(BaseModel):
-    """Describe what went wrong (RFC 9457)."""
-
-    class FieldError(Shown):
-        field: str
-        code: str
-        message: str
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    code: str
-    request_id: str
-    errors: list[FieldError] = []
 
 
 @dataclass(frozen=True)
@@ -156,10 +65,15 @@ def init_app(app: Flask) -> None:
 @blueprint.get("/api/v1/openapi.json")
 def document() -> Response:
     """Answer the document; it is the same for everybody and for as long as the process lives."""
-    kept = current_app.extensions.get("unify-openapi")
+    return Response(orjson.dumps(described()), content_type="application/json")
+
+
+def described() -> dict[str, Any]:
+    """Give the document of the application that answers now; nobody changes it."""
+    kept: dict[str, Any] | None = current_app.extensions.get("unify-openapi")
     if kept is None:
-        kept = current_app.extensions["unify-openapi"] = orjson.dumps(describe(current_app))
-    return Response(kept, content_type="application/json")
+        kept = current_app.extensions["unify-openapi"] = describe(current_app)
+    return kept
 
 
 def operations() -> dict[str, Operation]:
@@ -172,11 +86,11 @@ def operations() -> dict[str, Operation]:
 
 def describe(app: Flask) -> dict[str, Any]:
     """Give the document for the routes the application has."""
-    described = operations()
-    references, definitions = _schemas(described)
+    known = operations()
+    references, definitions = _schemas(known)
     paths: dict[str, Any] = {}
     for rule in app.url_map.iter_rules():
-        operation = described.get(rule.endpoint)
+        operation = known.get(rule.endpoint)
         if operation is None:
             continue
         path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
@@ -186,6 +100,7 @@ def describe(app: Flask) -> dict[str, Any]:
     return {
         "openapi": "3.1.0",
         "info": {"title": "Unify", "version": "1", "description": "Tasks, notes and events, a database for each user."},
+        "tags": [{"name": name, "description": text} for name, text in words.GROUPS.items()],
         "paths": dict(sorted(paths.items())),
         "components": {"schemas": definitions, "securitySchemes": _SECURITY},
         "security": [{"key": []}, {"session": []}],
@@ -193,7 +108,11 @@ def describe(app: Flask) -> dict[str, Any]:
 
 
 _SECURITY = {
-    "key": {"type": "http", "scheme": "bearer", "description": "An API key, made under /settings or /api/v1/keys."},
+    "key": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "An API key, made at /settings/keys or by /api/v1/keys.",
+    },
     "session": {
         "type": "apiKey",
         "in": "cookie",
@@ -219,18 +138,19 @@ def _shown(resource: Resource) -> type[BaseModel]:
 
 
 def _row_operations(resource: Resource) -> dict[str, Operation]:
-    shown, one, many = _shown(resource), resource.singular, resource.name
+    shown, many = _shown(resource), resource.name
+    one = f"{'an' if resource.singular[0] in 'aeiou' else 'a'} {resource.singular}"
     prefix = f"api.{many}_"
     return {
         prefix + "list": Operation(f"List {many}", {200: _page_of(shown)}, query=resource.query),
         prefix + "create": Operation(
-            f"Make a {one}", {201: shown}, body=resource.create, tagged=True, errors=WRITE_ERRORS
+            f"Make {one}", {201: shown}, body=resource.create, tagged=True, errors=WRITE_ERRORS
         ),
-        prefix + "read": Operation(f"Read a {one}", {200: shown, 304: None}, tagged=True),
+        prefix + "read": Operation(f"Read {one}", {200: shown, 304: None}, tagged=True),
         prefix + "change": Operation(
-            f"Change a {one}", {200: shown}, body=resource.change, conditional=True, tagged=True, errors=WRITE_ERRORS
+            f"Change {one}", {200: shown}, body=resource.change, conditional=True, tagged=True, errors=WRITE_ERRORS
         ),
-        prefix + "delete": Operation(f"Delete a {one}", {204: None}, conditional=True, errors=WRITE_ERRORS),
+        prefix + "delete": Operation(f"Delete {one}", {204: None}, conditional=True, errors=WRITE_ERRORS),
     }
 
 
@@ -277,15 +197,25 @@ def _schemas(described: dict[str, Operation]) -> tuple[Reference, dict[str, Any]
         if operation.body is not None:
             used.append((operation.body, "validation"))
     references, found = models_json_schema(used, ref_template="#/components/schemas/{model}")
+    for shape, schema in found["$defs"].items():
+        for name, member in schema.get("properties", {}).items():
+            member["description"] = _words(name, shape)
     return references, found["$defs"]  # type: ignore[return-value]  # pydantic's key type is the same pair
 
 
+def _words(name: str, place: str) -> str:
+    """Say what a name means in this shape or group, or wherever it occurs."""
+    return words.FIELDS.get(f"{place}.{name}") or words.FIELDS[name]
+
+
 def _operation(operation: Operation, endpoint: str, arguments: set[str], references: Reference) -> dict[str, Any]:
+    group = endpoint.partition(".")[2].partition("_")[0] if not operation.admin else "admin"
     shown: dict[str, Any] = {
         "operationId": endpoint.replace(".", "_"),
         "summary": operation.summary,
-        "tags": [endpoint.partition(".")[2].partition("_")[0] if not operation.admin else "admin"],
-        "parameters": [_path_parameter(name) for name in sorted(arguments)] + _query_parameters(operation.query),
+        "tags": [group],
+        "parameters": [_path_parameter(name, group) for name in sorted(arguments)]
+        + _query_parameters(operation.query, group),
         "responses": {
             str(status): _success(status, model, operation, references) for status, model in operation.answers.items()
         },
@@ -296,7 +226,8 @@ def _operation(operation: Operation, endpoint: str, arguments: set[str], referen
     if 304 in operation.answers:
         shown["parameters"].append(_IF_NONE_MATCH)
     if operation.body is not None:
-        content = {"application/json": {"schema": references[operation.body, "validation"]}}
+        example = words.BODIES[operation.body.__name__]
+        content = {"application/json": {"schema": references[operation.body, "validation"], "example": example}}
         shown["requestBody"] = {"required": operation.body_required, "content": content}
     return shown
 
@@ -322,18 +253,30 @@ _PATH_SCHEMAS: dict[str, dict[str, Any]] = {
 }
 
 
-def _path_parameter(name: str) -> dict[str, Any]:
-    schema = _PATH_SCHEMAS.get(name, {"type": "string", "format": "uuid"})
-    return {"name": name, "in": "path", "required": True, "schema": schema}
+def _path_parameter(name: str, group: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "in": "path",
+        "required": True,
+        "description": _words(name, group),
+        "schema": _PATH_SCHEMAS.get(name, {"type": "string", "format": "uuid"}),
+        "example": words.PATH_EXAMPLES[name],
+    }
 
 
-def _query_parameters(query: type[BaseModel] | None) -> list[dict[str, Any]]:
+def _query_parameters(query: type[BaseModel] | None, group: str) -> list[dict[str, Any]]:
     if query is None:
         return []
     schema = query.model_json_schema(mode="validation")
     definitions = schema.get("$defs", {})
     return [
-        {"name": name, "in": "query", "required": False, "schema": _not_null(member, definitions)}
+        {
+            "name": name,
+            "in": "query",
+            "required": False,
+            "description": _words(name, group),
+            "schema": _not_null(member, definitions),
+        }
         for name, member in schema["properties"].items()
     ]
 
@@ -361,21 +304,21 @@ def _success(status: int, model: type[BaseModel] | None, operation: Operation, r
 
 _REQUEST_ID = {"X-Request-ID": {"schema": {"type": "string"}, "description": "Names this request in the logs."}}
 _FAILURES = {
-    400: "Malformed",
-    401: "Not known",
-    403: "Not allowed",
+    400: "Malformed: not JSON, no object, a name twice, or both a key and a session",
+    401: "Not known: no key, or one that is revoked or expired",
+    403: "Not allowed: the key may only read, or the call is for administrators",
     404: "Not there, or not yours",
-    406: "JSON is not accepted",
-    409: "Conflict",
-    412: "Stale",
+    406: "The caller accepts no JSON",
+    409: "Conflict: it is there already, or something holds on to it",
+    412: "Stale: it is no longer what If-Match names",
     413: "Too large",
     414: "Address too long",
-    415: "Wrong media type",
-    422: "A field is wrong or unknown",
-    429: "Too many",
+    415: "Wrong media type: a body is application/json",
+    422: "A field is wrong or unknown; errors names it",
+    429: "Too many at once; Retry-After says when to try again",
     431: "Headers too large",
     502: "The database server refused",
-    503: "The database is not ready or cannot be reached",
+    503: "The database is not ready or cannot be reached; Retry-After says when to try again",
     507: "No room left",
 }
 

@@ -39,6 +39,8 @@ LIMIT_DEFAULT = 50
 LIMIT_MAX = 200
 CURSOR_MAX = 512
 UNSTORABLE = r"^[^\x00]*$"
+_TIME = re.compile(r"(?:[01]\d|2[0-3]):[0-5]\d", re.ASCII)
+_SECOND_OF_TWO = ("ends_at", "due_time")
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -75,6 +77,12 @@ def _written(kind: Literal["date", "datetime"], shape: str) -> Callable[[Any], A
     return check
 
 
+def _time_of_day(text: str) -> str:
+    if not _TIME.fullmatch(text):
+        raise PydanticCustomError("time_format", "Input should be a time like 17:30")
+    return text
+
+
 def _year(value: Any) -> Any:
     if value.year < MIN_YEAR:
         raise ValueError(f"must be in the year {MIN_YEAR} or later")
@@ -101,6 +109,7 @@ ISO_DAY = BeforeValidator(_written("date", r"\d{4}-\d{2}-\d{2}$"))
 ISO_MOMENT = BeforeValidator(_written("datetime", r"\d{4}-\d{2}-\d{2}[Tt ]\d"))
 Day = Annotated[dt.date, Field(strict=False), ISO_DAY, AfterValidator(_year)]
 Moment = Annotated[AwareDatetime, Field(strict=False), ISO_MOMENT, AfterValidator(_utc)]
+TimeOfDay = Annotated[str, AfterValidator(_time_of_day)]
 Status = Literal["todo", "doing", "done"]
 Priority = Annotated[int, Field(ge=0, le=3)]
 
@@ -122,6 +131,36 @@ class TaskCreate(Creation):
     description: Text | None = None
     status: Status = "todo"
     priority: Priority = 0
+    due_date: Day | None = None
+    category_id: UUID | None = None
+
+
+class _TaskDue(Strict):
+    @model_validator(mode="after")
+    def _time_has_a_day(self) -> Self:
+        if getattr(self, "due_time", None) and not getattr(self, "due_date", None):
+            raise ValueError("due_time needs a due_date")
+        return self
+
+
+class TaskPageCreate(TaskCreate, _TaskDue):
+    """Take a time of the day beside, which the pages know and the JSON API does not."""
+
+    due_time: TimeOfDay | None = None
+
+
+class TaskDue(_TaskDue):
+    """Take what is changed of a task in its list."""
+
+    title: Title
+    due_date: Day | None = None
+    due_time: TimeOfDay | None = None
+
+
+class TaskBulk(Strict):
+    """Take what is changed of many tasks at once."""
+
+    priority: Priority | None = None
     due_date: Day | None = None
     category_id: UUID | None = None
 
@@ -155,6 +194,10 @@ class EventCreate(Creation, _EventTimes):
 class CategoryCreate(Creation):
     name: Name
     color: Color | None = None
+
+
+class ViewName(Strict):
+    name: Name
 
 
 class SettingPut(Strict):
@@ -242,6 +285,7 @@ class DatabasesQuery(ListQuery):
 
 
 TaskChange = _changes(TaskCreate, "TaskChange")
+TaskPageChange = _changes(TaskPageCreate, "TaskPageChange", _TaskDue)
 NoteChange = _changes(NoteCreate, "NoteChange")
 EventChange = _changes(EventCreate, "EventChange", _EventTimes)
 CategoryChange = _changes(CategoryCreate, "CategoryChange")
@@ -281,9 +325,9 @@ def field_errors(error: ValidationError) -> list[dict[str, str]]:
 
 
 def _field_name(path: tuple[int | str, ...], message: str) -> str:
-    # The one rule over two fields (an event's times) is reported where it can be mended.
+    # A rule over two fields (an event's times, a task's day and time) is reported where it can be mended.
     if not path:
-        return "ends_at" if "ends_at" in message else "(body)"
+        return next((name for name in _SECOND_OF_TWO if name in message), "(body)")
     return ".".join(str(step) for step in path)
 
 

@@ -13,6 +13,7 @@ WANTED = {
     "request": {"P1", "P2b", "P2c", "P9", "P10"},
     "engines": {"P2", "P8"},
     "provision": {"P3", "accounts"},
+    "pages": {"page tasks", "page notes"},
 }
 
 

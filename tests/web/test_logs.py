@@ -86,3 +86,61 @@ def test_configuring_twice_writes_once(app: Flask, ada: Caller, capsys: pytest.C
     logs.configure("INFO", "text")
     ada.get("/healthz")
     assert capsys.readouterr().err.count("GET /healthz 200") == 1
+
+
+SECRET = "unifycal_" + "Zq3-_" * 8 + "abc"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"/calendar/{SECRET}.ics",
+        f"/calendar/{SECRET}.ics?x={SECRET}",
+        f"/calendar/{SECRET}",
+        f"/calendar/{SECRET}/more",
+        f"/calendar%2F{SECRET}.ics",
+        f"/elsewhere/{SECRET}",
+        "/calendar/not-even-a-key-Zq3-_.ics",
+    ],
+)
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_no_line_holds_the_address_of_a_calendar(
+    make_parts: Any, capsys: pytest.CaptureFixture[str], path: str, form: str
+) -> None:
+    app = web.create(make_parts(log_level="DEBUG", log_format=form))
+    capsys.readouterr()
+    answer = app.test_client().get(path, headers={"Referer": f"http://localhost{path}"})
+    written = capsys.readouterr().err
+    assert "404" in written
+    assert "Zq3" not in written
+    assert "Zq3" not in answer.text
+    assert "Zq3" not in str(answer.headers)
+
+
+def test_lines_of_other_loggers_and_tracebacks_hold_no_secret_either(
+    make_parts: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    web.create(make_parts())
+    encoded = SECRET.replace("u", "%75")
+    handler = logging.StreamHandler()
+    for name in ("gunicorn.access", "gunicorn.error", "werkzeug"):
+        logger = logging.getLogger(name)
+        logger.addHandler(handler)
+        try:
+            logger.warning('"GET %s HTTP/1.1" 200 "%s"', f"/calendar/{SECRET}.ics", f"https://x/calendar/{SECRET}.ics")
+            logger.warning("Error handling request %s", f"/calendar%2f{encoded}.ics")
+        finally:
+            logger.removeHandler(handler)
+    try:
+        raise ValueError(f"/calendar/{SECRET}.ics")
+    except ValueError:
+        logging.getLogger("somewhere").exception("it failed")
+    written = capsys.readouterr().err
+    assert written.count("/calendar/***") >= 4
+    assert "Zq3" not in written
+
+
+def test_api_keys_are_blotted_out_and_ordinary_words_are_not(app: Flask, capsys: pytest.CaptureFixture[str]) -> None:
+    logging.getLogger("somewhere").warning("unify_%s and unify_requests_total, /calendars/open", "Zq3" * 14 + "x")
+    written = capsys.readouterr().err
+    assert "unify_*** and unify_requests_total, /calendars/open" in written

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+import orjson
 import pytest
 import schemathesis
 from flask import Flask
@@ -15,6 +16,9 @@ from schemathesis.specs.openapi import checks as openapi
 
 import web
 from tests.web.conftest import caller, make_admin, users_of
+from web import openapi as openapi_document
+from web import openapi_words as words
+from web.schemas import read_json
 
 if TYPE_CHECKING:
     from compose import Parts
@@ -44,6 +48,37 @@ def test_the_document_is_openapi_3_1_and_public(app: Flask) -> None:
     task = answer.json["components"]["schemas"]["TaskCreate"]
     assert task["additionalProperties"] is False
     assert task["required"] == ["title"]
+
+
+def test_every_field_and_parameter_is_described_in_words(app: Flask) -> None:
+    document = app.test_client().get(URL).json
+    for name, shape in document["components"]["schemas"].items():
+        for field, member in shape["properties"].items():
+            assert member["description"].endswith("."), (name, field)
+    for item in document["paths"].values():
+        for call in item.values():
+            assert call["tags"][0] in {tag["name"] for tag in document["tags"]}
+            for parameter in call["parameters"]:
+                assert parameter["description"], (call["operationId"], parameter["name"])
+
+
+def test_every_word_describes_something_that_is_there(app: Flask) -> None:
+    document = app.test_client().get(URL).json
+    shapes = document["components"]["schemas"]
+    calls = [call for item in document["paths"].values() for call in item.values()]
+    fields = {f"{name}.{field}" for name, shape in shapes.items() for field in shape["properties"]}
+    fields |= {f"{call['tags'][0]}.{each['name']}" for call in calls for each in call["parameters"]}
+    plain = {name.partition(".")[2] for name in fields}
+    assert set(words.FIELDS) <= fields | plain
+    assert set(words.BODIES) <= set(shapes)
+    assert set(words.GROUPS) == {call["tags"][0] for call in calls}
+
+
+def test_every_example_of_a_body_is_one_that_is_taken() -> None:
+    for operation in openapi_document.operations().values():
+        if operation.body is not None:
+            example = words.BODIES[operation.body.__name__]
+            assert read_json(operation.body, orjson.dumps(example)).model_fields_set == set(example)
 
 
 CHECKS = [

@@ -1,45 +1,98 @@
-"""Show moments, days and sizes to people. Times are UTC everywhere, and say so."""
+"""Show moments, days and sizes to people, in the viewer's own time zone (``web/clock.py``)."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, date, datetime
+from typing import Any
 
 from flask import Flask
 
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+from web import clock
+
+MONTHS = (
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+)
+WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
+_AGES = ((86_400, "day"), (3_600, "hour"), (60, "minute"))
+_OLD_DAYS = 30
 
 
 def register(app: Flask) -> None:
     """Give the templates their filters."""
-    for show in (iso, moment, span, day, size, sentence):
+    for show in (iso, moment, wall, span, when, day, weekday, ago, size, sentence):
         app.add_template_filter(show)
 
 
 def iso(value: datetime) -> str:
     """Give a moment for programs: ISO 8601 in UTC, whole seconds."""
-    return value.astimezone(UTC).replace(microsecond=0, tzinfo=None).isoformat() + "Z"
+    return clock.local(value, clock.zone_of("UTC")).replace(microsecond=0, tzinfo=None).isoformat() + "Z"
 
 
 def moment(value: datetime) -> str:
-    """Give a moment for people: ``3 Mar 2026, 09:05 UTC``."""
-    there = value.astimezone(UTC)
-    return f"{day(there)}, {there:%H:%M} UTC"
+    """Give a moment for people: ``3 Mar 2026, 09:05``."""
+    return f"{day(clock.local(value))}, {wall(value)}"
+
+
+def wall(value: datetime) -> str:
+    """Give the time of day alone: ``09:05``, and ``02:30 CET`` where the clock shows that time twice."""
+    there = clock.local(value)
+    return f"{there:%H:%M} {there.tzname()}" if clock.is_twice(there) else f"{there:%H:%M}"
 
 
 def span(start: datetime, end: datetime | None) -> str:
     """Give when something begins and ends; a day both share is named once."""
     if end is None:
         return moment(start)
-    first, last = start.astimezone(UTC), end.astimezone(UTC)
-    if first.date() != last.date():
-        return f"{day(first)}, {first:%H:%M} to {moment(last)}"
-    return f"{day(first)}, {first:%H:%M} to {last:%H:%M} UTC"
+    if clock.local(start).date() != clock.local(end).date():
+        return f"{moment(start)} to {moment(end)}"
+    return f"{moment(start)} to {wall(end)}"
+
+
+def when(event: Mapping[str, Any]) -> str:
+    """Give when an event is: ``Mon 2 Mar 2026, 09:05 to 10:00``, or its days where it lasts whole ones."""
+    starts_at, ends_at = event["starts_at"], event["ends_at"]
+    if starts_at is None:
+        return "No date"
+    if not event["all_day"]:
+        return f"{weekday(clock.local(starts_at))} {span(starts_at, ends_at)}"
+    first, last = (each.astimezone(UTC).date() for each in (starts_at, ends_at or starts_at))
+    until = f" to {weekday(last)} {day(last)}" if last != first else ""
+    return f"{weekday(first)} {day(first)}{until}, all day"
 
 
 def day(value: date) -> str:
     """Give a day for people: ``3 Mar 2026``. The names do not hang on the server's locale."""
-    return f"{value.day} {_MONTHS[value.month - 1]} {value.year}"
+    return f"{value.day} {MONTHS[value.month - 1][:3]} {value.year}"
+
+
+def weekday(value: date) -> str:
+    """Give the short name of a day of the week: ``Tue``."""
+    return WEEKDAYS[value.weekday()][:3]
+
+
+def ago(value: datetime) -> str:
+    """Say how long ago a moment was: ``5 minutes ago``; one a month back or in the future is named by its day."""
+    seconds = (datetime.now(UTC) - value).total_seconds()
+    if not -60 < seconds < _OLD_DAYS * 86_400:
+        return day(clock.local(value))
+    for length, unit in _AGES:
+        count = int(seconds // length)
+        if count > 0:
+            return f"{count} {unit}{'s' if count > 1 else ''} ago"
+    return "just now"
 
 
 def size(value: int | None) -> str:

@@ -1,4 +1,4 @@
-"""Declare what people see of each resource: its form, its filters and its words. ``workspace`` does the rest."""
+"""Declare what people see of each resource: its form and its words. ``workspace`` does the rest."""
 
 from __future__ import annotations
 
@@ -8,21 +8,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel
 
 from web import schemas
-from web.pages.forms import Field
-
-
-@dataclass(frozen=True)
-class Filter:
-    """Declare one choice above a list; a choice is (word in the address, label, value for the repository)."""
-
-    name: str
-    label: str
-    everything: str
-    choices: tuple[tuple[str, str, object], ...]
-
-    def value(self, word: str) -> object:
-        """Give what the repository is asked for, or None for a word that is not offered."""
-        return next((value for key, _, value in self.choices if key == word), None)
+from web.pages.forms import CATEGORY, Field
 
 
 @dataclass(frozen=True)
@@ -35,10 +21,7 @@ class Resource:
     fields: tuple[Field, ...]
     creation: type[BaseModel]
     change: type[BaseModel]
-    empty: str
-    deletion: str
     label: str = "title"
-    filters: tuple[Filter, ...] = ()
 
     @property
     def endpoint(self) -> str:
@@ -50,7 +33,21 @@ class Resource:
 
 
 TITLE = Field("title", "Title", required=True, max_length=schemas.TITLE_MAX, wide=True)
-CATEGORY = Field("category_id", "Category", "category")
+STATUSES = (("todo", "To do"), ("doing", "Doing"), ("done", "Done"))
+PRIORITIES = (("0", "None"), ("1", "Low"), ("2", "Medium"), ("3", "High"))
+SWATCHES = (
+    ("#1f5fa8", "Blue"),
+    ("#0e7c86", "Teal"),
+    ("#2f8f4e", "Green"),
+    ("#6b8e23", "Olive"),
+    ("#b8860b", "Ochre"),
+    ("#c2571a", "Orange"),
+    ("#b3261e", "Red"),
+    ("#b0307a", "Pink"),
+    ("#6a3fb5", "Violet"),
+    ("#5a6470", "Grey"),
+)
+DUE = (Field("due_date", "Due", "date"), Field("due_time", "Time", "time"))
 
 TASKS = Resource(
     name="tasks",
@@ -59,29 +56,13 @@ TASKS = Resource(
     fields=(
         TITLE,
         Field("description", "Description", "textarea", wide=True),
-        Field("status", "Status", "select", choices=(("todo", "To do"), ("doing", "Doing"), ("done", "Done"))),
-        Field(
-            "priority",
-            "Priority",
-            "select",
-            choices=(("0", "None"), ("1", "Low"), ("2", "Medium"), ("3", "High")),
-            number=True,
-        ),
-        Field("due_date", "Due", "date"),
+        Field("status", "Status", "select", choices=STATUSES),
+        Field("priority", "Priority", "select", choices=PRIORITIES, number=True),
+        *DUE,
         CATEGORY,
     ),
-    creation=schemas.TaskCreate,
-    change=schemas.TaskChange,
-    empty="No tasks yet. Add the first one above.",
-    deletion="It is gone for good.",
-    filters=(
-        Filter(
-            "status",
-            "Status",
-            "Any status",
-            (("todo", "To do", "todo"), ("doing", "Doing", "doing"), ("done", "Done", "done")),
-        ),
-    ),
+    creation=schemas.TaskPageCreate,
+    change=schemas.TaskPageChange,
 )
 
 NOTES = Resource(
@@ -96,9 +77,6 @@ NOTES = Resource(
     ),
     creation=schemas.NoteCreate,
     change=schemas.NoteChange,
-    empty="No notes yet. Write the first one above.",
-    deletion="It is gone for good.",
-    filters=(Filter("pinned", "Pinned", "All notes", (("yes", "Pinned", True), ("no", "Not pinned", False))),),
 )
 
 EVENTS = Resource(
@@ -116,8 +94,6 @@ EVENTS = Resource(
     ),
     creation=schemas.EventCreate,
     change=schemas.EventChange,
-    empty="No events yet. Add the first one above.",
-    deletion="It is gone for good.",
 )
 
 CATEGORIES = Resource(
@@ -126,12 +102,10 @@ CATEGORIES = Resource(
     article="a",
     fields=(
         Field("name", "Name", required=True, max_length=schemas.NAME_MAX),
-        Field("color", "Colour", "color", initial="#1f5fa8"),
+        Field("color", "Colour", "color", initial="#1f5fa8", choices=SWATCHES),
     ),
     creation=schemas.CategoryCreate,
     change=schemas.CategoryChange,
-    empty="No categories yet. Add the first one above.",
-    deletion="What is in it moves to “Uncategorized”.",
     label="name",
 )
 

@@ -1,0 +1,164 @@
+"""Measure the administrators' console with many registered tenants: statements and milliseconds of every page.
+
+A page stands beside the same rows without a page around them: the JSON call that answers them, or the engine's own
+answer to the same question. Both run in turns in one process; an answer is made whole before its first byte leaves.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any
+from urllib.parse import urlsplit
+
+import sqlalchemy as sa
+from flask import Flask
+
+import web
+from bench.measure import AT_MOST, Figure, in_turns, median, same_work
+from bench.request import logs_to_nowhere, our_cookies
+from bench.world import World, progress, register_only, world
+from bench.wsgi import get
+from tenancy.models import audit_log, tenant_errors, tenant_sizes, user_database_configs, users
+
+ASIDE = ("BEGIN", "COMMIT", "ROLLBACK", "PRAGMA", "SAVEPOINT", "RELEASE")
+GOAL_MS = 100.0
+LOGGED = 2_000
+Answer = Callable[[], object]
+
+
+def run(small: bool = False) -> list[Figure]:
+    """Give the figures of this module."""
+    tenants, rounds = (2_000, 3) if small else (100_000, 20)
+    with ExitStack() as stack:
+        here = stack.enter_context(world(1))
+        here.parts.accounts.promote(here.users[0].id)
+        progress(f"registering {tenants:,} tenants")
+        register_only(here.parts, tenants)
+        _vary(here, tenants)
+        stack.enter_context(logs_to_nowhere())
+        app = web.create(here.parts)
+        cookie = our_cookies(here, app)[0]
+        ask = partial(_get, app, cookie)
+        _check_same_rows(here, ask)
+        return [_page(here, ask, *page, tenants=tenants, rounds=rounds) for page in _pages(here, ask)]
+
+
+def _pages(here: World, ask: Callable[[str], bytes]) -> Iterator[tuple[str, str, Answer, str]]:
+    """Give every page: its name, its address, what it stands beside, and what that is."""
+    manager, owner = here.parts.manager, here.users[0].id
+    databases = partial(ask, "/admin/databases?limit=50")
+    rows = "GET /admin/databases: 50 databases as JSON"
+    yield "overview", "/admin/", manager.glance, "the same counts without a page"
+    yield "users", "/admin/users", databases, rows
+    after = "/admin/users?sort=-size"
+    yield "users by size", after, partial(manager.accounts_page, sort="size", descending=True), "the same rows alone"
+    deep = _deep(manager, ask)
+    yield "users, deep in", deep, databases, rows
+    wanted = "/admin/users?q=p1005"
+    yield "users, searched", wanted, partial(manager.accounts_page, query="p1005"), "the same rows alone"
+    behind = "/admin/databases?behind=true&limit=50"
+    yield "users, behind", "/admin/users?behind=1&sort=-used", partial(ask, behind), "GET /admin/databases, the same"
+    report = partial(manager.tenant_report, owner)
+    yield "tenant", f"/admin/users/{owner}", report, "the tenant's report without a page"
+    yield "audit", "/admin/audit", partial(manager.audit_page, limit=51), "the same rows without a page"
+    yield "health", "/admin/health", manager.health, "the same findings without a page"
+    probe = f"/admin/users/{owner}/initialize"
+    yield "initialize", probe, partial(manager.load_user_db_config, owner), "one configuration from the catalog"
+
+
+def _page(
+    here: World,
+    ask: Callable[[str], bytes],
+    name: str,
+    path: str,
+    beside: Answer,
+    what: str,
+    *,
+    tenants: int,
+    rounds: int,
+) -> Figure:
+    page = partial(ask, path)
+    page()
+    with _counted(here.parts.catalog.engine) as sent:
+        body = page()
+    mine, plain = in_turns(rounds, page, beside)
+    return Figure(
+        f"console {name}",
+        f"GET {urlsplit(path).path}: {name}, {tenants:,} tenants, {len(sent)} statements",
+        "ms",
+        median(mine) * 1000,
+        median(plain) * 1000,
+        what,
+        (AT_MOST, GOAL_MS),
+        of_ratio=False,
+        notes={"statements": len(sent), "rounds": rounds, "page_bytes": len(body), "slowest_ms": max(mine) * 1000},
+    )
+
+
+def _vary(here: World, tenants: int) -> None:
+    """Let the fleet look like one: several states and revisions, sizes, sightings, errors, and a log."""
+    now, configs, table = dt.datetime.now(dt.UTC), user_database_configs, users
+    with here.parts.catalog.writing() as connection:
+        connection.execute(sa.update(configs).values(size_bytes=configs.c.user_id * 7919 % 900_001 + 100_000))
+        for divisor, values in ((97, {"state": "suspended"}), (101, {"state": "failed"}), (13, {"revision": "0001"})):
+            connection.execute(sa.update(configs).where(configs.c.user_id % divisor == 0).values(**values))
+        for day in range(80):
+            moment = now - dt.timedelta(days=day)
+            chosen = sa.update(table).where(table.c.id % sa.literal(80) == day, table.c.id != here.users[0].id)
+            connection.execute(chosen.values(created_at=moment, last_seen_at=moment if day % 3 else None))
+        first = 1_000_000
+        trouble = {"message": "the disk is full.", "first_at": now, "last_at": now, "count": 1, "code": "storage_full"}
+        connection.execute(tenant_errors.insert(), [{"user_id": first + n} | trouble for n in range(tenants // 100)])
+        days = [{"user_id": here.users[0].id, "day": (now - dt.timedelta(n)).date()} for n in range(90)]
+        connection.execute(tenant_sizes.insert(), [day | {"size_bytes": 100_000} for day in days])
+        for number in range(LOGGED):
+            here.parts.catalog.audit.append(connection, "user.noted", user_id=first + number % tenants)
+        same_work(True, connection.execute(sa.select(sa.func.count()).select_from(audit_log)).scalar_one() > LOGGED)
+
+
+def _deep(manager: Any, ask: Callable[[str], bytes]) -> str:
+    """Give the address of a page in the middle of the list, as its links lead there."""
+    path, steps = "/admin/users?sort=-email", 20
+    for _ in range(steps):
+        page = ask(path).decode()
+        found = page.split('rel="next"')[0].rpartition('href="')[2].partition('"')[0]
+        path = found.replace("&amp;", "&")
+    return path
+
+
+def _check_same_rows(here: World, ask: Callable[[str], bytes]) -> None:
+    """Stop unless the page shows the databases that the JSON call lists."""
+    listed = [each["user_id"] for each in json.loads(ask("/admin/databases?limit=50"))["items"]]
+    page = ask("/admin/users").decode()
+    same_work(listed, [user_id for user_id in listed if f'href="/admin/users/{user_id}"' in page])
+
+
+def _get(app: Flask, cookie: str, path: str) -> bytes:
+    parts = urlsplit(path)
+
+    def asked(environ: dict[str, Any], start: Any) -> Any:
+        return app(environ | {"QUERY_STRING": parts.query}, start)
+
+    status, body = get(asked, parts.path, cookie)
+    same_work("200 OK", status)
+    return body
+
+
+@contextmanager
+def _counted(engine: sa.Engine) -> Iterator[list[str]]:
+    """Collect what is sent to the catalog, transaction control and pragmas aside."""
+    sent: list[str] = []
+
+    def keep(_: Any, __: Any, statement: str, *rest: Any) -> None:
+        if not statement.startswith(ASIDE):
+            sent.append(statement)
+
+    sa.event.listen(engine, "before_cursor_execute", keep)
+    try:
+        yield sent
+    finally:
+        sa.event.remove(engine, "before_cursor_execute", keep)

@@ -1,0 +1,114 @@
+"""Name what the JSON calls answer, for the OpenAPI document (``web/openapi.py``); rows are derived there."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Shown(BaseModel):
+    """Describe an answer: every member is there, and no other."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class SettingShown(Shown):
+    key: str
+    value: str
+    created_at: dt.datetime
+    updated_at: dt.datetime
+
+
+class KeyShown(Shown):
+    id: UUID
+    name: str
+    prefix: str
+    read_only: bool
+    created_at: dt.datetime
+    expires_at: dt.datetime | None
+    last_used_at: dt.datetime | None
+
+
+class KeyMade(KeyShown):
+    key: str
+
+
+class AccountDatabase(Shown):
+    db_type: str
+    status: str
+    revision: str | None
+
+
+class Account(Shown):
+    id: int
+    email: str
+    display_name: str
+    is_admin: bool
+    created_at: dt.datetime
+    database: AccountDatabase | None
+
+
+class Database(BaseModel):
+    user_id: int
+    tenant_id: UUID
+    db_type: str
+    db_host: str | None
+    db_port: int | None
+    db_name: str | None
+    db_user: str | None
+    db_path: str | None
+    password_set: bool
+    is_active: bool
+    status: str
+    revision: str | None
+    head_revision: str
+    last_used_at: dt.datetime | None
+    created_at: dt.datetime | None
+
+
+class DatabaseListed(Database):
+    email: str
+
+
+class DatabaseInfo(Database):
+    size_bytes: int | None
+
+
+class DatabaseInitialized(BaseModel):
+    success: bool
+    config: dict[str, Any]
+
+
+class DatabaseSize(BaseModel):
+    user_id: int | None
+    name: str
+    size_mb: float
+    modified: dt.datetime | None
+
+
+class DatabaseStats(BaseModel):
+    total_databases: int
+    total_size_mb: float
+    by_status: dict[str, int]
+    by_type: dict[str, int]
+    databases: list[DatabaseSize]
+
+
+class Problem(BaseModel):
+    """Describe what went wrong (RFC 9457)."""
+
+    class FieldError(Shown):
+        field: str
+        code: str
+        message: str
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    request_id: str
+    errors: list[FieldError] = []

@@ -1,0 +1,135 @@
+"""Say in words what the OpenAPI document names: its groups, fields and parameters, and one example body a call.
+
+``web/openapi.py`` puts them where they belong. A name means the same wherever it occurs, unless it is listed with
+the shape or group it occurs in ("Problem.status", "settings.key").
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+GROUPS = {
+    "tasks": "Things to do.",
+    "notes": "Texts to keep, in Markdown.",
+    "events": "What happens when, and where.",
+    "categories": "What tasks, notes and events are sorted by. Everybody has one called Uncategorized.",
+    "settings": "Named values, kept for your programs. Unify's own pages keep some of theirs here too.",
+    "keys": "What programs sign in with. A key can do what you can; one that may only read changes nothing.",
+    "me": "The account that asks.",
+    "admin": "For administrators, by session or key: 401 for the anonymous, 403 for everybody else, whatever the "
+    "address names.",
+}
+
+_MOMENT = "UTC, ISO 8601, with its zone."
+_OWN_ID = "An id of your own, so that a call repeated makes nothing twice (409); without one it is given one."
+_STATE = "Its state: ready, or why it is not."
+FIELDS = {
+    "id": "Which one it is.",
+    "Account.id": "The number of the account.",
+    "TaskCreate.id": _OWN_ID,
+    "NoteCreate.id": _OWN_ID,
+    "EventCreate.id": _OWN_ID,
+    "CategoryCreate.id": _OWN_ID,
+    "created_at": f"When it was made. {_MOMENT}",
+    "updated_at": f"When it last changed. {_MOMENT}",
+    "title": "What it is called.",
+    "description": "More about it.",
+    "body": "The text, in Markdown.",
+    "pinned": "Whether it stands before the others.",
+    "status": "How far it is.",
+    "priority": "How much it matters: 0 none, 3 most.",
+    "due_date": "The day by which it is to be done.",
+    "due_before": "Only those due before this day.",
+    "due_after": "Only those due on this day or later.",
+    "category_id": "The category it belongs to; without one, Uncategorized.",
+    "location": "Where it is.",
+    "starts_at": f"When it begins. {_MOMENT}",
+    "ends_at": "When it ends; not before it begins.",
+    "all_day": "Whether it takes whole days.",
+    "starts_after": "Only those that begin at this moment or later.",
+    "starts_before": "Only those that begin before this moment.",
+    "name": "What it is called.",
+    "CategoryCreate.name": "What it is called; no two of yours may have the same name.",
+    "color": "A colour as web pages write it.",
+    "key": "The name of the value.",
+    "KeyMade.key": "The key itself. It is answered this once, and kept nowhere.",
+    "value": "The text that is kept.",
+    "prefix": "How the key begins, to know it again.",
+    "read_only": "Whether it may read and not write.",
+    "expires_at": "When it ends; null: it does not end by itself.",
+    "last_used_at": "When it was last used, to within five minutes.",
+    "email": "The e-mail address of the account.",
+    "display_name": "How its owner is called.",
+    "is_admin": "Whether it may administer.",
+    "database": "Where its rows live; null: nowhere yet.",
+    "db_type": "The database product: sqlite, postgresql, mysql or sqlserver.",
+    "db_host": "The server.",
+    "db_port": "The server's port.",
+    "db_name": "The name of the database on its server.",
+    "db_user": "The login on the server.",
+    "db_password": "Its password. It is kept encrypted and never answered.",
+    "db_path": "The file of a SQLite database.",
+    "password_set": "Whether a password is kept for it.",
+    "is_active": "Whether this configuration is in use.",
+    "AccountDatabase.status": _STATE,
+    "DatabaseInfo.status": _STATE,
+    "DatabaseListed.status": _STATE,
+    "admin.status": "Only those in this state.",
+    "revision": "Which tables and columns the database has.",
+    "head_revision": "The revision that this version of Unify needs.",
+    "tenant_id": "The tenant that lives in the database.",
+    "user_id": "The number of the account.",
+    "size_bytes": "How large it is; null where it cannot be measured.",
+    "size_mb": "How large it is, in MB.",
+    "modified": "When it last changed.",
+    "success": "True.",
+    "config": "The configuration, without secrets.",
+    "total_databases": "How many there are.",
+    "total_size_mb": "How large they are together, in MB.",
+    "by_status": "How many there are in each state.",
+    "by_type": "How many there are of each product.",
+    "databases": "The largest of them.",
+    "behind": "Only those whose revision is older than this version of Unify needs.",
+    "inactive_since": "Only those not used since this moment.",
+    "limit": "How many at most.",
+    "cursor": "The next_cursor of the answer before; it is good for this list with these filters.",
+    "q": "Only those in which this text occurs.",
+    "admin.db_type": "Only those of this product.",
+    "admin.q": "Only accounts in whose address this text occurs.",
+    "items": "The rows of this page, oldest first.",
+    "next_cursor": "Where the next page begins; null: this was the last.",
+    "row_id": "The row's id.",
+    "key_id": "The key's id.",
+    "type": "Always about:blank: status and code say it all.",
+    "Problem.title": "The status in words.",
+    "Problem.status": "The HTTP status.",
+    "detail": "What went wrong, for people.",
+    "code": "What went wrong, for programs: a word that stays the same.",
+    "request_id": "Names this request in the logs: tell the operator.",
+    "errors": "The fields that are wrong; empty where none is at fault.",
+    "field": "The field's name.",
+    "FieldError.code": "What is wrong with it, for programs.",
+    "message": "What is wrong with it, for people.",
+}
+
+_ROW = "0197a3c4-5d6e-7f80-9a1b-2c3d4e5f6071"
+PATH_EXAMPLES = {"row_id": _ROW, "key_id": _ROW, "key": "editor.font", "user_id": 5}
+
+BODIES: dict[str, dict[str, Any]] = {
+    "TaskCreate": {"title": "Water the plants", "priority": 2, "due_date": "2026-03-14"},
+    "TaskChange": {"status": "done"},
+    "NoteCreate": {"title": "Shopping", "body": "- bread\n- tea"},
+    "NoteChange": {"pinned": True},
+    "EventCreate": {
+        "title": "Dinner",
+        "location": "At home",
+        "starts_at": "2026-03-14T18:00:00Z",
+        "ends_at": "2026-03-14T20:00:00Z",
+    },
+    "EventChange": {"location": "At the harbour"},
+    "CategoryCreate": {"name": "Home", "color": "#1f5fa8"},
+    "CategoryChange": {"color": "#1e6b3a"},
+    "SettingPut": {"value": "monospace"},
+    "KeyCreate": {"name": "Backup", "read_only": True},
+    "DatabaseInitialize": {"db_type": "sqlite"},
+}

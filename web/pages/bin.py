@@ -1,0 +1,99 @@
+"""Show what was deleted and put it back; what lies here for 30 days goes for good."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from flask import Blueprint, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+
+from repositories.errors import ConflictError, NotFoundError
+from web import cursors
+from web.auth import page_login_required, signed_in
+from web.errors import Problem
+from web.pages import workspace
+from web.pages.filters import sentence
+from web.pages.messages import say
+from web.pages.resources import RESOURCES
+from web.parts import current_parts
+
+blueprint = Blueprint("bin", __name__, url_prefix="/bin")
+
+PAGE = 50
+Rows = list[tuple[str, UUID]]
+
+
+@blueprint.get("", endpoint="index")
+@page_login_required
+def page() -> ResponseReturnValue:
+    """Show one page of what was deleted, the latest first."""
+    bound: dict[str, Any] = {"user_id": signed_in().user.id, "scope": ("page", "bin")}
+    cursor = request.args.get("cursor")
+    with current_parts().manager.session() as session:
+        found = workspace.of("bin", session).page(limit=PAGE, after=cursors.read(cursor, **bound) if cursor else None)
+    return render_template(
+        "bin/index.html",
+        rows=found.rows,
+        kinds=RESOURCES,
+        next_url=url_for("bin.index", cursor=cursors.write(found.place, **bound)) if found.place else None,
+        first_url=url_for("bin.index") if cursor else None,
+    )
+
+
+@blueprint.post("/<uuid:batch>/restore")
+@page_login_required
+def restore(batch: UUID) -> ResponseReturnValue:
+    """Put back what was deleted together, and show the list it is in again."""
+    try:
+        with current_parts().manager.session(write=True) as session:
+            restored = workspace.of("bin", session).restore(batch)
+    except NotFoundError:
+        raise Problem(404, "not_found", "There is nothing to put back: it is back already, or gone for good.") from None
+    except ConflictError as error:
+        say(f"It cannot be put back. {sentence(error.message)}", "bad")
+        return redirect(url_for("bin.index"), 303)
+    say(f"{_named(restored)} back.")
+    return redirect(workspace.next_path() or url_for(_list_of(restored)), 303)
+
+
+def _named(restored: Rows) -> str:
+    """Say what is back: ``The note is``, ``3 tasks are``, ``5 rows are``."""
+    kinds = {kind for kind, _ in restored}
+    if len(restored) == 1:
+        return f"The {RESOURCES[kinds.pop()].singular} is"
+    return f"{len(restored)} {kinds.pop() if len(kinds) == 1 else 'rows'} are"
+
+
+def _list_of(restored: Rows) -> str:
+    kinds = {kind for kind, _ in restored}
+    return f"pages.{kinds.pop()}" if len(kinds) == 1 else "bin.index"
+
+
+@blueprint.post("/<uuid:row_id>/remove")
+@page_login_required
+def remove(row_id: UUID) -> ResponseReturnValue:
+    """Delete one row for good."""
+    with current_parts().manager.session(write=True) as session:
+        workspace.of("bin", session).remove(row_id)
+    say("It is deleted for good.")
+    return redirect(url_for("bin.index"), 303)
+
+
+@blueprint.get("/empty")
+@page_login_required
+def ask() -> ResponseReturnValue:
+    """Ask before everything goes for good."""
+    with current_parts().manager.session() as session:
+        full = bool(workspace.of("bin", session).page(limit=1).rows)
+    return render_template("bin/empty.html", full=full)
+
+
+@blueprint.post("/empty")
+@page_login_required
+def empty() -> ResponseReturnValue:
+    """Delete everything in the bin for good."""
+    with current_parts().manager.session(write=True) as session:
+        count = workspace.of("bin", session).empty()
+    say(f"The bin is empty: {count} {'row is' if count == 1 else 'rows are'} deleted for good.")
+    return redirect(url_for("bin.index"), 303)

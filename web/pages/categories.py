@@ -1,0 +1,53 @@
+"""Show categories: by name, with what is in each; four statements, however many there are."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from flask import render_template, request, url_for
+from flask.typing import ResponseReturnValue
+
+from repositories.schema import UNCATEGORIZED
+from repositories.search import SEARCH_MAX
+from tenancy.names import fold, is_storable
+from web import cursors
+from web.auth import signed_in
+from web.pages import workspace
+from web.pages.forms import Form
+from web.pages.resources import Resource
+from web.parts import current_parts
+
+PAGE = 100
+
+
+def page(resource: Resource, form: Form | None = None) -> ResponseReturnValue:
+    """Show one page of the categories whose names the address asks for, and the form that adds one."""
+    query = request.args.get("q", "").strip()[:SEARCH_MAX]
+    asked = {"q": query} if query and is_storable(query) else {}
+    bound: dict[str, Any] = {"user_id": signed_in().user.id, "scope": ("page", "categories", sorted(asked.items()))}
+    cursor = request.args.get("cursor")
+    after = cursors.read(cursor, **bound) if cursor else None
+    with current_parts().manager.session() as session:
+        repository = workspace.of("categories", session)
+        rows, place = repository.page(sort="name", limit=PAGE, after=after, text=asked.get("q"))
+        counts = repository.counts([row["id"] for row in rows])
+    addressed = partial(url_for, "pages.categories", **dict[str, Any](asked))
+    here = addressed(cursor=cursor) if cursor else addressed()
+    return render_template(
+        "categories/list.html",
+        form=form or workspace.blank(resource),
+        opened=form is not None,
+        rows=rows,
+        counts=counts,
+        permanent=fold(UNCATEGORIZED),
+        fold=fold,
+        query=asked.get("q", ""),
+        here=here,
+        back=here if cursor or asked else None,
+        next_url=addressed(cursor=cursors.write(place, **bound)) if place else None,
+        first_url=addressed() if cursor else None,
+    )
+
+
+workspace.LISTS["categories"] = page

@@ -1,0 +1,228 @@
+"""Act on an account or its database: each action asks on a page of its own, and says what came of it.
+
+An action is a row of ``ACTIONS``: the page that asks, the POST that acts and the command that does the same are made
+of it. To initialize has a form (``initialize``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from flask import request
+from flask.typing import ResponseReturnValue
+
+from tenancy.errors import TenancyError
+from tenancy.models import State, User
+from web.auth import admin_required, session_token, signed_in
+from web.pages.console.frame import blueprint, find_user, show, to_tenant
+from web.pages.messages import say
+from web.parts import current_parts
+
+Report = dict[str, Any]
+
+OWN = "You cannot deactivate your own account."
+
+
+@dataclass(frozen=True)
+class Action:
+    """Describe one action; ``does`` acts and says what it did, ``suits`` whether a report shows it as useful now."""
+
+    name: str
+    path: str
+    label: str
+    question: str
+    command: str
+    suits: Callable[[Report], bool]
+    does: Callable[[User], str] | None = None
+    takes_away: bool = False
+    typed: bool = False
+
+
+def offered(report: Report, viewer_id: int) -> list[Action]:
+    """Give the actions that make sense for an account as it is; nobody is offered to shut themselves out."""
+    mine = report["account"]["id"] == viewer_id
+    return [action for action in ACTIONS if action.suits(report) and not (mine and action.name == "deactivate")]
+
+
+def _state(report: Report) -> str:
+    return str(report["config"]["status"]) if report["config"] else "absent"
+
+
+def _own_database(report: Report) -> bool:
+    return current_parts().settings.multi_tenant_mode and report["config"] is not None
+
+
+def _unfinished(report: Report) -> bool:
+    unfinished = ("absent", State.PROVISIONING, State.FAILED)
+    behind = report["config"] and report["config"]["behind"]
+    return bool(current_parts().settings.multi_tenant_mode and (_state(report) in unfinished or behind))
+
+
+def _suspend(user: User) -> str:
+    current_parts().manager.suspend(user.id)
+    return f"The database of {user.email} is suspended: nothing reads or writes it until it is resumed."
+
+
+def _resume(user: User) -> str:
+    current_parts().manager.resume(user.id)
+    return f"The database of {user.email} works again."
+
+
+def _delete(user: User) -> str:
+    current_parts().manager.delete_user_database(user.id)
+    return f"The database of {user.email} is deleted; the account is still there."
+
+
+def _deactivate(user: User) -> str:
+    current_parts().accounts.deactivate(user.id)
+    return f"{user.email} is deactivated and signed out everywhere."
+
+
+def _activate(user: User) -> str:
+    return f"{current_parts().accounts.activate(user.id).email} is active."
+
+
+def _promote(user: User) -> str:
+    return f"{current_parts().accounts.promote(user.id).email} is an administrator from now on."
+
+
+def _end_sessions(user: User) -> str:
+    keep = session_token() if user.id == signed_in().user.id else None
+    ended = current_parts().accounts.end_sessions(user.id, keep_token=keep)
+    return f"{ended} session{'' if ended == 1 else 's'} of {user.email} ended."
+
+
+ACTIONS = (
+    Action("initialize", "initialize", "Initialize or upgrade", "", "unify db init {id}", _unfinished),
+    Action(
+        "test",
+        "test",
+        "Test the connection",
+        "The database is opened and asked whose it is. Nothing is changed.",
+        "unify db test {id}",
+        lambda report: report["config"] is not None,
+    ),
+    Action(
+        "suspend",
+        "suspend",
+        "Suspend",
+        "All work on the database stops, from the next request on, until it is resumed. Nothing is lost.",
+        "unify db suspend {id}",
+        lambda report: _own_database(report) and _state(report) == State.READY,
+        _suspend,
+        takes_away=True,
+    ),
+    Action(
+        "resume",
+        "resume",
+        "Resume",
+        "The database is opened to its user again.",
+        "unify db resume {id}",
+        lambda report: _own_database(report) and _state(report) == State.SUSPENDED,
+        _resume,
+    ),
+    Action(
+        "activate",
+        "activate",
+        "Activate",
+        "The account can sign in again.",
+        "unify users activate {id}",
+        lambda report: not report["account"]["is_active"],
+        _activate,
+    ),
+    Action(
+        "promote",
+        "promote",
+        "Make administrator",
+        "An administrator sees every account and can act on every database. No page takes this back.",
+        "unify users promote {id}",
+        lambda report: not report["account"]["is_admin"],
+        _promote,
+    ),
+    Action(
+        "end_sessions",
+        "sessions/end",
+        "End sessions",
+        "The account is signed out everywhere, and can sign in again. API keys stay. "
+        "Whoever ends their own sessions stays signed in here.",
+        "unify users sign-out {id}",
+        lambda report: True,
+        _end_sessions,
+        takes_away=True,
+    ),
+    Action(
+        "deactivate",
+        "deactivate",
+        "Deactivate",
+        "The account is signed out everywhere and cannot sign in until it is activated. Its data stays.",
+        "unify users deactivate {id}",
+        lambda report: bool(report["account"]["is_active"]),
+        _deactivate,
+        takes_away=True,
+    ),
+    Action(
+        "delete",
+        "delete",
+        "Delete the database",
+        "The database and everything in it is removed for good. The account stays, without a database.",
+        "unify db delete {id}",
+        _own_database,
+        _delete,
+        takes_away=True,
+        typed=True,
+    ),
+)
+
+
+def _ask(action: Action) -> Callable[[int], ResponseReturnValue]:
+    @admin_required
+    def ask(user_id: int) -> ResponseReturnValue:
+        return show("users", "confirm", action=action, user=find_user(user_id), typed="", error="")
+
+    return ask
+
+
+def _act(action: Action, does: Callable[[User], str]) -> Callable[[int], ResponseReturnValue]:
+    @admin_required
+    def act(user_id: int) -> ResponseReturnValue:
+        user = find_user(user_id)
+        typed = request.form.get("address", "").strip()
+        if action.typed and typed.casefold() != user.email.casefold():
+            error = f"Type {user.email} to say that it is this one."
+            return show("users", "confirm", action=action, user=user, typed=typed[:254], error=error), 422
+        if action.name == "deactivate" and user.id == signed_in().user.id:
+            say(OWN, "bad")
+        else:
+            _try(does, user)
+        return to_tenant(user.id)
+
+    return act
+
+
+def _try(does: Callable[[User], str], user: User) -> None:
+    try:
+        say(does(user))
+    except TenancyError as error:
+        say(f"Nothing was changed for {user.email}: {error.message}", "bad")
+
+
+@admin_required
+def test(user_id: int) -> ResponseReturnValue:
+    """Open a user's database and show what came of it; a test that cannot even begin is a result too."""
+    user, manager = find_user(user_id), current_parts().manager
+    try:
+        result = manager.test_database(user.id)
+    except TenancyError as error:
+        failed = {"ok": False, "code": error.code, "message": error.message, "latency_ms": 0.0}
+        result = failed | {"revision": None, "head_revision": manager.head}
+    return show("users", "test", user=user, result=result)
+
+
+for _action in ACTIONS:
+    if _action.name != "initialize":
+        _rule = f"/users/<int:user_id>/{_action.path}"
+        _view = test if _action.does is None else _act(_action, _action.does)
+        blueprint.add_url_rule(_rule, f"ask_{_action.name}", _ask(_action), methods=["GET"])
+        blueprint.add_url_rule(_rule, _action.name, _view, methods=["POST"])

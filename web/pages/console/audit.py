@@ -1,0 +1,162 @@
+"""Show the audit log: filtered, paged by key, exported, its seal verified."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterator
+from datetime import UTC, date
+from itertools import chain, islice
+from typing import Any
+
+import orjson
+from flask import Response, request, url_for
+from flask.typing import ResponseReturnValue
+
+from tenancy import names
+from tenancy.errors import AuditBrokenError, ConfigurationError, UserNotFoundError
+from web import clock
+from web.auth import admin_required
+from web.errors import Problem
+from web.pages.console.frame import blueprint, show, text
+from web.parts import current_parts
+
+PAGE = 50
+COLUMNS = ("id", "at", "action", "actor_id", "actor_email", "user_id", "email", "tenant_id", "request_id", "detail")
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+NOBODY = -1
+"""Stands for an account that is not there: the log has no row of it."""
+
+Entries = Iterator[dict[str, Any]]
+
+
+@blueprint.get("/audit")
+@admin_required
+def audit() -> ResponseReturnValue:
+    """Show one page of the log, newest first."""
+    return _page()
+
+
+@blueprint.post("/audit/verify")
+@admin_required
+def verify() -> ResponseReturnValue:
+    """Check every row's seal and say what came of it above the log."""
+    try:
+        seal = current_parts().manager.audit_verify()
+        return _page(seal={"ok": True, "rows": seal["rows"], "head": seal["head"]})
+    except AuditBrokenError as error:
+        return _page(seal={"ok": False, "message": error.message})
+
+
+@blueprint.get("/audit.csv")
+@admin_required
+def export_csv() -> ResponseReturnValue:
+    """Give the filtered log as a table for spreadsheets; times are UTC."""
+    return _streamed(_csv, "text/csv; charset=utf-8", "audit.csv")
+
+
+@blueprint.get("/audit.jsonl")
+@admin_required
+def export_jsonl() -> ResponseReturnValue:
+    """Give the filtered log as one JSON document a line; times are UTC."""
+    return _streamed(_jsonl, "application/x-ndjson", "audit.jsonl")
+
+
+def _page(seal: dict[str, Any] | None = None) -> str:
+    given, asked = _asked()
+    before = _before(request.args.get("before"))
+    manager = current_parts().manager
+    found = manager.audit_page(**asked, before_id=before, limit=PAGE + 1)
+    rows, more = found[:PAGE], len(found) > PAGE
+    return show(
+        "audit",
+        rows=rows,
+        given=given,
+        seal=seal,
+        actions=manager.audit_actions(),
+        next_url=url_for("admin.audit", **given, before=rows[-1]["id"]) if more else None,
+        first_url=url_for("admin.audit", **given) if before else None,
+    )
+
+
+def _asked() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Give the filters as they were typed, and as the log is asked; days are the viewer's."""
+    typed = {name: text(name) for name in ("action", "user", "actor", "from", "to")}
+    given = {name: value for name, value in typed.items() if value}
+    first, last = _day(given.get("from")), _day(given.get("to"))
+    asked = {
+        "action": given["action"][:64] if "action" in given else None,
+        "user_id": _account(given.get("user")),
+        "actor_id": _account(given.get("actor")),
+        "since": clock.day_bounds(first)[0] if first else None,
+        "until": clock.day_bounds(last)[1] if last else None,
+    }
+    return given, asked
+
+
+def _account(reference: str | None) -> int | None:
+    """Give the id that is meant: itself, or that of the account with this address."""
+    if not reference:
+        return None
+    try:
+        if reference.isascii() and reference.isdigit():
+            return names.user_id(reference)  # what was done to an account is there although the account is not
+        return current_parts().accounts.find(reference).id
+    except (ConfigurationError, UserNotFoundError):
+        return NOBODY
+
+
+def _day(typed: str | None) -> date | None:
+    try:
+        day = date.fromisoformat(typed) if typed else None
+        if day is not None:
+            clock.day_bounds(day)
+        return day
+    except (ValueError, OverflowError):
+        raise Problem(400, "filter_invalid", "This is not a day like 2025-12-31.") from None
+
+
+def _before(typed: str | None) -> int | None:
+    if not typed:
+        return None
+    if typed.isascii() and typed.isdigit() and len(typed) <= 18:
+        return int(typed)
+    raise Problem(400, "page_invalid", "This page of the list does not exist. Begin again at the first one.")
+
+
+def _streamed(write: Callable[[Entries], Iterator[bytes]], kind: str, name: str) -> Response:
+    """Send the log as it is read, some rows at a time; what fails at once is still answered as an error."""
+    entries = current_parts().manager.audit_entries(**_asked()[1])
+    first = list(islice(entries, 1))
+    answer = Response(write(chain(first, entries)), content_type=kind)
+    answer.headers["Content-Disposition"] = f'attachment; filename="{name}"'
+    return answer
+
+
+def _jsonl(entries: Entries) -> Iterator[bytes]:
+    for entry in entries:
+        yield orjson.dumps(_shown(entry), option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _csv(entries: Entries) -> Iterator[bytes]:
+    line = io.StringIO()
+    writer = csv.writer(line)
+    writer.writerow(COLUMNS)
+    for entry in entries:
+        shown = _shown(entry) | {"detail": orjson.dumps(entry["detail"]).decode()}
+        writer.writerow([_cell(shown[name]) for name in COLUMNS])
+        yield line.getvalue().encode()
+        line.seek(0)
+        line.truncate()
+    yield line.getvalue().encode()
+
+
+def _shown(entry: dict[str, Any]) -> dict[str, Any]:
+    at = entry["at"].astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+    return {name: entry[name] for name in COLUMNS} | {"at": at}
+
+
+def _cell(value: object) -> str:
+    """Give a cell's text; one that a spreadsheet would take for a formula is marked as text."""
+    plain = "" if value is None else str(value)
+    return f"'{plain}" if plain.startswith(FORMULA) else plain

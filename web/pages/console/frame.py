@@ -1,0 +1,57 @@
+"""Hold what the console's pages share: addresses, tabs, who is meant, and how a list's filters are read."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from flask import Blueprint, redirect, render_template, request, url_for
+from werkzeug import Response
+
+from tenancy import names
+from tenancy.errors import ConfigurationError
+from tenancy.models import User
+from web.errors import NOT_THERE, Problem
+from web.parts import current_parts
+
+blueprint = Blueprint("admin", __name__, url_prefix="/admin")
+
+TABS = (("index", "Overview"), ("users", "Users and databases"), ("audit", "Audit log"), ("health", "Health"))
+PRODUCTS = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "mysql": "MySQL", "sqlserver": "SQL Server"}
+
+
+def show(tab: str, page: str | None = None, /, **context: Any) -> str:
+    """Render the page of one tab, or another page that stands under it."""
+    tabs = [(url_for(f"admin.{name}"), label, name == tab and ("true" if page else "page")) for name, label in TABS]
+    common = {"tabs": tabs, "products": PRODUCTS, "head": current_parts().manager.head}
+    return render_template(f"admin/{page or tab}.html", **common | context)
+
+
+def find_user(user_id: int) -> User:
+    """Give the account, or 404 for what is no id as for an id that nobody has."""
+    return current_parts().accounts.get(known_id(user_id))
+
+
+def known_id(user_id: int) -> int:
+    """Give the number where it can be an account's."""
+    try:
+        return names.user_id(user_id)
+    except ConfigurationError:
+        raise Problem(404, "not_found", NOT_THERE) from None
+
+
+def text(name: str, longest: int = names.EMAIL_MAX) -> str:
+    """Give one text of the address, without what no database keeps."""
+    return request.args.get(name, "").replace("\x00", "").strip()[:longest]
+
+
+def choice(name: str, known: Collection[str]) -> str | None:
+    """Give one of the known words, None where none was chosen, or refuse a word that is not one of them."""
+    chosen = request.args.get(name, "")
+    if chosen and chosen not in known:
+        raise Problem(400, "filter_invalid", "This list has no such filter. Begin again with the whole list.")
+    return chosen or None
+
+
+def to_tenant(user_id: int) -> Response:
+    return redirect(url_for("admin.tenant", user_id=user_id), 303)

@@ -1,0 +1,18 @@
+"""Show how catalog, folders, engines and keys are, each with the command that says the same."""
+
+from __future__ import annotations
+
+from flask.typing import ResponseReturnValue
+
+from web.auth import admin_required
+from web.pages.console.frame import blueprint, show
+from web.parts import current_parts
+
+
+@blueprint.get("/health")
+@admin_required
+def health() -> ResponseReturnValue:
+    """Show what this process knows of itself and what the catalog says of the fleet."""
+    found = current_parts().manager.health()
+    ready = bool(found["catalog"]["reachable"] and found["catalog"]["at_head"])
+    return show("health", health=found, ready=ready)

@@ -1,0 +1,49 @@
+"""Show all there is to say of one account and its database, and how an operation on it goes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import redirect, request, url_for
+from flask.typing import ResponseReturnValue
+
+from web import charts
+from web.auth import admin_required, signed_in
+from web.pages.console.actions import offered
+from web.pages.console.frame import blueprint, known_id, show
+from web.pages.fragments import fragment, wants_fragment
+from web.parts import current_parts
+
+SIZES = {"width": 600.0, "height": 90.0}
+AUDITED = 10
+
+
+@blueprint.get("/users/<int:user_id>")
+@admin_required
+def tenant(user_id: int) -> ResponseReturnValue:
+    """Show the account's page; its database is opened to be asked whose it is and what was applied in it."""
+    manager = current_parts().manager
+    report = manager.tenant_report(known_id(user_id))
+    return show(
+        "users",
+        "tenant",
+        report=report,
+        user=report["account"],
+        config=report["config"],
+        trend=charts.trend(report["sizes"], **SIZES),
+        audit=manager.audit_page(user_id=user_id, limit=AUDITED),
+        actions=offered(report, signed_in().user.id),
+    )
+
+
+@blueprint.get("/users/<int:user_id>/progress")
+@admin_required
+def progress(user_id: int) -> ResponseReturnValue:
+    """Say whether an operation runs, for the page's script; when it has ended the whole page is asked for again."""
+    report: dict[str, Any] = current_parts().manager.tenant_report(known_id(user_id))
+    if not wants_fragment():
+        return redirect(url_for("admin.tenant", user_id=user_id), 303)
+    answer = fragment("admin/claim.html", claim=report["claim"], user=report["account"])
+    if report["claim"] is None and request.args.get("was") == "running":
+        answer.headers["HX-Refresh"] = "true"
+    return answer

@@ -1,0 +1,95 @@
+"""List accounts and their databases in one table: searched, filtered, sorted, paged by key."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from flask import request, url_for
+from flask.typing import ResponseReturnValue
+
+from tenancy.errors import ConfigurationError
+from tenancy.models import State
+from web import cursors
+from web.auth import admin_required, signed_in
+from web.errors import Problem
+from web.pages.console.frame import PRODUCTS, blueprint, choice, show, text
+from web.parts import current_parts
+
+PAGE = 50
+HEADS = (("id", "User"), ("email", "E-mail"), ("created", "Made"), ("used", "Last seen"), ("size", "Size"))
+ACCOUNTS = {"active": "active", "deactivated": "deactivated", "admin": "administrators", "without": "without database"}
+IDLE = {"7": "7 days", "30": "30 days", "90": "90 days", "365": "a year"}
+SORTS = {f"{way}{name}" for name, _ in HEADS for way in ("", "-")}
+STATES = {str(state): str(state).replace("_", " ") for state in State}
+
+
+@blueprint.get("/users")
+@admin_required
+def users() -> ResponseReturnValue:
+    """Show one page: a statement or two of the catalog, in whatever order."""
+    asked = _asked()
+    sort = choice("sort", SORTS) or "id"
+    asker, scope = signed_in().user.id, f"accounts&{sort}&{sorted(asked.items())}"
+    cursor = request.args.get("after")
+    after = cursors.read(cursor, user_id=asker, scope=scope) if cursor else None
+    rows, place = _page(asked, sort, after)
+    kept = asked | ({"sort": sort} if sort != "id" else {})
+    next_cursor = cursors.write(place, user_id=asker, scope=scope) if place else None
+    return show(
+        "users",
+        rows=rows,
+        asked=asked,
+        sort=sort,
+        heads=[_head(name, label, sort, asked) for name, label in HEADS],
+        total=None if asked else current_parts().accounts.count(),
+        next_url=url_for("admin.users", **kept, after=next_cursor) if next_cursor else None,
+        first_url=url_for("admin.users", **kept) if cursor else None,
+        chosen={"state": STATES, "type": PRODUCTS, "account": ACCOUNTS, "idle": IDLE},
+    )
+
+
+def _asked() -> dict[str, Any]:
+    """Give the filters of the address, by the names they have there; those that are not set are left out."""
+    found = {
+        "q": text("q"),
+        "state": choice("state", STATES),
+        "type": choice("type", PRODUCTS),
+        "account": choice("account", ACCOUNTS),
+        "idle": choice("idle", IDLE),
+        "behind": choice("behind", ("1",)),
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def _page(asked: dict[str, Any], sort: str, after: Any) -> tuple[list[dict[str, Any]], list[Any] | None]:
+    idle = asked.get("idle")
+    try:
+        return current_parts().manager.accounts_page(
+            sort=sort.lstrip("-"),
+            descending=sort.startswith("-"),
+            limit=PAGE,
+            after=after,
+            query=asked.get("q"),
+            state=asked.get("state"),
+            db_type=asked.get("type"),
+            behind="behind" in asked,
+            account=asked.get("account"),
+            inactive_since=datetime.now(UTC) - timedelta(days=int(idle)) if idle else None,
+        )
+    except ConfigurationError:
+        raise Problem(400, "page_invalid", "This page of the list does not exist. Begin at the first one.") from None
+
+
+def _head(name: str, label: str, sort: str, asked: dict[str, Any]) -> dict[str, Any]:
+    """Give a column's head: the address that sorts by it, the other way round where it sorts already."""
+    here = sort.lstrip("-") == name
+    up = here and not sort.startswith("-")
+    # What is newest, latest and largest is what one looks for first.
+    wanted = f"-{name}" if up or (not here and name in ("created", "used", "size")) else name
+    return {
+        "name": name,
+        "label": label,
+        "url": url_for("admin.users", **asked, sort=wanted),
+        "order": ("ascending" if up else "descending") if here else None,
+    }

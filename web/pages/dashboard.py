@@ -1,0 +1,142 @@
+"""Show the day: what is overdue, due and to come, the next events, the pinned notes; and add a task in one line.
+
+Five statements, whatever there is: overdue, today's and coming tasks, events, notes.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from functools import partial
+from itertools import groupby
+from typing import Any
+
+import orjson
+from flask import redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+from sqlalchemy.orm import Session
+
+from tenancy.types import new_id
+from web import clock, schemas
+from web.auth import current_principal, page_login_required
+from web.pages import quick_add, tasks, workspace
+from web.pages.filters import day, weekday
+from web.pages.forms import Field, Form, explain
+from web.pages.fragments import fragment, wants_fragment
+from web.pages.messages import say
+from web.pages.resources import PRIORITIES
+from web.parts import current_parts
+
+PANEL = 8
+LINE_MAX = 500
+LINE = (Field("text", "Quick add", required=True, max_length=LINE_MAX),)
+SPANS = ("Overdue", "Today", "Coming")
+
+
+@workspace.blueprint.get("/", endpoint="home")
+def home() -> ResponseReturnValue:
+    """Show a visitor what this is, and a user their day."""
+    if current_principal() is None:
+        return render_template("welcome.html")
+    return _dashboard()
+
+
+@page_login_required
+def _dashboard() -> ResponseReturnValue:
+    now = clock.now()
+    with current_parts().manager.session() as session:
+        agenda = workspace.of("tasks", session).agenda(now.date(), limit=PANEL)
+        events = workspace.of("events", session).upcoming(now, today=now.date(), limit=PANEL)
+        notes = workspace.of("notes", session).page(sort="recent", limit=PANEL, pinned=True).rows
+    return render_template(
+        "dashboard.html",
+        spans={span: list(rows) for span, rows in groupby(agenda, partial(_span, now.date()))},
+        events=events,
+        notes=notes,
+        most=PANEL,
+        zone=clock.zone().key,
+        quick_id=str(new_id()),
+        here=url_for("pages.home"),
+        **tasks.row_context(url_for("pages.home")),
+    )
+
+
+def _span(today: date, row: dict[str, Any]) -> str:
+    due = row["due_date"]
+    return SPANS[0 if due < today else 1 if due == today else 2]
+
+
+@workspace.blueprint.get("/quick-add", endpoint="quick_add_preview")
+@page_login_required
+def preview() -> ResponseReturnValue:
+    """Say what is understood of a line so far; without scripts, show the line with its button."""
+    text = request.args.get("text", "")[:LINE_MAX]
+    if not wants_fragment():
+        return _line(Form("quick", LINE, {"text": text, "id": str(new_id())}))
+    found = _parsed(text)
+    understood = any(piece.kind != "text" for piece in found.pieces)
+    return fragment("tasks/understood.html", said=[("title", found.title), *_said(found)] if understood else [])
+
+
+@workspace.blueprint.post("/quick-add", endpoint="quick_add")
+@page_login_required
+def add() -> ResponseReturnValue:
+    """Add the task that a line says, and tell what was understood of it."""
+    form = Form.posted("quick", LINE, request.form, "id")
+    body, found = _read(form)
+    if body is None or not workspace.refusing(form, partial(_write, body, found)):
+        form.values["id"] = str(new_id())
+        return _line(form), 422
+    return redirect(workspace.next_path() or url_for("pages.home"), 303)
+
+
+def _read(form: Form) -> tuple[schemas.TaskPageCreate | None, quick_add.Parsed]:
+    """Read the line; what is wrong with it is an error beside it."""
+    text = form.values.get("text", "")
+    found = _parsed(text if len(text) <= LINE_MAX else "")
+    title = found.title if len(text) <= LINE_MAX else text
+    document: dict[str, Any] = {"id": form.values.get("id") or None, "title": title, "priority": found.priority or 0}
+    document |= {"due_date": found.due_date, "due_time": found.due_time}
+    if found.pieces and not title:
+        form.refuse("text", "What is to be done? Only a day, a time, a category or a priority is here.")
+        return None, found
+    try:
+        return schemas.read_json(schemas.TaskPageCreate, orjson.dumps(document)), found
+    except schemas.FieldErrors as error:
+        form.refuse("text", explain(error.errors[0]))
+        return None, found
+
+
+def _write(body: schemas.TaskPageCreate, found: quick_add.Parsed, session: Session) -> None:
+    """Write the task, and its category where that is new; then say it."""
+    values, said = schemas.sent(body), [text for _, text in _said(found)]
+    if found.category:
+        categories = workspace.of("categories", session)
+        row = categories.by_name(found.category)
+        if row is None:
+            row = categories.create({"name": found.category})
+            said = [f"new category {text}" if text == found.category else text for text in said]
+        values["category_id"] = row["id"]
+    task = workspace.create_once(workspace.of("tasks", session), values)
+    undo = url_for("pages.tasks_delete", row_id=task["id"], next=workspace.next_path())
+    say(", ".join([f"Added “{workspace.short(task['title'])}”", *said]) + ".", undo=undo)
+
+
+def _said(found: quick_add.Parsed) -> list[tuple[str, str]]:
+    """Put what was understood in words: "due Wed 25 Nov 17:00", "Home", "medium priority"."""
+    said = []
+    if found.due_date:
+        at = day(found.due_date).removesuffix(f" {clock.today().year}")
+        said.append(("date", f"due {weekday(found.due_date)} {at}{f' {found.due_time}' if found.due_time else ''}"))
+    if found.category:
+        said.append(("category", found.category))
+    if found.priority is not None:
+        said.append(("priority", f"{dict(PRIORITIES)[str(found.priority)].lower()} priority"))
+    return said
+
+
+def _parsed(text: str) -> quick_add.Parsed:
+    return quick_add.parse(text, clock.today(), clock.first_weekday())
+
+
+def _line(form: Form) -> str:
+    return render_template("tasks/quick_add.html", form=form, next=workspace.next_path(url_for("pages.home")))

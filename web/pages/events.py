@@ -1,0 +1,193 @@
+"""Show events as a month, a week or a list, in the viewer's zone; ``month`` lays them out, ``workspace`` changes them.
+
+A month and a week are one statement for the events and one for the categories that a new one may have. A list is
+paged by key: what is to come soonest first, what is past latest first.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, time, timedelta
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from flask import redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+from sqlalchemy.orm import Session
+
+from web import clock, cursors, preferences
+from web.auth import page_login_required, signed_in
+from web.pages import month, workspace, zones
+from web.pages.filters import MONTHS, WEEKDAYS
+from web.pages.forms import Form
+from web.pages.resources import Resource
+from web.parts import current_parts
+
+PAGE = 50
+SHOWN_MOST = 1000
+MORNING, HOUR = time(9), timedelta(hours=1)
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+
+
+def page(resource: Resource, form: Form | None = None) -> ResponseReturnValue:
+    """Show the events that the address asks for and the form that adds one; a refused form keeps its errors."""
+    wanted = _asked("day")
+    shown = form or blank(resource, wanted)
+    on = _asked("on") or wanted or _day(shown.values.get("starts_at", "")[:10] if form else "") or clock.today()
+    view = request.args.get("view", "")
+    make = {"week": _week, "list": _list}.get(view, _month)
+    with current_parts().manager.session() as session:
+        context = make(session, on)
+        shown.offer(workspace.category_choices(session))
+    context |= {"form": shown, "opened": bool(form or wanted), "view": make.__name__[1:], "on": on}
+    return render_template("events/index.html", **context, **_frame(on))
+
+
+workspace.LISTS["events"] = page
+
+
+@workspace.blueprint.get("/events/<uuid:row_id>/where", endpoint="events_where")
+@page_login_required
+def where(row_id: UUID) -> ResponseReturnValue:
+    """Lead to the month that shows an event."""
+    with current_parts().manager.session() as session:
+        row = workspace.of("events", session).get(row_id)
+    days = month.days_of(row, clock.zone())
+    return redirect(url_for("pages.events", on=days[0].isoformat() if days else None), 303)
+
+
+def blank(resource: Resource, day: date | None) -> Form:
+    """Give the form of a new event: in the morning of the day asked for, else at the next full hour; an hour long."""
+    # By way of UTC: an hour from now on the clock might be one that is skipped.
+    next_hour = clock.local(datetime.now(UTC) + HOUR).replace(minute=0, second=0, microsecond=0, tzinfo=None)
+    start = datetime.combine(day, MORNING) if day else next_hour
+    times = {"starts_at": start, "ends_at": start + HOUR}
+    typed = {name: value.isoformat(timespec="minutes") for name, value in times.items()}
+    return workspace.blank(resource, **typed)
+
+
+def _month(session: Session, on: date) -> dict[str, Any]:
+    weeks = month.weeks_of(on, clock.first_weekday())
+    rows = _between(session, [day for week in weeks for day in week if day])
+    first = on.replace(day=1)
+    return {
+        "heading": f"{MONTHS[on.month - 1]} {on.year}",
+        "weeks": month.lay_out(weeks, rows, clock.today(), first),
+        "weekdays": [WEEKDAYS[(clock.first_weekday() + offset) % 7] for offset in range(7)],
+        "rows": rows,
+        **_beside("month", month.next_month(first, -1), month.next_month(first)),
+    }
+
+
+def _week(session: Session, on: date) -> dict[str, Any]:
+    days = month.week_of(on, clock.first_weekday())
+    known = [day for day in days if day]
+    rows = _between(session, known)
+    ordinal = on.toordinal()
+    return {
+        "heading": _span(known[0], known[-1]),
+        "week": month.lay_out([days], rows, clock.today())[0],
+        "rows": rows,
+        **_beside("week", month.day_at(ordinal - 7), month.day_at(ordinal + 7)),
+    }
+
+
+def _span(first: date, last: date) -> str:
+    """Name the days of a week, and month and year once where they share them."""
+    until = f"{last.day} {MONTHS[last.month - 1]} {last.year}"
+    if first.year != last.year:
+        return f"{first.day} {MONTHS[first.month - 1]} {first.year} to {until}"
+    return (
+        f"{first.day} {MONTHS[first.month - 1]} to {until}" if first.month != last.month else f"{first.day} to {until}"
+    )
+
+
+def _list(session: Session, on: date) -> dict[str, Any]:
+    """Give a page of what is to come from today on, or of what is past."""
+    past, query = request.args.get("past") == "1", request.args.get("q", "").strip()[:200]
+    category = str(request.args.get("category", type=UUID) or "")
+    narrowed: dict[str, Any] = {
+        name: value for name, value in (("q", query), ("category", category), ("past", "1" * past)) if value
+    }
+    rows, cursor = _page(session, narrowed)
+    address = partial(url_for, "pages.events", view="list")
+    return {
+        "heading": "Past events" if past else "Upcoming events",
+        "rows": rows,
+        "past": past,
+        "q": query,
+        "category": category,
+        "upcoming_url": address(),
+        "past_url": address(past=1),
+        "next_url": address(**narrowed, cursor=cursor) if cursor else None,
+        "first_url": address(**narrowed) if request.args.get("cursor") else None,
+    }
+
+
+def _page(session: Session, narrowed: Mapping[str, str]) -> tuple[list[dict[str, Any]], str | None]:
+    today = clock.today()
+    # What lasts whole days is stored by UTC's calendar, which may begin today before the viewer's clock does.
+    since = min(clock.day_bounds(today)[0], datetime.combine(today, time(), UTC))
+    bound: dict[str, Any] = {"user_id": signed_in().user.id, "scope": ("events", sorted(narrowed.items()))}
+    cursor = request.args.get("cursor")
+    found = workspace.of("events", session).page(
+        sort="latest" if "past" in narrowed else "starts",
+        limit=PAGE,
+        after=cursors.read(cursor, **bound) if cursor else None,
+        text=narrowed.get("q"),
+        category_id=narrowed.get("category"),
+        **{"starts_before" if "past" in narrowed else "ends_after": since},
+    )
+    return found.rows, cursors.write(found.place, **bound) if found.place else None
+
+
+def _between(session: Session, days: list[date]) -> list[dict[str, Any]]:
+    """Give the events that touch any of these days."""
+    start, end = clock.day_bounds(days[0])[0], clock.day_bounds(days[-1])[1]
+    rows: list[dict[str, Any]] = workspace.of("events", session).between(
+        start, end, first_day=days[0], last_day=days[-1], limit=SHOWN_MOST
+    )
+    return rows
+
+
+def _beside(view: str, before: date | None, after: date | None) -> dict[str, Any]:
+    """Give the ways to the time before and after, and to now."""
+    address = partial(url_for, "pages.events", view=view)
+    return {
+        "before": address(on=before.isoformat()) if before else None,
+        "after": address(on=after.isoformat()) if after else None,
+        "now": address(),
+    }
+
+
+def _frame(on: date) -> dict[str, Any]:
+    """Give what every view shows around itself."""
+    address = partial(url_for, "pages.events")
+    return {
+        "views": [
+            (view, view.capitalize(), address(view=view, on=None if view == "list" else on.isoformat()))
+            for view in ("month", "week", "list")
+        ],
+        "months": MONTHS,
+        "zone": zones.own_zone(),
+        "chosen": preferences.current().chosen_zone,
+        "new_url": lambda day: address(
+            view=request.args.get("view"), on=day.isoformat(), day=day.isoformat(), _anchor="new"
+        ),
+        "week_url": lambda day: address(view="week", on=day.isoformat(), _anchor=f"day-{day.isoformat()}"),
+        "most": SHOWN_MOST,
+    }
+
+
+def _asked(name: str) -> date | None:
+    """Give the day of the address that stands under a name; None for what is no day."""
+    return _day(request.args.get(name, ""))
+
+
+def _day(text: str) -> date | None:
+    try:
+        return date.fromisoformat(text) if _DATE.fullmatch(text) else None
+    except ValueError:
+        return None

@@ -1,0 +1,202 @@
+"""Hand events out as iCalendar (RFC 5545): all of them at a secret address that programs ask, one as a file.
+
+The address is a key with the purpose "calendar": it opens this and nothing else, and no session is looked at. What
+a calendar reads changes only when the events do, so the answer's ETag is made from ids and versions, and a program
+that has seen them is told so before a line is written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from contextlib import suppress
+from datetime import UTC, date, datetime, time, timedelta
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from flask import Blueprint, Response, flash, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+from icalendar import Calendar, Event
+
+from repositories.repository_factory import RepositoryFactory
+from tenancy.errors import KeyNotFoundError
+from tenancy.models import Principal
+from web import clock, logs
+from web.auth import page_login_required, signed_in
+from web.errors import NOT_THERE, Problem
+from web.pages.workspace import blueprint as pages
+from web.parts import current_parts
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+    from werkzeug.datastructures import Headers
+
+blueprint = Blueprint("feed", __name__)
+
+PURPOSE = "calendar"
+BACK_DAYS = 90
+EVENTS_MOST = 5000
+TEXT_MOST = 20_000
+REFRESH = timedelta(hours=1)
+PROGRAM = "-//Unify//Unify//EN"
+
+_KEY = re.compile(r"unifycal_[\w-]{43}", re.ASCII)
+_LINE_ENDS = re.compile("\r\n?|[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
+_CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f]")
+
+
+class CalendarAnswer(Response):
+    """Let the program that asked keep what its ETag is about; ``web/security.py`` forbids keeping anything else."""
+
+    def get_wsgi_headers(self, environ: WSGIEnvironment) -> Headers:
+        headers = super().get_wsgi_headers(environ)
+        headers["Cache-Control"] = "private, no-cache"
+        return headers
+
+
+@blueprint.get("/calendar/<secret>.ics")
+def calendar(secret: str) -> ResponseReturnValue:
+    """Give the events to whoever knows the address; one that is unknown and one that was revoked look alike."""
+    principal = current_parts().accounts.principal_by_key(secret, purpose=PURPOSE) if _KEY.fullmatch(secret) else None
+    if principal is None:
+        raise Problem(404, "not_found", NOT_THERE)
+    _bind(principal)
+    since = datetime.combine(datetime.now(UTC).date(), time(), UTC) - timedelta(days=BACK_DAYS)
+    with current_parts().manager.session() as session:
+        events = RepositoryFactory.get_repository("events", session, principal.user.id)
+        rows = list(islice(events.feed(since), EVENTS_MOST))  # type: ignore[attr-defined]  # the factory gives the base class
+    name = f"Unify: {principal.user.display_name or principal.user.email}"
+    answer = CalendarAnswer(content_type="text/calendar; charset=utf-8")
+    answer.set_etag(_seen(name, rows))
+    answer.make_conditional(request)
+    if answer.status_code != 304:
+        answer.set_data(written(name, rows))
+    return answer
+
+
+@blueprint.after_request
+def say_plainly(answer: Response) -> Response:
+    """Answer a program in a word; the page of an error might repeat the address, which is the secret."""
+    if request.endpoint == "feed.calendar" and answer.status_code >= 400:
+        answer.set_data(f"{answer.status}\n")
+        answer.content_type = "text/plain; charset=utf-8"
+    return answer
+
+
+@pages.get("/events/feed", endpoint="events_feed")
+@page_login_required
+def feed() -> ResponseReturnValue:
+    """Show whether there is a link, since when and when it was last read."""
+    return render_template("events/feed.html", links=_links(), back_days=BACK_DAYS, most=EVENTS_MOST)
+
+
+@pages.post("/events/feed", endpoint="events_feed_make")
+@page_login_required
+def make() -> ResponseReturnValue:
+    """Make a link in place of the one there was, and show it: a redirect could not carry a secret."""
+    accounts, old = current_parts().accounts, _links()
+    _, secret = accounts.issue_key(signed_in().user.id, "Calendar link", read_only=True, purpose=PURPOSE)
+    _revoke(old)
+    address = url_for("feed.calendar", secret=secret, _external=True)
+    return render_template("events/link.html", address=address, replaced=bool(old)), 201
+
+
+@pages.post("/events/feed/revoke", endpoint="events_feed_revoke")
+@page_login_required
+def revoke() -> ResponseReturnValue:
+    """Let the link open nothing from its next request on."""
+    _revoke(_links())
+    flash("The calendar link is revoked: programs that read it get nothing from now on.", "good")
+    return redirect(url_for("pages.events_feed"), 303)
+
+
+@blueprint.get("/events/<uuid:row_id>.ics")
+@page_login_required
+def one(row_id: UUID) -> ResponseReturnValue:
+    """Give one event as a file that calendar programs open."""
+    with current_parts().manager.session() as session:
+        row = RepositoryFactory.get_repository("events", session, signed_in().user.id).get(row_id)
+    if row["starts_at"] is None:
+        raise Problem(404, "not_found", NOT_THERE)
+    answer = Response(written(None, [row]), content_type="text/calendar; charset=utf-8")
+    answer.headers.set("Content-Disposition", "attachment", filename="event.ics")
+    return answer
+
+
+def written(name: str | None, rows: Iterable[dict[str, Any]]) -> bytes:
+    """Write events as an iCalendar document; the name is for programs that subscribe."""
+    document = Calendar()
+    document.add("prodid", PROGRAM)
+    document.add("version", "2.0")
+    if name is not None:
+        document.add("x-wr-calname", _text(name))
+        document.add("refresh-interval", REFRESH, parameters={"VALUE": "DURATION"})
+        document.add("x-published-ttl", "PT1H")
+    for row in rows:
+        document.add_component(_event(row))
+    return document.to_ical()  # type: ignore[no-any-return]  # bytes, which the library does not say
+
+
+def _event(row: dict[str, Any]) -> Event:
+    """Turn a row into a component; nothing in it depends on when it is asked for."""
+    event = Event()
+    event.add("uid", f"{_text(str(row['id']))}@unify")
+    # Without METHOD, this is when the event was last revised (RFC 5545, 3.8.7.2).
+    event.add("dtstamp", row["updated_at"])
+    event.add("last-modified", row["updated_at"])
+    event.add("created", row["created_at"])
+    event.add("sequence", row["version"] - 1)
+    event.add("summary", _text(row["title"]))
+    for name in ("description", "location"):
+        if row[name]:
+            event.add(name, _text(row[name]))
+    if row.get("category_name"):
+        event.add("categories", [_text(row["category_name"])])
+    _add_times(event, row)
+    return event
+
+
+def _add_times(event: Event, row: dict[str, Any]) -> None:
+    """Add the times: dates for a whole-day event, whose end is the first day that is no longer part of it."""
+    starts_at, ends_at = row["starts_at"], row["ends_at"]
+    if not row["all_day"]:
+        event.add("dtstart", starts_at.astimezone(UTC))
+        if ends_at and ends_at.replace(microsecond=0) > starts_at.replace(microsecond=0):
+            event.add("dtend", ends_at.astimezone(UTC))
+        return
+    last = (ends_at or starts_at).astimezone(UTC).date()
+    event.add("dtstart", starts_at.astimezone(UTC).date())
+    event.add("dtend", last + clock.DAY if last < date.max else last)
+
+
+def _text(text: str) -> str:
+    """Give a text that fits into a content line: line ends as LF, no control characters, not endless."""
+    kept = _CONTROL.sub("", _LINE_ENDS.sub("\n", text))
+    return kept if len(kept) <= TEXT_MOST else f"{kept[: TEXT_MOST - 1]}…"
+
+
+def _seen(name: str, rows: list[dict[str, Any]]) -> str:
+    """Give the ETag of the document that these rows make."""
+    parts = [(str(row["id"]), row["version"], row["updated_at"], row["category_name"]) for row in rows]
+    return hashlib.sha256(repr((PROGRAM, name, parts)).encode()).hexdigest()[:32]
+
+
+def _bind(principal: Principal) -> None:
+    """Tie the request to the link's owner, as the guards of ``web/auth.py`` do for who signs in."""
+    parts, placement = current_parts(), principal.placement
+    logs.note_user(principal.user.id, placement.tenant_id if placement else None)
+    parts.manager.bind(principal, request_id=logs.request_id(), own_database=True)
+    parts.accounts.seen(principal)
+
+
+def _links() -> list[dict[str, Any]]:
+    return current_parts().accounts.keys(signed_in().user.id, purpose=PURPOSE)
+
+
+def _revoke(links: list[dict[str, Any]]) -> None:
+    for link in links:
+        # Another tab may have been quicker.
+        with suppress(KeyNotFoundError):
+            current_parts().accounts.revoke_key(signed_in().user.id, link["id"])

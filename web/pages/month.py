@@ -1,0 +1,165 @@
+"""Lay events out on the days of a calendar: which days an event covers, and which line of a week it takes.
+
+Nothing here asks a database or knows HTTP; ``events`` does both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from web import clock
+
+Row = dict[str, Any]
+
+LANES = 4
+MOMENT = timedelta(microseconds=1)
+
+
+@dataclass
+class Chip:
+    """Show one event on one day; ``label`` says whether this is where a week shows its title."""
+
+    row: Row
+    day: date
+    first: date
+    last: date
+    label: bool = False
+
+    @property
+    def begins(self) -> bool:
+        return self.day == self.first
+
+    @property
+    def ends(self) -> bool:
+        return self.day == self.last
+
+    @property
+    def whole(self) -> bool:
+        """Tell whether it takes the whole line: all day, or more days than one."""
+        return bool(self.row["all_day"]) or self.first != self.last
+
+
+@dataclass
+class Day:
+    """Hold what one day of a calendar shows; ``lines`` has a gap (None) where a longer event passes another day."""
+
+    date: date
+    today: bool
+    inside: bool
+    chips: list[Chip] = field(default_factory=list)
+    lines: list[Chip | None] = field(default_factory=list)
+    more: int = 0
+
+
+Week = list[Day | None]
+"""Seven days; None before the first and after the last day there is."""
+
+
+def days_of(row: Row, zone: ZoneInfo) -> tuple[date, date] | None:
+    """Give the first and last day of an event: UTC days for a whole-day one, else days of ``zone``.
+
+    One that ends at midnight does not touch the day that begins then. None for a row without a start.
+    """
+    starts_at, ends_at = row["starts_at"], row["ends_at"] or row["starts_at"]
+    if starts_at is None:
+        return None
+    if row["all_day"]:
+        return starts_at.astimezone(UTC).date(), ends_at.astimezone(UTC).date()
+    last = ends_at - MOMENT if ends_at > starts_at else ends_at
+    return clock.local(starts_at, zone).date(), clock.local(last, zone).date()
+
+
+def week_of(day: date, first_weekday: int) -> list[date | None]:
+    """Give the seven days of the week that holds a day; None beyond the calendar's ends."""
+    start = day.toordinal() - (day.weekday() - first_weekday) % 7
+    return [day_at(start + offset) for offset in range(7)]
+
+
+def weeks_of(month: date, first_weekday: int) -> list[list[date | None]]:
+    """Give the weeks that hold the days of the month of a day."""
+    first = month.replace(day=1)
+    after = next_month(first)
+    end = after.toordinal() if after else date.max.toordinal() + 1
+    start = first.toordinal() - (first.weekday() - first_weekday) % 7
+    return [[day_at(monday + offset) for offset in range(7)] for monday in range(start, end, 7)]
+
+
+def next_month(day: date, step: int = 1) -> date | None:
+    """Give the first day of the next month (or, with -1, of the one before); None beyond the calendar's ends."""
+    count = day.year * 12 + day.month - 1 + step
+    return date(count // 12, count % 12 + 1, 1) if 12 <= count < 12 * 10_000 else None
+
+
+def lay_out(
+    weeks: Iterable[Sequence[date | None]], rows: Iterable[Row], today: date, month: date | None = None
+) -> list[Week]:
+    """Put events on the days of weeks, each on the same line of all the days it covers in a week."""
+    zone = clock.zone()
+    placed = [(row, days) for row in rows if (days := days_of(row, zone))]
+    placed.sort(key=_order)
+    return [_week(week, placed, today, month) for week in weeks]
+
+
+def _order(placed: tuple[Row, tuple[date, date]]) -> tuple[Any, ...]:
+    """Sort longer events before shorter ones of a day, whole days before hours, then by the clock."""
+    row, (first, last) = placed
+    return first, first == last, first.toordinal() - last.toordinal(), not row["all_day"], row["starts_at"]
+
+
+def _week(
+    dates: Sequence[date | None], placed: list[tuple[Row, tuple[date, date]]], today: date, month: date | None
+) -> Week:
+    days = [Day(each, each == today, month is None or _same_month(each, month)) if each else None for each in dates]
+    known = [day for day in days if day]
+    start, end = known[0].date, known[-1].date
+    free = [[True] * LANES for _ in known]
+    for row, (first, last) in placed:
+        if first > end or last < start:
+            continue
+        covered = range(max(0, (first - start).days), min(len(known) - 1, (last - start).days) + 1)
+        lane = _free(free[index] for index in covered)
+        for index in covered:
+            # An event that finds no line free on all its days takes what there is on each.
+            own = _free([free[index]]) if lane is None else lane
+            _put(known[index], Chip(row, known[index].date, first, last), own)
+            if own is not None:
+                free[index][own] = False
+    _fold(known)
+    return days
+
+
+def _free(days: Iterable[list[bool]]) -> int | None:
+    """Give the first line that is free on all of these days."""
+    return next((lane for lane, free in enumerate(zip(*days, strict=True)) if all(free)), None)
+
+
+def _put(day: Day, chip: Chip, lane: int | None) -> None:
+    day.chips.append(chip)
+    if lane is None:
+        day.more += 1
+        return
+    day.lines += [None] * (lane + 1 - len(day.lines))
+    day.lines[lane] = chip
+
+
+def _fold(days: list[Day]) -> None:
+    """Keep the last line for saying how much more there is, where not everything fits; give the rest their titles."""
+    named: set[int] = set()
+    for day in days:
+        if day.more and len(day.lines) == LANES:
+            day.more += day.lines.pop() is not None
+        for chip in filter(None, day.lines):
+            chip.label = id(chip.row) not in named
+            named.add(id(chip.row))
+
+
+def _same_month(day: date, month: date) -> bool:
+    return (day.year, day.month) == (month.year, month.month)
+
+
+def day_at(ordinal: int) -> date | None:
+    return date.fromordinal(ordinal) if 1 <= ordinal <= date.max.toordinal() else None

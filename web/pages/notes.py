@@ -1,0 +1,151 @@
+"""Show notes: the list with its search, one note to be read, its pin, and the preview while it is written.
+
+``workspace`` adds, changes and deletes them; ``web/markdown.py`` makes their HTML, ``highlights`` the pieces that a
+list shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from flask import redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+from sqlalchemy.orm import Session
+
+from repositories import search
+from repositories.errors import NotFoundError
+from tenancy.names import is_storable
+from web import cursors, markdown
+from web.auth import page_login_required, signed_in
+from web.pages import workspace
+from web.pages.forms import Form
+from web.pages.fragments import fragment, wants_fragment
+from web.pages.messages import say
+from web.pages.resources import NOTES, Resource
+from web.parts import current_parts
+from web.schemas import NAME_MAX
+
+PAGE = 50
+SORTS = {
+    "recent": "Pinned first",
+    "newest": "Newest first",
+    "oldest": "Oldest first",
+    "title": "By title",
+}
+USUAL = "recent"
+PINNED = {"yes": True, "no": False}
+
+
+def page(resource: Resource, form: Form | None = None) -> ResponseReturnValue:
+    """Show one page of the notes that the address asks for, and the form that adds one."""
+    asked = _asked()
+    shown = form or workspace.blank(resource)
+    with current_parts().manager.session() as session:
+        shown.categories = workspace.category_choices(session)
+        rows, cursor = _rows(session, asked)
+    addressed = partial(url_for, "pages.notes", **dict[str, Any](asked))
+    return render_template(
+        "notes/list.html",
+        form=shown,
+        opened=form is not None or "new" in request.args,
+        rows=rows,
+        asked=asked,
+        narrowed=asked.keys() - {"sort"},
+        words=search.words(asked.get("q", "")),
+        sorts=SORTS,
+        back=addressed(cursor=request.args.get("cursor")),
+        next_url=addressed(cursor=cursor) if cursor else None,
+        first_url=addressed() if request.args.get("cursor") else None,
+    )
+
+
+def _asked() -> dict[str, str]:
+    """Give what of the address narrows or orders the list; a word that is not offered counts as not said."""
+    given = {
+        "q": request.args.get("q", "").strip()[: search.SEARCH_MAX],
+        "category": request.args.get("category", "").strip()[:NAME_MAX],
+        "pinned": _offered(PINNED, request.args.get("pinned")),
+        "sort": _offered(SORTS.keys() - {USUAL}, request.args.get("sort")),
+    }
+    return {name: word for name, word in given.items() if word and is_storable(word)}
+
+
+def _offered(words: Container[str], word: str | None) -> str:
+    return word if word is not None and word in words else ""
+
+
+def _rows(session: Session, asked: Mapping[str, str]) -> tuple[list[dict[str, Any]], str | None]:
+    """Give the notes of the page asked for, and the cursor of the next one."""
+    bound: dict[str, Any] = {"user_id": signed_in().user.id, "scope": ("page", "notes", sorted(asked.items()))}
+    cursor = request.args.get("cursor")
+    found = workspace.of("notes", session).page(
+        sort=asked.get("sort", USUAL),
+        limit=PAGE,
+        after=cursors.read(cursor, **bound) if cursor else None,
+        text=asked.get("q"),
+        pinned=PINNED.get(asked.get("pinned", "")),
+        **_category(session, asked.get("category")),
+    )
+    return found.rows, cursors.write(found.place, **bound) if found.place else None
+
+
+def _category(session: Session, wanted: str | None) -> dict[str, Any]:
+    """Find the category by its id, as the list to choose from gives it, or by its name, as people type it."""
+    if not wanted:
+        return {}
+    try:
+        return {"category_id": UUID(wanted)}
+    except ValueError:
+        row = workspace.of("categories", session).by_name(wanted)
+    return {"category_id": row["id"]} if row else {"ids": []}
+
+
+@workspace.blueprint.get("/notes/<uuid:row_id>/read", endpoint="notes_read")
+@page_login_required
+def read(row_id: UUID) -> ResponseReturnValue:
+    """Show one note as its Markdown means it."""
+    with current_parts().manager.session() as session:
+        rows = workspace.of("notes", session).page(sort="newest", ids=[row_id], limit=1).rows
+    if not rows:
+        raise NotFoundError("There is no such note.")
+    return render_template("notes/read.html", row=rows[0], back=request.path)
+
+
+@workspace.blueprint.post("/notes/<uuid:row_id>/pin", endpoint="notes_pin")
+@page_login_required
+def pin(row_id: UUID) -> ResponseReturnValue:
+    """Pin a note or take its pin away; the form says which, so that sending it twice does the same."""
+    pinned = request.form.get("pinned") == "1"
+    with current_parts().manager.session(write=True) as session:
+        note = workspace.of("notes", session).update(row_id, {"pinned": pinned})
+    said = f"“{workspace.short(note['title'])}” is {'pinned' if pinned else 'no longer pinned'}."
+    if wants_fragment():
+        return fragment("notes/pinned.html", message=said, row=note, back=workspace.next_path())
+    say(said)
+    return redirect(workspace.next_path() or url_for("pages.notes"), 303)
+
+
+@workspace.blueprint.post("/notes/preview", endpoint="notes_preview")
+@page_login_required
+def preview() -> ResponseReturnValue:
+    """Show what a text will look like: beside it while it is typed, or with its page again where no script runs."""
+    form = Form.posted("notes", NOTES.fields, request.form, "id")
+    if wants_fragment():
+        return fragment("notes/preview.html", text=form.values.get("body", ""))
+    return page(NOTES, form)
+
+
+@workspace.blueprint.post("/notes/<uuid:row_id>/preview", endpoint="notes_preview_changed")
+@page_login_required
+def preview_changed(row_id: UUID) -> ResponseReturnValue:
+    """Show the form of a note again, its text kept, with what it will look like."""
+    with current_parts().manager.session() as session:
+        workspace.of("notes", session).get(row_id)
+    return workspace.edit_page(NOTES, row_id, Form.posted("notes", NOTES.fields, request.form, "version"))
+
+
+workspace.LISTS["notes"] = page
+workspace.blueprint.add_app_template_filter(markdown.render, "markdown")

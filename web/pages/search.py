@@ -1,0 +1,57 @@
+"""Search everything: the best of each kind, with the words marked, and the way to that kind's whole list."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from flask import Blueprint, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+
+from repositories import search as searching
+from tenancy.names import is_storable
+from web.auth import page_login_required
+from web.pages import highlights, workspace
+from web.pages.resources import RESOURCES
+from web.parts import current_parts
+
+blueprint = Blueprint("search", __name__)
+
+EACH = 6
+WHERE = {"notes": "pages.notes_read"}
+
+
+@dataclass(frozen=True)
+class Group:
+    """Hold what was found of one kind; ``more_url`` is its list, where there is more than is shown."""
+
+    name: str
+    endpoint: str
+    rows: list[dict[str, Any]]
+    more_url: str | None
+
+
+@blueprint.get("/search", endpoint="index")
+@page_login_required
+def page() -> ResponseReturnValue:
+    """Show what was found of each kind, one statement a kind; without words, what can be asked."""
+    asked = request.args.get("q", "").strip()[: searching.SEARCH_MAX]
+    asked = asked if is_storable(asked) else ""
+    words = searching.words(asked)
+    groups: list[Group] = []
+    if words:
+        with current_parts().manager.session() as session:
+            groups = [_group(name, workspace.of(name, session), asked) for name in RESOURCES]
+    return render_template("search/index.html", asked=asked, words=words, groups=[each for each in groups if each.rows])
+
+
+def _group(name: str, repository: Any, asked: str) -> Group:
+    # Categories have a name and nothing else to find them by: in the order of names.
+    rows = repository.page(sort="name", text=asked, limit=EACH + 1).rows if name == "categories" else None
+    rows = repository.found(asked, limit=EACH + 1) if rows is None else rows
+    more = url_for(f"pages.{name}", q=asked) if len(rows) > EACH else None
+    return Group(name, WHERE.get(name, f"pages.{name}_edit"), rows[:EACH], more)
+
+
+blueprint.add_app_template_filter(highlights.mark, "marked")
+blueprint.add_app_template_filter(highlights.excerpt, "excerpt")

@@ -1,0 +1,73 @@
+"""Say how the user's own database is, what that means, and try again where that can help."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import redirect, url_for
+from flask.typing import ResponseReturnValue
+
+from tenancy.errors import TenancyError
+from tenancy.models import Principal, State
+from web import metrics
+from web.auth import page_login_required, signed_in
+from web.pages.messages import say
+from web.pages.settings.frame import blueprint, show
+from web.parts import current_parts
+
+PRODUCTS = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "mysql": "MySQL", "sqlserver": "SQL Server"}
+ABSENT = "You have no database yet, so there is nowhere to keep your rows."
+MEANINGS = {
+    State.READY: "Everything works.",
+    State.PROVISIONING: "It is being set up. If this does not end by itself, set it up again.",
+    State.MIGRATING: "It is being brought to the present revision. Your pages are back when that is done.",
+    State.MOVING: "It is being moved. Your pages are back when that is done.",
+    State.READ_ONLY: "It can be read and not changed at present.",
+    State.SUSPENDED: "An administrator has suspended it.",
+    State.FAILED: "The last work on it failed. To set it up again is safe: nothing that is there is overwritten.",
+    State.ARCHIVED: "It is archived. Ask an administrator to bring it back.",
+}
+CAN_RETRY = frozenset({State.PROVISIONING, State.FAILED})
+
+
+@blueprint.get("/database")
+@page_login_required
+def database() -> ResponseReturnValue:
+    """Show the database, as far as it answers."""
+    return show("database", database=_database(signed_in()), meanings=MEANINGS, head=current_parts().manager.head)
+
+
+@blueprint.post("/database")
+@page_login_required
+def provision() -> ResponseReturnValue:
+    """Set the user's own database up, where that failed or was never done."""
+    try:
+        with metrics.provisioning():
+            current_parts().manager.provision(signed_in().user.id)
+        say("Your database is ready.")
+    except TenancyError as error:
+        say(f"Your database could not be set up: {error.message}", "bad")
+    return redirect(url_for("settings.database"), 303)
+
+
+def standing(principal: Principal) -> dict[str, Any]:
+    """Say how the user's database is by what came with the request, and whether trying again makes sense."""
+    place = principal.placement
+    if place is None:
+        return {"status": "absent", "problem": ABSENT, "retry": True}
+    shown = {"status": str(place.state), "problem": None, "retry": place.state in CAN_RETRY}
+    if place.state == State.FAILED:
+        return shown | {"problem": place.last_error or "It failed."}
+    return shown | ({} if place.state == State.READY else {"problem": MEANINGS.get(place.state)})
+
+
+def _database(principal: Principal) -> dict[str, Any]:
+    """Give the standing and, where the database answers, its size and revision."""
+    shown = standing(principal)
+    if principal.placement is None:
+        return shown
+    product = PRODUCTS.get(principal.placement.db_type, principal.placement.db_type)
+    try:
+        return current_parts().manager.database_info(principal.user.id) | shown | {"product": product}
+    except TenancyError as error:
+        return shown | {"problem": error.message}

@@ -1,0 +1,45 @@
+"""Hold what the pages of the settings share: their addresses, their tabs, and lists that are shown in parts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, render_template, request, url_for
+
+from web.errors import NOT_THERE, Problem
+
+blueprint = Blueprint("settings", __name__, url_prefix="/settings")
+
+PAGE = 50
+TABS = (
+    ("index", "You"),
+    ("security", "Security"),
+    ("keys", "API keys"),
+    ("database", "Your database"),
+    ("values", "Stored values"),
+)
+
+Rows = list[dict[str, Any]]
+
+
+def show(tab: str, page: str | None = None, /, **context: Any) -> str:
+    """Render the page of one tab, or another page that stands under it."""
+    tabs = [(url_for(f"settings.{name}"), label, name == tab) for name, label in TABS]
+    return render_template(f"settings/{page or tab}.html", tabs=tabs, **context)
+
+
+def part(rows: Rows, tab: str) -> dict[str, Any]:
+    """Give the part of a list that the address asks for (``after``, an id), and the addresses of its neighbours."""
+    after = request.args.get("after")
+    start = 0
+    if after:
+        start = 1 + next((at for at, row in enumerate(rows) if str(row["id"]) == after), -2)
+        if start < 0:
+            raise Problem(404, "not_found", NOT_THERE)
+    shown = rows[start : start + PAGE]
+    more = len(rows) > start + PAGE
+    return {
+        "rows": shown,
+        "next_url": url_for(f"settings.{tab}", after=shown[-1]["id"]) if more else None,
+        "first_url": url_for(f"settings.{tab}") if after else None,
+    }

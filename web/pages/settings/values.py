@@ -1,0 +1,147 @@
+"""Keep named values in the user's database, for programs that use ``/api/v1/settings``."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from flask import redirect, request, url_for
+from flask.typing import ResponseReturnValue
+from sqlalchemy.orm import Session
+
+from repositories.errors import ConflictError
+from repositories.repository_factory import RepositoryFactory
+from tenancy.errors import ConfigurationError, TenancyError
+from tenancy.models import READABLE
+from web import cursors
+from web.auth import page_login_required, signed_in
+from web.pages.filters import sentence
+from web.pages.forms import Field, Form
+from web.pages.messages import say
+from web.pages.settings.database import standing
+from web.pages.settings.frame import PAGE, Rows, blueprint, show
+from web.parts import current_parts
+from web.schemas import SETTING_KEY_MAX, SettingPut
+
+VALUE = Field("value", "Value", "textarea", wide=True, raw=True)
+NEW_VALUE = (
+    Field(
+        "key",
+        "Key",
+        required=True,
+        max_length=SETTING_KEY_MAX,
+        hint="A small letter, then a-z, 0-9, dot, dash and underscore.",
+    ),
+    VALUE,
+)
+
+
+@blueprint.get("/values")
+@page_login_required
+def values() -> ResponseReturnValue:
+    """List the stored values, oldest first."""
+    return _page(Form.blank("value", NEW_VALUE))
+
+
+@blueprint.post("")
+@page_login_required
+def add_value() -> ResponseReturnValue:
+    """Keep a new value under a key; one that is there already is changed on its own page."""
+    form = Form.posted("value", NEW_VALUE, request.form)
+    body = _value(form)
+    if body is not None:
+        try:
+            _create_value(form.values.get("key", "").strip(), body.value)
+        except (ConflictError, ConfigurationError) as error:
+            form.refuse(error.field, sentence(error.message))
+    if form.errors:
+        return _page(form), 422
+    say("The value is saved.")
+    return redirect(url_for("settings.values"), 303)
+
+
+@blueprint.get("/values/<key>")
+@page_login_required
+def value(key: str) -> ResponseReturnValue:
+    """Show the form of one value."""
+    with current_parts().manager.session() as session:
+        row = _values(session).get(key)
+    return show("values", "value", key=key, form=Form.stored("value", (VALUE,), row))
+
+
+@blueprint.post("/values/<key>")
+@page_login_required
+def change_value(key: str) -> ResponseReturnValue:
+    """Change one value."""
+    form = Form.posted("value", (VALUE,), request.form)
+    body = _value(form)
+    with current_parts().manager.session(write=body is not None) as session:
+        values = _values(session)
+        if body is None:
+            values.get(key)
+            return show("values", "value", key=key, form=form), 422
+        values.update(key, {"value": body.value})
+    say("The value is saved.")
+    return redirect(url_for("settings.values"), 303)
+
+
+@blueprint.post("/values/<key>/delete")
+@page_login_required
+def delete_value(key: str) -> ResponseReturnValue:
+    """Forget one value."""
+    with current_parts().manager.session(write=True) as session:
+        _values(session).delete(key)
+    say("The value is deleted.")
+    return redirect(url_for("settings.values"), 303)
+
+
+def _page(form: Form) -> str:
+    database = standing(signed_in())
+    rows, next_url = _stored_values(database)
+    first_url = url_for("settings.values") if request.args.get("cursor") else None
+    return show("values", form=form, database=database, rows=rows, next_url=next_url, first_url=first_url)
+
+
+def _stored_values(database: dict[str, Any]) -> tuple[Rows | None, str | None]:
+    """Give a page of stored values and the address of the next; None where the database does not answer."""
+    principal = signed_in()
+    if principal.placement is None or principal.placement.state not in READABLE:
+        return None, None
+    bound: dict[str, Any] = {"user_id": principal.user.id, "scope": ("page", "settings")}
+    cursor = request.args.get("cursor")
+    after = _after(cursors.read(cursor, **bound)) if cursor else None
+    try:
+        with current_parts().manager.session() as session:
+            rows = _values(session).list(limit=PAGE + 1, after=after)
+    except TenancyError as error:
+        database["problem"] = database["problem"] or error.message
+        return None, None
+    if len(rows) <= PAGE:
+        return rows, None
+    more = cursors.write(cursors.row_place(rows[PAGE - 1] | {"id": rows[PAGE - 1]["key"]}), **bound)
+    return rows[:PAGE], url_for("settings.values", cursor=more)
+
+
+def _after(place: list[Any]) -> tuple[datetime, str]:
+    """Give the position a cursor holds; a key is text even where it looks like a UUID."""
+    return cursors.EPOCH + place[0] * cursors.MICROSECOND, place[1]
+
+
+def _value(form: Form) -> SettingPut | None:
+    """Check the value alone; its key is the repository's to judge."""
+    return Form(form.name, (VALUE,), form.values, form.errors).validate(SettingPut)
+
+
+def _create_value(key: str, text: str) -> None:
+    with current_parts().manager.session(write=True) as session:
+        values = _values(session)
+        try:
+            values.create({"key": key, "value": text})
+        except ConflictError:
+            # A form sent twice finds what it wrote.
+            if values.get(key)["value"] != text:
+                raise
+
+
+def _values(session: Session) -> Any:
+    return RepositoryFactory.get_repository("settings", session, signed_in().user.id)

@@ -1,0 +1,101 @@
+"""Ask how somebody is called and how things are shown to them (``web/preferences.py`` reads the answers)."""
+
+from __future__ import annotations
+
+from flask import redirect, request, url_for
+from flask.typing import ResponseReturnValue
+
+from tenancy.errors import ConfigurationError
+from web import clock, preferences
+from web.auth import page_login_required, signed_in
+from web.pages.filters import moment, sentence
+from web.pages.forms import Choices, Field, Form
+from web.pages.messages import say
+from web.pages.settings.database import standing
+from web.pages.settings.frame import blueprint, show
+from web.parts import current_parts
+from web.preferences import Preferences
+
+NAME_MAX = 100
+CHOSEN = ("time_zone", "week_start", "theme")
+WEEK_STARTS = tuple((day, day.capitalize()) for day in preferences.WEEK_STARTS)
+THEMES = (("system", "As the system has it"), ("light", "Light"), ("dark", "Dark"))
+
+
+@blueprint.get("")
+@page_login_required
+def index() -> ResponseReturnValue:
+    """Show the choices there are, and what is wrong with the database, if anything is."""
+    return _page(_blank())
+
+
+@blueprint.post("/you")
+@page_login_required
+def change() -> ResponseReturnValue:
+    """Keep what was chosen; a choice that is none changes nothing."""
+    form = Form.posted("you", _fields(), request.form)
+    _check(form)
+    if not form.errors:
+        _store(form)
+    if form.errors:
+        return _page(form), 422
+    say("Your settings are saved.")
+    return redirect(url_for("settings.index"), 303)
+
+
+def _page(form: Form) -> str:
+    principal = signed_in()
+    return show("index", form=form, chosen=preferences.current(), database=standing(principal))
+
+
+def _fields() -> tuple[Field, ...]:
+    return (
+        Field("display_name", "Display name", max_length=NAME_MAX, autocomplete="name", hint="As you are greeted."),
+        Field("time_zone", "Time zone", "select", choices=_zones(), hint=f"In yours it is now {moment(clock.now())}."),
+        Field("week_start", "Weeks begin on", "select", choices=WEEK_STARTS),
+        Field("theme", "Colours", "select", choices=THEMES),
+        Field("shortcuts", "Keyboard shortcuts", "checkbox", hint="Press ? on any page to read them."),
+    )
+
+
+def _zones() -> Choices:
+    """Give the zones to choose from; one that is known by an older name stays the user's, as does having none."""
+    names, own = clock.zone_names(), preferences.current()
+    listed = names if own.time_zone in names else (own.time_zone, *names)
+    none = [] if own.chosen_zone else [("", "Not chosen yet")]
+    return none + [(name, name.replace("_", " ")) for name in listed]
+
+
+def _blank() -> Form:
+    return Form.blank("you", _fields(), display_name=signed_in().user.display_name, **_texts(preferences.current()))
+
+
+def _texts(chosen: Preferences) -> dict[str, str]:
+    """Give the choices as a form has them."""
+    zone = chosen.time_zone if chosen.chosen_zone else ""
+    texts = {"time_zone": zone, "week_start": chosen.week_start, "theme": chosen.theme}
+    return texts | ({"shortcuts": "1"} if chosen.shortcuts else {})
+
+
+def _check(form: Form) -> None:
+    """Refuse what is not offered, and show the choice there was in its place."""
+    before = _texts(preferences.current())
+    for spec in form.fields:
+        offered = {key for key, _ in spec.choices}
+        if offered and form.values.get(spec.name) not in offered:
+            form.refuse(spec.name, "Choose one of the list.")
+            form.values[spec.name] = before[spec.name]
+
+
+def _store(form: Form) -> None:
+    """Keep the name, then the choices; a name that is refused keeps both as they were."""
+    accounts, user = current_parts().accounts, signed_in().user
+    name = form.values.get("display_name", "")
+    try:
+        if name != user.display_name:
+            accounts.rename(user.id, name)
+    except ConfigurationError as error:
+        form.refuse("display_name", sentence(error.message))
+        return
+    chosen = {key: form.values[key] or None for key in CHOSEN}
+    accounts.set_preferences(user.id, chosen | {"shortcuts": "on" if form.values.get("shortcuts") else "off"})

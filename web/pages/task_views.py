@@ -1,0 +1,79 @@
+"""Keep the lists of tasks that somebody named: filters and order, as one of the tenant's settings."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from repositories.errors import ConflictError, NotFoundError
+from tenancy.names import fold
+from web.pages import task_filters, workspace
+from web.pages.forms import Field, Form
+from web.pages.task_filters import Words
+
+KEY = "views.tasks"
+MOST = 20
+NAME_MAX = 40
+FIELDS = (Field("name", "Name of the view", required=True, max_length=NAME_MAX),)
+
+
+@dataclass(frozen=True)
+class View:
+    name: str
+    words: Words
+
+
+def read(session: Session) -> list[View]:
+    """Give the saved views in the order they were saved; whatever else the setting holds is none."""
+    return _read(_setting(session))
+
+
+def add(form: Form, words: Words, session: Session) -> None:
+    """Save a view; one of the same name, or one too many, is a ConflictError."""
+    setting, name = _setting(session), " ".join(form.values.get("name", "").split())
+    saved = _read(setting)
+    if fold(name) in {fold(view.name) for view in saved}:
+        raise ConflictError("there is a view with this name already.", field="name")
+    if len(saved) >= MOST:
+        raise ConflictError(f"there are {MOST} views already; remove one first.", field="name")
+    _write(session, setting, [*saved, View(name, words)])
+
+
+def remove(session: Session, name: str) -> bool:
+    """Forget a view; tells whether there was one."""
+    setting = _setting(session)
+    saved = _read(setting)
+    kept = [view for view in saved if fold(view.name) != fold(name)]
+    if len(kept) == len(saved):
+        return False
+    _write(session, setting, kept)
+    return True
+
+
+def _setting(session: Session) -> dict[str, Any]:
+    try:
+        row: dict[str, Any] = workspace.of("settings", session).get(KEY)
+    except NotFoundError:
+        return {}
+    return row
+
+
+def _read(setting: dict[str, Any]) -> list[View]:
+    try:
+        stored = json.loads(setting.get("value", "[]"))
+    except ValueError:
+        return []
+    known = [each for each in stored if isinstance(each, dict)] if isinstance(stored, list) else []
+    return [
+        View(name[:NAME_MAX], task_filters.words({key: word for key, word in words.items() if isinstance(word, str)}))
+        for name, words in ((each.get("name"), each.get("words")) for each in known[:MOST])
+        if isinstance(name, str) and fold(name) and isinstance(words, dict)
+    ]
+
+
+def _write(session: Session, setting: dict[str, Any], views: list[View]) -> None:
+    value = json.dumps([{"name": view.name, "words": view.words} for view in views], ensure_ascii=False)
+    workspace.of("settings", session).put(KEY, value, if_version=setting.get("version"))

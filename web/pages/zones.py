@@ -1,0 +1,107 @@
+"""Read the times of an event's form by the clock that the form names, before ``workspace`` reads the form.
+
+Forms are read by the viewer's own clock. One that names another zone has its times turned into the viewer's here, and
+carries the exact moments beside them, as a form does for what is stored (``<name>.was``). The times of whole days are
+left out here: a date is all that they are.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from functools import cache
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from flask import request
+from flask.typing import ResponseReturnValue
+from markupsafe import Markup
+from werkzeug.datastructures import ImmutableMultiDict
+
+from web import clock
+from web.auth import current_principal, page_login_required
+from web.pages import workspace
+from web.pages.forms import WAS, Form
+from web.pages.resources import EVENTS
+from web.parts import current_parts
+
+TIMES = ("starts_at", "ends_at")
+WRITES = ("pages.events_create", "pages.events_update")
+_WHOLE_DAY = re.compile(r"(\d{4}-\d{2}-\d{2})(?:[Tt ].*)?", re.ASCII | re.DOTALL)
+
+
+@workspace.blueprint.app_template_global("own_zone")
+def own_zone() -> str:
+    return clock.zone().key
+
+
+@workspace.blueprint.app_template_global("zone_options")
+@cache
+def options() -> Markup:
+    """Give the zones as the options of a select: the same on every page, so written once."""
+    return Markup("\n").join(Markup("<option>{}</option>").format(name) for name in clock.zone_names())
+
+
+@workspace.blueprint.before_request
+def settle() -> ResponseReturnValue | None:
+    """Put the times of a posted event in the viewer's clock; show the form again where one does not exist."""
+    # Somebody whose session has ended gets the form back as it was typed, once signed in.
+    if request.method != "POST" or request.endpoint not in WRITES or current_principal() is None:
+        return None
+    form, errors = request.form.to_dict(), {}
+    if form.get("all_day"):
+        form |= {name: _whole_day(form[name]) for name in TIMES if name in form}
+    elif form.get("zone"):
+        errors = _turn(form, form["zone"])
+    if errors:
+        return _refused(form, errors)
+    request.form = ImmutableMultiDict(form)
+    return None
+
+
+def _whole_day(text: str) -> str:
+    found = _WHOLE_DAY.fullmatch(text.strip())
+    return f"{found[1]}T00:00" if found else text
+
+
+def _turn(form: dict[str, str], name: str) -> dict[str, str]:
+    """Turn the times of a form from a zone's clock into the viewer's; give what is wrong with which."""
+    if name not in clock.zone_names():
+        return {"zone": "Choose one of the list."}
+    there = ZoneInfo(name)
+    errors: dict[str, str] = {}
+    turned: dict[str, str] = {}
+    for field in TIMES:
+        try:
+            moment = _moment(form.get(field, ""), there)
+        except clock.NoSuchTime as error:
+            errors[field] = str(error)
+            continue
+        if moment:
+            shown = clock.local(moment).replace(tzinfo=None)
+            turned |= {field: shown.isoformat(timespec="minutes"), field + WAS: moment.isoformat()}
+    # A form with an error stays by the clock it was filled in by.
+    form.update({} if errors else turned)
+    return errors
+
+
+def _moment(text: str, there: ZoneInfo) -> datetime | None:
+    """Give the moment a text means; None for one that the form's model is to judge."""
+    try:
+        shown = datetime.fromisoformat(text.strip())
+    except ValueError:
+        return None
+    return None if shown.tzinfo else clock.utc(shown, there).astimezone(UTC)
+
+
+@page_login_required
+def _refused(form: dict[str, str], errors: dict[str, str]) -> ResponseReturnValue:
+    """Show the form again, on the page it was on."""
+    row_id: UUID | None = (request.view_args or {}).get("row_id")
+    shown = Form.posted("events", EVENTS.fields, form, "id", "version", "zone")
+    shown.errors.update(errors)
+    if row_id is None:
+        return workspace.LISTS["events"](EVENTS, shown), 422  # type: ignore[return-value]  # a page is text
+    with current_parts().manager.session() as session:
+        workspace.of("events", session).get(row_id)
+    return workspace.edit_page(EVENTS, row_id, shown), 422
