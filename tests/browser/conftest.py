@@ -98,8 +98,10 @@ def browse(chromium: str) -> Iterator[Callable[..., Watched]]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
 
-        def start(address: str, *, scheme: str = "light", size: dict[str, int] | None = None) -> Watched:
-            context = browser.new_context(color_scheme=scheme, viewport=size or DESK)
+        def start(address: str, *, scheme: Any = "light", size: Any = None, **options: Any) -> Watched:
+            context = browser.new_context(
+                color_scheme=scheme, viewport=size or DESK, timezone_id=options.pop("zone", "UTC"), **options
+            )
             return Watched(context.new_page(), address)
 
         yield start

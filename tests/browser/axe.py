@@ -1,0 +1,37 @@
+"""Ask axe-core what is wrong with a page for people who do not see it or do not use a mouse."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from axe_playwright_python.sync_playwright import Axe
+
+SERIOUS = ("serious", "critical")
+RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
+OUTPUT = Path(__file__).resolve().parents[2] / "test-output" / "axe"
+
+_axe = Axe()
+
+
+def findings(page: Any) -> list[str]:
+    """Give one line for each thing that axe finds on the page: how grave, which rule, where."""
+    found = _axe.run(page, options=RULES).response
+    assert found["passes"], "axe-core looked at nothing"
+    return [
+        f"{each['impact']} {each['id']}: {node['target']} {node.get('failureSummary', '').splitlines()[-1:]}"
+        for each in found["violations"]
+        for node in each["nodes"]
+    ]
+
+
+def serious(found: list[str]) -> list[str]:
+    return [line for line in found if line.startswith(SERIOUS)]
+
+
+def keep(name: str, found: dict[str, list[str]]) -> None:
+    """Keep what was found on which page, for people to read afterwards."""
+    OUTPUT.mkdir(parents=True, exist_ok=True)
+    summary = {"pages": len(found), "serious": sum(len(serious(each)) for each in found.values()), "found": found}
+    (OUTPUT / f"{name}.json").write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n")

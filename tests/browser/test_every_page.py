@@ -1,0 +1,121 @@
+"""Look at every page there is, in light and dark, at a desk and on a phone, with nothing, something and too much in it.
+
+Pictures and axe-core's findings are kept in ``test-output``. The pages come from the URL map, so that a new one
+cannot be forgotten.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from flask import Flask
+
+import web
+from repositories.repository_factory import RepositoryFactory
+from tests.browser import axe
+from tests.browser.conftest import PHONE
+from tests.browser.households import STATES
+
+if TYPE_CHECKING:
+    from compose import Parts
+    from tenancy.models import User
+
+pytestmark = pytest.mark.browser
+
+PASSWORD = "correct horse battery"
+ARGUMENT = re.compile(r"<(?:\w+:)?(\w+)>")
+ROW_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}")
+PROGRAMS = ("static", "api", "admin_api", "ops", "openapi", "feed")
+MORE = {
+    "/events": ("?view=week", "?view=list", "?view=list&past=1"),
+    "/search": ("?q=number", "?q=nothingofthekind"),
+    "/tasks": ("?q=number", "?status=all&sort=due"),
+    "/notes": ("?q=dull",),
+    "/admin/users": ("?q=example", "?sort=email"),
+}
+"""Views of a page that its address alone does not show."""
+
+VISITORS = ("/", "/auth/login", "/auth/register", "/auth/logout", "/api/docs", "/nothing")
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("look", ["light", "dark", "phone"])
+def test_every_page_is_fit_for_everybody(make_parts, serve, browse, look, state):
+    parts = make_parts()
+    user = _first_user(parts, state)
+    app = web.create(parts)
+    size = PHONE if look == "phone" else None
+    ada = browse(serve(app), scheme="dark" if look == "dark" else "light", size=size)
+    found: dict[str, list[str]] = {}
+    for path in VISITORS if state == "empty" else ():
+        ada.open(path)
+        _look(ada, f"visitor {path}", f"{look}-visitor", path, found)
+    _sign_in(ada, user)
+    for path in _pages(app, parts, user):
+        answer = ada.open(path)
+        assert answer.status == 200, path
+        if ada.page.locator("#content").count():  # and not a part that a script asks for
+            _look(ada, path, f"{look}-{state}", path, found)
+    axe.keep(f"{look}-{state}", found)
+    assert len(found) >= 20
+    assert {path: axe.serious(each) for path, each in found.items() if axe.serious(each)} == {}
+    refused = [problem for problem in ada.problems if "404" in problem]
+    assert [problem for problem in ada.problems if problem not in refused] == []
+    assert len(refused) == (1 if state == "empty" else 0), "the page that is not there"
+
+
+def _look(visitor: Any, name: str, kind: str, path: str, found: dict[str, list[str]]) -> None:
+    visitor.page.wait_for_load_state("networkidle")
+    known = list(visitor.problems)
+    found[name] = axe.findings(visitor.page)
+    visitor.problems[:] = known  # axe-core tries styles of its own, which the policy refuses as it should
+    plain = ROW_ID.sub("row", path.lower())
+    visitor.picture(f"{re.sub('[^a-z0-9]+', '-', plain).strip('-') or 'home'}-{kind}")
+
+
+def _first_user(parts: Parts, state: str) -> User:
+    user = parts.accounts.create("ada@example.org", display_name="Ada", password=PASSWORD, is_admin=True)
+    parts.manager.provision(user.id)
+    parts.accounts.set_preferences(user.id, {"time_zone": "Europe/Berlin"})
+    STATES[state](parts, user.id)
+    for number in range({"empty": 0, "normal": 5, "full": 120}[state]):
+        other = parts.accounts.create(f"person{number}.with.a.rather.long.address@department.example.org")
+        if number % 4 and number < 20:
+            parts.manager.provision(other.id)
+    if state == "full":
+        for number in range(30):
+            parts.accounts.issue_key(user.id, f"Program {number}", read_only=bool(number % 2))
+        for number in range(12):
+            parts.accounts.sign_in_without_password(user.id, user_agent=f"Robot/{number}", address="192.0.2.7")
+    return user
+
+
+def _sign_in(visitor: Any, user: User) -> None:
+    visitor.open("/auth/login")
+    visitor.page.locator("#login-email").fill(user.email)
+    visitor.page.locator("#login-password").fill(PASSWORD)
+    visitor.press("Sign in")
+    visitor.page.wait_for_url("**/")
+
+
+def _pages(app: Flask, parts: Parts, user: User) -> list[str]:
+    """Give every address of a page, with the user's own rows in it; of what they have none of, there is no page."""
+    rows = {"/admin/users": str(user.id)}
+    with parts.manager.session(user.id, write=True) as session:
+        for name in ("tasks", "notes", "events", "categories"):
+            first = RepositoryFactory.get_repository(name, session, user.id).list(limit=1)
+            rows |= {f"/{name}": str(row["id"]) for row in first}
+        RepositoryFactory.get_repository("settings", session, user.id).put("a.key", "a value")
+        rows["/settings/values"] = "a.key"
+    found = []
+    for rule in app.url_map.iter_rules():
+        if "GET" not in rule.methods or rule.endpoint.split(".")[0] in PROGRAMS or rule.rule.endswith((".ics", ".csv")):
+            continue
+        base = rule.rule.partition("/<")[0]
+        if "<" not in rule.rule or base in rows:
+            path = ARGUMENT.sub(rows.get(base, ""), rule.rule)
+            found += [path, *(path + query for query in MORE.get(path, ()))]
+    return sorted(path for path in set(found) if not path.startswith("/auth/log") and path != "/auth/register")
