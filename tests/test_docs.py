@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from datetime import date
 
 import pytest
 
 from settings import PROJECT, SETTINGS, TEST_SETTINGS
+from web.pages import quick_add
 
 ACTIVE = {"MULTI_TENANT_MODE": "true", "BOOTSTRAP_FIRST_ADMIN": "true"}
 """What ``.env.example`` sets otherwise than by default, for the newcomer who types ``make run``."""
@@ -78,6 +80,45 @@ def test_the_list_of_addresses_is_the_url_map(parts):
     text = (PROJECT / "docs" / "reference" / "http.md").read_text()
     written = {f"{m} {path}" for m, path in addresses(re.findall(r"^\| `([A-Z ]+) (/\S*)` \|", text, re.MULTILINE))}
     assert written == there
+
+
+def table(document, section):
+    """Give the cells of a section's table, without its head."""
+    text = (PROJECT / "docs" / "how-to" / document).read_text().split(f"\n## {section}\n")[1].split("\n## ")[0]
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def test_quick_add_understands_the_examples_as_the_guide_says():
+    examples = table("workspace.md", "Quick add")
+    found = []
+    for line, *_ in examples:
+        said = quick_add.parse(line.strip("`"), date(2026, 3, 4))
+        values = (said.title, said.due_date, said.due_time, said.category, said.priority)
+        found.append([line, *("" if value is None else str(value) for value in values)])
+    assert len(examples) > 5
+    assert found == examples
+
+
+def test_the_guide_lists_the_shortcuts_that_the_pages_show():
+    script = (PROJECT / "web" / "static" / "unify.js").read_text()
+    shown = re.search(r"const HELP = \[(.+?)\n  \];", script, re.DOTALL)
+    assert shown is not None
+    written = [(keys.replace("`", ""), meaning) for keys, meaning in table("workspace.md", "Keys")]
+    assert written == re.findall(r'\["([^"]+)", "([^"]+)"\]', shown[1])
+
+
+def test_commands_that_documents_name_are_there():
+    known = set(re.findall(r"^### `unify ([a-z]+(?: [a-z-]+)?)", reference("commands.md"), re.MULTILINE))
+    groups = {name.split()[0] for name in known}
+    named = {
+        found for document in DOCUMENTS for found in re.findall(r"`unify ([a-z]+(?: [a-z-]+)?)", document.read_text())
+    }
+    assert named - known - groups == set()
+
+
+def reference(name):
+    return (PROJECT / "docs" / "reference" / name).read_text()
 
 
 def addresses(rows):

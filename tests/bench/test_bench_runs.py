@@ -14,6 +14,21 @@ WANTED = {
     "engines": {"P2", "P8"},
     "provision": {"P3", "accounts"},
     "pages": {"page tasks", "page notes"},
+    "console": {
+        f"console {page}"
+        for page in (
+            "overview",
+            "users",
+            "users by size",
+            "users, deep in",
+            "users, searched",
+            "users, behind",
+            "tenant",
+            "audit",
+            "health",
+            "initialize",
+        )
+    },
 }
 
 

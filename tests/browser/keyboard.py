@@ -47,6 +47,7 @@ class Keyboard:
 
     def to(self, name: str, *, tag: str = "", back: bool = False, limit: int = 250) -> None:
         """Go on by Tab (or back by Shift+Tab) to the control with this name; every stop on the way must be seen."""
+        self._page.wait_for_load_state("networkidle")
         passed = []
         for _ in range(limit):
             self.press("Shift+Tab" if back else "Tab")

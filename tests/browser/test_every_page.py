@@ -6,6 +6,7 @@ cannot be forgotten.
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -40,9 +41,13 @@ MORE = {
 VISITORS = ("/", "/auth/login", "/auth/register", "/auth/logout", "/api/docs", "/nothing")
 
 
+EVERY_LOOK = [(look, state) for look in ("light", "dark", "phone") for state in STATES]
+LOOKS = EVERY_LOOK if os.environ.get("LOOKS") == "all" else [("light", "empty"), ("dark", "normal"), ("phone", "full")]
+"""LOOKS=all takes every picture; without it each look and each state is there once."""
+
+
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("state", STATES)
-@pytest.mark.parametrize("look", ["light", "dark", "phone"])
+@pytest.mark.parametrize(("look", "state"), LOOKS)
 def test_every_page_is_fit_for_everybody(make_parts, serve, browse, look, state):
     parts = make_parts()
     user = _first_user(parts, state)
@@ -101,18 +106,26 @@ def _sign_in(visitor: Any, user: User) -> None:
     visitor.page.wait_for_url("**/")
 
 
+def _of(name: str, session: Any, user: User) -> Any:
+    return RepositoryFactory.get_repository(name, session, user.id)
+
+
 def _pages(app: Flask, parts: Parts, user: User) -> list[str]:
     """Give every address of a page, with the user's own rows in it; of what they have none of, there is no page."""
     rows = {"/admin/users": str(user.id)}
     with parts.manager.session(user.id, write=True) as session:
         for name in ("tasks", "notes", "events", "categories"):
-            first = RepositoryFactory.get_repository(name, session, user.id).list(limit=1)
+            first = _of(name, session, user).list(limit=1)
             rows |= {f"/{name}": str(row["id"]) for row in first}
-        RepositoryFactory.get_repository("settings", session, user.id).put("a.key", "a value")
+        _of("settings", session, user).put("a.key", "a value")
         rows["/settings/values"] = "a.key"
     found = []
     for rule in app.url_map.iter_rules():
-        if "GET" not in rule.methods or rule.endpoint.split(".")[0] in PROGRAMS or rule.rule.endswith((".ics", ".csv")):
+        if (
+            "GET" not in (rule.methods or ())
+            or rule.endpoint.split(".")[0] in PROGRAMS
+            or rule.rule.endswith((".ics", ".csv", ".jsonl"))
+        ):
             continue
         base = rule.rule.partition("/<")[0]
         if "<" not in rule.rule or base in rows:
