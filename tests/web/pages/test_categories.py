@@ -37,6 +37,13 @@ def test_each_category_says_what_is_in_it(ada, of):
     assert names(ada.get(link)) == ["b", "a"]
 
 
+def test_a_category_without_a_colour_is_offered_the_one_that_a_new_one_gets(ada, of):
+    plain = of("categories", lambda rows: rows.create({"name": "Home"})["id"], write=True)
+    for path in (f"/categories/{plain}", "/categories"):
+        form = next(form for form in ada.get(path).forms if "color" in form.values)
+        assert form.values["color"] == "#1f5fa8", "an empty one is black to browsers, and saved as that"
+
+
 def test_thousands_are_paged_by_name_and_found(ada, of):
     of("categories", lambda rows: [rows.create({"name": f"Room {n:03}"}) for n in range(230)], write=True)
     seen, path = [], "/categories"
