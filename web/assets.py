@@ -20,6 +20,12 @@ def init_app(app: Flask) -> None:
     """Give the templates ``asset`` and mark the answers that may be kept."""
     app.jinja_env.globals["asset"] = asset
     app.after_request(_let_keep)
+    app.add_url_rule("/favicon.ico", "favicon", favicon)
+
+
+def favicon() -> Response:
+    """Give the picture of the site to browsers that show an answer which is no page: they ask at this address."""
+    return current_app.send_static_file("favicon.svg")
 
 
 def asset(name: str) -> str:

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.browser
 PASSWORD = "correct horse battery"
 ARGUMENT = re.compile(r"<(?:\w+:)?(\w+)>")
 ROW_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}")
-PROGRAMS = ("static", "api", "admin_api", "ops", "openapi", "feed")
+PROGRAMS = ("static", "favicon", "api", "admin_api", "ops", "openapi", "feed")
 MORE = {
     "/events": ("?view=week", "?view=list", "?view=list&past=1"),
     "/search": ("?q=number", "?q=nothingofthekind"),

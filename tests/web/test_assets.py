@@ -56,6 +56,14 @@ def test_a_file_asked_for_otherwise_is_asked_for_again(ask, query):
     assert answer.headers["Cache-Control"] == "no-cache"
 
 
+def test_the_picture_of_the_site_is_where_browsers_look_for_it_by_themselves(ask):
+    answer = ask("/favicon.ico")
+    assert answer.status_code == 200
+    assert answer.content_type.startswith("image/svg+xml")
+    assert answer.content_length == (STATIC / "favicon.svg").stat().st_size
+    assert "Set-Cookie" not in answer.headers
+
+
 def test_a_file_that_is_not_there_is_not_kept(ask):
     for path in ("/static/nothing.css?v=1", "/static/../assets.py", "/static/"):
         answer = ask(path)

@@ -14,6 +14,7 @@ from tests.web.conftest import Caller, browser_of, caller, make_admin, users_of
 
 PUBLIC = {
     "static",
+    "favicon",
     "ops.healthz",
     "ops.readyz",
     "ops.metrics",

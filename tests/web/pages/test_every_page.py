@@ -13,7 +13,7 @@ from repositories.repository_factory import RepositoryFactory
 from tests.web.pages.conftest import Page
 
 PUBLIC = {"/", "/auth/login", "/auth/logout", "/auth/register", "/api/docs"}
-PROGRAMS = ("static", "api", "admin_api", "ops", "openapi")
+PROGRAMS = ("static", "favicon", "api", "admin_api", "ops", "openapi")
 BY_SECRET = "feed.calendar"
 LABELS = {"tasks": "title", "notes": "title", "events": "title", "categories": "name"}
 ENDINGS = ("delete", "remove", "revoke", "end", "empty", "suspend", "deactivate")
