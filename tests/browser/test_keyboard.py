@@ -99,6 +99,7 @@ def test_a_whole_day_by_keyboard_alone(make_parts, serve, browse):
     keys.go("Save settings", tag="button")
     page.locator("html[data-theme=dark]").wait_for()
     keys.go("API keys", tag="a")
+    page.get_by_role("heading", level=2, name="New key").wait_for()
     keys.to("Name")
     keys.type("Backup")
     keys.go("Make key", tag="button")
