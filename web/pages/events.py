@@ -88,7 +88,7 @@ def _week(session: Session, on: date) -> dict[str, Any]:
     ordinal = on.toordinal()
     return {
         "heading": _span(known[0], known[-1]),
-        "week": month.lay_out([days], rows, clock.today())[0],
+        "week": month.lay_out([days], rows, clock.today(), lanes=len(rows))[0],
         "rows": rows,
         **_beside("week", month.day_at(ordinal - 7), month.day_at(ordinal + 7)),
     }

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, timedelta
+from functools import reduce
+from operator import or_
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -54,6 +56,14 @@ class Day:
     lines: list[Chip | None] = field(default_factory=list)
     more: int = 0
 
+    @property
+    def whole(self) -> list[Chip | None]:
+        """Give the lines of what takes a whole line, with their gaps, for a page that shows the hours elsewhere."""
+        lines = [chip if chip and chip.whole else None for chip in self.lines]
+        while lines and lines[-1] is None:
+            lines.pop()
+        return lines
+
 
 Week = list[Day | None]
 """Seven days; None before the first and after the last day there is."""
@@ -95,13 +105,21 @@ def next_month(day: date, step: int = 1) -> date | None:
 
 
 def lay_out(
-    weeks: Iterable[Sequence[date | None]], rows: Iterable[Row], today: date, month: date | None = None
+    weeks: Iterable[Sequence[date | None]],
+    rows: Iterable[Row],
+    today: date,
+    month: date | None = None,
+    *,
+    lanes: int = LANES,
 ) -> list[Week]:
-    """Put events on the days of weeks, each on the same line of all the days it covers in a week."""
+    """Put events on the days of weeks, each on the same line of all the days it covers in a week.
+
+    Those of a day that find none of its ``lanes`` lines free are counted.
+    """
     zone = clock.zone()
     placed = [(row, days) for row in rows if (days := days_of(row, zone))]
     placed.sort(key=_order)
-    return [_week(week, placed, today, month) for week in weeks]
+    return [_week(week, placed, today, month, lanes) for week in weeks]
 
 
 def _order(placed: tuple[Row, tuple[date, date]]) -> tuple[Any, ...]:
@@ -111,30 +129,36 @@ def _order(placed: tuple[Row, tuple[date, date]]) -> tuple[Any, ...]:
 
 
 def _week(
-    dates: Sequence[date | None], placed: list[tuple[Row, tuple[date, date]]], today: date, month: date | None
+    dates: Sequence[date | None],
+    placed: list[tuple[Row, tuple[date, date]]],
+    today: date,
+    month: date | None,
+    lanes: int,
 ) -> Week:
     days = [Day(each, each == today, month is None or _same_month(each, month)) if each else None for each in dates]
     known = [day for day in days if day]
     start, end = known[0].date, known[-1].date
-    free = [[True] * LANES for _ in known]
+    taken = [0] * len(known)  # a bit for each line
     for row, (first, last) in placed:
         if first > end or last < start:
             continue
         covered = range(max(0, (first - start).days), min(len(known) - 1, (last - start).days) + 1)
-        lane = _free(free[index] for index in covered)
+        lane = _free((taken[index] for index in covered), lanes)
         for index in covered:
             # An event that finds no line free on all its days takes what there is on each.
-            own = _free([free[index]]) if lane is None else lane
+            own = _free([taken[index]], lanes) if lane is None else lane
             _put(known[index], Chip(row, known[index].date, first, last), own)
             if own is not None:
-                free[index][own] = False
-    _fold(known)
+                taken[index] |= 1 << own
+    _fold(known, lanes)
     return days
 
 
-def _free(days: Iterable[list[bool]]) -> int | None:
+def _free(days: Iterable[int], lanes: int) -> int | None:
     """Give the first line that is free on all of these days."""
-    return next((lane for lane, free in enumerate(zip(*days, strict=True)) if all(free)), None)
+    taken = reduce(or_, days)
+    lane = (~taken & (taken + 1)).bit_length() - 1
+    return lane if lane < lanes else None
 
 
 def _put(day: Day, chip: Chip, lane: int | None) -> None:
@@ -146,11 +170,11 @@ def _put(day: Day, chip: Chip, lane: int | None) -> None:
     day.lines[lane] = chip
 
 
-def _fold(days: list[Day]) -> None:
+def _fold(days: list[Day], lanes: int) -> None:
     """Keep the last line for saying how much more there is, where not everything fits; give the rest their titles."""
     named: set[int] = set()
     for day in days:
-        if day.more and len(day.lines) == LANES:
+        if day.more and len(day.lines) == lanes:
             day.more += day.lines.pop() is not None
         for chip in filter(None, day.lines):
             chip.label = id(chip.row) not in named

@@ -131,3 +131,25 @@ def test_every_event_is_shown_or_counted_on_each_of_its_days(made):
         assert len(day.chips) == len(covering) == len(visible) + day.more
         assert len(day.lines) <= month.LANES
         assert day.more != 1, "one more takes the line that says so"
+
+
+@given(st.lists(st.tuples(times, st.integers(0, 10_000), st.booleans()), max_size=40))
+def test_a_week_with_room_for_all_names_each_longer_event_on_one_line(made):
+    rows = [
+        {"title": number, "starts_at": start, "ends_at": start + timedelta(minutes=minutes), "all_day": all_day}
+        for number, (start, minutes, all_day) in enumerate(made)
+    ]
+    [week] = month.lay_out([month.week_of(date(2026, 3, 25), 0)], rows, date(2026, 3, 1), lanes=len(rows))
+    lines: dict[int, set[int]] = {}
+    named: list[int] = []
+    for day in week:
+        assert day.more == 0
+        chips = [chip for chip in day.whole if chip]
+        assert len(chips) == len([chip for chip in day.chips if chip.whole])
+        assert not day.whole or day.whole[-1], "no gap below the last"
+        named += [chip.row["title"] for chip in chips if chip.label]
+        for line, chip in enumerate(day.whole):
+            if chip:
+                lines.setdefault(chip.row["title"], set()).add(line)
+    assert sorted(named) == sorted(lines)
+    assert all(len(found) == 1 for found in lines.values())
