@@ -19,7 +19,9 @@ from sqlalchemy.orm import Session
 
 from repositories.errors import ConflictError, InvalidReferenceError, StaleVersionError
 from repositories.repository_factory import RepositoryFactory
+from repositories.schema import UNCATEGORIZED
 from tenancy.errors import ConfigurationError
+from tenancy.names import fold
 from tenancy.types import new_id
 from web.auth import page_login_required, signed_in
 from web.pages.auth import local_path
@@ -173,7 +175,8 @@ def _edit(resource: Resource, row_id: UUID) -> ResponseReturnValue:
     """Show the form of one row."""
     with current_parts().manager.session() as session:
         row = of(resource.name, session).get(row_id)
-    return edit_page(resource, row_id, Form.stored(resource.name, resource.fields, row, version=str(row["version"])))
+    form = Form.stored(resource.name, resource.fields, row, version=str(row["version"]))
+    return edit_page(resource, row_id, form, permanent=_is_permanent(resource, row))
 
 
 def _update(resource: Resource, row_id: UUID) -> ResponseReturnValue:
@@ -184,8 +187,13 @@ def _update(resource: Resource, row_id: UUID) -> ResponseReturnValue:
         say(f"Saved “{short(form.values[resource.label])}”.")
         return redirect(next_path() or url_for(resource.endpoint), 303)
     with current_parts().manager.session() as session:
-        of(resource.name, session).get(row_id)
-    return edit_page(resource, row_id, form), 422
+        row = of(resource.name, session).get(row_id)
+    return edit_page(resource, row_id, form, permanent=_is_permanent(resource, row)), 422
+
+
+def _is_permanent(resource: Resource, row: Mapping[str, Any]) -> bool:
+    """Tell whether a row cannot be deleted, so that no page offers it."""
+    return resource.name == "categories" and fold(row["name"]) == fold(UNCATEGORIZED)
 
 
 def _delete(resource: Resource, row_id: UUID) -> ResponseReturnValue:

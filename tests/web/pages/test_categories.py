@@ -44,6 +44,16 @@ def test_a_category_without_a_colour_is_offered_the_one_that_a_new_one_gets(ada,
         assert form.values["color"] == "#1f5fa8", "an empty one is black to browsers, and saved as that"
 
 
+def test_no_page_offers_to_delete_the_category_that_stays(ada, of):
+    stays = of("categories", lambda rows: rows.uncategorized(), write=True)
+    home = of("categories", lambda rows: rows.create({"name": "Home"})["id"], write=True)
+    assert f"/categories/{stays}/delete" not in ada.get(f"/categories/{stays}").html
+    assert f"/categories/{stays}/delete" not in ada.get("/categories").html
+    assert f"/categories/{stays}/delete" not in ada.send(f"/categories/{stays}", name="Other").text
+    for path in (f"/categories/{home}", "/categories"):
+        assert f"/categories/{home}/delete" in ada.get(path).html
+
+
 def test_thousands_are_paged_by_name_and_found(ada, of):
     of("categories", lambda rows: [rows.create({"name": f"Room {n:03}"}) for n in range(230)], write=True)
     seen, path = [], "/categories"
