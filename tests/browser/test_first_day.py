@@ -177,7 +177,7 @@ def test_a_note_written_while_the_session_ended_is_not_lost(parts, user, serve, 
     ada.picture(f"day-session-ended-{look}")
     sign_in(ada, user.email)
     shows(ada, "What you typed is still here")
-    assert "A long thought." in ada.page.inner_text("main")
+    assert "Text\nA long thought." in ada.page.inner_text("main")
     ada.picture(f"day-kept-{look}")
     ada.press("Save it now")
     says(ada, "Added “Kept”.")

@@ -16,6 +16,7 @@ from werkzeug.exceptions import HTTPException
 
 from web import errors
 from web.auth import KEY_BLUEPRINTS
+from web.pages.resources import RESOURCES
 
 PREFIX = "kept:"
 ADDRESS = "kept-address"
@@ -23,6 +24,7 @@ LOST = "kept-lost"
 
 _SECRET = re.compile("password|passphrase|secret|token", re.IGNORECASE)
 _MACHINE = re.compile(r"version|next|.*\.was")
+_LABELS = {field.name: field.label for resource in RESOURCES.values() for field in resource.fields}
 _UUID = re.compile("[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE)
 
 
@@ -60,7 +62,7 @@ class Kept:
     def readable(self) -> list[tuple[str, str]]:
         """Give what its writer would know again, each under its label; ids and versions are for the server."""
         return [
-            (name.replace("_", " ").strip().capitalize(), value)
+            (_LABELS.get(name) or name.replace("_", " ").strip().capitalize(), value)
             for name, value in self.fields
             if value.strip() and not _MACHINE.fullmatch(name) and not _UUID.fullmatch(value)
         ]
