@@ -222,7 +222,7 @@ class SQLiteBackend(Backend):
             if left:
                 yield Check("file", f"{left[0]} is left of another database: move it away.", DatabaseExistsError.code)
             else:
-                yield Check("file", f"{path.name} is free.")
+                yield Check("file", f"the name {path.name} is free.")
             return
         if not path.is_file():
             yield Check("file", f"{path.name} is not a file.", DatabaseExistsError.code)
