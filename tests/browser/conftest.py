@@ -16,6 +16,7 @@ from werkzeug.serving import make_server
 OUTPUT = Path(__file__).resolve().parents[2] / "test-output" / "screenshots"
 PHONE = {"width": 390, "height": 844}
 DESK = {"width": 1200, "height": 800}
+HIGHEST = 8_000
 
 
 def whole(app: Flask) -> Callable[..., list[bytes]]:
@@ -66,9 +67,14 @@ class Watched:
     def picture(self, name: str) -> None:
         """Keep a picture of the whole page; nothing of it may stick out to the side."""
         OUTPUT.mkdir(parents=True, exist_ok=True)
-        self.page.screenshot(path=OUTPUT / f"{name}.png", full_page=True)
         wider = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
         assert self.page.evaluate(wider) <= 0, f"{name} is wider than its window"
+        window = self.page.viewport_size
+        # In a window as high as the page, what is fixed to its lower edge stands there and not across the page.
+        whole = self.page.evaluate("document.documentElement.scrollHeight")
+        self.page.set_viewport_size(window | {"height": min(max(whole, window["height"]), HIGHEST)})
+        self.page.screenshot(path=OUTPUT / f"{name}.png", full_page=True)
+        self.page.set_viewport_size(window)
 
 
 @pytest.fixture

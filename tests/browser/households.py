@@ -68,6 +68,7 @@ def normal(parts: Parts, user_id: int) -> None:
         of("notes").create({"title": "Bread", "body": NOTE, "pinned": True, "category_id": home})
         of("notes").create({"title": "Ideas for the summer", "body": "Lake, bicycles, and a tent that stays dry."})
         for title, days, hours, length, all_day in (
+            ("Dentist", -6, 2, 1, False),
             ("Stand-up", 0, 1, 1, False),
             ("Concert", 1, 6, 3, False),
             ("Holiday", 3, 0, 72, True),
@@ -85,6 +86,7 @@ def normal(parts: Parts, user_id: int) -> None:
                     "category_id": work if title == "Stand-up" else home,
                 }
             )
+        _throw_away(of, "Buy a tent", "Draft of a letter")
 
 
 def full(parts: Parts, user_id: int) -> None:
@@ -100,6 +102,7 @@ def full(parts: Parts, user_id: int) -> None:
             of("tasks").create({"title": text, "description": LONG_WORD, "due_date": now.date(), "priority": 3})
             of("notes").create({"title": text, "body": f"{text}\n\n{LONG_WORD}", "pinned": True})
             of("events").create({"title": text, "starts_at": now, "ends_at": now + days, "location": LONG_WORD[:200]})
+        _throw_away(of, *texts)
         stamps = {"user_id": user_id, "updated_at": now, "version": 1}
         session.execute(tasks.insert(), [_task(number, now, rooms) | stamps for number in range(2_000)])
         session.execute(notes.insert(), [_note(number, now) | stamps for number in range(500)])
@@ -111,6 +114,12 @@ STATES: dict[str, Callable[[Parts, int], None]] = {"empty": empty, "normal": nor
 
 def _repositories(session: Any, user_id: int) -> Callable[[str], Any]:
     return lambda name: RepositoryFactory.get_repository(name, session, user_id)
+
+
+def _throw_away(of: Callable[[str], Any], *titles: str) -> None:
+    for title in titles:
+        for name in ("tasks", "notes"):
+            of(name).discard(of(name).create({"title": title})["id"])
 
 
 def _task(number: int, now: datetime, rooms: list[Any]) -> dict[str, Any]:

@@ -31,8 +31,8 @@ ROW_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}")
 PROGRAMS = ("static", "favicon", "api", "admin_api", "ops", "openapi", "feed")
 MORE = {
     "/events": ("?view=week", "?view=list", "?view=list&past=1"),
-    "/search": ("?q=number", "?q=nothingofthekind"),
-    "/tasks": ("?q=number", "?status=all&sort=due"),
+    "/search": ("?q=the", "?q=nothingofthekind"),
+    "/tasks": ("?q=number", "?q=the", "?status=any&sort=due"),
     "/notes": ("?q=dull",),
     "/admin/users": ("?q=example", "?sort=email"),
 }
