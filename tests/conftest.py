@@ -102,7 +102,7 @@ def make_parts(make_settings: Callable[..., Settings]) -> Iterator[Callable[...,
 
     yield make
     for parts in made:
-        parts.manager.close()
+        parts.close()
 
 
 @pytest.fixture
