@@ -52,6 +52,9 @@ def build(settings: Settings) -> Parts:
             shared_url=settings.shared_database_url,
             default_type=settings.default_tenant_db_type,
             cache_size=settings.tenant_engine_cache_size,
+            server_connections=_share(settings),
+            hosts=settings.tenant_db_hosts_allowed,
+            user_databases=settings.allow_user_databases,
         ),
     )
     activity = Activity(catalog, manager.engines.sweep, manager.observations)
@@ -65,6 +68,11 @@ def build(settings: Settings) -> Parts:
     accounts = Accounts(catalog, rules, activity, bootstrap_token=bootstrap_token(settings))
     install(manager)
     return Parts(settings, catalog, manager, accounts, activity)
+
+
+def _share(settings: Settings) -> int:
+    """Give one worker's part of a server's connections; a place is left for those that the server is still closing."""
+    return max(1, settings.server_connection_budget // settings.web_concurrency - 1)
 
 
 def _check_served(backends: Backends, settings: Settings) -> None:

@@ -24,6 +24,7 @@ from sqlalchemy.exc import ArgumentError
 
 from tenancy import names
 from tenancy.errors import ConfigurationError
+from tenancy.hosts import HostPolicy
 from tenancy.keyring import check_keys
 
 PROJECT = Path(__file__).resolve().parent
@@ -191,6 +192,10 @@ def _is_ipv6(text: str) -> bool:
         return False
 
 
+def _hosts_allowed(text: str) -> HostPolicy:
+    return HostPolicy.of(_items(text))
+
+
 def _rate_limit_storage(text: str) -> str:
     if not re.fullmatch(r"memory://|rediss?(\+(unix|sentinel|cluster))?://\S+", text):
         raise ValueError("must be memory:// or a redis:// address")
@@ -252,6 +257,25 @@ SETTINGS: tuple[Setting, ...] = (
         "What a new user gets: `sqlite`, `postgresql`, `mysql` or `sqlserver`.",
     ),
     Setting("TENANT_ENGINE_CACHE_SIZE", "256", _number(1, 100_000), "Engines that a process keeps."),
+    Setting(
+        "SERVER_CONNECTION_BUDGET",
+        "60",
+        _number(2, 100_000),
+        "Connections that all workers together may hold to users' databases on one database server.",
+    ),
+    Setting(
+        "ALLOW_USER_DATABASES",
+        "false",
+        _switch,
+        "`true`: users may keep their rows in a database of their own that they name.",
+    ),
+    Setting(
+        "TENANT_DB_HOSTS_ALLOWED",
+        "",
+        _hosts_allowed,
+        "Hosts that users may name, comma-separated: addresses, networks (`10.2.0.0/16`), names (`.example.org` means"
+        " all below it); empty: every public address. This machine, its links and cloud metadata need a network.",
+    ),
     Setting(
         "REGISTRATION",
         "open",
@@ -328,6 +352,15 @@ TEST_SETTINGS = {
 }
 """Servers on which the tests may create and drop databases, with what is tried where nothing is set."""
 
+COMPOSE_SETTINGS = {
+    "POSTGRES_PASSWORD": None,
+    "MYSQL_ROOT_PASSWORD": None,
+    "MSSQL_SA_PASSWORD": None,
+    "ACCEPT_EULA": "Y",
+    "MSSQL_PID": "Developer",
+}
+"""What ``docker-compose.yml`` gives to the database images, under their own names; None where it is made at random."""
+
 _NOT_OURS = re.compile(r"(FLASK|GUNICORN|PROMETHEUS|PYTHON|REQUIRE|COMPOSE|DOCKER)_")
 
 
@@ -345,6 +378,9 @@ class Settings:
     tenant_data_dir: Path
     default_tenant_db_type: str
     tenant_engine_cache_size: int
+    server_connection_budget: int
+    allow_user_databases: bool
+    tenant_db_hosts_allowed: HostPolicy
     registration: Literal["open", "closed"]
     admin_emails: frozenset[str]
     bootstrap_first_admin: bool
@@ -401,7 +437,7 @@ def _read_dotenv(path: Path) -> dict[str, str]:
 
 
 def _warn_of_unknown(path: Path, texts: Mapping[str, str]) -> None:
-    known = [setting.name for setting in SETTINGS] + list(TEST_SETTINGS)
+    known = [setting.name for setting in SETTINGS] + [*TEST_SETTINGS, *COMPOSE_SETTINGS]
     for name in texts:
         if name in known or _NOT_OURS.match(name):
             continue

@@ -1,4 +1,4 @@
-"""Bound how many database connections a process holds, whatever number of engines they belong to."""
+"""Bound how many database connections a process holds: in all, and at each server, whatever engines they belong to."""
 
 from __future__ import annotations
 
@@ -22,6 +22,28 @@ def connection_limit() -> int:
     return max(8, min(4096, (soft - _DESCRIPTORS_KEPT) // _DESCRIPTORS_A_CONNECTION))
 
 
+class Budgets:
+    """Hold the budget of the process, and of each server that it connects to.
+
+    ``server_limit`` is this process's share of what a server may be asked for; None is no bound but the process's.
+    """
+
+    def __init__(self, process_limit: int, server_limit: int | None) -> None:
+        self.process = ConnectionBudget(process_limit)
+        self.server_limit = server_limit
+        self._lock = threading.Lock()
+        self._servers: dict[str, ConnectionBudget] = {}
+
+    def of(self, server: str | None) -> list[ConnectionBudget]:
+        """Give the budgets that a connection counts in: the server's, which is the scarcer, and the process's."""
+        if server is None or self.server_limit is None:
+            return [self.process]
+        with self._lock:
+            if server not in self._servers:
+                self._servers[server] = ConnectionBudget(self.server_limit)
+            return [self._servers[server], self.process]
+
+
 class ConnectionBudget:
     """Bound open connections of all engines together; those who wait are served in order."""
 
@@ -37,7 +59,7 @@ class ConnectionBudget:
         """Count those in line: while there are any, a connection that comes free is closed, not kept."""
         return len(self._line)
 
-    def take(self, make_room: Callable[[], None], may_wait: bool) -> None:
+    def take(self, make_room: Callable[[ConnectionBudget], None], may_wait: bool) -> None:
         """Take a place; make room, then wait for one, or raise DatabaseBusyError."""
         turn = threading.Event()
         with self._lock:
@@ -45,14 +67,14 @@ class ConnectionBudget:
                 self.open += 1
                 return
             self._line.append(turn)
-        make_room()  # once in line: what comes free from here on is ours when our turn comes
+        make_room(self)  # once in line: what comes free from here on is ours when our turn comes
         if turn.wait(self._patience_s if may_wait else 0):
             return
         with self._lock:
             if turn.is_set():
                 return
             self._line.remove(turn)
-        raise DatabaseBusyError("all database connections of this process are in use: try again.")
+        raise DatabaseBusyError("all database connections that this process may have are in use: try again.")
 
     def give_back(self) -> None:
         """Free a place, or pass it on to the first in line."""
@@ -61,3 +83,24 @@ class ConnectionBudget:
                 self._line.popleft().set()
             else:
                 self.open -= 1
+
+
+def take(budgets: list[ConnectionBudget], make_room: Callable[[ConnectionBudget], None], may_wait: bool) -> None:
+    """Take a place in each, or in none."""
+    taken: list[ConnectionBudget] = []
+    try:
+        for budget in budgets:
+            budget.take(make_room, may_wait)
+            taken.append(budget)
+    except BaseException:
+        give_back(taken)
+        raise
+
+
+def give_back(budgets: list[ConnectionBudget]) -> None:
+    for budget in budgets:
+        budget.give_back()
+
+
+def waited_for(budgets: list[ConnectionBudget]) -> bool:
+    return any(budget.waiting for budget in budgets)

@@ -19,7 +19,8 @@ from sqlalchemy import event
 
 from tenancy import guards
 from tenancy.backends.base import Backend
-from tenancy.budget import ConnectionBudget, connection_limit
+from tenancy.backends.logins import Access
+from tenancy.budget import Budgets, ConnectionBudget, connection_limit, give_back, take, waited_for
 from tenancy.errors import StaleRouteError
 from tenancy.forks import after_fork
 from tenancy.models import Placement
@@ -28,11 +29,12 @@ IDLE_S = 30.0
 
 
 class Entry:
-    __slots__ = ("connected", "engine", "leases", "placement", "retired", "used_at")
+    __slots__ = ("budgets", "connected", "engine", "leases", "placement", "retired", "used_at")
 
     def __init__(self, placement: Placement) -> None:
         self.placement = placement
         self.engine: sa.Engine
+        self.budgets: list[ConnectionBudget] = []
         self.leases = 0
         self.retired = False
         self.connected = False
@@ -49,16 +51,17 @@ class EngineCache:
     def __init__(
         self,
         size: int,
-        open_secret: Callable[[Placement], str | None],
+        serving: Callable[[Placement], Access],
         backend_of: Callable[[str], Backend],
         head: Callable[[], str],
         limit: int | None = None,
+        server_limit: int | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.size = size
-        self.budget = ConnectionBudget(limit or connection_limit())
+        self.budgets = Budgets(limit or connection_limit(), server_limit)
         self.evicted = 0
-        self._open_secret = open_secret
+        self._serving = serving
         self._backend_of = backend_of
         self._head = head
         self._clock = clock
@@ -67,6 +70,11 @@ class EngineCache:
         self._held = threading.local()
         self._left_to_parent: list[sa.Pool] = []
         after_fork(self._forget)
+
+    @property
+    def budget(self) -> ConnectionBudget:
+        """Give the budget of all connections of this process."""
+        return self.budgets.process
 
     @contextmanager
     def lease(self, placement: Placement) -> Iterator[sa.Engine]:
@@ -92,7 +100,7 @@ class EngineCache:
         with self._lock:
             entry.leases -= 1
             entry.used_at = self._clock()
-            over = (entry.retired and entry.leases == 0) or self.budget.waiting
+            over = (entry.retired and entry.leases == 0) or waited_for(entry.budgets)
             out = ([entry] if over else []) + self._over_size()
         _dispose(out)
 
@@ -114,7 +122,7 @@ class EngineCache:
                 "open": len(self._entries),
                 "leased": leased,
                 "evicted": self.evicted,
-                "connections": self.budget.open,
+                "connections": self.budgets.process.open,
             }
 
     def close(self) -> None:
@@ -167,43 +175,49 @@ class EngineCache:
                 entry.connected = False
         _dispose(idle)
 
-    def _make_room(self) -> None:
-        """Close every connection that lies unused in a pool."""
+    def _make_room(self, budget: ConnectionBudget) -> None:
+        """Close what lies unused in pools, least recently used first, until a place of this budget is free."""
         with self._lock:
-            entries = [entry for entry in self._entries.values() if entry.connected]
-        _dispose(entries)
+            entries = [entry for entry in self._entries.values() if entry.connected and budget in entry.budgets]
+        for entry in entries:
+            if not budget.waiting:
+                return
+            if entry.leases == 0:
+                entry.connected = False
+            _dispose([entry])
 
     def _make(self, entry: Entry) -> sa.Engine:
         tenant = entry.placement
         backend = self._backend_of(tenant.db_type)
-        secret = self._open_secret(tenant)
-        engine = backend.engine(lambda: self._connect(entry, backend, secret))
-        event.listen(engine, "close", lambda *_: self.budget.give_back())
-        event.listen(engine, "close_detached", lambda *_: self.budget.give_back())
+        access = self._serving(tenant)
+        entry.budgets = self.budgets.of(backend.budget_key(tenant))
+        engine = backend.engine(lambda: self._connect(entry, backend, access))
+        _after_each_close(engine, lambda: give_back(entry.budgets))
         event.listen(engine, "checkin", lambda _, record: self._checked_in(entry, record))
         event.listen(engine, "begin", lambda connection: guards.begin(backend, tenant, connection))
         return engine
 
-    def _connect(self, entry: Entry, backend: Backend, secret: str | None) -> Any:
+    def _connect(self, entry: Entry, backend: Backend, access: Access) -> Any:
         if entry.retired and entry.leases == 0:
             raise StaleRouteError("this engine was retired: ask the manager for the tenant's engine again.")
-        self.budget.take(self._make_room, may_wait=getattr(self._held, "count", 0) <= 1)
+        take(entry.budgets, self._make_room, may_wait=getattr(self._held, "count", 0) <= 1)
         try:
-            driver = backend.connect(entry.placement, secret)
+            driver = backend.connect(entry.placement, access)
             try:
                 guards.check_identity(backend, entry.placement, driver, self._head())
+                driver.rollback()
             except BaseException:
                 driver.close()
                 raise
         except BaseException:
-            self.budget.give_back()
+            give_back(entry.budgets)
             raise
         entry.connected = True
         return driver
 
     def _checked_in(self, entry: Entry, record: Any) -> None:
         """Close a connection that comes back to a retired engine, or that somebody waits for; keep any other."""
-        if entry.retired or self.budget.waiting:
+        if entry.retired or waited_for(entry.budgets):
             record.close()
         else:
             entry.connected = True
@@ -217,7 +231,20 @@ class EngineCache:
         self._entries = OrderedDict()
         self._lock = threading.Lock()
         self._held = threading.local()
-        self.budget = ConnectionBudget(self.budget.limit)
+        self.budgets = Budgets(self.budgets.process.limit, self.budgets.server_limit)
+
+
+def _after_each_close(engine: sa.Engine, work: Callable[[], None]) -> None:
+    """Do something whenever a connection has been closed; the pool's own event comes before it is."""
+    close = engine.dialect.do_close
+
+    def close_and(driver: Any) -> None:
+        try:
+            close(driver)
+        finally:
+            work()
+
+    engine.dialect.do_close = close_and  # type: ignore[assignment,method-assign]  # this engine's alone
 
 
 def _dispose(entries: list[Entry]) -> None:

@@ -48,6 +48,24 @@ class UserNotFoundError(CatalogError):
     code = "user_not_found"
 
 
+class ServerNotFoundError(CatalogError):
+    """Report a database server that is not registered."""
+
+    code = "server_not_found"
+
+
+class ServerExistsError(CatalogError):
+    """Refuse a second server of one name, or to remove one that holds databases."""
+
+    code = "server_exists"
+
+
+class NoServerError(CatalogError):
+    """Report that no registered server of a type takes another database."""
+
+    code = "no_server"
+
+
 class UserExistsError(CatalogError):
     """Refuse a second account for one e-mail address."""
 
@@ -166,6 +184,18 @@ class DatabaseUnreachableError(BackendError):
     code = "database_unreachable"
 
 
+class ConnectionRefusedByServerError(DatabaseUnreachableError):
+    """Report a machine that answers and has no server at that port."""
+
+    code = "connection_refused"
+
+
+class DatabaseTimeoutError(DatabaseUnreachableError):
+    """Report a server that did not answer in time."""
+
+    code = "database_timeout"
+
+
 class DatabaseMissingError(DatabaseUnreachableError):
     """Report a database that was provisioned and is not there any more; none is made in its place."""
 
@@ -178,8 +208,28 @@ class DatabaseBusyError(BackendError):
     code = "database_busy"
 
 
+class TooManyConnectionsError(DatabaseBusyError):
+    """Report a server that takes no further connection."""
+
+    code = "too_many_connections"
+
+
 class AccessDeniedError(BackendError):
+    """Report a login that may not do what was asked."""
+
     code = "access_denied"
+
+
+class LoginRefusedError(AccessDeniedError):
+    """Report a login or password that the server does not take."""
+
+    code = "login_refused"
+
+
+class HostNotAllowedError(AccessDeniedError):
+    """Refuse a host that users may not name; ``field`` is ``db_host``."""
+
+    code = "host_not_allowed"
 
 
 class StorageFullError(BackendError):

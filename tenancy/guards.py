@@ -21,7 +21,7 @@ from tenancy.errors import (
     StaleRouteError,
     TenancyError,
 )
-from tenancy.models import WRITABLE, Placement
+from tenancy.models import WRITABLE, Kind, Placement
 
 
 def check_identity(backend: Backend, tenant: Placement, driver: Any, head: str | None) -> None:
@@ -67,9 +67,12 @@ def revision_mismatch(tenant: Placement, revision: str | None, head: str) -> Rev
 
 def begin(backend: Backend, tenant: Placement, connection: sa.Connection) -> None:
     """Begin a transaction; unless it says that it only reads, it must pass the fence."""
-    write = connection.get_execution_options().get("tenancy_write", True)
+    options = connection.get_execution_options()
+    write = options.get("tenancy_write", True)
     try:
         backend.begin(connection, write)
+        if tenant.kind is Kind.SHARED and "tenancy_owner" in options:
+            backend.set_owner(connection, options["tenancy_owner"])
         if write:
             pass_fence(backend, tenant, connection)
     except TenancyError:

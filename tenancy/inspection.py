@@ -112,7 +112,7 @@ class Inspection:
         started = time.perf_counter()
         try:
             backend = bench.backends.get(tenant.db_type)
-            driver = backend.connect(tenant, bench.secret(tenant))
+            driver = backend.connect(tenant, bench.serving(tenant))
             try:
                 check_identity(backend, tenant, driver, bench.chain.head)
             finally:
@@ -188,7 +188,7 @@ class Inspection:
 
     def _size(self, tenant: Placement) -> int | None:
         try:
-            return self._bench.backends.get(tenant.db_type).size_bytes(tenant)
+            return self._bench.backends.get(tenant.db_type).size_bytes(tenant, self._bench.access(tenant))
         except (TenancyError, UnsupportedBackendError):
             return None
 

@@ -7,9 +7,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -19,6 +19,8 @@ from sqlalchemy.orm import Session
 from tenancy import context, names, placeholders
 from tenancy.backends import Backends
 from tenancy.backends.base import DatabaseFields
+from tenancy.backends.logins import Login
+from tenancy.bring import OwnDatabases
 from tenancy.catalog import Catalog, configs
 from tenancy.catalog import users as user_rows
 from tenancy.catalog.listing import Filter
@@ -30,6 +32,7 @@ from tenancy.errors import (
     ScopeError,
     TenancyError,
 )
+from tenancy.hosts import HostPolicy
 from tenancy.inspection import Inspection
 from tenancy.keyring import Keyring
 from tenancy.migrate import Chain
@@ -50,6 +53,7 @@ from tenancy.probe import probe
 from tenancy.provision import Provisioned, Provisioner
 from tenancy.retire import Retirement
 from tenancy.routes import Router
+from tenancy.servers import Servers
 from tenancy.slot import current_manager
 
 log = logging.getLogger(__name__)
@@ -63,6 +67,9 @@ class Options:
     shared_url: str | None = None
     default_type: str = "sqlite"
     cache_size: int = 256
+    server_connections: int | None = None
+    hosts: HostPolicy = field(default_factory=HostPolicy)
+    user_databases: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,14 +114,32 @@ class TenantManager:
         self.keyring = keyring
         self.chain = Chain(schema.migrations, TENANT_VERSION_TABLE)
         self.catalog_chain = catalog_chain or Chain(schema.migrations.parent / "admin", CATALOG_VERSION_TABLE)
-        self.bench = Workbench(catalog, backends, schema, self.chain, keyring, default_type=self.options.default_type)
-        self.engines = EngineCache(self.options.cache_size, self.bench.secret, backends.get, lambda: self.head)
+        self.bench = Workbench(
+            catalog,
+            backends,
+            schema,
+            self.chain,
+            keyring,
+            default_type=self.options.default_type,
+            shared_url=self.options.shared_url,
+            hosts=self.options.hosts,
+        )
+        self.engines = EngineCache(
+            self.options.cache_size,
+            self.bench.serving,
+            backends.get,
+            lambda: self.head,
+            server_limit=self.options.server_connections,
+        )
         self.bench.on_retire = self.engines.retire
-        self.observations = Observations(catalog, backends)
+        self.observations = Observations(catalog, backends, self.bench.access)
         self.bench.on_error = self.observations.noticed
         self.provisioner = Provisioner(self.bench)
         self.retirement = Retirement(self.bench)
         self.router = Router(self.bench, self.engines)
+        allowed = self.options.user_databases and self.multi_tenant
+        self.own_databases = OwnDatabases(self.bench, self.provisioner, self.retirement, self.router, allowed=allowed)
+        self.database_servers = Servers(self.bench)
         self.inspection = Inspection(self.bench, self.catalog_chain, self.router.placement_of)
         self.overview = Overview(self.bench, self.inspection, self.engines)
 
@@ -216,9 +241,14 @@ class TenantManager:
         db_user: str | None = None,
         db_password: str | None = None,
         db_path: str | None = None,
+        db_options: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """Make a user's database; give its configuration without secrets."""
-        fields = DatabaseFields(db_type, db_host, db_port, db_name, db_user, db_password, db_path)
+        """Make a user's database; give its configuration without secrets.
+
+        Without ``db_host`` it is placed: SQLite in TENANT_DATA_DIR, the others on a registered server. With it the
+        database is made there, or taken over where it is empty or this tenant's own.
+        """
+        fields = DatabaseFields(db_type, db_host, db_port, db_name, db_user, db_password, db_path, db_options)
         return self.inspection.shown(self.provision(user_id, fields).placement, user_id)
 
     def initialize_all(self, on_result: Callable[[InitResult], None]) -> list[InitResult]:
@@ -258,6 +288,37 @@ class TenantManager:
             shared = self.provisioner.provision_shared(self.options.shared_url or "")
             applied += [f"shared {revision}" for revision in shared]
         return applied
+
+    # --- database servers -------------------------------------------------------------------------------
+
+    def add_server(
+        self, name: str, db_type: str, url: str | Login, *, max_tenants: int | None = None, weight: int = 1
+    ) -> dict[str, Any]:
+        """Register a server by its URL (or login) once it has answered; give it without its secret."""
+        login = self.database_servers.read_login(db_type, url) if isinstance(url, str) else url
+        return self.database_servers.add(name, db_type, login, max_tenants=max_tenants, weight=weight)
+
+    def servers(self) -> list[dict[str, Any]]:
+        """List the registered servers, without their secrets, each with the number of databases there."""
+        return self.database_servers.every()
+
+    def server(self, name: str) -> dict[str, Any]:
+        return self.database_servers.get(name)
+
+    def test_server(self, name: str) -> dict[str, Any]:
+        return self.database_servers.test(name)
+
+    def drain_server(self, name: str) -> dict[str, Any]:
+        """Place nothing more on a server."""
+        return self.database_servers.drain(name)
+
+    def accept_server(self, name: str) -> dict[str, Any]:
+        """Place databases on a drained server again."""
+        return self.database_servers.accept(name)
+
+    def remove_server(self, name: str) -> None:
+        """Forget a server; ServerExistsError while databases stand there."""
+        self.database_servers.remove(name)
 
     # --- operators' questions ---------------------------------------------------------------------------
 
@@ -349,6 +410,15 @@ class TenantManager:
     def probe_database(self, user_id: int, fields: DatabaseFields) -> dict[str, Any]:
         """Try a configuration that is not stored, and say what is wrong with it; nothing is made."""
         return probe(self.bench, names.user_id(user_id), fields)
+
+    def probe_own_database(self, user_id: int, fields: DatabaseFields) -> dict[str, Any]:
+        """Try a database that a user names, as ``probe_database`` does for administrators."""
+        return self.own_databases.probe(names.user_id(user_id), fields)
+
+    def connect_own_database(self, user_id: int, fields: DatabaseFields) -> Provisioned:
+        """Keep a user's rows in a database that they name, on a host that they may name."""
+        self._refuse_shared("choose")
+        return self.own_databases.connect(names.user_id(user_id), fields)
 
     def database_types(self) -> list[dict[str, Any]]:
         return self.overview.database_types()

@@ -18,7 +18,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from tenancy.names import EMAIL_KEY_MAX, EMAIL_MAX
+from tenancy.names import EMAIL_KEY_MAX, EMAIL_MAX, fold
 from tenancy.types import NAMING, KeyText, Line, LongText, RowId, Timestamp, utc_now
 
 
@@ -37,6 +37,26 @@ class State(StrEnum):
 
 READABLE = frozenset({State.READY, State.READ_ONLY})
 WRITABLE = frozenset({State.READY})
+
+
+class Origin(StrEnum):
+    """Tell who said where a database stands; the check of that word runs again whenever the database is used."""
+
+    SERVER = "server"
+    """A registered server, chosen by placement: the database and its login are ours."""
+
+    ADMIN = "admin"
+    """An administrator, who may name any host."""
+
+    USER = "user"
+    """The user, who may name what TENANT_DB_HOSTS_ALLOWED lets through."""
+
+
+class ServerState(StrEnum):
+    """Say whether a registered server takes further databases."""
+
+    ACCEPTING = "accepting"
+    DRAINING = "draining"
 
 
 class Kind(StrEnum):
@@ -101,6 +121,8 @@ def _placement_columns() -> list[sa.Column[Any]]:
         sa.Column("created_at", Timestamp, nullable=False, server_default=_NOW),
         sa.Column("updated_at", Timestamp, nullable=False, server_default=_NOW),
         sa.Column("size_bytes", sa.BigInteger),
+        sa.Column("server_id", sa.Integer),
+        sa.Column("origin", sa.String(8)),
     ]
 
 
@@ -114,6 +136,7 @@ user_database_configs = sa.Table(
     sa.Index("ix_user_database_configs_revision", "revision", "user_id"),
     sa.Index(None, "state", "db_type", "revision", "user_id"),
     sa.Index(None, "size_bytes", "user_id"),
+    sa.Index(None, "server_id", "user_id"),
     sqlite_autoincrement=True,
 )
 
@@ -122,6 +145,26 @@ shared_database = sa.Table(
     catalog_metadata,
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
     *_placement_columns(),
+)
+
+database_servers = sa.Table(
+    "database_servers",
+    catalog_metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("name", Line(64), nullable=False),
+    sa.Column("name_key", KeyText(64), nullable=False, unique=True),
+    sa.Column("db_type", sa.String(16), nullable=False),
+    sa.Column("db_host", Line(255), nullable=False),
+    sa.Column("db_port", sa.Integer, nullable=False),
+    sa.Column("db_user", Line(255), nullable=False),
+    sa.Column("db_password", LongText(), nullable=False),
+    sa.Column("db_options", LongText()),
+    sa.Column("max_tenants", sa.Integer),
+    sa.Column("weight", sa.Integer, nullable=False, server_default="1"),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("created_at", Timestamp, nullable=False, server_default=_NOW),
+    sa.Column("updated_at", Timestamp, nullable=False, server_default=_NOW),
+    sqlite_autoincrement=True,
 )
 
 claims = sa.Table(
@@ -297,6 +340,8 @@ class Placement:
     last_used_at: datetime | None = None
     created_at: datetime | None = None
     updated_at: datetime | None = None
+    server_id: int | None = None
+    origin: str | None = None
 
     @property
     def kind(self) -> Kind:
@@ -315,6 +360,8 @@ class Placement:
             "db_name": self.db_name,
             "db_user": self.db_user,
             "db_options": self.db_options,
+            "server_id": self.server_id,
+            "origin": self.origin,
         }
 
     def with_(self, **changes: Any) -> Placement:
@@ -329,6 +376,43 @@ class Placement:
             "state": str(self.state),
             "password_set": self.sealed_password is not None,
         }
+
+
+@dataclass(frozen=True)
+class Server:
+    """Describe a registered database server; ``sealed_password`` is ciphertext, ``tenants`` how many stand there."""
+
+    id: int
+    name: str
+    db_type: str
+    db_host: str
+    db_port: int
+    db_user: str
+    sealed_password: str = field(repr=False)
+    db_options: str | None
+    max_tenants: int | None
+    weight: int
+    state: ServerState
+    created_at: datetime | None = None
+    tenants: int = 0
+
+    @property
+    def binding(self) -> dict[str, object]:
+        """Give what the sealed password is bound to: a change of any of these makes it void."""
+        return {
+            "purpose": "database-server-password",
+            "name_key": fold(self.name),
+            "db_type": self.db_type,
+            "db_host": self.db_host,
+            "db_port": self.db_port,
+            "db_user": self.db_user,
+            "db_options": self.db_options,
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the server without its secret."""
+        shown = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "sealed_password"}
+        return shown | {"state": str(self.state)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+import uuid
 
 from tenancy.errors import ConfigurationError
 
@@ -15,6 +16,7 @@ EMAIL_MAX = 254
 EMAIL_KEY_MAX = 320
 _EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s.]+(\.[^@\s.]+)*")
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]{0,47}")
+_DATABASE = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,47}")
 
 
 def fold(text: str) -> str:
@@ -63,6 +65,25 @@ def identifier(text: str) -> str:
             "a database name starts with a lower-case letter and holds at most 48 of a-z, 0-9 and _.", field="db_name"
         )
     return text
+
+
+def database(text: str) -> str:
+    """Give the name of a database that somebody else may have named, or refuse; ``quoted`` makes it SQL."""
+    if not _DATABASE.fullmatch(text):
+        raise ConfigurationError(
+            "db_name starts with a letter or _ and holds at most 48 of A-Z, a-z, 0-9, _ and -.", field="db_name"
+        )
+    return text
+
+
+def quoted(name: str, marks: str = '""') -> str:
+    """Give a name as SQL takes it; ``marks`` are the product's opening and closing mark, the closing one doubled."""
+    return f"{marks[0]}{name.replace(marks[1], marks[1] * 2)}{marks[1]}"
+
+
+def planned_database(owner: int, tenant_id: uuid.UUID) -> str:
+    """Give the name of a user's database, and of its login, on a server of ours: no two installations meet in it."""
+    return identifier(f"unify_{user_id(owner)}_{tenant_id.hex[-12:]}")
 
 
 def sqlite_file(owner: int) -> str:

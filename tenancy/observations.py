@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, date, datetime
 from functools import partial
 from itertools import islice
@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from tenancy import context
 from tenancy.backends import Backends
+from tenancy.backends.logins import NO_ACCESS, Access
 from tenancy.catalog import Catalog, sizes, troubles
 from tenancy.catalog.troubles import Trouble
 from tenancy.errors import (
@@ -47,9 +48,12 @@ class Observations:
     _day: date | None
     _measured: set[uuid.UUID]
 
-    def __init__(self, catalog: Catalog, backends: Backends) -> None:
+    def __init__(
+        self, catalog: Catalog, backends: Backends, access: Callable[[Placement], Access] = lambda tenant: NO_ACCESS
+    ) -> None:
         self._catalog = catalog
         self._backends = backends
+        self._access = access
         self._reset()
         after_fork(self._reset)
 
@@ -97,7 +101,7 @@ class Observations:
 
     def _size(self, tenant: Placement) -> int | None:
         try:
-            return self._backends.get(tenant.db_type).size_bytes(tenant)
+            return self._backends.get(tenant.db_type).size_bytes(tenant, self._access(tenant))
         except (TenancyError, OSError) as error:
             log.warning("tenant %s could not be measured: %s", tenant.tenant_id, type(error).__name__)
             return None

@@ -6,19 +6,21 @@ import logging
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
 from tenancy.backends import Backends
 from tenancy.backends.base import Backend, Step
-from tenancy.catalog import Catalog, claims, configs
+from tenancy.backends.logins import NO_ACCESS, Access, Login, Options
+from tenancy.catalog import Catalog, claims, configs, servers
 from tenancy.catalog.claims import Claim
-from tenancy.errors import ClaimLostError, ProvisionError, StaleRouteError, TenancyError
+from tenancy.errors import ClaimLostError, ProvisionError, StaleRouteError, TamperedCredentialError, TenancyError
 from tenancy.guards import check_identity
+from tenancy.hosts import HostPolicy
 from tenancy.keyring import Keyring
 from tenancy.migrate import Chain
-from tenancy.models import Placement, State, TenantSchema, identity
+from tenancy.models import Kind, Origin, Placement, Server, State, TenantSchema, identity
 
 log = logging.getLogger(__name__)
 
@@ -40,14 +42,62 @@ class Workbench:
     chain: Chain
     keyring: Keyring
     default_type: str = "sqlite"
+    shared_url: str | None = None
+    hosts: HostPolicy = field(default_factory=HostPolicy)
     step: Step = _no_step
     claim_ttl_s: float = claims.DEFAULT_TTL_S
     on_retire: Callable[[uuid.UUID], None] = lambda tenant_id: None
     on_error: Callable[[Placement, BaseException], None] = lambda tenant, error: None
 
-    def secret(self, tenant: Placement) -> str | None:
-        """Open the tenant's password, where it has one."""
-        return None if tenant.sealed_password is None else self.keyring.open(tenant.sealed_password, tenant.binding)
+    def serving(self, tenant: Placement) -> Access:
+        """Give what serves a tenant's rows; the catalog is not asked.
+
+        Where a server keeps them there is always a sealed password, so that no stored field can be edited unnoticed;
+        where the user named the host, it has to pass the policy at every connection.
+        """
+        if not self.backends.get(tenant.db_type).on_server:
+            if tenant.sealed_password is not None:  # somebody put it there: it has to be this row's own
+                self.keyring.open(tenant.sealed_password, tenant.binding)
+            return NO_ACCESS
+        if tenant.kind is Kind.SHARED and tenant.sealed_password is None:
+            return self._shared(tenant)
+        if tenant.sealed_password is None:
+            raise TamperedCredentialError("the configuration has no sealed password: set it anew.")
+        return Access(
+            Login(
+                tenant.db_host or "",
+                tenant.db_port or 0,
+                tenant.db_user or "",
+                self.keyring.open(tenant.sealed_password, tenant.binding),
+                tenant.db_name,
+                Options.read(tenant.db_options),
+                self.hosts if tenant.origin == Origin.USER else None,
+            )
+        )
+
+    def access(self, tenant: Placement) -> Access:
+        """Give what serves a tenant and what changes its schema: the server's login where the server is ours."""
+        serving = self.serving(tenant)
+        if serving.login is None or serving.admin is not None:
+            return serving
+        if tenant.kind is Kind.SHARED:
+            return Access(serving.login, self._shared(tenant).admin)
+        if tenant.server_id is None:
+            return Access(serving.login, serving.login)
+        with self.catalog.reading() as connection:
+            server = servers.get(connection, tenant.server_id)
+        return Access(serving.login, self.server_login(server))
+
+    def server_login(self, server: Server) -> Login:
+        """Open a registered server's credential."""
+        secret = self.keyring.open(server.sealed_password, server.binding)
+        options = Options.read(server.db_options)
+        return Login(server.db_host, server.db_port, server.db_user, secret, None, options)
+
+    def _shared(self, tenant: Placement) -> Access:
+        backend = self.backends.get(tenant.db_type)
+        login = backend.login(self.shared_url or "", "SHARED_DATABASE_URL")
+        return Access(login, login)
 
 
 class Operation:
@@ -80,9 +130,10 @@ class Operation:
 
     def mark(self, tenant: Placement, backend: Backend, state: State, *, raise_epoch: bool = False) -> None:
         """Write a state into the tenant's own database, or raise IdentityError where another stands there."""
-        if not backend.exists(tenant):
+        access = self.bench.access(tenant)
+        if not backend.exists(tenant, access):
             return
-        with backend.migrating(backend.connect(tenant, self.bench.secret(tenant))) as connection:
+        with backend.migrating(backend.connect_to_migrate(tenant, access)) as connection:
             with suppress(StaleRouteError):  # a retirement that is run again finds its epoch raised
                 check_identity(backend, tenant, connection.connection, None)
             write_state(connection, tenant, state, raise_epoch=raise_epoch)

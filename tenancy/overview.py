@@ -146,7 +146,7 @@ class Overview:
         bench = self._bench
         try:
             backend = bench.backends.get(tenant.db_type)
-            with guards.explained(backend), closing(backend.connect(tenant, bench.secret(tenant))) as driver:
+            with guards.explained(backend), closing(backend.connect(tenant, bench.serving(tenant))) as driver:
                 guards.check_identity(backend, tenant, driver, None)
                 return _told(backend, tenant, driver)
         except TenancyError as error:

@@ -11,7 +11,8 @@ from contextlib import closing
 from typing import Any
 
 from tenancy.backends.base import Backend, Check, DatabaseFields
-from tenancy.catalog import configs
+from tenancy.backends.logins import Access
+from tenancy.catalog import configs, servers
 from tenancy.errors import (
     ConfigurationError,
     DatabaseExistsError,
@@ -19,22 +20,33 @@ from tenancy.errors import (
     TenancyError,
 )
 from tenancy.guards import check_identity
-from tenancy.models import CATALOG_VERSION_TABLE, Placement, State
+from tenancy.models import CATALOG_VERSION_TABLE, Origin, Placement, State
 from tenancy.operation import Workbench
-from tenancy.provision import refuse_another
+from tenancy.provision import Standing, planned, refuse_another, replaceable, standing
 from tenancy.types import new_id
 
 _IS_CATALOG = f"SELECT version_num FROM {CATALOG_VERSION_TABLE}"  # noqa: S608 - a constant
 
 
-def probe(bench: Workbench, user_id: int, fields: DatabaseFields) -> dict[str, Any]:
-    """Give ``ok``, ``code``, ``message``, ``latency_ms`` and ``steps``; UserNotFoundError without account."""
+def probe(
+    bench: Workbench,
+    user_id: int,
+    fields: DatabaseFields,
+    origin: Origin = Origin.ADMIN,
+    *,
+    replacing: bool = False,
+) -> dict[str, Any]:
+    """Give ``ok``, ``code``, ``message``, ``latency_ms`` and ``steps``; UserNotFoundError without account.
+
+    With ``replacing`` the configuration that the user has is left aside.
+    """
     with bench.catalog.reading() as connection:
-        stored = configs.of_account(connection, user_id)
+        found = configs.of_account(connection, user_id)
+    stored = None if replacing else found
     started = time.perf_counter()
     steps: list[Check] = []
     try:
-        for check in _steps(bench, user_id, stored, fields):
+        for check in _steps(bench, user_id, stored, fields, origin):
             steps.append(check)
             if not check.ok:
                 break
@@ -53,30 +65,57 @@ def probe(bench: Workbench, user_id: int, fields: DatabaseFields) -> dict[str, A
 _NAMES = {0: "fields", 1: "account"}
 
 
-def _steps(bench: Workbench, user_id: int, stored: Placement | None, fields: DatabaseFields) -> Iterator[Check]:
+def _steps(
+    bench: Workbench, user_id: int, stored: Placement | None, fields: DatabaseFields, origin: Origin
+) -> Iterator[Check]:
     if not bench.catalog.multi_tenant:
         raise ConfigurationError("users share one database (MULTI_TENANT_MODE=false): none is made for one user.")
     configured = bench.default_type if stored is None else stored.db_type
-    backend = bench.backends.get(fields.db_type or configured)
-    wanted = backend.plan(user_id, fields)
+    backend = bench.backends.get(configured if fields.db_type is None else fields.db_type)
+    given = backend.given(fields)
     yield Check("fields", f"{backend.label} can be asked for with these fields.")
+    if stored is not None and replaceable(stored, fields, given):
+        stored = None
     if stored is not None:
-        refuse_another(stored, fields, wanted)
+        refuse_another(stored, backend, given)
     yield Check("account", f"user {user_id} has no other database.")
-    password = fields.db_password or (bench.secret(stored) if stored is not None else None)
-    tenant = stored or Placement(new_id(), user_id, state=State.PROVISIONING, version=1, epoch=1, **wanted)
-    yield from backend.probe(tenant, password)
-    if backend.exists(tenant):
-        yield _whose(backend, tenant, stored, password)
+    tenant = stored or _planned(bench, backend, user_id, fields, given, origin)
+    access = bench.access(tenant)
+    yield from backend.probe(tenant, access)
+    if backend.exists(tenant, access):
+        yield _whose(backend, tenant, stored, access)
     elif stored is not None and stored.revision is not None:
         yield Check("database", "the database was there and is gone: restore it.", "database_missing")
     else:
         yield Check("database", "a database can be made here.")
 
 
-def _whose(backend: Backend, tenant: Placement, stored: Placement | None, password: str | None) -> Check:
-    """Say whether what stands in the place may be used: it is this user's own, or nobody touches it."""
-    with closing(backend.connect(tenant, password)) as driver:
+def _planned(
+    bench: Workbench,
+    backend: Backend,
+    user_id: int,
+    fields: DatabaseFields,
+    given: dict[str, Any],
+    origin: Origin,
+) -> Placement:
+    """Give the configuration that these fields would make; it is stored nowhere."""
+    server = None
+    if backend.on_server and not given:
+        with bench.catalog.reading() as connection:
+            server = servers.place(connection, backend.name, lock=False)
+    wanted = planned(bench, backend, user_id, new_id(), fields.db_password, given, server, origin)
+    sealed = wanted.pop("db_password", None)
+    place = Placement(user_id=user_id, state=State.PROVISIONING, version=1, epoch=1, sealed_password=sealed, **wanted)
+    return place
+
+
+def _whose(backend: Backend, tenant: Placement, stored: Placement | None, access: Access) -> Check:
+    """Say whether what stands in the place may be used: it is this user's own, or empty, or nobody touches it."""
+    if backend.on_server and stored is None:
+        with backend.migrating(backend.connect_to_migrate(tenant, access)) as connection:
+            if standing(tenant, connection) is Standing.EMPTY:
+                return Check("database", "the database stands there and is empty: it would be used.")
+    with closing(backend.connect(tenant, access)) as driver:
         if _is_catalog(driver):
             return Check("database", "what stands there is the catalog.", DatabaseExistsError.code)
         try:

@@ -1,24 +1,29 @@
 """Make a tenant's database, or bring it to head: a sequence that can stop anywhere.
 
 It is recorded in the catalog before its first step, runs under a claim, is undone on failure, and finishes when run
-again. Only the last write makes a tenant ``ready``.
+again. Only the last write makes a tenant ``ready``. A database that somebody named is made where it is absent, and
+taken over where it is empty or this tenant's own; what is taken over is never dropped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import closing
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import Enum
 from typing import Any
 
 import sqlalchemy as sa
 
 from tenancy import ledger
 from tenancy.backends.base import Attempt, Backend, Blueprint, DatabaseFields
-from tenancy.catalog import configs
+from tenancy.backends.server import fresh_password
+from tenancy.catalog import configs, servers
 from tenancy.catalog.claims import Claim
 from tenancy.errors import (
+    ClaimLostError,
     DatabaseExistsError,
     DatabaseMissingError,
     DatabaseUnreachableError,
@@ -28,11 +33,21 @@ from tenancy.errors import (
     TenantNotReadyError,
 )
 from tenancy.guards import check_identity, explained
-from tenancy.models import Kind, Placement, State, house_metadata, identity
-from tenancy.operation import Operation, write_state
+from tenancy.models import (
+    CATALOG_VERSION_TABLE,
+    Kind,
+    Origin,
+    Placement,
+    Server,
+    State,
+    house_metadata,
+    identity,
+)
+from tenancy.operation import Operation, Workbench, write_state
 from tenancy.types import new_id
 
 _insert_identity = identity.insert()
+_PLACE = ("db_type", "db_host", "db_port", "db_name", "db_user", "db_path", "db_options", "server_id", "origin")
 _RESUMABLE = (State.PROVISIONING, State.FAILED, State.MIGRATING)
 
 
@@ -44,22 +59,40 @@ class Provisioned:
     created: bool
 
 
+class Standing(Enum):
+    """Say what stands where a tenant's database belongs."""
+
+    EMPTY = "empty"
+    HALF = "half-made"
+    OURS = "this tenant's"
+    FOREIGN = "somebody else's"
+
+
 class Provisioner(Operation):
     """Make tenants' databases and bring them to head."""
 
-    def provision(self, user_id: int, fields: DatabaseFields) -> Provisioned:
-        """Make a user's database, finish one half-made, or bring one that is behind to head."""
-        backend = self.backends.get(fields.db_type or self.bench.default_type)
-        wanted = backend.plan(user_id, fields)
+    def provision(self, user_id: int, fields: DatabaseFields, origin: Origin = Origin.ADMIN) -> Provisioned:
+        """Make a user's database, finish one half-made, or bring one that is behind to head.
+
+        ``origin`` says who gave the fields that name a server, if there are any.
+        """
+        with self.catalog.reading() as connection:
+            known = configs.of_account(connection, user_id)
+        backend = self.backends.get(
+            fields.db_type if fields.db_type is not None else known.db_type if known else self.bench.default_type
+        )
+        given = backend.given(fields)
         self.step("record")
         with self.catalog.writing() as connection:
             tenant = configs.of_account(connection, user_id)
-            if tenant is not None:
-                refuse_another(tenant, fields, wanted)
+            if tenant is not None and not replaceable(tenant, fields, given):
+                refuse_another(tenant, backend, given)
                 if tenant.state is State.READY and tenant.revision == self.chain.head:
                     return self._found(tenant, backend)
                 _refuse_unless_resumable(tenant)
-            tenant, claim = self._claimed(connection, tenant, user_id, wanted)
+                tenant, claim = self._claimed(connection, tenant)
+            else:
+                tenant, claim = self._recorded(connection, tenant, user_id, backend, fields, given, origin)
         made = tenant.revision is None
         return self._guarded(tenant, claim, lambda: self._finish(tenant, claim, backend), made)
 
@@ -72,7 +105,7 @@ class Provisioner(Operation):
         wanted = backend.shared_plan(url)
         with self.catalog.writing() as connection:
             tenant = configs.shared(connection)
-            if tenant is not None and tenant.db_path != wanted["db_path"]:
+            if tenant is not None and any(getattr(tenant, name) != wanted[name] for name in wanted if name != "owned"):
                 raise TenantExistsError(
                     "SHARED_DATABASE_URL names another database than the one in use: move the data, then the setting.",
                     field="SHARED_DATABASE_URL",
@@ -81,25 +114,60 @@ class Provisioner(Operation):
                 self._found(tenant, backend)
                 return []
             created = tenant is None
-            tenant, claim = self._claimed(connection, tenant, None, wanted)
+            if tenant is None:
+                tenant, claim = self._first(connection, None, self._with_shared_login(backend, wanted))
+            else:
+                tenant, claim = self._claimed(connection, tenant)
         applied: list[str] = []
         self._guarded(tenant, claim, lambda: applied.extend(self._upgrade(tenant, claim, backend, adopt=True)), created)
         return applied
 
     def _found(self, tenant: Placement, backend: Backend) -> Provisioned:
         """Say that there was nothing to do, unless what the catalog calls ready is gone."""
-        if not backend.exists(tenant):
+        if not backend.on_server and not backend.exists(tenant, self.bench.access(tenant)):
             raise _lost(tenant)
         return Provisioned(tenant, created=False)
 
-    def _claimed(
-        self, connection: sa.Connection, tenant: Placement | None, user_id: int | None, wanted: dict[str, object]
+    def _recorded(
+        self,
+        connection: sa.Connection,
+        tenant: Placement | None,
+        user_id: int,
+        backend: Backend,
+        fields: DatabaseFields,
+        given: dict[str, Any],
+        origin: Origin,
     ) -> tuple[Placement, Claim]:
-        """Record what is about to happen, and take the claim, in the caller's transaction."""
+        """Record where a database is about to be made, and take the claim, in the caller's transaction.
+
+        A configuration of which nothing was ever made (its server refused, say) is replaced by this one.
+        """
+        tenant_id = tenant.tenant_id if tenant else new_id()
+        server = servers.place(connection, backend.name) if backend.on_server and not given else None
+        wanted = planned(self.bench, backend, user_id, tenant_id, fields.db_password, given, server, origin)
         if tenant is None:
-            tenant = configs.add(connection, user_id, {"tenant_id": new_id(), **wanted})
-            fresh = tenant.tenant_id
-            return tenant, self.claim(connection, fresh, "provision", first=True)
+            return self._first(connection, user_id, wanted)
+        blank = dict.fromkeys((*_PLACE, "last_error", "last_error_code"))
+        changes = blank | {"owned": True} | wanted | {"state": State.PROVISIONING, "version": tenant.version + 1}
+        claim = self.claim(connection, tenant_id, "provision")
+        configs.change(connection, tenant, **changes)
+        return configs.get(connection, user_id), claim
+
+    def _first(self, connection: sa.Connection, user_id: int | None, wanted: dict[str, Any]) -> tuple[Placement, Claim]:
+        tenant = configs.add(connection, user_id, {"tenant_id": new_id(), **wanted})
+        return tenant, self.claim(connection, tenant.tenant_id, "provision", first=True)
+
+    def _with_shared_login(self, backend: Backend, wanted: dict[str, Any]) -> dict[str, Any]:
+        """Give the shared database a login of its own, where the product can hold that one to its owner's rows."""
+        wanted = {"tenant_id": new_id(), **wanted}
+        user = backend.shared_login(wanted["tenant_id"])
+        if user is None:
+            return wanted
+        wanted["db_user"] = user
+        return wanted | _sealed(self.bench, None, wanted, fresh_password())
+
+    def _claimed(self, connection: sa.Connection, tenant: Placement) -> tuple[Placement, Claim]:
+        """Record that work goes on, and take the claim, in the caller's transaction."""
         claim = self.claim(connection, tenant.tenant_id, "provision")
         state = State.MIGRATING if tenant.revision else State.PROVISIONING
         configs.change(connection, tenant, state=state, last_error=None, last_error_code=None)
@@ -108,15 +176,19 @@ class Provisioner(Operation):
     def _finish(self, tenant: Placement, claim: Claim, backend: Backend) -> None:
         """Do what is left to do, whatever an earlier attempt did."""
         backend.clear_attempts(tenant, claim.attempt)
-        there = backend.exists(tenant)
+        # A name with a fresh tenant's digits in it cannot be there before the first attempt.
+        fresh = claim.attempt == 1 and tenant.origin == Origin.SERVER
+        there = not fresh and backend.exists(tenant, self.bench.access(tenant))
         if tenant.revision is not None and not there:
             raise _lost(tenant)
         if tenant.revision is not None:
             self._upgrade(tenant, claim, backend)
-        elif there:
-            self._adopt(tenant, claim, backend)
-        else:
+        elif not there:
             self._create(tenant, claim, backend)
+        elif backend.on_server:
+            self._take_over(tenant, claim, backend)
+        else:
+            self._adopt(tenant, claim, backend)
 
     def _guarded(self, tenant: Placement, claim: Claim, work: Callable[[], object], created: bool) -> Provisioned:
         """Do the work, then make the tenant ready in one write; on failure say so in the catalog instead."""
@@ -131,12 +203,64 @@ class Provisioner(Operation):
             build=lambda connection: self._build(connection, backend),
             fill=lambda connection: self._fill(connection, tenant),
         )
-        backend.create(tenant, blueprint, Attempt(claim.attempt, self.step, claim.holding))
+        attempt = Attempt(claim.attempt, self.step, claim.holding)
+        with self._as_ours(tenant, claim):
+            backend.create(tenant, self.bench.access(tenant), blueprint, attempt)
+
+    @contextmanager
+    def _as_ours(self, tenant: Placement, claim: Claim) -> Iterator[None]:
+        """Record that the database is ours before it is made, so that it may be dropped; take that back on failure."""
+        if tenant.owned:
+            yield
+            return
+        self._own(tenant, claim, True)
+        try:
+            yield
+        except ClaimLostError:
+            raise
+        except Exception:
+            self._own(tenant, claim, False)
+            raise
+
+    def _own(self, tenant: Placement, claim: Claim, owned: bool) -> None:
+        with claim.writing() as connection:
+            configs.change(connection, tenant, owned=owned)
+
+    def _take_over(self, tenant: Placement, claim: Claim, backend: Backend) -> None:
+        """Go on with what stands in the place: what was left half-made, an empty database, or this tenant's own."""
+        access = self.bench.access(tenant)
+        with backend.migrating(backend.connect_to_migrate(tenant, access)) as connection:
+            found = standing(tenant, connection)
+        if found is Standing.OURS:
+            self._upgrade(tenant, claim, backend)
+        elif found is Standing.FOREIGN:
+            raise DatabaseExistsError(
+                f"the database named for user {tenant.user_id} is in use by something else: name an empty one.",
+                tenant_id=tenant.tenant_id,
+                field="db_name",
+            )
+        elif tenant.owned:
+            self.step("remove half-made")
+            with claim.holding():
+                backend.drop(tenant, access)
+            self._create(tenant, claim, backend)
+        else:
+            self._build_in_place(tenant, claim, backend)
+
+    def _build_in_place(self, tenant: Placement, claim: Claim, backend: Backend) -> None:
+        access = self.bench.access(tenant)
+        self.step("build")
+        with backend.migrating(backend.connect_to_migrate(tenant, access)) as connection:
+            self._build(connection, backend)
+            self.step("rows")
+            with claim.holding():
+                self._fill(connection, tenant)
+                connection.commit()
 
     def _adopt(self, tenant: Placement, claim: Claim, backend: Backend) -> None:
         """Take over what an earlier attempt of this very tenant finished; anything else stays untouched."""
         try:
-            with closing(backend.connect(tenant, self.bench.secret(tenant))) as driver:
+            with closing(backend.connect(tenant, self.bench.access(tenant))) as driver:
                 check_identity(backend, tenant, driver, None)
         except (IdentityError, DatabaseUnreachableError) as error:
             raise DatabaseExistsError(
@@ -166,12 +290,14 @@ class Provisioner(Operation):
 
     def _upgrade(self, tenant: Placement, claim: Claim, backend: Backend, *, adopt: bool = False) -> list[str]:
         """Apply what is missing; ``adopt`` also writes the identity into a database that has none."""
+        access = self.bench.access(tenant)
         if adopt and tenant.revision is None:
-            backend.make_empty(tenant)
-        with backend.migrating(backend.connect(tenant, self.bench.secret(tenant))) as connection:
+            backend.make_empty(tenant, access)
+        with backend.migrating(backend.connect_to_migrate(tenant, access)) as connection:
             if adopt:
                 self._adopt_shared(connection, tenant)
             check_identity(backend, tenant, connection.connection, None)
+            connection.connection.rollback()
             self._compare_with_ledger(connection, tenant)
             write_state(connection, tenant, State.MIGRATING)
             self.step("migrate")
@@ -180,9 +306,13 @@ class Provisioner(Operation):
                 transactional_ddl=backend.transactional_ddl,
                 on_apply=lambda *seen: self._applied_under(claim, tenant, backend, *seen),
             )
+            backend.settle(connection, tenant, access, self._owned_tables())
             _beat(claim)
             write_state(connection, tenant, State.READY)
         return applied
+
+    def _owned_tables(self) -> list[str]:
+        return [table.name for table in self.bench.schema.metadata.sorted_tables if "user_id" in table.c]
 
     def _compare_with_ledger(self, connection: sa.Connection, tenant: Placement) -> None:
         """Refuse to migrate where the version table and the ledger disagree: somebody changed one by hand."""
@@ -241,20 +371,70 @@ class Provisioner(Operation):
                 tenant_id=tenant.tenant_id,
                 detail={"type": tenant.db_type, "revision": self.chain.head},
             )
+            if tenant.origin is not None:  # who owns what somebody named was found out on the way
+                done["owned"] = configs.get(connection, tenant.user_id or 0).owned
         return tenant.with_(**done, updated_at=now)
 
 
-def refuse_another(tenant: Placement, fields: DatabaseFields, wanted: dict[str, object]) -> None:
+def planned(
+    bench: Workbench,
+    backend: Backend,
+    user_id: int,
+    tenant_id: uuid.UUID,
+    password: str | None,
+    given: dict[str, Any],
+    server: Server | None,
+    origin: Origin,
+) -> dict[str, Any]:
+    """Give the columns of a new configuration: where it will stand, who said so, and its password, sealed."""
+    if server is not None:
+        bench.server_login(server)  # an edited row must not say where a tenant's own password goes
+    wanted: dict[str, Any] = {"tenant_id": tenant_id} | backend.plan(user_id, tenant_id, given, server)
+    if given:
+        wanted["origin"] = str(origin)
+    if not backend.on_server:
+        return wanted
+    return wanted | _sealed(bench, user_id, wanted, fresh_password() if server else password or "")
+
+
+def _sealed(bench: Workbench, user_id: int | None, wanted: dict[str, Any], password: str) -> dict[str, str]:
+    """Seal a password for the row that is about to be written."""
+    place = Placement(user_id=user_id, state=State.PROVISIONING, version=1, epoch=1, **wanted)
+    return {"db_password": bench.keyring.seal(password, place.binding)}
+
+
+def replaceable(tenant: Placement, fields: DatabaseFields, given: dict[str, Any]) -> bool:
+    """Say whether a configuration may be replaced by another one: nothing was ever made of it."""
+    unmade = tenant.revision is None and tenant.state is State.FAILED
+    return unmade and (bool(given) or fields.db_password is not None or fields.db_type not in (None, tenant.db_type))
+
+
+def refuse_another(tenant: Placement, backend: Backend, given: dict[str, Any]) -> None:
     """Refuse to configure a second database; asking for the one there is again is no harm."""
-    if fields.db_type is None and tenant.db_type != wanted["db_type"]:
-        return
+    wanted = {"db_type": backend.name, **given}
+    if not backend.on_server and tenant.user_id is not None:  # files have one place each
+        wanted |= backend.plan(tenant.user_id, tenant.tenant_id, {}, None)
     for name, value in wanted.items():
-        if name != "owned" and getattr(tenant, name, value) != value:
+        if getattr(tenant, name) != value:
             raise TenantExistsError(
                 f"user {tenant.user_id} has another database already ({name} differs).",
                 user_id=tenant.user_id,
                 field=name,
             )
+
+
+def standing(tenant: Placement, connection: sa.Connection) -> Standing:
+    """Look whose a database is that stands where a tenant's belongs."""
+    tables = set(sa.inspect(connection).get_table_names())
+    if not tables:
+        return Standing.EMPTY
+    if identity.name not in tables or CATALOG_VERSION_TABLE in tables:
+        return Standing.FOREIGN
+    row = connection.execute(sa.select(identity.c.tenant_id)).first()
+    connection.rollback()
+    if row is not None:
+        return Standing.OURS if row.tenant_id == tenant.tenant_id else Standing.FOREIGN
+    return Standing.HALF
 
 
 def _refuse_unless_resumable(tenant: Placement) -> None:

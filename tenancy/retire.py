@@ -69,6 +69,8 @@ class Retirement(Operation):
                 self.catalog.audit.append(connection, f"tenant.{after}", user_id=user_id, tenant_id=tenant.tenant_id)
 
     def _remove(self, tenant: Placement, claim: Claim, backend: Backend) -> None:
+        if tenant.revision is None and not tenant.owned:
+            return  # nothing was ever made, and what stands there is somebody else's
         self.step("fence")
         try:
             with claim.holding():
@@ -81,4 +83,4 @@ class Retirement(Operation):
         self.step("drop")
         with claim.writing():
             if tenant.owned:
-                backend.drop(tenant)
+                backend.drop(tenant, self.bench.access(tenant))

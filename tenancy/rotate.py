@@ -13,10 +13,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from tenancy.backends.base import Step
-from tenancy.catalog import Catalog, configs
+from tenancy.catalog import Catalog, configs, servers
 from tenancy.errors import CredentialError
 from tenancy.keyring import KEY_ID_LENGTH, Keyring
-from tenancy.models import Placement, shared_database, user_database_configs
+from tenancy.models import Placement, Server, database_servers, shared_database, user_database_configs
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 def keys_in_use(connection: sa.Connection) -> Counter[str]:
     """Count the stored credentials that each key, by its id, has sealed; no credential leaves the catalog."""
     used: Counter[str] = Counter()
-    for table in (user_database_configs, shared_database):
+    for table in (user_database_configs, shared_database, database_servers):
         key = sa.func.substring(table.c.db_password, 1, KEY_ID_LENGTH)
         sealed = sa.select(key, sa.func.count()).where(table.c.db_password.is_not(None)).group_by(key)
         for key_id, count in connection.execute(sealed):
@@ -53,17 +53,15 @@ def rotate(catalog: Catalog, keyring: Keyring, on_step: Step | None = None) -> d
     """Seal anew what an older key sealed; give counts, and the tenants that could not be opened, by code."""
     rotated, changed_meanwhile, failed = 0, 0, []
     with catalog.reading() as connection:
-        old = [
-            tenant for tenant in _sealed(connection) if keyring.key_of(tenant.sealed_password or "") != keyring.newest
-        ]
-    for tenant in old:
+        old = [each for each in _sealed(connection) if keyring.key_of(each.sealed_password or "") != keyring.newest]
+    for holder in old:
         if on_step is not None:
-            on_step(f"rotate {tenant.tenant_id}")
+            on_step(f"rotate {_name(holder)}")
         try:
-            done = _rotate_one(catalog, keyring, tenant)
+            done = _rotate_one(catalog, keyring, holder)
         except CredentialError as error:
-            log.error("tenant %s: %s", tenant.tenant_id, error.message)
-            failed.append({"user_id": tenant.user_id, "tenant_id": str(tenant.tenant_id), "code": error.code})
+            log.error("%s: %s", _name(holder), error.message)
+            failed.append(_told(holder) | {"code": error.code})
             continue
         rotated += done
         changed_meanwhile += not done
@@ -73,16 +71,31 @@ def rotate(catalog: Catalog, keyring: Keyring, on_step: Step | None = None) -> d
     return {"rotated": rotated, "changed_meanwhile": changed_meanwhile, "failed": failed, **status(catalog, keyring)}
 
 
-def _rotate_one(catalog: Catalog, keyring: Keyring, tenant: Placement) -> bool:
-    sealed = tenant.sealed_password or ""
-    fresh = keyring.seal(keyring.open(sealed, tenant.binding), tenant.binding)
-    table = shared_database if tenant.user_id is None else user_database_configs
-    mine = (table.c.tenant_id == tenant.tenant_id, table.c.db_password == sealed)
+def _rotate_one(catalog: Catalog, keyring: Keyring, holder: Placement | Server) -> bool:
+    sealed = holder.sealed_password or ""
+    fresh = keyring.seal(keyring.open(sealed, holder.binding), holder.binding)
+    if isinstance(holder, Server):
+        table, mine = database_servers, database_servers.c.id == holder.id
+    else:
+        table = shared_database if holder.user_id is None else user_database_configs
+        mine = table.c.tenant_id == holder.tenant_id
     with catalog.writing() as connection:
-        return connection.execute(table.update().where(*mine), {"db_password": fresh}).rowcount == 1
+        unchanged = table.update().where(mine, table.c.db_password == sealed)
+        return connection.execute(unchanged, {"db_password": fresh}).rowcount == 1
 
 
-def _sealed(connection: sa.Connection) -> list[Placement]:
+def _sealed(connection: sa.Connection) -> list[Placement | Server]:
+    """List what has a credential: tenants, the shared database, registered servers."""
     shared = configs.shared(connection)
     tenants = [*configs.every(connection), *([shared] if shared else [])]
-    return [tenant for tenant in tenants if tenant.sealed_password is not None]
+    return [tenant for tenant in tenants if tenant.sealed_password is not None] + servers.every(connection)
+
+
+def _name(holder: Placement | Server) -> str:
+    return f"server {holder.name}" if isinstance(holder, Server) else f"tenant {holder.tenant_id}"
+
+
+def _told(holder: Placement | Server) -> dict[str, Any]:
+    if isinstance(holder, Server):
+        return {"server": holder.name}
+    return {"user_id": holder.user_id, "tenant_id": str(holder.tenant_id)}

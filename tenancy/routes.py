@@ -65,7 +65,7 @@ class Router:
         """Open a connection to an owner's rows; its transaction says by itself whether it only reads."""
         route = self.route(owner, write=write)
         backend = self._bench.backends.get(route.tenant.db_type)
-        options = WRITE if write else READ
+        options = (WRITE if write else READ) | {"tenancy_owner": owner}
         try:
             with (
                 explained(backend),

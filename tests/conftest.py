@@ -19,7 +19,7 @@ from tenancy.models import User
 if TYPE_CHECKING:
     from compose import Parts
 
-pytest_plugins = ["tests.engines"]
+pytest_plugins = ["tests.engines", "tests.products"]
 
 # A shared machine is slow at moments; the example that was slow then says nothing about the code.
 hypothesis.settings.register_profile("unify", deadline=None)

@@ -8,58 +8,52 @@ named in the closing lines; ``REQUIRE_ENGINES=sqlite,postgresql,mysql`` makes a 
 from __future__ import annotations
 
 import shutil
+import subprocess
 import sys
 import uuid
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.pool import NullPool
 
 import settings
-from tenancy.backends.sqlite import SQLiteBackend
+from tenancy.backends import Backends
+from tenancy.backends.logins import Login
+from tenancy.backends.server import ServerBackend
+from tenancy.catalog import configs
+from tenancy.errors import TenancyError
 
 ENGINES = ("sqlite", "postgresql", "mysql", "sqlserver")
-CATALOG_ENGINES = ("sqlite", "postgresql", "mysql")
-TOOLS = ("chromium",)
+CATALOG_ENGINES = ENGINES
+TOOLS = ("chromium", "docker-compose")
 
 _SETTING = {"postgresql": "TEST_POSTGRES_URL", "mysql": "TEST_MYSQL_URL", "sqlserver": "TEST_MSSQL_URL"}
-_DRIVER = {"postgresql": "postgresql+psycopg2", "mysql": "mysql+pymysql", "sqlserver": "mssql+pyodbc"}
-_CONNECT_ARGS: dict[str, dict[str, Any]] = {
-    "postgresql": {"connect_timeout": 3, "options": "-c timezone=UTC"},
-    "mysql": {
-        "connect_timeout": 3,
-        # Nothing of the test's server is secret, and a TLS context costs more than the connection (libraries.md).
-        "ssl_disabled": True,
-        "init_command": "SET SESSION time_zone='+00:00', sql_mode='STRICT_TRANS_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,"
-        "ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'",
-    },
-    "sqlserver": {"timeout": 3},
-}
-_CREATE = {
-    "postgresql": "CREATE DATABASE {0} TEMPLATE template0 ENCODING 'UTF8'",
-    "mysql": "CREATE DATABASE {0} CHARACTER SET utf8mb4",
-    "sqlserver": "CREATE DATABASE {0}",
-}
-_DROP = {
-    # An idle pooled connection blocks DROP DATABASE: FORCE ends it.
-    "postgresql": "DROP DATABASE IF EXISTS {0} WITH (FORCE)",
-    "mysql": "DROP DATABASE IF EXISTS {0}",
-    "sqlserver": "ALTER DATABASE {0} SET SINGLE_USER WITH ROLLBACK IMMEDIATE; DROP DATABASE {0}",
-}
+
+
+def backend_of(engine: str) -> ServerBackend:
+    """Give the product's own backend: the tests reach their servers as the application does."""
+    found = Backends(Path()).get(engine)
+    assert isinstance(found, ServerBackend)
+    return found
+
+
+def server_login(engine: str) -> Login:
+    """Give the login with which the tests make databases."""
+    address = server_address(engine)
+    assert address is not None
+    return backend_of(engine).login(address.render_as_string(hide_password=False), _SETTING[engine])
 
 
 def server_address(engine: str) -> sa.URL | None:
     """Give the server on which databases of this engine may be made, or None where none is named."""
     texts = settings.given()
     text = texts.get(_SETTING[engine], settings.TEST_SETTINGS[_SETTING[engine]])
-    return sa.make_url(text).set(drivername=_DRIVER[engine]) if text else None
+    return sa.make_url(text) if text else None
 
 
 @cache
@@ -69,15 +63,17 @@ def missing(engine: str) -> str | None:
         return None
     if engine == "chromium":
         return None if chromium_path() else "Chromium or its driver (playwright) is not installed"
+    if engine == "docker-compose":
+        return (
+            None if compose_command() else "neither `docker compose` nor `docker-compose` is here in version 2 or later"
+        )
     address = server_address(engine)
     if address is None:
         return f"{_SETTING[engine]} is not set"
     try:
-        with _server(engine, address).connect() as connection:
-            connection.execute(sa.text("SELECT 1"))
-    except (SQLAlchemyError, ImportError) as error:
-        why = str(getattr(error, "orig", None) or error).strip().splitlines()[0][:160]
-        return f"{_SETTING[engine]}, {address.host}:{address.port}: {why}"
+        backend_of(engine).at_server(server_login(engine)).close()
+    except TenancyError as error:
+        return f"{_SETTING[engine]}, {address.host}:{address.port}: {error.message}"
     return None
 
 
@@ -91,10 +87,16 @@ def chromium_path() -> str | None:
     return next(filter(None, found), None)
 
 
-def _server(engine: str, address: sa.URL) -> sa.Engine:
-    return sa.create_engine(
-        address, connect_args=_CONNECT_ARGS[engine], poolclass=NullPool, isolation_level="AUTOCOMMIT"
-    )
+@cache
+def compose_command() -> tuple[str, ...] | None:
+    """Give the words that call Compose, which is a plugin of Docker's client or a program of its own."""
+    for command in (("docker", "compose"), ("docker-compose",)):
+        if shutil.which(command[0]) is None:
+            continue
+        asked = subprocess.run([*command, "version", "--short"], capture_output=True, text=True, check=False)
+        if asked.returncode == 0 and not asked.stdout.lstrip("v").startswith(("0.", "1.")):
+            return command
+    return None
 
 
 @contextmanager
@@ -104,28 +106,34 @@ def fresh_database(engine: str, folder: Path) -> Iterator[str]:
     if engine == "sqlite":
         yield f"sqlite:///{folder / name}.db"
         return
-    address = server_address(engine)
+    address, backend, login = server_address(engine), backend_of(engine), server_login(engine)
     assert address is not None
-    server = _server(engine, address)
-    with server.connect() as connection:
-        connection.exec_driver_sql(_CREATE[engine].format(name))
+    with closing(backend.at_server(login)) as driver:
+        backend.make_plain_database(driver, name)
     try:
         yield address.set(database=name).render_as_string(hide_password=False)
     finally:
-        with server.connect() as connection:
-            connection.exec_driver_sql(_DROP[engine].format(name))
+        with closing(backend.at_server(login)) as driver:
+            backend.drop_database(driver, name)
+
+
+def drop_shared_login(engine: str, parts: Any) -> None:
+    """Remove the login that a shared database was served with, once its database is gone."""
+    with parts.catalog.reading() as connection:
+        tenant = configs.shared(connection)
+    if tenant is not None and tenant.sealed_password is not None:
+        backend = backend_of(engine)
+        with closing(backend.at_server(server_login(engine))) as driver:
+            backend.drop_database(driver, tenant.db_name or "")
+            backend.drop_login(driver, tenant.db_user or "")
 
 
 def open_engine(url: str) -> sa.Engine:
-    """Make an engine as the catalog would have it: pinned modes, UTC, ``BEGIN IMMEDIATE`` on SQLite."""
-    family = sa.make_url(url).get_backend_name()
-    if family == "sqlite":
-        backend = SQLiteBackend(Path(sa.make_url(url).database or "").parent)
-        opened = backend.catalog_engine(url)
-        backend.make_catalog(opened)
-        return opened
-    engine = {"mssql": "sqlserver", "mariadb": "mysql"}.get(family, family)
-    return sa.create_engine(url, connect_args=_CONNECT_ARGS[engine])
+    """Make an engine as the catalog's is."""
+    backend = Backends(Path()).for_url(url, "URL")
+    opened = backend.catalog_engine(url)
+    backend.make_catalog(opened)
+    return opened
 
 
 def use(request: pytest.FixtureRequest, engine: str) -> str:
@@ -174,6 +182,15 @@ def catalog_engine(server_url: str) -> Iterator[sa.Engine]:
     engine = open_engine(server_url)
     yield engine
     engine.dispose()
+
+
+@pytest.fixture
+def docker_compose(request: pytest.FixtureRequest) -> tuple[str, ...]:
+    """Give the words that call Compose; skip where there is none."""
+    use(request, "docker-compose")
+    command = compose_command()
+    assert command is not None
+    return command
 
 
 @pytest.fixture

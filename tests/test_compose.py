@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 import compose
@@ -15,7 +17,8 @@ from tenancy.errors import UnsupportedBackendError
         ("SHARED_DATABASE_URL", "mssql+pyodbc://sa:hush-hush-hush@db/rows"),
     ],
 )
-def test_a_database_that_is_not_served_stops_the_start_and_names_its_setting(make_settings, name, value):
+def test_a_database_without_its_driver_stops_the_start_and_names_its_setting(make_settings, monkeypatch, name, value):
+    monkeypatch.setitem(sys.modules, "tenancy.backends.sqlserver", None)
     with pytest.raises(UnsupportedBackendError) as refused:
         compose.build(make_settings(**{name: value}))
     assert refused.value.field == name

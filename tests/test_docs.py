@@ -7,7 +7,7 @@ from datetime import date
 
 import pytest
 
-from settings import PROJECT, SETTINGS, TEST_SETTINGS
+from settings import COMPOSE_SETTINGS, PROJECT, SETTINGS, TEST_SETTINGS
 from web.pages import quick_add
 
 ACTIVE = {"MULTI_TENANT_MODE": "true", "BOOTSTRAP_FIRST_ADMIN": "true"}
@@ -29,7 +29,9 @@ def test_the_example_names_every_setting_once_with_its_default():
         else f"#{s.name}={s.default}"
         for s in SETTINGS
     ]
-    assert example_lines() == expected + [f"#{name}={value}" for name, value in TEST_SETTINGS.items()]
+    expected += [f"#{name}={value}" for name, value in TEST_SETTINGS.items()]
+    expected += [f"{name}=" if value is None else f"#{name}={value}" for name, value in COMPOSE_SETTINGS.items()]
+    assert example_lines() == expected
 
 
 def test_the_example_explains_every_setting_as_the_table_does():
@@ -44,6 +46,8 @@ def test_the_settings_reference_is_the_table():
         default = "none, must be given" if setting.default is None else f"`{setting.default}`"
         expected.append(f"| `{setting.name}` | {default if default != '``' else 'empty'} | {setting.meaning} |")
     expected += [f"| `{name}` | {f'`{value}`' if value else 'nothing'} |" for name, value in TEST_SETTINGS.items()]
+    random, commented = "made at random", "where you take the `#` away"
+    expected += [f"| `{name}` | {f'`{v}` {commented}' if v else random} |" for name, v in COMPOSE_SETTINGS.items()]
     assert [line for line in reference.splitlines() if re.match(r"\| `[A-Z_]+`", line)] == expected
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import sqlalchemy as sa
 
+from tenancy.errors import CatalogNotReadyError
 from tests import engines
 
 PROBE = sa.Table("probe", sa.MetaData(), sa.Column("name", sa.String(5), primary_key=True))
@@ -46,5 +47,5 @@ def test_the_databases_of_tests_are_dropped(request, tmp_path):
         held_open = engines.open_engine(url)
         held_open.connect().close()
     held_open.dispose()
-    with pytest.raises(sa.exc.OperationalError, match="does not exist"):
+    with pytest.raises(CatalogNotReadyError, match="is not there"):
         held_open.connect()

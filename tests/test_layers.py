@@ -30,12 +30,12 @@ MAY_IMPORT = {
 LAZILY = {"utils/serve.py": "app"}
 """Only ``unify serve`` imports the application, and only when it serves."""
 
-SETTINGS_MAY_USE = {"tenancy.errors", "tenancy.names", "tenancy.keyring"}
+SETTINGS_MAY_USE = {"tenancy.errors", "tenancy.names", "tenancy.hosts", "tenancy.keyring"}
 """What settings are checked with; the engine itself is given values, not settings."""
 
 ORDER = [
     ["errors"],
-    ["names", "keyring", "types", "placeholders", "slot", "passwords", "preferences", "forks", "migrate"],
+    ["names", "hosts", "keyring", "types", "placeholders", "slot", "passwords", "preferences", "forks", "migrate"],
     ["models"],
     ["context", "ledger"],
     ["catalog"],
@@ -44,8 +44,19 @@ ORDER = [
     ["guards"],
     ["engines"],
     ["operation"],
-    ["provision", "retire", "routes", "rotate", "observations", "activity", "inspection", "probe", "connection"],
-    ["overview"],
+    [
+        "provision",
+        "retire",
+        "routes",
+        "rotate",
+        "observations",
+        "activity",
+        "inspection",
+        "probe",
+        "connection",
+        "servers",
+    ],
+    ["overview", "bring"],
     ["fleet", "archive", "move", "accounts"],
     ["manager"],
     ["__init__"],
@@ -62,6 +73,7 @@ OPENS_FILES = {
     "settings.py": "reads .env",
     "utils/make_env.py": "reads .env.example, writes .env",
     "web/assets.py": "reads the application's own static files, for their fingerprints",
+    "tenancy/backends/logins.py": "reads the certificate that a setting names, and writes it for drivers",
     "tenancy/migrate.py": "reads revision files, for their checksums",
     "tenancy/backends/sqlite_files.py": "writes files that no process has open yet, and syncs folders",
     "tenancy/backends/sqlite_templates.py": "reads templates, which no process opens as a database",

@@ -10,6 +10,7 @@ import pytest
 
 from settings import PROJECT, SETTINGS, Settings, SettingsError, given
 from tenancy.errors import ConfigurationError
+from tenancy.hosts import HostPolicy
 from tenancy.keyring import generate_key
 
 LONG = "kY3-9fLq_0aVxW7uT2sR8pNbM6cJ4hGd"
@@ -41,6 +42,7 @@ def test_defaults_are_the_documented_ones(make_environ):
     assert (settings.host, settings.port, settings.tenant_engine_cache_size) == ("127.0.0.1", 5000, 256)
     assert (settings.registration, settings.bootstrap_first_admin, settings.cookie_secure) == ("open", False, "auto")
     assert settings.trusted_hosts == ("localhost", "127.0.0.1", "[::1]")
+    assert (settings.server_connection_budget, settings.allow_user_databases) == (60, False)
     assert settings.admin_emails == frozenset()
     assert settings.metrics_token is None
 
@@ -76,6 +78,21 @@ def test_a_switch_says_what_it_says(make_settings, text):
         ("PORT", "5_000"),
         ("PORT", "9" * 5000),
         ("TENANT_ENGINE_CACHE_SIZE", "0"),
+        ("SERVER_CONNECTION_BUDGET", "1"),
+        ("SERVER_CONNECTION_BUDGET", "100001"),
+        ("SERVER_CONNECTION_BUDGET", ""),
+        ("SERVER_CONNECTION_BUDGET", "sixty"),
+        ("ALLOW_USER_DATABASES", "True"),
+        ("ALLOW_USER_DATABASES", ""),
+        ("TENANT_DB_HOSTS_ALLOWED", "10.0.0.0/33"),
+        ("TENANT_DB_HOSTS_ALLOWED", "10.0.0.1/8"),
+        ("TENANT_DB_HOSTS_ALLOWED", "db.example.org,,10.0.0.0/8"),
+        ("TENANT_DB_HOSTS_ALLOWED", "db.example.org:5432"),
+        ("TENANT_DB_HOSTS_ALLOWED", "https://db.example.org"),
+        ("TENANT_DB_HOSTS_ALLOWED", "*.example.org"),
+        ("TENANT_DB_HOSTS_ALLOWED", "0x7f000001"),
+        ("TENANT_DB_HOSTS_ALLOWED", "127.1"),
+        ("TENANT_DB_HOSTS_ALLOWED", "."),
         ("SESSION_HOURS", "0"),
         ("REMEMBER_DAYS", "forever"),
         ("MAX_BODY_BYTES", "1MB"),
@@ -102,6 +119,14 @@ def test_a_switch_says_what_it_says(make_settings, text):
 )
 def test_a_value_out_of_its_range_is_refused_by_name(make_settings, name, value):
     assert len(refused(make_settings, name, value)) < 300
+
+
+def test_hosts_are_allowed_by_address_by_network_and_by_name(make_settings):
+    policy = make_settings(tenant_db_hosts_allowed="10.2.0.0/16, 192.0.2.7,.db.Example.org,db.example.net")
+    found = policy.tenant_db_hosts_allowed
+    assert [str(network) for network in found.networks] == ["10.2.0.0/16", "192.0.2.7/32"]
+    assert found.names == (".db.example.org", "db.example.net")
+    assert make_settings().tenant_db_hosts_allowed == HostPolicy()
 
 
 def test_a_data_folder_that_is_a_file_is_refused(make_settings, tmp_path):

@@ -18,6 +18,7 @@ COMMANDS = {
     "users": "utils.commands.users",
     "keys": "utils.commands.keys",
     "db": "utils.commands.db",
+    "servers": "utils.commands.servers",
     "serve": "utils.commands.serve",
     "credentials": "utils.commands.credentials",
     "audit": "utils.commands.audit",

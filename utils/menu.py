@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import click
 
 from utils.cli import unify
+from utils.commands.servers import TYPES
 from utils.parameters import USER
 from utils.toolbox import Toolbox
 
@@ -50,6 +51,8 @@ class Entry:
 
 WHO = Question("User id or e-mail", USER)
 """The one question that the fixed entries ask."""
+
+SERVER = Question("Name of the server")
 
 ENTRIES = (
     Entry("Create the configuration table", ("db", "create-config-table")),
@@ -91,6 +94,21 @@ ENTRIES = (
     Entry("Verify the audit log", ("audit", "verify")),
     Entry("Suspend a user's database", ("db", "suspend"), (WHO,)),
     Entry("Resume a suspended database", ("db", "resume"), (WHO,)),
+    Entry("List database servers", ("servers", "list")),
+    Entry("Test a database server", ("servers", "test"), (SERVER,)),
+    Entry("Drain a database server", ("servers", "drain"), (SERVER,)),
+    Entry("Let a drained server take databases again", ("servers", "accept"), (SERVER,)),
+    Entry("Forget a database server", ("servers", "remove"), (SERVER,)),
+    Entry(
+        "Register a database server",
+        ("servers", "add"),
+        (
+            SERVER,
+            Question("Type (postgresql, mysql, sqlserver)", click.Choice(TYPES), "--type"),
+            Question("At most so many databases (Enter for no bound)", click.INT, "--max-tenants", needed=False),
+            Question("Weight (Enter for 1)", click.INT, "--weight", needed=False),
+        ),
+    ),
 )
 """The menu in its order; the first five are fixed by the public interface."""
 

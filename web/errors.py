@@ -40,6 +40,9 @@ STATUS: dict[type[tenancy.TenancyError], int] = {
     tenancy.TenantNotReadyError: 503,
     tenancy.ClaimedError: 409,
     tenancy.ClaimLostError: 503,
+    tenancy.ServerNotFoundError: 404,
+    tenancy.ServerExistsError: 409,
+    tenancy.NoServerError: 503,
     tenancy.CatalogError: 503,
     tenancy.BadCredentialsError: 401,
     tenancy.ThrottledError: 429,
@@ -49,6 +52,7 @@ STATUS: dict[type[tenancy.TenancyError], int] = {
     tenancy.CredentialError: 503,
     tenancy.UnsupportedBackendError: 422,
     tenancy.DatabaseExistsError: 409,
+    tenancy.HostNotAllowedError: 422,
     tenancy.StorageFullError: 507,
     tenancy.BackendError: 503,
     tenancy.ProvisionError: 503,
@@ -66,7 +70,9 @@ STATUS: dict[type[tenancy.TenancyError], int] = {
 ADMIN_STATUS: dict[type[tenancy.TenancyError], int] = {
     tenancy.TenantNotFoundError: 404,
     tenancy.TenantNotReadyError: 409,
+    tenancy.NoServerError: 409,
     tenancy.AccessDeniedError: 502,
+    tenancy.HostNotAllowedError: 422,
     tenancy.ProvisionError: 502,
     tenancy.IdentityError: 409,
 }

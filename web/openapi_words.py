@@ -69,6 +69,7 @@ FIELDS = {
     "db_user": "The login on the server.",
     "db_password": "Its password. It is kept encrypted and never answered.",
     "db_path": "The file of a SQLite database.",
+    "db_options": "How to connect: `tls`, `tls_ca` (PEM), `connect_timeout_s`, `answer_timeout_s`.",
     "password_set": "Whether a password is kept for it.",
     "is_active": "Whether this configuration is in use.",
     "AccountDatabase.status": _STATE,

@@ -222,6 +222,7 @@ class DatabaseInitialize(Strict):
         default=None, repr=False
     )
     db_path: Annotated[str, StringConstraints(max_length=500, pattern=UNSTORABLE)] | None = None
+    db_options: dict[str, str | int] | None = None
 
 
 def _changes(creation: type[BaseModel], name: str, base: type[BaseModel] = Strict) -> type[BaseModel]:

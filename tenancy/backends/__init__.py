@@ -1,8 +1,9 @@
-"""Find the backend of a database type; the other products register here as they are built."""
+"""Find the backend of a database type; those of servers are loaded, with their drivers, when first asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 
 from sqlalchemy.engine import make_url
@@ -22,30 +23,40 @@ _TYPE_OF_SCHEME = {
 }
 
 
+_ON_SERVERS = {
+    "postgresql": ("tenancy.backends.postgresql", "PostgreSQLBackend"),
+    "mysql": ("tenancy.backends.mysql", "MySQLBackend"),
+    "sqlserver": ("tenancy.backends.sqlserver", "SQLServerBackend"),
+}
+
+
 class Backends:
     """Hold one backend a type."""
 
     def __init__(self, data_dir: Path) -> None:
-        self._by_name: Mapping[str, Backend] = {"sqlite": SQLiteBackend(data_dir)}
+        self._by_name: dict[str, Backend] = {"sqlite": SQLiteBackend(data_dir)}
 
     def get(self, db_type: str) -> Backend:
         """Give the backend of a type, or refuse: unknown words name the field, known ones say not built in."""
         if db_type not in DB_TYPES:
             raise ConfigurationError(f"db_type must be one of {', '.join(DB_TYPES)}.", field="db_type")
-        backend = self._by_name.get(db_type)
-        if backend is None:
-            raise UnsupportedBackendError(f"db_type {db_type} is not available in this version.", field="db_type")
-        return backend
+        if db_type not in self._by_name:
+            self._by_name[db_type] = _loaded(db_type)
+        return self._by_name[db_type]
 
     def registered(self) -> list[Backend]:
-        """List the backends that are built in, in the order of ``DB_TYPES``."""
-        return [self._by_name[name] for name in DB_TYPES if name in self._by_name]
+        """List the backends whose drivers are installed, in the order of ``DB_TYPES``."""
+        found = []
+        for name in DB_TYPES:
+            with suppress(UnsupportedBackendError):
+                found.append(self.get(name))
+        return found
 
     def for_url(self, url: str, setting: str) -> Backend:
         """Give the backend that serves a database URL from the settings; the URL is never shown."""
         try:
             scheme = make_url(url).get_backend_name()
-        except ArgumentError as error:
+        except (ArgumentError, ValueError) as error:  # ValueError: a port that is no number
             raise ConfigurationError(f"{setting} is not a database URL.", field=setting) from error
         if scheme not in _TYPE_OF_SCHEME:
             raise ConfigurationError(f"{setting} names a database that is not known here.", field=setting)
@@ -53,3 +64,14 @@ class Backends:
             return self.get(_TYPE_OF_SCHEME[scheme])
         except UnsupportedBackendError as error:
             raise UnsupportedBackendError(f"{setting}: {error.message}", field=setting) from error
+
+
+def _loaded(db_type: str) -> Backend:
+    module, name = _ON_SERVERS[db_type]
+    try:
+        made: Backend = getattr(import_module(module), name)()
+    except ImportError as error:
+        raise UnsupportedBackendError(
+            f"db_type {db_type} needs a driver that is not installed: pip install 'unify[{db_type}]'.", field="db_type"
+        ) from error
+    return made

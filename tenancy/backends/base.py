@@ -1,13 +1,15 @@
 """State what every database product must offer: one contract, one file a product.
 
-Dialect words stand in this package and nowhere else. ``engines.py`` calls ``engine_parts`` and the two
-statements of the fence; ``provision.py`` calls ``plan``, ``create`` and ``drop``; the rest is for operators.
+Dialect words stand in this package and nowhere else. ``engines.py`` calls ``connect``, ``engine`` and ``begin``;
+``provision.py`` calls ``given``, ``plan``, ``create`` and ``drop``; the rest is for operators. What opens a database
+comes along as an ``Access``; a file needs none.
 """
 
 from __future__ import annotations
 
+import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,8 +17,9 @@ from typing import Any, ClassVar
 
 import sqlalchemy as sa
 
+from tenancy.backends.logins import Access, Login
 from tenancy.errors import TenancyError
-from tenancy.models import TENANT_VERSION_TABLE, Placement
+from tenancy.models import TENANT_VERSION_TABLE, Placement, Server
 from tenancy.placeholders import Rules
 
 Step = Callable[[str], None]
@@ -46,6 +49,7 @@ class DatabaseFields:
     db_user: str | None = None
     db_password: str | None = None
     db_path: str | None = None
+    db_options: Mapping[str, Any] | None = None
 
     def __repr__(self) -> str:
         return f"DatabaseFields(db_type={self.db_type!r}, ...)"
@@ -120,27 +124,50 @@ class Backend(ABC):
     label: ClassVar[str]
     asks: ClassVar[tuple[Asked, ...]] = ()
     rules: ClassVar[Rules]
+    on_server: ClassVar[bool] = False
+    """Whether databases stand on servers: they have logins then, and one that is there and empty may be taken over."""
+
     transactional_ddl: ClassVar[bool] = True
     fence_sql: ClassVar[str] = FENCE_SQL
 
-    @abstractmethod
-    def plan(self, owner: int, fields: DatabaseFields) -> dict[str, Any]:
-        """Give the columns that say where a user's database will stand, or refuse the field at fault."""
+    # --- where a database stands ------------------------------------------------------------------------
 
     @abstractmethod
-    def probe(self, tenant: Placement, password: str | None) -> Iterator[Check]:
-        """Look whether a database could stand, or stands, where an unstored configuration says; nothing is made.
+    def given(self, fields: DatabaseFields) -> dict[str, Any]:
+        """Give the columns that somebody named, checked and as they are kept, or refuse the field at fault.
 
-        Ends after the first check that fails. Whose a database is that stands there is looked at by the caller.
+        The password is no column: it is sealed by the caller.
         """
+
+    @abstractmethod
+    def plan(self, owner: int, tenant_id: uuid.UUID, given: dict[str, Any], server: Server | None) -> dict[str, Any]:
+        """Give the columns that say where a user's database will stand: on ``server``, or where ``given`` says."""
+
+    @abstractmethod
+    def shared_plan(self, url: str) -> dict[str, Any]:
+        """Give the columns for the database that SHARED_DATABASE_URL names."""
+
+    def shared_login(self, tenant_id: uuid.UUID) -> str | None:
+        """Name the login that serves the shared database where the product has a wall of its own between owners."""
+        return None
+
+    def login(self, url: str, setting: str) -> Login | None:
+        """Read an operator's URL into a login; None where the product has none."""
+        return None
+
+    @abstractmethod
+    def shown_path(self, tenant: Placement) -> str | None:
+        """Give where the file stands, for products that have one."""
 
     @abstractmethod
     def storage(self) -> Storage | None:
         """Say how the folder is that holds this product's files; None where a server keeps them."""
 
-    @abstractmethod
-    def shared_plan(self, url: str) -> dict[str, Any]:
-        """Give the columns for the database that SHARED_DATABASE_URL names."""
+    def budget_key(self, tenant: Placement) -> str | None:
+        """Name the server whose connections are counted together; None where there is no server."""
+        return None
+
+    # --- the catalog ------------------------------------------------------------------------------------
 
     @abstractmethod
     def catalog_engine(self, url: str) -> sa.Engine:
@@ -150,9 +177,15 @@ class Backend(ABC):
     def make_catalog(self, engine: sa.Engine) -> None:
         """Make the empty database that a catalog's engine leads to, where there is none yet."""
 
+    # --- connections ------------------------------------------------------------------------------------
+
     @abstractmethod
-    def connect(self, tenant: Placement, password: str | None) -> Any:
-        """Open one DBAPI connection, set as every tenant connection is; nothing is created."""
+    def connect(self, tenant: Placement, access: Access) -> Any:
+        """Open one DBAPI connection as the login that serves, set as every tenant connection is; nothing is created."""
+
+    def connect_to_migrate(self, tenant: Placement, access: Access) -> Any:
+        """Open one DBAPI connection as the login that may change the schema, with patience for long statements."""
+        return self.connect(tenant, access)
 
     @abstractmethod
     def engine(self, creator: Callable[[], Any]) -> sa.Engine:
@@ -162,45 +195,57 @@ class Backend(ABC):
     def begin(self, connection: sa.Connection, write: bool) -> None:
         """Begin a transaction on the driver: for reading only, or with the write lock taken at once."""
 
+    def set_owner(self, connection: sa.Connection, owner: int) -> None:  # noqa: B027 - most products have no wall
+        """Tell the shared database whose rows this transaction may see, where it enforces that itself."""
+
     @abstractmethod
     def migrating(self, driver: Any) -> AbstractContextManager[sa.Connection]:
-        """Use an open DBAPI connection for schema changes, and close it in the end."""
+        """Use an open DBAPI connection for schema changes, one at a time in a database, and close it in the end."""
 
     @abstractmethod
     def check_before_commit(self, connection: sa.Connection) -> None:
         """Refuse a migration's transaction that would leave dangling rows."""
 
+    def settle(  # noqa: B027 - a file has no logins
+        self, connection: sa.Connection, tenant: Placement, access: Access, owned_tables: Sequence[str]
+    ) -> None:
+        """Give the serving login its rights on what a migration left; ``owned_tables`` have a ``user_id``."""
+
+    # --- operations -------------------------------------------------------------------------------------
+
     @abstractmethod
-    def exists(self, tenant: Placement) -> bool:
+    def probe(self, tenant: Placement, access: Access) -> Iterator[Check]:
+        """Look whether a database could stand, or stands, where an unstored configuration says; nothing is made.
+
+        Ends after the first check that fails. Whose a database is that stands there is looked at by the caller.
+        """
+
+    @abstractmethod
+    def exists(self, tenant: Placement, access: Access) -> bool:
         """Say whether anything stands where this tenant belongs."""
 
     @abstractmethod
-    def create(self, tenant: Placement, blueprint: Blueprint, attempt: Attempt) -> None:
+    def create(self, tenant: Placement, access: Access, blueprint: Blueprint, attempt: Attempt) -> None:
         """Make the database whole or not at all; what stands there already is DatabaseExistsError."""
 
     @abstractmethod
-    def make_empty(self, tenant: Placement) -> None:
+    def make_empty(self, tenant: Placement, access: Access) -> None:
         """Make the shared database, with nothing in it, where there is none yet."""
 
-    @abstractmethod
-    def clear_attempts(self, tenant: Placement, attempt: int) -> None:
-        """Remove what the attempts before this one left half-done, so that a late one cannot finish."""
+    def clear_attempts(self, tenant: Placement, attempt: int) -> None:  # noqa: B027 - servers keep no drafts
+        """Remove what the attempts before this one left half-done beside the database, so that none can finish."""
 
     @abstractmethod
-    def drop(self, tenant: Placement) -> None:
-        """Remove the database; it is no error when it is gone already."""
+    def drop(self, tenant: Placement, access: Access) -> None:
+        """Remove the database, and its login where that is ours; it is no error when they are gone already."""
 
     @abstractmethod
-    def shown_path(self, tenant: Placement) -> str | None:
-        """Give where the file stands, for products that have one."""
-
-    @abstractmethod
-    def size_bytes(self, tenant: Placement) -> int | None:
+    def size_bytes(self, tenant: Placement, access: Access) -> int | None:
         """Give the size on disk; None where the database is gone."""
 
-    @abstractmethod
     def modified(self, tenant: Placement) -> datetime | None:
         """Give when the database last changed, where the product can say."""
+        return None
 
     @abstractmethod
     def explain(self, error: BaseException) -> TenancyError | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from sqlalchemy.pool import QueuePool
 
 from tenancy import names
 from tenancy.backends.base import Attempt, Backend, Blueprint, Check, DatabaseFields, Storage
+from tenancy.backends.logins import Access
 from tenancy.backends.sqlite_engines import make_engine, schema_changes
 from tenancy.backends.sqlite_files import (
     SIDE_FILES,
@@ -48,7 +50,7 @@ from tenancy.errors import (
     StorageFullError,
     TenancyError,
 )
-from tenancy.models import Placement
+from tenancy.models import Placement, Server
 from tenancy.placeholders import Rules
 
 SPACE_BYTES = 2**20
@@ -68,16 +70,19 @@ class SQLiteBackend(Backend):
         self.data_dir = data_dir
         self._templates = Templates(data_dir / _TEMPLATES)
 
-    def plan(self, owner: int, fields: DatabaseFields) -> dict[str, Any]:
-        for name in ("db_host", "db_port", "db_name", "db_user", "db_password", "db_path"):
+    def given(self, fields: DatabaseFields) -> dict[str, Any]:
+        for name in ("db_host", "db_port", "db_name", "db_user", "db_password", "db_path", "db_options"):
             if getattr(fields, name) is not None:
                 where = self._outside(fields.db_path) if name == "db_path" and fields.db_path else ""
                 raise ConfigurationError(
                     f"{name} cannot be given for sqlite: the server names its files itself{where}.", field=name
                 )
+        return {}
+
+    def plan(self, owner: int, tenant_id: uuid.UUID, given: dict[str, Any], server: Server | None) -> dict[str, Any]:
         return {"db_type": self.name, "db_path": names.sqlite_file(owner)}
 
-    def probe(self, tenant: Placement, password: str | None) -> Iterator[Check]:
+    def probe(self, tenant: Placement, access: Access) -> Iterator[Check]:
         found = self.storage()
         if found.problem:
             yield Check("folder", found.problem, AccessDeniedError.code)
@@ -105,7 +110,7 @@ class SQLiteBackend(Backend):
     def make_catalog(self, engine: sa.Engine) -> None:
         _make_once(Path(engine.url.database or ""))
 
-    def connect(self, tenant: Placement, password: str | None) -> Any:
+    def connect(self, tenant: Placement, access: Access) -> Any:
         path = self._path(tenant)
         try:
             return open_file(path)
@@ -141,10 +146,10 @@ class SQLiteBackend(Backend):
         if broken is not None:
             raise MigrationError(f"the migration would leave rows of {broken[0]} without their parent in {broken[2]}.")
 
-    def exists(self, tenant: Placement) -> bool:
+    def exists(self, tenant: Placement, access: Access) -> bool:
         return self._path(tenant).exists()
 
-    def create(self, tenant: Placement, blueprint: Blueprint, attempt: Attempt) -> None:
+    def create(self, tenant: Placement, access: Access, blueprint: Blueprint, attempt: Attempt) -> None:
         path = self._path(tenant)
         attempt.step("template")
         with storage_explained():
@@ -162,7 +167,7 @@ class SQLiteBackend(Backend):
             attempt.step("sync folder")
             sync_folder(path.parent)
 
-    def make_empty(self, tenant: Placement) -> None:
+    def make_empty(self, tenant: Placement, access: Access) -> None:
         _make_once(self._path(tenant))
 
     def clear_attempts(self, tenant: Placement, attempt: int) -> None:
@@ -170,7 +175,7 @@ class SQLiteBackend(Backend):
         for earlier in range(1, attempt):  # by name: a folder of 100,000 tenants is slow to list
             _draft(path, tenant, earlier).unlink(missing_ok=True)
 
-    def drop(self, tenant: Placement) -> None:
+    def drop(self, tenant: Placement, access: Access) -> None:
         path = self._path(tenant)
         for name in (path.name, *(path.name + suffix for suffix in SIDE_FILES)):
             path.with_name(name).unlink(missing_ok=True)
@@ -180,7 +185,7 @@ class SQLiteBackend(Backend):
     def shown_path(self, tenant: Placement) -> str | None:
         return str(self._path(tenant))
 
-    def size_bytes(self, tenant: Placement) -> int | None:
+    def size_bytes(self, tenant: Placement, access: Access) -> int | None:
         path = self._path(tenant)
         sizes = [size_of(path), size_of(path.with_name(path.name + "-wal"))]
         return None if sizes[0] is None else sum(size or 0 for size in sizes)

@@ -40,6 +40,8 @@ _FIELDS = (
     "last_used_at",
     "created_at",
     "updated_at",
+    "server_id",
+    "origin",
 )
 
 

@@ -44,8 +44,8 @@ def test_the_chain_makes_what_the_catalog_expects(catalog_engine: sa.Engine) -> 
 
 def test_what_goes_up_comes_down_and_goes_up_again(catalog_engine: sa.Engine) -> None:
     up(catalog_engine)
-    assert down(catalog_engine, "0001") == ["0002"]
-    assert up(catalog_engine) == ["0002"]
+    assert down(catalog_engine, "0001") == ["0003", "0002"]
+    assert up(catalog_engine) == ["0002", "0003"]
     assert differences(catalog_engine) == []
 
 
@@ -71,11 +71,12 @@ def test_a_run_that_was_cut_off_is_finished_by_the_next(catalog_engine: sa.Engin
         return
     with catalog_engine.begin() as connection:
         connection.exec_driver_sql("DROP INDEX ix_audit_log_at ON audit_log")
+        connection.exec_driver_sql("ALTER TABLE shared_database DROP COLUMN origin")
         connection.exec_driver_sql("DROP TABLE tenant_errors")
         connection.exec_driver_sql("ALTER TABLE users DROP COLUMN preferences")
         if direction == "up":
             connection.exec_driver_sql(f"UPDATE {CATALOG_VERSION_TABLE} SET version_num = '0001'")
     if direction == "down":
         down(catalog_engine, "0001")
-    assert up(catalog_engine) == ["0002"]
+    assert up(catalog_engine) == ["0002", "0003"]
     assert differences(catalog_engine) == []

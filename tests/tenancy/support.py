@@ -19,12 +19,12 @@ import sqlalchemy as sa
 
 from tenancy import TenantManager
 from tenancy.backends import Backends
-from tenancy.catalog import Catalog, configs, users
+from tenancy.catalog import Catalog, configs, servers, users
 from tenancy.engines import EngineCache
 from tenancy.keyring import Keyring, generate_key
 from tenancy.manager import Options
 from tenancy.migrate import Chain
-from tenancy.models import CATALOG_VERSION_TABLE, Placement, TenantSchema, claims
+from tenancy.models import CATALOG_VERSION_TABLE, Placement, Server, ServerState, TenantSchema, claims
 from tenancy.types import new_id
 
 if TYPE_CHECKING:
@@ -134,14 +134,24 @@ def cache_over(
     manager: TenantManager, size: int = 8, *, limit: int | None = None, clock: Callable[[], float] | None = None
 ) -> EngineCache:
     """Make an engine cache of other measures over a manager's tenants."""
-    more = {} if clock is None else {"clock": clock}
-    return EngineCache(size, manager.bench.secret, manager.backends.get, lambda: manager.head, limit, **more)
+    more: dict[str, Any] = {} if clock is None else {"clock": clock}
+    return EngineCache(size, manager.bench.serving, manager.backends.get, lambda: manager.head, limit, **more)
 
 
 def read_one(engine: sa.Engine) -> int:
     """Open a connection and ask it something."""
     with engine.connect().execution_options(tenancy_write=False) as connection:
         return int(connection.execute(sa.text("SELECT count(*) FROM tasks")).scalar_one())
+
+
+def keep_server(manager: TenantManager, name: str) -> None:
+    """Write a registered server into the catalog, whether or not one answers there (nothing listens on port 1)."""
+    place = {"db_type": "postgresql", "db_host": "127.0.0.1", "db_port": 1, "db_user": "root", "db_options": None}
+    rest = {"max_tenants": None, "weight": 1}
+    planned = Server(0, name, **place, **rest, sealed_password="", state=ServerState.ACCEPTING)  # type: ignore[arg-type]  # by name
+    with manager.catalog.writing() as connection:
+        sealed = manager.keyring.seal("secret", planned.binding)
+        servers.add(connection, name, db_password=sealed, **place, **rest)
 
 
 # --- small applications ---------------------------------------------------------------------------------

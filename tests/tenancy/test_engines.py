@@ -296,11 +296,11 @@ def test_a_connection_that_was_kept_without_a_lease_goes_to_whoever_waits(caches
 
 def test_those_who_wait_are_served_in_order_and_before_newcomers():
     budget = ConnectionBudget(1, patience_s=PATIENCE_S)
-    budget.take(lambda: None, may_wait=True)
+    budget.take(lambda _: None, may_wait=True)
     served: list[int] = []
 
     def want(number: int) -> None:
-        budget.take(lambda: None, may_wait=True)
+        budget.take(lambda _: None, may_wait=True)
         served.append(number)
 
     threads = []
@@ -311,7 +311,7 @@ def test_those_who_wait_are_served_in_order_and_before_newcomers():
     for number in range(5):
         budget.give_back()
         with pytest.raises(DatabaseBusyError):
-            budget.take(lambda: None, may_wait=False)  # a place that was promised is not free
+            budget.take(lambda _: None, may_wait=False)  # a place that was promised is not free
         until(lambda number=number: len(served) == number + 1)
     assert served == [0, 1, 2, 3, 4]
     budget.give_back()
@@ -320,12 +320,12 @@ def test_those_who_wait_are_served_in_order_and_before_newcomers():
 
 def test_who_waits_too_long_is_told_so_and_leaves_no_place_taken():
     budget = ConnectionBudget(1, patience_s=0.01)
-    budget.take(lambda: None, may_wait=True)
+    budget.take(lambda _: None, may_wait=True)
     with pytest.raises(DatabaseBusyError):
-        budget.take(lambda: None, may_wait=True)
+        budget.take(lambda _: None, may_wait=True)
     assert (budget.open, budget.waiting) == (1, 0)
     budget.give_back()
-    budget.take(lambda: None, may_wait=False)
+    budget.take(lambda _: None, may_wait=False)
     assert budget.open == 1
 
 

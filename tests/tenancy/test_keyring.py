@@ -76,6 +76,8 @@ def test_every_field_a_connection_is_made_of_is_bound():
         "db_name",
         "db_user",
         "db_options",
+        "server_id",
+        "origin",
     }
 
 

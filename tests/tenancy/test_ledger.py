@@ -13,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from tenancy import ledger
+from tenancy.backends.logins import NO_ACCESS
 from tenancy.errors import MigrationError, RevisionMismatchError
 from tenancy.models import State
 from tests.tenancy.support import (
@@ -52,7 +53,7 @@ def versions(tmp_path: Path):
 
 def entries(manager, user_id: int) -> list[dict]:
     backend = manager.backends.get("sqlite")
-    with backend.migrating(backend.connect(placement_of(manager, user_id), None)) as connection:
+    with backend.migrating(backend.connect(placement_of(manager, user_id), NO_ACCESS)) as connection:
         return ledger.entries(connection)
 
 
@@ -100,7 +101,7 @@ def test_going_back_is_told_too_and_the_end_of_the_ledger_is_where_the_database_
     manager.provision(user_id)
     manager.engines.close()
     backend, provisioner = manager.backends.get("sqlite"), manager.provisioner
-    with backend.migrating(backend.connect(placement_of(manager, user_id), None)) as connection:
+    with backend.migrating(backend.connect(placement_of(manager, user_id), NO_ACCESS)) as connection:
         manager.chain.downgrade(
             connection, "0001", transactional_ddl=True, on_apply=lambda *seen: provisioner._applied(backend, *seen)
         )

@@ -116,7 +116,7 @@ def test_a_report_is_given_where_the_database_cannot_be_reached(parts):
         gone: "database_missing",
         damaged: "database_unreachable",
         foreign: "identity_mismatch",
-        unbuilt: "backend_unsupported",
+        unbuilt: "credential_tampered",
     }
 
 

@@ -51,9 +51,9 @@ def test_the_users_own_database_passes(parts):
         (DatabaseFields(db_path="mine.db"), "configuration_invalid", "the server names its files itself"),
         (DatabaseFields(db_host="db.example.org"), "configuration_invalid", "db_host"),
         (DatabaseFields(db_type="oracle"), "configuration_invalid", "db_type"),
-        (DatabaseFields(db_type="sqlserver"), "backend_unsupported", "not available"),
+        (DatabaseFields(db_type="postgresql", db_name="x"), "configuration_invalid", "db_host"),
     ],
-    ids=["a file of the system's", "the catalog's path", "a name of one's own", "a host", "unknown", "not built in"],
+    ids=["a file of the system's", "the catalog's path", "a name of one's own", "a host", "unknown", "no host"],
 )
 def test_fields_that_cannot_be_are_named(parts, fields, code, words):
     (user_id,) = add_users(parts, 1)
@@ -134,4 +134,14 @@ def test_a_password_is_in_no_answer(parts):
 
 
 def test_sqlite_asks_for_nothing(any_parts):
-    assert any_parts.manager.database_types() == [{"name": "sqlite", "label": "SQLite", "fields": []}]
+    types = {each["name"]: each for each in any_parts.manager.database_types()}
+    assert types["sqlite"] == {"name": "sqlite", "label": "SQLite", "fields": []}
+    asked = [field["name"] for field in types["postgresql"]["fields"]]
+    assert asked == ["db_host", "db_port", "db_name", "db_user", "db_password"]
+
+
+def test_a_type_without_a_registered_server_says_what_to_do(parts):
+    (user_id,) = add_users(parts, 1)
+    found = parts.manager.probe_database(user_id, DatabaseFields(db_type="postgresql"))
+    assert (found["ok"], found["code"]) == (False, "no_server")
+    assert "unify servers add" in found["message"]

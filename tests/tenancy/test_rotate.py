@@ -8,10 +8,10 @@ import pytest
 import sqlalchemy as sa
 
 from tenancy import rotate
-from tenancy.catalog import configs, users
+from tenancy.catalog import configs, servers, users
 from tenancy.errors import TamperedCredentialError, UnknownKeyError
 from tenancy.keyring import Keyring, generate_key
-from tenancy.models import Placement, State, audit_log, user_database_configs
+from tenancy.models import Placement, Server, ServerState, State, audit_log, user_database_configs
 from tenancy.types import new_id
 from tests.tenancy.threads import at_once
 
@@ -213,3 +213,51 @@ def test_a_rotation_is_told_in_the_audit_log_without_a_secret(catalog, three):
         catalog.audit.verify(connection)
     assert told.action == "credential.rotate"
     assert json.loads(told.detail) == {"rotated": 3, "failed": 0, "key_id": AFTER.newest}
+
+
+def register(catalog, name, keyring=BEFORE):
+    """Keep a server with a sealed password."""
+    place = {"db_type": "postgresql", "db_host": "db.example.org", "db_port": 5432, "db_user": "root"}
+    rest = {"db_options": None, "max_tenants": None, "weight": 1}
+    planned = Server(0, name, **place, **rest, sealed_password="", state=ServerState.ACCEPTING)
+    with catalog.writing() as connection:
+        servers.add(connection, name, db_password=keyring.seal(secret(name), planned.binding), **place, **rest)
+
+
+def test_the_passwords_of_servers_are_sealed_anew_too(catalog):
+    register(catalog, "one")
+    register(catalog, "two")
+    assert rotate.status(catalog, BOTH)["to_rotate"] == 2
+    assert rotate.rotate(catalog, BOTH)["rotated"] == 2
+    with catalog.reading() as connection:
+        opened = [AFTER.open(each.sealed_password, each.binding) for each in servers.every(connection)]
+    assert opened == [secret("one"), secret("two")]
+
+
+def test_a_server_whose_password_cannot_be_opened_is_named_and_the_others_go_on(catalog, three):
+    for name, keyring in (("edited", BEFORE), ("good", BEFORE), ("lost", Keyring([LOST]))):
+        register(catalog, name, keyring)
+    with catalog.writing() as connection:
+        servers.change(connection, servers.by_name(connection, "edited"), db_host="elsewhere.example.org")
+    done = rotate.rotate(catalog, BOTH)
+    assert done["rotated"] == 4
+    assert done["failed"] == [
+        {"server": "edited", "code": TamperedCredentialError.code},
+        {"server": "lost", "code": UnknownKeyError.code},
+    ]
+    assert done["unknown_keys"] == {Keyring([LOST]).newest: 1}
+
+
+def test_a_servers_password_changed_meanwhile_is_never_overwritten(catalog):
+    register(catalog, "one")
+
+    def change(name):
+        with catalog.writing() as connection:
+            one = servers.by_name(connection, "one")
+            servers.change(connection, one, db_password=BEFORE.seal("changed", one.binding))
+
+    done = rotate.rotate(catalog, BOTH, on_step=once(change))
+    assert (done["rotated"], done["changed_meanwhile"], done["to_rotate"]) == (0, 1, 1)
+    with catalog.reading() as connection:
+        one = servers.by_name(connection, "one")
+    assert BOTH.open(one.sealed_password, one.binding) == "changed"

@@ -9,7 +9,7 @@ from flask import Flask
 
 from repositories import errors as stored
 from tenancy import errors as tenancy
-from web.errors import STATUS, of_tenancy
+from web.errors import ADMIN_STATUS, STATUS, of_tenancy
 
 ABSTRACT = {
     tenancy.TenancyError,
@@ -53,3 +53,31 @@ def test_a_throttled_caller_is_told_when_to_come_back(app: Flask) -> None:
     with app.test_request_context("/api/v1/tasks"):
         problem = of_tenancy(tenancy.ThrottledError("too many", retry_after_s=7.4))
     assert (problem.status, problem.headers["Retry-After"]) == (429, "7")
+
+
+@pytest.mark.parametrize(
+    ("kind", "owner", "administrator"),
+    [
+        (tenancy.ServerNotFoundError, 404, 404),
+        (tenancy.ServerExistsError, 409, 409),
+        (tenancy.NoServerError, 503, 409),
+        (tenancy.HostNotAllowedError, 422, 422),
+        (tenancy.AccessDeniedError, 503, 502),
+        (tenancy.LoginRefusedError, 503, 502),
+        (tenancy.ConnectionRefusedByServerError, 503, 503),
+        (tenancy.DatabaseTimeoutError, 503, 503),
+        (tenancy.TooManyConnectionsError, 503, 503),
+    ],
+)
+def test_what_servers_do_is_told_to_owners_and_administrators(
+    app: Flask, kind: type[tenancy.TenancyError], owner: int, administrator: int
+) -> None:
+    found = []
+    for path in ("/api/v1/tasks", "/admin/user/1/database/info"):
+        with app.test_request_context(path):
+            found.append(of_tenancy(kind("what happened")).status)
+    assert found == [owner, administrator]
+
+
+def test_administrators_table_names_no_class_that_owners_table_does_not_reach() -> None:
+    assert [kind for kind in ADMIN_STATUS if not any(parent in STATUS for parent in kind.__mro__)] == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
@@ -35,6 +35,15 @@ BODIES: dict[str, dict[str, Any]] = {
     "settings": {"value": "x"},
     "keys": {"name": "x"},
 }
+
+if TYPE_CHECKING:
+    from compose import Parts
+
+
+@pytest.fixture
+def any_parts(any_parts_on_each: Parts) -> Parts:
+    """Run all of this in each mode on each database product."""
+    return any_parts_on_each
 
 
 def rules(app: Flask, *prefixes: str) -> list[tuple[Rule, str]]:

@@ -44,7 +44,7 @@ def rotate(toolbox: Toolbox, as_json: bool) -> None:
 
     show(as_json, done, tell)
     if done["failed"]:
-        named = ", ".join(f"user {row['user_id']} ({row['code']})" for row in done["failed"][:20])
+        named = ", ".join(f"{_whose(row)} ({row['code']})" for row in done["failed"][:20])
         raise Failed(f"{len(done['failed'])} passwords could not be opened and stay as they are: {named}.")
 
 
@@ -73,3 +73,9 @@ def _tell_unneeded(found: dict[str, Any]) -> None:
     unneeded = [key["key_id"] for key in found["keys"] if not key["needed"]]
     if unneeded:
         say(f"No longer needed in TENANT_CREDENTIAL_KEYS: {', '.join(unneeded)}.")
+
+
+def _whose(row: dict[str, Any]) -> str:
+    if "server" in row:
+        return f"server {row['server']}"
+    return "the shared database" if row["user_id"] is None else f"user {row['user_id']}"

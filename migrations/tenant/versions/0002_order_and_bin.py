@@ -35,17 +35,26 @@ BIN_INDEXES = {
 
 
 def upgrade() -> None:
-    # NULL at first: MySQL fills no rows in by a default that is not constant, and each task begins where it was made.
-    add_column(sa.Column("position", Timestamp))
     add_column(sa.Column("due_time", sa.String(5)))
-    op.execute("UPDATE tasks SET position = created_at WHERE position IS NULL")
-    with op.batch_alter_table("tasks", copy_from=tasks()) as batch:
-        batch.alter_column("position", existing_type=Timestamp(), nullable=False, server_default=utc_now())
+    add_position()
     if not (repeats() and "bin" in sa.inspect(op.get_bind()).get_table_names()):
         create_bin()
     for name, (table, columns) in (INDEXES | BIN_INDEXES).items():
         if not (repeats() and name in indexes(table)):
             op.create_index(op.f(name), table, columns)
+
+
+def add_position() -> None:
+    """Put each task where it was made; from here on a new one begins at the present moment."""
+    if op.get_context().dialect.name == "mssql":  # a default fills in the rows that are there
+        add_column(sa.Column("position", Timestamp, nullable=False, server_default=utc_now()))
+        op.execute("UPDATE tasks SET position = created_at")
+        return
+    # NULL at first: MySQL fills no rows in by a default that is not constant.
+    add_column(sa.Column("position", Timestamp))
+    op.execute("UPDATE tasks SET position = created_at WHERE position IS NULL")
+    with op.batch_alter_table("tasks", copy_from=tasks()) as batch:
+        batch.alter_column("position", existing_type=Timestamp(), nullable=False, server_default=utc_now())
 
 
 def downgrade() -> None:

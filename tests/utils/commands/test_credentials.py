@@ -9,6 +9,7 @@ from cryptography.fernet import Fernet
 import compose
 from tenancy.keyring import generate_key
 from tenancy.models import user_database_configs
+from tests.tenancy.support import keep_server
 
 
 def test_a_generated_key_stands_alone_and_needs_no_settings(shell):
@@ -58,6 +59,16 @@ def test_a_password_whose_key_is_gone_is_named_and_kept(call, sealed):
     assert failed.exit_code == 1
     assert "user 1 (credential_key_unknown)" in failed.stderr
     assert call("credentials", "rotate", settings=sealed).exit_code == 0
+
+
+def test_a_server_whose_key_is_gone_is_named(ready, settings):
+    parts = compose.build(settings)
+    keep_server(parts.manager, "north")
+    parts.close()
+    failed = ready("credentials", "rotate", settings=replace(settings, tenant_credential_keys=(generate_key(),)))
+    assert failed.exit_code == 1
+    assert "server north (credential_key_unknown)" in failed.stderr
+    assert ready("credentials", "rotate").exit_code == 0
 
 
 def test_no_key_and_no_password_is_ever_shown(call, newer):

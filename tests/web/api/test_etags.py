@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -10,12 +11,21 @@ from tests.web.conftest import Caller, caller
 
 URL = "/api/v1/tasks"
 
+if TYPE_CHECKING:
+    from compose import Parts
+
 
 @pytest.fixture
 def made(ada: Caller) -> tuple[str, str]:
     """Give a task's address and tag."""
     answer = ada.post(URL, json={"title": "x"})
     return answer.headers["Location"], answer.headers["ETag"]
+
+
+@pytest.fixture
+def parts(parts_on_each: Parts) -> Parts:
+    """Run all of this on each database product."""
+    return parts_on_each
 
 
 def test_a_change_gives_a_new_tag_and_the_old_one_is_stale(ada: Caller, made: tuple[str, str]) -> None:

@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 URL = "/api/v1/tasks"
 
 
+@pytest.fixture
+def parts(parts_on_each: Parts) -> Parts:
+    """Run all of this on each database product."""
+    return parts_on_each
+
+
 def titles(asker: Caller, query: str = "") -> list[str]:
     return [row["title"] for row in asker.get(URL + query).json["items"]]
 

@@ -6,7 +6,7 @@ accounts; the commands shown beside them (``commands``) call the same functions.
 
 from __future__ import annotations
 
-from web.pages.console import actions, audit, glance, health, initialize, tenant, users
+from web.pages.console import actions, audit, glance, health, initialize, servers, tenant, users
 from web.pages.console.frame import blueprint
 
-__all__ = ["actions", "audit", "blueprint", "glance", "health", "initialize", "tenant", "users"]
+__all__ = ["actions", "audit", "blueprint", "glance", "health", "initialize", "servers", "tenant", "users"]

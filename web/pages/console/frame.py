@@ -16,7 +16,13 @@ from web.parts import current_parts
 
 blueprint = Blueprint("admin", __name__, url_prefix="/admin")
 
-TABS = (("index", "Overview"), ("users", "Users and databases"), ("audit", "Audit log"), ("health", "Health"))
+TABS = (
+    ("index", "Overview"),
+    ("users", "Users and databases"),
+    ("servers", "Servers"),
+    ("audit", "Audit log"),
+    ("health", "Health"),
+)
 PRODUCTS = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "mysql": "MySQL", "sqlserver": "SQL Server"}
 
 

@@ -41,7 +41,10 @@ def initialize(user_id: int) -> ResponseReturnValue:
     body = form.validate(DatabaseInitialize, **named)
     if body is None:
         return _form(user, chosen, form), 422
-    fields = DatabaseFields(**sent(body))
+    said = sent(body)
+    if said.get("db_password") == "":  # left empty, as everything may be where a registered server is chosen
+        del said["db_password"]
+    fields = DatabaseFields(**said)
     if request.form.get("step") == "probe":
         return _form(user, chosen, form, current_parts().manager.probe_database(user.id, fields))
     return _provisioned(user, fields)

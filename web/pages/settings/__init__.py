@@ -1,12 +1,13 @@
 """Show and change a user's own account, a small page for each part of it.
 
 ``you`` asks how things are shown, ``security`` keeps password and sessions, ``keys`` the API keys, ``database`` says
-how the user's database is, ``values`` keeps named values in it. All of them answer whatever state that is in.
+how the user's database is, ``own_database`` connects another, ``values`` keeps named values in it. All of them answer
+whatever state that is in.
 """
 
 from __future__ import annotations
 
-from web.pages.settings import database, keys, security, values, you
+from web.pages.settings import database, keys, own_database, security, values, you
 from web.pages.settings.frame import blueprint
 
-__all__ = ["blueprint", "database", "keys", "security", "values", "you"]
+__all__ = ["blueprint", "database", "keys", "own_database", "security", "values", "you"]

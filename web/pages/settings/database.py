@@ -34,7 +34,9 @@ CAN_RETRY = frozenset({State.PROVISIONING, State.FAILED})
 @page_login_required
 def database() -> ResponseReturnValue:
     """Show the database, as far as it answers."""
-    return show("database", database=_database(signed_in()), meanings=MEANINGS, head=current_parts().manager.head)
+    manager = current_parts().manager
+    shown = {"meanings": MEANINGS, "head": manager.head, "may_bring": manager.own_databases.allowed}
+    return show("database", database=_database(signed_in()), **shown)
 
 
 @blueprint.post("/database")

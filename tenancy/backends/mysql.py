@@ -1,0 +1,270 @@
+"""Serve tenants from MySQL 8 and MariaDB 10.5 or newer: a database and a login each, their schema replayed.
+
+DDL commits itself there (dev.mysql.com, "Statements That Cause an Implicit Commit"): a revision that is cut off
+leaves its first part, and is written so that it can be run again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from typing import Any, ClassVar
+
+import pymysql
+import sqlalchemy as sa
+from pymysql.constants import CR, ER
+from sqlalchemy.dialects import registry
+from sqlalchemy.dialects.mysql.pymysql import MySQLDialect_pymysql
+
+from tenancy import names
+from tenancy.backends.base import FENCE_SQL, Blueprint
+from tenancy.backends.logins import Access, Login
+from tenancy.backends.mysql_driver import MODES, be_patient, is_mariadb, open_connection
+from tenancy.backends.recordings import Recordings, Statement
+from tenancy.backends.server import ServerBackend, one, run
+from tenancy.backends.server_engines import SharedDialect, make_engine
+from tenancy.errors import (
+    AccessDeniedError,
+    ConnectionRefusedByServerError,
+    DatabaseBusyError,
+    DatabaseExistsError,
+    DatabaseMissingError,
+    DatabaseTimeoutError,
+    DatabaseUnreachableError,
+    LoginRefusedError,
+    ReadOnlyRouteError,
+    StorageFullError,
+    TenancyError,
+    TooManyConnectionsError,
+)
+from tenancy.models import TENANT_VERSION_TABLE, Origin, Placement, house_metadata
+from tenancy.placeholders import Rules
+
+PATIENCE_S = 600.0
+LOCK_S = 30
+_HOUSE = frozenset({*house_metadata.tables, TENANT_VERSION_TABLE})
+_PLAIN = "CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
+
+
+class SharedMySQLDialect(SharedDialect, MySQLDialect_pymysql):
+    """Know the server's version from its greeting; the modes are ours, so that they need not be asked for."""
+
+    supports_statement_cache = True
+
+    def version_of(self, driver: Any) -> Any:
+        return (driver.get_server_info(), MODES)
+
+    def schema_of(self, driver: Any) -> str | None:
+        name = driver.db
+        return name.decode() if isinstance(name, bytes) else name
+
+
+registry.register("mysql.unify", __name__, "SharedMySQLDialect")
+
+_MISSING = (DatabaseMissingError, "the server has no database of this name.")
+_DENIED = (AccessDeniedError, "the login has no right to do this.")
+_BUSY = (DatabaseBusyError, "the database is locked by another writer: try again.")
+_FULL = (StorageFullError, "the server's disk is full.")
+_MANY = (TooManyConnectionsError, "the server takes no further connections: try again.")
+_LATE = (DatabaseTimeoutError, "the server took too long to answer.")
+_GONE = (DatabaseUnreachableError, "the server cannot be reached, or ended the connection.")
+
+_BY_CODE: dict[int, tuple[type[TenancyError], str]] = {
+    ER.BAD_DB_ERROR: _MISSING,
+    ER.DB_CREATE_EXISTS: (DatabaseExistsError, "a database of this name stands there already."),
+    ER.ACCESS_DENIED_ERROR: (LoginRefusedError, "the server does not take this login or its password."),
+    ER.HOST_NOT_PRIVILEGED: (LoginRefusedError, "the server does not take logins from this machine."),
+    ER.DBACCESS_DENIED_ERROR: _DENIED,
+    ER.TABLEACCESS_DENIED_ERROR: _DENIED,
+    ER.COLUMNACCESS_DENIED_ERROR: _DENIED,
+    ER.SPECIFIC_ACCESS_DENIED_ERROR: _DENIED,
+    ER.CON_COUNT_ERROR: _MANY,
+    ER.TOO_MANY_USER_CONNECTIONS: _MANY,
+    ER.USER_LIMIT_REACHED: _MANY,
+    ER.DISK_FULL: _FULL,
+    ER.RECORD_FILE_FULL: _FULL,
+    ER.LOCK_WAIT_TIMEOUT: _BUSY,
+    ER.LOCK_DEADLOCK: _BUSY,
+    1792: (ReadOnlyRouteError, "this unit of work may only read."),  # a transaction begun READ ONLY
+    ER.QUERY_INTERRUPTED: _LATE,
+    1969: _LATE,  # MariaDB: max_statement_time exceeded
+    3024: _LATE,  # MySQL: max_execution_time exceeded
+    1698: (LoginRefusedError, "the server does not take this login or its password."),
+    1020: _BUSY,  # MariaDB: the record has changed since it was read
+    1053: _GONE,  # the server is shutting down
+    1927: _GONE,  # the connection was killed
+}
+
+
+class MySQLBackend(ServerBackend):
+    """Keep tenants in databases of MySQL or MariaDB."""
+
+    name: ClassVar[str] = "mysql"
+    label: ClassVar[str] = "MySQL"
+    scheme: ClassVar[str] = "mysql+unify"
+    default_port: ClassVar[int] = 3306
+    rules: ClassVar[Rules] = Rules(mark="%s", backticks=True, backslash=True, hash_comments=True, spaced_dashes=True)
+    transactional_ddl: ClassVar[bool] = False
+    fence_sql: ClassVar[str] = f"{FENCE_SQL} LOCK IN SHARE MODE"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._recordings = Recordings()
+
+    # --- connections ------------------------------------------------------------------------------------
+
+    def open(self, login: Login) -> Any:
+        with self.explained():
+            return open_connection(login)
+
+    def at_server(self, login: Login) -> Any:
+        with self.explained():
+            return open_connection(login.into(None).patient(), several_statements=True)
+
+    def socket_of(self, driver: Any) -> int | None:
+        return None if driver._sock is None else int(driver._sock.fileno())
+
+    def begin(self, connection: sa.Connection, write: bool) -> None:
+        run(connection.connection.dbapi_connection, "START TRANSACTION" if write else "START TRANSACTION READ ONLY")
+
+    @contextmanager
+    def migrating(self, driver: Any) -> Iterator[sa.Connection]:
+        """Leave the driver's own transactions on: what no DDL has committed is one transaction, with its ledger row."""
+        with self.filling(driver) as connection:
+            be_patient(driver, PATIENCE_S)
+            if not one(driver, "SELECT GET_LOCK(CONCAT('unify ', DATABASE()), %s)", (LOCK_S,)):
+                raise DatabaseBusyError("another migration of this database is running: wait until it ends.")
+            yield connection
+
+    @contextmanager
+    def filling(self, driver: Any) -> Iterator[sa.Connection]:
+        driver.autocommit(False)
+        engine = make_engine(self.scheme, lambda: driver, poolclass=sa.StaticPool)
+        with closing(driver), self.explained(), engine.connect() as connection:
+            yield connection
+
+    # --- rights -----------------------------------------------------------------------------------------
+
+    def settle(self, connection: sa.Connection, tenant: Placement, access: Access, owned_tables: Sequence[str]) -> None:
+        if tenant.origin == Origin.SERVER:
+            self._grant(connection.connection.dbapi_connection, tenant.db_name or "", tenant.db_user or "")
+
+    def _grant(self, driver: Any, database: str, user: str) -> None:
+        """Give a tenant's login its rights table by table: it may read, and not write, what the house keeps of it."""
+        cursor = driver.cursor()
+        cursor.execute("SELECT table_name FROM information_schema.tables WHERE table_schema = %s", (database,))
+        tables = [row[0] for row in cursor.fetchall()]
+        cursor.close()
+        for table in tables:
+            rights = "SELECT" if table in _HOUSE else "SELECT, INSERT, UPDATE, DELETE"
+            run(driver, f"GRANT {rights} ON {_q(database)}.{_q(table)} TO {_user(driver, user)}")
+
+    # --- making and removing ----------------------------------------------------------------------------
+
+    def make_login(self, driver: Any, login: Login) -> None:
+        """Send MariaDB the password hashed, as its log may hold it; MySQL leaves passwords out of its logs itself."""
+        with self.explained():
+            who = _user(driver, login.user)
+            if is_mariadb(driver):
+                secret = f"VIA mysql_native_password USING '{_native_hash(login.password)}'"
+            else:
+                secret = f"BY {driver.escape(login.password)}"
+            run(driver, f"CREATE USER IF NOT EXISTS {who} IDENTIFIED {secret}", f"ALTER USER {who} IDENTIFIED {secret}")
+            self._grant(driver, login.database or "", login.user)
+
+    def drop_login(self, driver: Any, user: str) -> None:
+        with self.explained():
+            run(driver, f"DROP USER IF EXISTS {_user(driver, user)}")
+
+    def make_database(self, driver: Any, tenant: Placement, access: Access, blueprint: Blueprint) -> None:
+        self.make_plain_database(driver, tenant.db_name or "")
+
+    def furnish(self, driver: Any, tenant: Placement, access: Access, blueprint: Blueprint) -> None:
+        if tenant.origin != Origin.SERVER:
+            return
+
+        def replay(statements: list[Statement]) -> None:
+            driver.select_db(tenant.db_name)
+            cursor = driver.cursor()
+            cursor.execute(";\n".join(cursor.mogrify(text, values or None) for text, values in statements))
+            while cursor.nextset():  # a later statement's error comes with its result
+                pass
+            cursor.close()
+
+        with self.explained():
+            self._recordings.furnish(blueprint, lambda: self.migrating(self.connect_to_migrate(tenant, access)), replay)
+
+    def make_plain_database(self, driver: Any, name: str) -> None:
+        with self.explained():
+            run(driver, f"CREATE DATABASE {_q(name)} {_PLAIN}")
+
+    def drop_database(self, driver: Any, name: str) -> None:
+        """End the sessions there first: an open transaction would hold the database."""
+        with self.explained():
+            cursor = driver.cursor()
+            cursor.execute("SELECT id FROM information_schema.processlist WHERE db = %s", (name,))
+            sessions = [row[0] for row in cursor.fetchall() if row[0] != driver.thread_id()]
+            cursor.close()
+            for session in sessions:
+                _kill(driver, session)
+            run(driver, f"DROP DATABASE IF EXISTS {_q(name)}")
+
+    def size_bytes(self, tenant: Placement, access: Access) -> int | None:
+        size = "SELECT SUM(data_length + index_length) FROM information_schema.tables WHERE table_schema = DATABASE()"
+        try:
+            with closing(self.connect_to_migrate(tenant, access)) as driver, self.explained():
+                return int(one(driver, size) or 0)
+        except DatabaseMissingError:
+            return None
+
+    # --- errors -----------------------------------------------------------------------------------------
+
+    def explain(self, error: BaseException) -> TenancyError | None:
+        cause = getattr(error, "orig", None) or error
+        if isinstance(cause, OSError):  # of the socket that was opened for the driver
+            return _of_network(cause)
+        if not isinstance(cause, pymysql.err.Error):
+            return None
+        code = cause.args[0] if cause.args and isinstance(cause.args[0], int) else None
+        if code in _BY_CODE:
+            kind, text = _BY_CODE[code]
+            return kind(text)
+        origin = getattr(cause, "original_exception", None)
+        if isinstance(origin, OSError):
+            return _of_network(origin)
+        if code in (CR.CR_SERVER_LOST, CR.CR_CONN_HOST_ERROR) and "timed out" in str(cause):
+            return DatabaseTimeoutError("the server did not answer in time.")
+        if (code is not None and 2000 <= code < 3000) or isinstance(cause, pymysql.err.InterfaceError):
+            return DatabaseUnreachableError("the server cannot be reached, or ended the connection.")
+        return None
+
+
+def _of_network(error: OSError) -> TenancyError:
+    if isinstance(error, TimeoutError):
+        return DatabaseTimeoutError("the server did not answer in time.")
+    if isinstance(error, ConnectionRefusedError):
+        return ConnectionRefusedByServerError("no server answers at this host and port.")
+    return DatabaseUnreachableError("the server cannot be reached, or ended the connection.")
+
+
+def _kill(driver: Any, session: int) -> None:
+    try:
+        run(driver, f"KILL {int(session)}")
+    except pymysql.err.OperationalError as error:
+        if error.args[0] != ER.NO_SUCH_THREAD:  # it ended by itself
+            raise
+
+
+def _native_hash(password: str) -> str:
+    """Hash a password as mysql_native_password keeps it: the second of two SHA-1 (mariadb.com, PASSWORD)."""
+    once = hashlib.sha1(password.encode(), usedforsecurity=False).digest()
+    return f"*{hashlib.sha1(once, usedforsecurity=False).hexdigest().upper()}"
+
+
+def _user(driver: Any, name: str) -> str:
+    return f"{driver.escape(name)}@'%'"
+
+
+def _q(name: str) -> str:
+    return names.quoted(name, "``")

@@ -1,0 +1,98 @@
+"""Make SQLAlchemy engines over connections to servers: engines of one product and version share compiled SQL.
+
+SQLAlchemy's cache keys hold the dialect object, and a dialect asks each new engine's first connection half a dozen
+things. A dialect of ``SharedDialect`` compares equal to its like (same class, same server version), and asks once.
+"""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.pool import QueuePool
+from sqlalchemy.util import LRUCache
+
+CATALOG_POOL = {"pool_size": 8, "max_overflow": 8, "pool_timeout": 4.0}
+_OWN = {"_type_memos", "default_schema_name"}
+"""What belongs to one engine alone, though its first connection brings it."""
+
+
+class SharedDialect:
+    """Mix into a dialect: what its like have learned of a server version need not be asked again.
+
+    The dialect objects themselves are not shared: MySQL's keeps the first tenant's schema name.
+    """
+
+    supports_statement_cache = True
+    version: Any = None
+    _learned: ClassVar[dict[tuple[type, Any], dict[str, Any]]] = {}
+
+    def version_of(self, driver: Any) -> Any:
+        """Give the server's version as the driver knows it without asking."""
+        raise NotImplementedError
+
+    def schema_of(self, driver: Any) -> str | None:
+        """Give the schema that this connection works in."""
+        raise NotImplementedError
+
+    def initialize(self, connection: sa.Connection) -> None:
+        driver = connection.connection.dbapi_connection
+        version = self.version_of(driver)
+        known = self._learned.get((type(self), version))
+        if known is None:
+            before = dict(vars(self))
+            super().initialize(connection)  # type: ignore[misc]  # the dialect this is mixed into has it
+            changed = {name for name, value in vars(self).items() if before.get(name, _OWN) is not value}
+            known = {name: vars(self)[name] for name in changed - _OWN}
+            self._learned[type(self), version] = known
+        vars(self).update(known)
+        self.version = version
+        self.default_schema_name = self.schema_of(driver)
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and other.version == self.version
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.version))
+
+
+_compiled: LRUCache[Any, Any] = LRUCache(2000)
+
+
+def make_engine(
+    scheme: str, creator: Callable[[], Any], *, shown: dict[str, Any] | None = None, **kw: Any
+) -> sa.Engine:
+    """Make an engine over ``creator``; ``shown`` (host, port, database) is only what its URL says."""
+    return sa.create_engine(
+        sa.URL.create(scheme, **(shown or {})),
+        creator=creator,
+        query_cache_size=0,
+        hide_parameters=True,
+        execution_options={"compiled_cache": _compiled},
+        **{"poolclass": QueuePool, **kw},
+    )
+
+
+def watch(engine: sa.Engine, socket_of: Callable[[Any], int | None]) -> sa.Engine:
+    """Have the pool open a connection anew whose server has hung up while it lay there.
+
+    Nothing is asked of the server: an idle connection's socket is only readable when it was closed.
+    """
+
+    def look(driver: Any, record: Any, proxied: Any) -> None:
+        if hung_up(socket_of(driver)):
+            raise sa.exc.DisconnectionError("the server closed this connection.")
+
+    event.listen(engine, "checkout", look)
+    return engine
+
+
+def hung_up(socket: int | None) -> bool:
+    if socket is None:
+        return False
+    poll = select.poll()
+    poll.register(socket, select.POLLIN | select.POLLHUP | select.POLLERR)
+    return bool(poll.poll(0))

@@ -1,0 +1,344 @@
+"""Serve tenants from SQL Server: a database, a login and its user each, their schema replayed.
+
+Written for SQL Server itself; where a server that only speaks its protocol lacks something (collations and options
+of a database, lock hints), the lack is passed over.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from typing import Any, ClassVar
+
+import pyodbc
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.dialects import registry
+from sqlalchemy.dialects.mssql.pyodbc import MSDialect_pyodbc
+
+from tenancy import hosts, names
+from tenancy.backends.base import Blueprint, DatabaseFields
+from tenancy.backends.logins import Access, Login
+from tenancy.backends.recordings import Recordings, Statement
+from tenancy.backends.server import ServerBackend, one, run
+from tenancy.backends.server_engines import SharedDialect, make_engine
+from tenancy.backends.sqlserver_driver import braced, open_connection, why_unreachable
+from tenancy.errors import (
+    AccessDeniedError,
+    ConfigurationError,
+    DatabaseBusyError,
+    DatabaseExistsError,
+    DatabaseMissingError,
+    DatabaseTimeoutError,
+    DatabaseUnreachableError,
+    LoginRefusedError,
+    ReadOnlyRouteError,
+    StorageFullError,
+    TenancyError,
+    TooManyConnectionsError,
+)
+from tenancy.models import TENANT_VERSION_TABLE, Origin, Placement, house_metadata
+from tenancy.placeholders import Rules
+
+log = logging.getLogger(__name__)
+
+PATIENCE_S = 600
+LOCK_MS = 30_000
+DROP_S = 10.0
+_HOUSE = frozenset({*house_metadata.tables, TENANT_VERSION_TABLE})
+_COLLATION = "Latin1_General_100_BIN2"
+_INSTANCE = re.compile(r"[A-Za-z_#][A-Za-z0-9_$#]{0,15}")
+_READS = re.compile(r"\s*(SELECT|WITH|SET|IF)\b", re.IGNORECASE)
+_NATIVE = re.compile(r"\((\d+)\) \(SQL")
+
+
+class SharedMSDialect(SharedDialect, MSDialect_pyodbc):
+    """Send texts as they are: FreeTDS cannot take the sizes that SQLAlchemy would state (HY090)."""
+
+    supports_statement_cache = True
+
+    def __init__(self, **kw: Any) -> None:
+        super().__init__(**{"use_setinputsizes": False, **kw})  # type: ignore[no-untyped-call]  # so in SQLAlchemy
+
+    def version_of(self, driver: Any) -> Any:
+        return driver.getinfo(pyodbc.SQL_DBMS_VER)
+
+    def schema_of(self, driver: Any) -> str | None:
+        return "dbo"
+
+    def do_rollback(self, dbapi_connection: Any) -> None:
+        """Pass over that there is nothing to roll back (3903): the server did so itself, with the error to be told."""
+        try:
+            super().do_rollback(dbapi_connection)  # type: ignore[no-untyped-call]  # so in SQLAlchemy
+        except pyodbc.Error as error:
+            if "(3903)" not in str(error):
+                raise
+
+    def is_disconnect(self, e: Any, connection: Any, cursor: Any) -> bool:
+        """A session that was killed comes back as a general error over FreeTDS, with no native number."""
+        if isinstance(e, pyodbc.Error) and e.args and e.args[0] in ("HY000", "HYT01", "08001"):
+            return True
+        return bool(super().is_disconnect(e, connection, cursor))  # type: ignore[no-untyped-call]  # so in SQLAlchemy
+
+
+registry.register("mssql.unify", __name__, "SharedMSDialect")
+
+_MISSING = (DatabaseMissingError, "the server has no database of this name that the login may enter.")
+_LOGIN = (LoginRefusedError, "the server does not take this login or its password.")
+_DENIED = (AccessDeniedError, "the login has no right to do this.")
+_BUSY = (DatabaseBusyError, "the database is locked by another writer: try again.")
+_FULL = (StorageFullError, "the server's disk is full.")
+_EXISTS = (DatabaseExistsError, "a database of this name stands there already.")
+_MANY = (TooManyConnectionsError, "the server takes no further connections: try again.")
+_LATE = (DatabaseTimeoutError, "the server did not answer in time.")
+_GONE = (DatabaseUnreachableError, "the server cannot be reached, or ended the connection.")
+_ONLY_READ = (ReadOnlyRouteError, "the database may only be read.")
+
+_BY_NUMBER = {
+    4060: _MISSING,
+    911: _MISSING,
+    18456: _LOGIN,
+    18452: _LOGIN,
+    18470: _LOGIN,
+    18486: _LOGIN,
+    916: _DENIED,
+    229: _DENIED,
+    230: _DENIED,
+    262: _DENIED,
+    297: _DENIED,
+    15247: _DENIED,
+    1222: _BUSY,
+    1205: _BUSY,
+    1105: _FULL,
+    9002: _FULL,
+    1801: _EXISTS,
+    17809: _MANY,
+    17300: _MANY,
+    3906: _ONLY_READ,
+    6005: _GONE,
+}
+_BY_WORDS = (
+    # For servers that speak the protocol and have one number for most of what they refuse.
+    (r"Cannot open database", _MISSING),
+    (r"Login failed|authentication failed", _LOGIN),
+    (r"lock timeout", _BUSY),
+    (r"permission denied|is not able to access the database|do(es)? not have permission", _DENIED),
+    (r"too many clients|connection slots", _MANY),
+    (r"Database '.*' already exists", _EXISTS),
+    (r"[Tt]imeout expired|timed out|statement timeout", _LATE),
+)
+_BY_STATE = {"28000": _LOGIN, "HYT00": _LATE, "HYT01": _LATE, "08S01": _GONE, "08003": _GONE, "08007": _GONE}
+
+
+class SQLServerBackend(ServerBackend):
+    """Keep tenants in databases of SQL Server 2016 or newer."""
+
+    name: ClassVar[str] = "sqlserver"
+    label: ClassVar[str] = "SQL Server"
+    scheme: ClassVar[str] = "mssql+unify"
+    default_port: ClassVar[int] = 1433
+    rules: ClassVar[Rules] = Rules(brackets=True, nested_comments=True)
+    fence_sql: ClassVar[str] = "SELECT epoch, state FROM tenancy_identity WITH (HOLDLOCK) WHERE id = 1"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._recordings = Recordings()
+
+    def host(self, text: str) -> str:
+        """Take ``host\\INSTANCE`` too; connections go to the port."""
+        machine, slash, instance = text.partition("\\")
+        if slash and not _INSTANCE.fullmatch(instance):
+            raise ConfigurationError("db_host names no instance that SQL Server could have.", field="db_host")
+        return f"{hosts.host(machine)}{slash}{instance}"
+
+    def given(self, fields: DatabaseFields) -> dict[str, Any]:
+        for name in ("db_user", "db_password"):
+            braced(getattr(fields, name) or "", name)
+        return super().given(fields)
+
+    # --- connections ------------------------------------------------------------------------------------
+
+    def open(self, login: Login) -> Any:
+        try:
+            with self.explained():
+                return open_connection(login)
+        except DatabaseUnreachableError as error:
+            if type(error) is not DatabaseUnreachableError:  # which says no more than that
+                raise
+            raise why_unreachable(login) from error
+
+    def at_server(self, login: Login) -> Any:
+        driver = self.open(login.into("master").patient())
+        driver.autocommit = True
+        return driver
+
+    def socket_of(self, driver: Any) -> int | None:
+        return None  # ODBC does not show it
+
+    def begin(self, connection: sa.Connection, write: bool) -> None:
+        """There are no transactions that may only read: what would write in one is refused before it is sent."""
+        connection.info["only_reads"] = not write
+
+    def engine(self, creator: Any) -> sa.Engine:
+        engine = super().engine(creator)
+        event.listen(engine, "before_cursor_execute", _refuse_writing)
+        return engine
+
+    @contextmanager
+    def migrating(self, driver: Any) -> Iterator[sa.Connection]:
+        with self.filling(driver) as connection:
+            driver.timeout = PATIENCE_S
+            held = (
+                "SET NOCOUNT ON; DECLARE @got INT; EXEC @got = sp_getapplock 'unify', @LockOwner = 'Session',"
+                f" @LockMode = 'Exclusive', @LockTimeout = {LOCK_MS}; SET NOCOUNT OFF; SELECT @got"
+            )
+            if int(one(driver, held)) < 0:
+                raise DatabaseBusyError("another migration of this database is running: wait until it ends.")
+            driver.commit()
+            yield connection
+
+    @contextmanager
+    def filling(self, driver: Any) -> Iterator[sa.Connection]:
+        engine = make_engine(self.scheme, lambda: driver, poolclass=sa.StaticPool)
+        with closing(driver), self.explained(), engine.connect() as connection:
+            yield connection
+
+    # --- rights -----------------------------------------------------------------------------------------
+
+    def settle(self, connection: sa.Connection, tenant: Placement, access: Access, owned_tables: Sequence[str]) -> None:
+        if tenant.origin == Origin.SERVER:
+            driver: Any = connection.connection.dbapi_connection
+            _grant(driver, tenant.db_user or "")
+            driver.commit()
+
+    # --- making and removing ----------------------------------------------------------------------------
+
+    def make_login(self, driver: Any, login: Login) -> None:
+        with self.explained():
+            user, text, secret = _q(login.user), _text(login.user), _text(login.password)
+            run(
+                driver,
+                f"IF SUSER_ID({text}) IS NULL CREATE LOGIN {user} WITH PASSWORD = {secret} "
+                f"ELSE ALTER LOGIN {user} WITH PASSWORD = {secret}",
+                f"USE {_q(login.database or '')}",
+                f"IF DATABASE_PRINCIPAL_ID({text}) IS NULL CREATE USER {user} FOR LOGIN {user}",
+            )
+            _grant(driver, login.user)
+            run(driver, "USE master")
+
+    def drop_login(self, driver: Any, user: str) -> None:
+        with self.explained():
+            _end_sessions(driver, f"login_name = {_text(user)}")
+            run(driver, f"IF SUSER_ID({_text(user)}) IS NOT NULL DROP LOGIN {_q(user)}")
+
+    def make_database(self, driver: Any, tenant: Placement, access: Access, blueprint: Blueprint) -> None:
+        self.make_plain_database(driver, tenant.db_name or "")
+
+    def furnish(self, driver: Any, tenant: Placement, access: Access, blueprint: Blueprint) -> None:
+        if tenant.origin != Origin.SERVER:
+            return
+
+        def replay(statements: list[Statement]) -> None:
+            with closing(self.connect_to_migrate(tenant, access)) as opened, closing(opened.cursor()) as cursor:
+                for statement, values in statements:
+                    cursor.execute(statement, values) if values else cursor.execute(statement)
+                opened.commit()
+
+        with self.explained():
+            self._recordings.furnish(blueprint, lambda: self.migrating(self.connect_to_migrate(tenant, access)), replay)
+
+    def make_plain_database(self, driver: Any, name: str) -> None:
+        """CREATE DATABASE cannot run in a transaction (226); the driver's are off here."""
+        with self.explained():
+            if one(driver, "SELECT DB_ID(?)", (name,)) is not None:
+                raise DatabaseExistsError("a database of this name stands there already.")
+            try:
+                run(driver, f"CREATE DATABASE {_q(name)} COLLATE {_COLLATION}")
+            except pyodbc.IntegrityError as error:  # two at once: both found the name free
+                raise DatabaseExistsError("a database of this name stands there already.") from error
+            except pyodbc.ProgrammingError as error:
+                if "collation" not in str(error).lower():
+                    raise
+                run(driver, f"CREATE DATABASE {_q(name)}")
+            # Readers then see what was committed before, and do not wait for writers.
+            with suppress(pyodbc.ProgrammingError):
+                run(driver, f"ALTER DATABASE {_q(name)} SET READ_COMMITTED_SNAPSHOT ON")
+
+    def drop_database(self, driver: Any, name: str) -> None:
+        """A session that is ending still counts for a moment: it is ended, and the drop tried again."""
+        deadline = time.monotonic() + DROP_S
+        with self.explained():
+            while True:
+                _end_sessions(driver, f"database_id = DB_ID({_text(name)})")
+                try:
+                    return run(driver, f"IF DB_ID({_text(name)}) IS NOT NULL DROP DATABASE {_q(name)}")
+                except pyodbc.ProgrammingError as error:
+                    if "in use" not in str(error) or time.monotonic() > deadline:
+                        raise
+                    time.sleep(0.05)
+
+    def exists(self, tenant: Placement, access: Access) -> bool:
+        """Ask the server: to a login that may not enter, a database that is there looks as if it were not."""
+        assert access.admin is not None  # noqa: S101 - what stands on a server has a login
+        with closing(self.at_server(access.admin)) as driver, self.explained():
+            return one(driver, "SELECT DB_ID(?)", (tenant.db_name,)) is not None
+
+    def size_bytes(self, tenant: Placement, access: Access) -> int | None:
+        try:
+            with closing(self.connect_to_migrate(tenant, access)) as driver, self.explained():
+                return int(one(driver, "SELECT SUM(CAST(size AS BIGINT)) * 8192 FROM sys.database_files") or 0)
+        except DatabaseMissingError:
+            return None
+
+    # --- errors -----------------------------------------------------------------------------------------
+
+    def explain(self, error: BaseException) -> TenancyError | None:
+        cause = getattr(error, "orig", None) or error
+        if not isinstance(cause, pyodbc.Error):
+            return None
+        state = str(cause.args[0]) if cause.args else ""
+        text = str(cause.args[1]) if len(cause.args) > 1 else ""
+        number = _NATIVE.search(text)
+        found = _BY_NUMBER.get(int(number[1])) if number else None
+        found = found or next((kind for words, kind in _BY_WORDS if re.search(words, text)), None)
+        if found is None and not isinstance(cause, pyodbc.IntegrityError | pyodbc.DataError):
+            found = _BY_STATE.get(state) or (_GONE if state in ("08001", "HY000") else None)
+        return None if found is None else found[0](found[1])
+
+
+def _refuse_writing(connection: Any, cursor: Any, statement: str, values: Any, context: Any, many: bool) -> None:
+    if connection.info.get("only_reads") and not _READS.match(statement):
+        raise ReadOnlyRouteError("this unit of work may only read.")
+
+
+def _grant(driver: Any, user: str) -> None:
+    """Give a tenant's user its rights table by table: it may read, and not write, what the house keeps of it."""
+    cursor = driver.cursor()
+    cursor.execute("SELECT name FROM sys.tables")
+    tables = [row[0] for row in cursor.fetchall()]
+    cursor.close()
+    for table in tables:
+        rights = "SELECT" if table in _HOUSE else "SELECT, INSERT, UPDATE, DELETE"
+        run(driver, f"GRANT {rights} ON dbo.{_q(table)} TO {_q(user)}")
+
+
+def _end_sessions(driver: Any, which: str) -> None:
+    """End sessions; one that ended by itself meanwhile is no error."""
+    cursor = driver.cursor()
+    cursor.execute(f"SELECT session_id FROM sys.dm_exec_sessions WHERE {which} AND session_id <> @@SPID")  # noqa: S608 - our own words
+    sessions = [int(row[0]) for row in cursor.fetchall()]
+    cursor.close()
+    for session in sessions:
+        with suppress(pyodbc.Error):
+            run(driver, f"KILL {session}")
+
+
+def _text(value: str) -> str:
+    return "N'" + value.replace("'", "''") + "'"
+
+
+def _q(name: str) -> str:
+    return names.quoted(name, "[]")

@@ -1,0 +1,113 @@
+"""Keep the database servers that operators have registered, and choose one for a new database."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+
+from tenancy.errors import NoServerError, ServerExistsError, ServerNotFoundError
+from tenancy.models import Server, ServerState, database_servers, user_database_configs
+from tenancy.names import fold
+
+_table = database_servers
+_held = (
+    sa.select(sa.func.count())
+    .where(user_database_configs.c.server_id == _table.c.id)
+    .correlate(_table)
+    .scalar_subquery()
+    .label("tenants")
+)
+_FIELDS = (
+    "id",
+    "name",
+    "db_type",
+    "db_host",
+    "db_port",
+    "db_user",
+    "db_password",
+    "db_options",
+    "max_tenants",
+    "weight",
+    "state",
+    "created_at",
+)
+_all = sa.select(*(_table.c[name] for name in _FIELDS), _held)
+
+
+def add(connection: sa.Connection, name: str, **values: Any) -> int:
+    """Insert a server that takes databases, and give its id; ServerExistsError where the name is taken."""
+    moment = datetime.now(UTC)
+    row = {"name": name, "name_key": fold(name), "state": str(ServerState.ACCEPTING), **values}
+    try:
+        result = connection.execute(_table.insert(), {**row, "created_at": moment, "updated_at": moment})
+    except IntegrityError as error:
+        raise ServerExistsError(f"a server named {name!r} is registered already.", field="name") from error
+    return int((result.inserted_primary_key or [0])[0])
+
+
+def every(connection: sa.Connection) -> list[Server]:
+    """List the servers by name, each with the number of databases that stand there."""
+    return [_server(row) for row in connection.execute(_all.order_by(_table.c.name_key))]
+
+
+def get(connection: sa.Connection, server_id: int) -> Server:
+    row = connection.execute(_all.where(_table.c.id == server_id)).first()
+    if row is None:
+        raise ServerNotFoundError(f"there is no database server {server_id}.")
+    return _server(row)
+
+
+def by_name(connection: sa.Connection, name: str) -> Server:
+    row = connection.execute(_all.where(_table.c.name_key == fold(name))).first()
+    if row is None:
+        raise ServerNotFoundError(f"no server named {name!r} is registered: see `unify servers list`.", field="name")
+    return _server(row)
+
+
+def change(connection: sa.Connection, server: Server, **changes: Any) -> None:
+    connection.execute(_table.update().where(_table.c.id == server.id), {**changes, "updated_at": datetime.now(UTC)})
+
+
+def remove(connection: sa.Connection, server: Server) -> None:
+    """Forget a server, or raise ServerExistsError while databases stand there."""
+    _hold(connection, _table.c.id == server.id)
+    held = connection.execute(_all.where(_table.c.id == server.id).with_only_columns(_held)).scalar_one()
+    if held:
+        stand = "1 database stands" if held == 1 else f"{held} databases stand"
+        raise ServerExistsError(
+            f"{stand} on server {server.name!r}: move or delete what is there first.", field="name", tenants=held
+        )
+    connection.execute(_table.delete().where(_table.c.id == server.id))
+
+
+def place(connection: sa.Connection, db_type: str, *, lock: bool = True) -> Server:
+    """Choose the accepting server of a type with the most room for its weight, or raise NoServerError.
+
+    Room is what ``max_tenants`` leaves; among those with room the one that holds fewest databases for its weight.
+    ``lock`` is for a transaction that is going to place one there.
+    """
+    if lock:
+        _hold(connection, _table.c.db_type == db_type)
+    accepting = _all.where(_table.c.db_type == db_type, _table.c.state == str(ServerState.ACCEPTING))
+    found = [_server(row) for row in connection.execute(accepting.order_by(_table.c.id))]
+    open_ones = [server for server in found if server.max_tenants is None or server.tenants < server.max_tenants]
+    if not open_ones:
+        why = "all are full" if found else "none is registered that takes databases"
+        raise NoServerError(f"there is no {db_type} server for another database: {why} (`unify servers add`).")
+    return min(open_ones, key=lambda server: (server.tenants + 1) / server.weight)
+
+
+def _hold(connection: sa.Connection, which: sa.ColumnElement[bool]) -> None:
+    """Hold servers to the end of the transaction: two at once would both take the last room, or one removed meanwhile.
+
+    Writing nothing new locks rows on every product; SQLAlchemy says FOR UPDATE to SQL Server in no words at all.
+    """
+    connection.execute(_table.update().where(which).values(updated_at=_table.c.updated_at))
+
+
+def _server(row: Any) -> Server:
+    values = dict(row._mapping)
+    return Server(sealed_password=values.pop("db_password"), state=ServerState(values.pop("state")), **values)

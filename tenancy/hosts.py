@@ -1,0 +1,133 @@
+"""Say what the name of a host is, and to which addresses somebody may send this server.
+
+Syntax is checked for everybody (``host``, ``port``). Where users may name hosts themselves, ``HostPolicy`` also
+resolves the name and answers with the one address that was checked, which is then the one connected to.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from tenancy.errors import ConfigurationError, DatabaseUnreachableError, HostNotAllowedError
+
+HOST_MAX = 253
+FIELD = "db_host"
+SETTING = "TENANT_DB_HOSTS_ALLOWED"
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?")
+_NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
+_METADATA = ("100.100.100.200", "192.0.0.192", "fd00:ec2::254", "168.63.129.16")
+"""Where clouds answer with an instance's secrets, beside the link-local addresses that most of them use."""
+
+
+def host(text: str, field: str = FIELD) -> str:
+    """Give the name or address of a host, or refuse whatever a driver could take for anything else.
+
+    What looks like a number must be a whole address: ``0x7f000001`` and ``127.1`` are addresses to some resolvers.
+    """
+    if _is_address(text):
+        return text
+    last = text.rstrip(".").rpartition(".")[2]
+    if len(text) > HOST_MAX or not _NAME.fullmatch(text) or _NUMBER.fullmatch(last):
+        raise ConfigurationError(f"{field} is neither the name nor the address of a host.", field=field)
+    return text
+
+
+def port(number: object, field: str = "db_port") -> int:
+    if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= 65535:
+        raise ConfigurationError(f"{field} must be a whole number from 1 to 65535.", field=field)
+    return number
+
+
+def is_loopback(name: str) -> bool:
+    """Say whether a host is this machine by its very name."""
+    return name.lower() == "localhost" or (_is_address(name) and ipaddress.ip_address(name).is_loopback)
+
+
+@dataclass(frozen=True)
+class HostPolicy:
+    """Allow users to name the hosts that rules let through; without rules, every public address.
+
+    A rule is an address, a network (``10.2.0.0/16``) or a name (``.db.example.org``: all below it). Addresses of
+    this machine, of its links and of cloud metadata are only let through by a rule for addresses.
+    """
+
+    networks: tuple[Network, ...] = ()
+    names: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, rules: Iterable[str]) -> HostPolicy:
+        """Read rules as they stand in TENANT_DB_HOSTS_ALLOWED, or refuse one that is none."""
+        networks: list[Network] = []
+        named: list[str] = []
+        for rule in rules:
+            try:
+                networks.append(ipaddress.ip_network(rule))
+            except ValueError:
+                if "/" in rule:
+                    raise ConfigurationError(f"{SETTING}: {rule!r} is no network.", field=SETTING) from None
+                host(rule.removeprefix("."), SETTING)
+                named.append(rule.lower())
+        return cls(tuple(networks), tuple(named))
+
+    def address(self, name: str, number: int) -> str:
+        """Resolve a host and give the first address that may be connected to, or HostNotAllowedError."""
+        found = _resolved(name, number)
+        for address in found:
+            if self.allows(name, address):
+                return str(address)
+        raise HostNotAllowedError(
+            "db_host is not among the hosts that users may name: ask whoever runs this application.", field=FIELD
+        )
+
+    def allows(self, name: str, address: Address) -> bool:
+        """Say whether a name that resolved to this address may be connected to there."""
+        meant = _unwrapped(address)
+        if any(meant in network for network in self.networks if network.version == meant.version):
+            return True
+        if _never(meant):
+            return False
+        lowered = name.lower().rstrip(".")
+        if any(lowered == rule or (rule[0] == "." and lowered.endswith(rule)) for rule in self.names):
+            return True
+        return not self.networks and not self.names and meant.is_global
+
+
+def _resolved(name: str, number: int) -> list[Address]:
+    try:
+        rows = socket.getaddrinfo(name, number, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise DatabaseUnreachableError("db_host is not known to the name service.", field=FIELD) from error
+    return [ipaddress.ip_address(str(row[4][0]).partition("%")[0]) for row in rows]
+
+
+def _unwrapped(address: Address) -> Address:
+    """Give the IPv4 address that an IPv6 one carries, by whichever way of carrying it."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    carried = address.ipv4_mapped or address.sixtofour or (address.teredo and address.teredo[1])
+    if carried:
+        return carried
+    if address in ipaddress.ip_network("64:ff9b::/96"):  # NAT64 (RFC 6052)
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return address
+
+
+def _never(address: Address) -> bool:
+    special = address.is_loopback or address.is_link_local or address.is_unspecified or address.is_multicast
+    return special or address.is_reserved or str(address) in _METADATA
+
+
+def _is_address(text: str) -> bool:
+    try:
+        return "%" not in text and bool(ipaddress.ip_address(text))
+    except ValueError:
+        return False

@@ -1,0 +1,137 @@
+"""Keep the database servers of the operator: register, test, drain and forget them.
+
+A server is only registered once it has answered, and only forgotten when no database stands there. Which of them a
+new database is placed on is decided in ``catalog/servers.py``.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from typing import Any
+
+from tenancy.backends.logins import Login
+from tenancy.backends.server import ServerBackend
+from tenancy.catalog import servers
+from tenancy.errors import AccessDeniedError, ConfigurationError, TenancyError
+from tenancy.models import Server, ServerState
+from tenancy.names import fold
+from tenancy.operation import Operation
+
+NAME_MAX = 64
+WEIGHT_MAX = 1_000
+TENANTS_MAX = 1_000_000
+NO_RIGHTS = "the login may not make databases and logins."
+
+
+class Servers(Operation):
+    """Register servers and say how they are."""
+
+    def add(
+        self, name: str, db_type: str, login: Login, *, max_tenants: int | None = None, weight: int = 1
+    ) -> dict[str, Any]:
+        """Register a server that answers and whose login may do its work; give it without its secret."""
+        backend = self._backend(db_type)
+        name = _name(name)
+        most = None if max_tenants is None else _bounded("max_tenants", max_tenants, TENANTS_MAX)
+        limits: dict[str, Any] = {"max_tenants": most, "weight": _bounded("weight", weight, WEIGHT_MAX)}
+        place: dict[str, Any] = {
+            "db_type": db_type,
+            "db_host": backend.host(login.host),
+            "db_port": login.port,
+            "db_user": login.user,
+            "db_options": login.options.written(),
+        }
+        if _met(backend, login) is False:
+            raise AccessDeniedError(NO_RIGHTS)
+        fresh = Server(0, name, **place, sealed_password="", state=ServerState.ACCEPTING, **limits)
+        with self.catalog.writing() as connection:
+            sealed = self.bench.keyring.seal(login.password, fresh.binding)
+            servers.add(connection, name, db_password=sealed, **place, **limits)
+            self.catalog.audit.append(connection, "server.add", detail={"server": name, "type": db_type})
+            return servers.by_name(connection, name).to_dict()
+
+    def read_login(self, db_type: str, url: str) -> Login:
+        """Read the URL of a server into structured fields; a database in it is not looked at."""
+        backend = self._backend(db_type)
+        if self.backends.for_url(url, "url") is not backend:
+            raise ConfigurationError(f"url is not one of {backend.label}.", field="url")
+        return backend.login(url, "url")
+
+    def every(self) -> list[dict[str, Any]]:
+        """List the servers by name, without their secrets, each with how many databases stand there."""
+        with self.catalog.reading() as connection:
+            return [server.to_dict() for server in servers.every(connection)]
+
+    def get(self, name: str) -> dict[str, Any]:
+        return self._find(name).to_dict()
+
+    def test(self, name: str) -> dict[str, Any]:
+        """Connect to a server and say how it is; a failure is an answer, not an error.
+
+        ``may_create`` says whether the login may make databases and logins, None where the product does not tell.
+        """
+        server = self._find(name)
+        started = time.perf_counter()
+        may: bool | None = None
+        try:
+            may = _met(self._backend(server.db_type), self.bench.server_login(server))
+            found = {"ok": True, "code": "ok", "message": "the server answers and takes the login."}
+        except TenancyError as error:
+            found = {"ok": False, "code": error.code, "message": error.message}
+        if may is False:
+            found = {"ok": False, "code": AccessDeniedError.code, "message": NO_RIGHTS}
+        took = round((time.perf_counter() - started) * 1000, 2)
+        return {"name": server.name, **found, "latency_ms": took, "may_create": may}
+
+    def drain(self, name: str) -> dict[str, Any]:
+        """Place nothing more on a server; what stands there stays."""
+        return self._set(name, ServerState.DRAINING)
+
+    def accept(self, name: str) -> dict[str, Any]:
+        return self._set(name, ServerState.ACCEPTING)
+
+    def remove(self, name: str) -> None:
+        """Forget a server on which no database stands."""
+        server = self._find(name)
+        with self.catalog.writing() as connection:
+            servers.remove(connection, server)
+            self.catalog.audit.append(connection, "server.remove", detail={"server": server.name})
+
+    def _set(self, name: str, state: ServerState) -> dict[str, Any]:
+        with self.catalog.writing() as connection:
+            server = servers.by_name(connection, name)
+            if server.state is not state:
+                servers.change(connection, server, state=str(state))
+                self.catalog.audit.append(connection, f"server.{state}", detail={"server": server.name})
+            return servers.by_name(connection, name).to_dict()
+
+    def _find(self, name: str) -> Server:
+        with self.catalog.reading() as connection:
+            return servers.by_name(connection, name)
+
+    def _backend(self, db_type: str) -> ServerBackend:
+        backend = self.backends.get(db_type)
+        if not isinstance(backend, ServerBackend):
+            raise ConfigurationError(f"{backend.label} has no servers: its databases are files.", field="db_type")
+        return backend
+
+
+def _met(backend: ServerBackend, login: Login) -> bool | None:
+    """Enter a server, and say whether the login may make databases and logins there."""
+    with closing(backend.at_server(login)) as driver:
+        return backend.may_create(driver)
+
+
+def _name(text: str) -> str:
+    """Give the name as it is shown; its folded form, which may be longer, has to fit beside it."""
+    name = " ".join(text.split())
+    if not name or not text.strip().isprintable() or max(len(name), len(fold(name))) > NAME_MAX:
+        raise ConfigurationError(f"name must be 1 to {NAME_MAX} printable characters.", field="name")
+    return name
+
+
+def _bounded(field: str, value: object, most: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+        raise ConfigurationError(f"{field} must be a whole number from 1 to {most}.", field=field)
+    return value

@@ -1,0 +1,268 @@
+"""Start database servers of the test's own: with passwords, few connections, and to be stopped, frozen and killed.
+
+The servers of ``tests/engines.py`` are everybody's. These live in a folder and on a port of their own, run as a user
+without rights, and are gone in the end.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+PASSWORD = "pw '\\ %40?host=x;Server=y é☃"
+READY_S = 60.0
+_DEBIAN = ("/usr/sbin", *map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)))
+
+
+class OwnServer(ABC):
+    """Run one server; ``url`` is its administrator's, ``address`` where it listens."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = _free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        from urllib.parse import quote
+
+        return f"{self.scheme}://{self.user}:{quote(PASSWORD, safe='')}@127.0.0.1:{self.port}/"
+
+    scheme: str
+    user: str
+
+    @abstractmethod
+    def _command(self) -> list[str]: ...
+
+    @abstractmethod
+    def answers(self) -> bool:
+        """Say whether the server takes its administrator's login."""
+
+    def start(self) -> None:
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(_unprivileged(self._command()), stdout=log, stderr=log)
+        deadline = time.monotonic() + READY_S
+        while not self.answers():
+            assert self._process.poll() is None, (self.folder / "log").read_text(errors="replace")[-2000:]
+            assert time.monotonic() < deadline, "the server does not answer"
+
+    def stop(self) -> None:
+        """Stop at once, as for a restart: connections are cut."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.send_signal(signal.SIGINT if self.scheme == "postgresql" else signal.SIGTERM)
+            process.wait(READY_S)
+
+    def freeze(self) -> None:
+        """Stop every process of the server where it is: the kernel goes on answering for them."""
+        assert self._process is not None
+        self._signal(signal.SIGSTOP)
+        while not all(_stopped(thread) for thread in Path(f"/proc/{self._process.pid}/task").iterdir()):
+            continue
+
+    def thaw(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: int) -> None:
+        assert self._process is not None
+        for pid in [self._process.pid, *_children(self._process.pid)]:
+            os.kill(pid, number)
+
+
+class OwnPostgreSQL(OwnServer):
+    scheme = "postgresql"
+    user = "postgres"
+
+    def __init__(self, folder: Path, *, connections: int = 40) -> None:
+        super().__init__(folder)
+        self._connections = connections
+        (folder / "password").write_text(PASSWORD)
+        _give_away(folder)
+        _run(
+            [
+                _tool("initdb"),
+                f"--pgdata={folder / 'data'}",
+                "--username=postgres",
+                "--auth=scram-sha-256",
+                f"--pwfile={folder / 'password'}",
+                "--encoding=UTF8",
+                "--locale=C",
+                "--no-sync",
+            ]
+        )
+
+    def _command(self) -> list[str]:
+        options = {"fsync": "off", "max_connections": str(self._connections), "superuser_reserved_connections": "0"}
+        return [
+            _tool("postgres"),
+            *("-D", str(self.folder / "data"), "-p", str(self.port), "-h", "127.0.0.1", "-k", str(self.folder)),
+            *(word for name, value in options.items() for word in ("-c", f"{name}={value}")),
+        ]
+
+    def answers(self) -> bool:
+        import psycopg2
+
+        try:
+            psycopg2.connect(
+                host="127.0.0.1", port=self.port, user="postgres", password=PASSWORD, dbname="postgres"
+            ).close()
+        except psycopg2.OperationalError:
+            return False
+        return True
+
+
+class OwnMariaDB(OwnServer):
+    scheme = "mysql"
+    user = "root"
+
+    def __init__(self, folder: Path, *, connections: int = 40) -> None:
+        super().__init__(folder)
+        self._connections = connections
+        self._set = folder / "set.sql"
+        secret = PASSWORD.replace("\\", "\\\\").replace("'", "''")
+        self._set.write_text(f"ALTER USER root@localhost IDENTIFIED BY '{secret}';\n", encoding="utf-8")
+        _give_away(folder)
+        _run(
+            [
+                _tool("mariadb-install-db"),
+                "--no-defaults",
+                f"--datadir={folder / 'data'}",
+                "--skip-test-db",
+                "--auth-root-authentication-method=normal",
+                "--innodb-log-file-size=8M",
+            ]
+        )
+
+    def _command(self) -> list[str]:
+        return [
+            _tool("mariadbd"),
+            "--no-defaults",
+            f"--datadir={self.folder / 'data'}",
+            "--bind-address=127.0.0.1",
+            f"--port={self.port}",
+            f"--socket={self.folder / 'socket'}",
+            f"--pid-file={self.folder / 'pid'}",
+            f"--init-file={self._set}",
+            f"--max-connections={self._connections}",
+            "--character-set-server=utf8mb4",
+            "--innodb-log-file-size=8M",
+            "--innodb-flush-method=nosync",
+            "--innodb-flush-log-at-trx-commit=0",
+        ]
+
+    def answers(self) -> bool:
+        import pymysql
+
+        try:
+            pymysql.connect(
+                host="127.0.0.1",
+                port=self.port,
+                user="root",
+                password=PASSWORD.encode(),  # a text would be sent as Latin-1
+                ssl_disabled=True,
+            ).close()
+        except pymysql.err.OperationalError:
+            return False
+        return True
+
+
+@contextmanager
+def own_server(engine: str, folder: Path, *, connections: int = 40) -> Iterator[OwnServer]:
+    """Run a server of the test's own; skip where its programs are not installed here."""
+    kind = {"postgresql": OwnPostgreSQL, "mysql": OwnMariaDB}[engine]
+    place = folder / f"{engine}-{secrets.token_hex(4)}"
+    place.mkdir(parents=True)
+    server = kind(place, connections=connections)
+    server.start()
+    try:
+        yield server
+    finally:
+        if server._process is not None:
+            server.thaw()
+        server.stop()
+        shutil.rmtree(place, ignore_errors=True)
+
+
+@contextmanager
+def listener(*, hangs_up: bool = False) -> Iterator[tuple[int, list[socket.socket]]]:
+    """Listen on a port, say nothing, and keep whom it was that connected; ``hangs_up``: and let them go at once."""
+    import threading
+
+    met: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def greet() -> None:
+            while True:
+                try:
+                    peer, _ = server.accept()
+                except OSError:
+                    return
+                met.append(peer)
+                if hangs_up:
+                    peer.close()
+
+        thread = threading.Thread(target=greet, daemon=True)
+        thread.start()
+        yield server.getsockname()[1], met
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+    for peer in met:
+        peer.close()
+
+
+def _tool(name: str) -> str:
+    path = os.pathsep.join([os.environ.get("PATH", ""), *_DEBIAN])
+    found = shutil.which(name, path=path)
+    if found is None:
+        pytest.skip(f"{name} is not installed here: no server of the test's own can be started")
+    return found
+
+
+def _run(command: list[str]) -> None:
+    done = subprocess.run(_unprivileged(command), capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode(errors="replace")[-2000:]
+
+
+def _unprivileged(command: list[str]) -> list[str]:
+    """PostgreSQL refuses to run as root."""
+    if os.geteuid() != 0:
+        return command
+    return ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", *command]
+
+
+def _give_away(folder: Path) -> None:
+    if os.geteuid() != 0:
+        return
+    for path in (folder, *folder.iterdir()):
+        shutil.chown(path, "nobody", "nogroup")
+    for parent in folder.parents:
+        if parent.stat().st_uid == 0 and parent != Path("/"):
+            parent.chmod(parent.stat().st_mode | 0o011)
+
+
+def _stopped(thread: Path) -> bool:
+    try:
+        return (thread / "stat").read_text().rpartition(")")[2].split()[0] in "TZX"
+    except FileNotFoundError:
+        return True
+
+
+def _children(pid: int) -> list[int]:
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in found]
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])

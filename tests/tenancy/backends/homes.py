@@ -1,0 +1,141 @@
+"""Help to test backends: a small schema, a try at making it, and a home that knows how each product is entered."""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from tenancy.backends import Backends
+from tenancy.backends.base import Attempt, Backend, Blueprint
+from tenancy.backends.logins import NO_ACCESS, Access, Login
+from tenancy.backends.server import ServerBackend
+from tenancy.models import TENANT_VERSION_TABLE, Placement, Server, ServerState, State, house_metadata, identity
+from tests import engines
+
+PASSWORD = "pass' word;Server=x}é☃\""
+"""The password of every tenant's login here: nothing in it may mean anything to a driver or to SQL."""
+
+THINGS = sa.table("things", sa.column("name"), sa.column("counter"))
+
+
+@dataclass(frozen=True)
+class Home:
+    """Hold a backend and, where it has servers, the login of one: it does with an ``Access`` what the engine does."""
+
+    backend: Backend
+    server: Login | None = None
+
+    def place(self, user_id: int = 1, **changes: Any) -> Placement:
+        """Say where a user's database belongs."""
+        tenant_id = uuid.uuid4()
+        planned = self.backend.plan(user_id, tenant_id, {}, self._registered())
+        return Placement(
+            user_id=user_id,
+            state=State.READY,
+            version=1,
+            epoch=1,
+            **{"tenant_id": tenant_id, **planned, **changes},
+        )
+
+    def access(self, tenant: Placement) -> Access:
+        if self.server is None:
+            return NO_ACCESS
+        own = Login(self.server.host, self.server.port, tenant.db_user or "", PASSWORD, tenant.db_name)
+        return Access(own, self.server)
+
+    def create(self, tenant: Placement, blueprint: Blueprint, attempt: Attempt) -> None:
+        self.backend.create(tenant, self.access(tenant), blueprint, attempt)
+
+    def exists(self, tenant: Placement) -> bool:
+        return self.backend.exists(tenant, self.access(tenant))
+
+    def drop(self, tenant: Placement) -> None:
+        self.backend.drop(tenant, self.access(tenant))
+
+    def size_bytes(self, tenant: Placement) -> int | None:
+        return self.backend.size_bytes(tenant, self.access(tenant))
+
+    def connect(self, tenant: Placement) -> Any:
+        return self.backend.connect(tenant, self.access(tenant))
+
+    def connect_to_migrate(self, tenant: Placement) -> Any:
+        return self.backend.connect_to_migrate(tenant, self.access(tenant))
+
+    def names(self, tenant: Placement) -> list[str]:
+        with closing(self.connect(tenant)) as driver, closing(driver.cursor()) as cursor:
+            cursor.execute("SELECT name FROM things ORDER BY name")
+            return [row[0] for row in cursor.fetchall()]
+
+    def engine(self, tenant: Placement) -> sa.Engine:
+        """Make an engine as the cache does: transactions say whether they write."""
+
+        def fresh() -> Any:
+            driver = self.connect(tenant)
+            driver.rollback()
+            return driver
+
+        engine = self.backend.engine(fresh)
+        asked = "tenancy_write"
+        sa.event.listen(engine, "begin", lambda c: self.backend.begin(c, c.get_execution_options().get(asked, True)))
+        return engine
+
+    def _registered(self) -> Server | None:
+        if self.server is None:
+            return None
+        where = self.server
+        return Server(
+            id=1,
+            name="test",
+            db_type=self.backend.name,
+            db_host=where.host,
+            db_port=where.port,
+            db_user=where.user,
+            sealed_password="",
+            db_options=where.options.written(),
+            max_tenants=None,
+            weight=1,
+            state=ServerState.ACCEPTING,
+        )
+
+
+def home_of(engine: str, folder: Path) -> Home:
+    """Give the home of an engine: a folder, or the server on which tests may make databases."""
+    backend = Backends(folder / "users").get(engine)
+    if not isinstance(backend, ServerBackend):
+        return Home(backend)
+    return Home(backend, engines.server_login(engine))
+
+
+def build(connection: sa.Connection) -> None:
+    house_metadata.create_all(connection)
+    connection.exec_driver_sql(f"CREATE TABLE {TENANT_VERSION_TABLE} (version_num VARCHAR(32))")
+    connection.exec_driver_sql("CREATE TABLE things (name VARCHAR(40) PRIMARY KEY, counter INTEGER)")
+    connection.exec_driver_sql("CREATE TABLE parts (thing VARCHAR(40), FOREIGN KEY (thing) REFERENCES things (name))")
+    connection.commit()
+
+
+def blueprint(tenant: Placement, name: str = "first", fingerprint: str = "f" * 8) -> Blueprint:
+    def fill(connection: sa.Connection) -> None:
+        connection.execute(THINGS.insert(), {"name": name, "counter": 0})
+        kept = {"id": 1, "tenant_id": tenant.tenant_id, "user_id": tenant.user_id, "kind": "tenant", "epoch": 1}
+        now = sa.func.current_timestamp()
+        connection.execute(identity.insert().values(state="ready", created_at=now, **kept))
+
+    return Blueprint(fingerprint, build, fill)
+
+
+def attempt(number: int = 1, step: Callable[[str], None] = lambda name: None, holding: Any = contextlib.nullcontext):
+    return Attempt(number, step, holding)
+
+
+@contextlib.contextmanager
+def transaction(engine: sa.Engine, *, write: bool) -> Iterator[sa.Connection]:
+    with engine.connect().execution_options(tenancy_write=write) as connection, connection.begin():
+        yield connection

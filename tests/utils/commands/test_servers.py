@@ -1,0 +1,145 @@
+"""``unify servers``: what is typed, what is printed, what it ends with."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import sqlalchemy as sa
+
+from tenancy.catalog import servers
+from tests.engines import server_address, use
+
+
+@pytest.fixture
+def url(request):
+    use(request, "postgresql")
+    return server_address("postgresql").render_as_string(hide_password=False)
+
+
+def test_a_server_is_added_listed_tested_drained_and_removed(ready, url):
+    added = ready("servers", "add", "one", "--type", "postgresql", "--url-stdin", "--weight", 3, stdin=f"{url}\n")
+    assert (added.exit_code, added.stderr) == (0, "")
+    assert "Server one is registered: postgresql on " in added.stdout
+    listed = json.loads(ready("servers", "list", "--json").output)["items"]
+    assert [(row["name"], row["weight"], row["state"]) for row in listed] == [("one", 3, "accepting")]
+    assert "one" in ready("servers", "list").output
+    tested = ready("servers", "test", "ONE")
+    assert tested.stdout.startswith("Server one answers in ")
+    assert "its login may make databases and logins" in tested.stdout
+    assert "draining" in ready("servers", "drain", "one").output
+    assert "accepting" in ready("servers", "accept", "one").output
+    assert ready("servers", "remove", "one").exit_code == 0
+    assert "No server is registered" in ready("servers", "list").output
+
+
+@pytest.fixture
+def add(ready, url):
+    """Register the tests' server, with a password that it does not look at."""
+    named = sa.make_url(url).set(password="hunter2").render_as_string(hide_password=False)
+
+    def run(name="one", *words, stdin=f"{named}\n"):
+        return ready("servers", "add", name, "--type", "postgresql", "--url-stdin", *words, stdin=stdin)
+
+    return run
+
+
+def document(result):
+    assert result.exit_code == 0, result.stderr
+    assert "hunter2" not in result.output
+    return json.loads(result.stdout)
+
+
+def test_every_command_answers_programs_without_the_password(ready, add):
+    made = document(add("one", "--max-tenants", 5, "--json"))
+    assert made["max_tenants"] == 5
+    assert document(ready("servers", "list", "--json")) == {"items": [made]}
+    assert document(ready("servers", "test", "one", "--json"))["may_create"] is True
+    assert document(ready("servers", "drain", "one", "--json"))["state"] == "draining"
+    assert document(ready("servers", "accept", "one", "--json"))["state"] == "accepting"
+    assert document(ready("servers", "remove", "one", "--json")) == {"name": "one", "removed": True}
+
+
+def test_a_users_database_is_placed_until_the_server_drains_and_the_server_stays_while_it_stands(ready, add):
+    add()
+    for name in "ab":
+        ready("users", "create", "--email", f"{name}@example.org")
+        ready("db", "delete", f"{name}@example.org", "--yes")
+    made = document(ready("db", "init", 1, "--db-type", "postgresql", "--json"))["config"]
+    try:
+        assert (made["db_type"], made["status"]) == ("postgresql", "ready")
+        assert ready("servers", "drain", "one").stdout == "Server one is draining; databases there: 1.\n"
+        refused = ready("db", "init", 2, "--db-type", "postgresql")
+        assert (refused.exit_code, refused.stderr.count("\n")) == (1, 1)
+        assert "unify servers add" in refused.stderr
+        kept = ready("servers", "remove", "one")
+        assert (kept.exit_code, kept.stderr.count("\n")) == (1, 1)
+        assert "1 database stands on server 'one'" in kept.stderr
+    finally:
+        assert ready("db", "delete", 1, "--yes").exit_code == 0
+    assert ready("servers", "remove", "one").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("stdin", "code", "said"),
+    [
+        ("", 2, "standard input is empty"),
+        ("x" * 5000, 2, "over 4096 bytes"),
+        (b"\xff\xfe\n", 2, "not UTF-8"),
+        ("not a url hunter2\n", 1, "url is not a database URL"),
+        ("mysql://root:hunter2@127.0.0.1/\n", 1, "url is not one of PostgreSQL"),
+        ("postgresql://u:hunter2@127.0.0.1:1/\n", 1, "no server answers"),
+        ("postgresql://u:hunter2@127.0.0.1:1/?hostaddr=10.0.0.1\n", 1, "is no option"),
+    ],
+)
+def test_a_url_that_cannot_be_used_registers_nothing_and_is_not_shown(ready, add, stdin, code, said):
+    refused = add(stdin=stdin)
+    assert (refused.exit_code, refused.stdout) == (code, "")
+    assert said in refused.stderr
+    assert "hunter2" not in refused.output
+    assert document(ready("servers", "list", "--json")) == {"items": []}
+
+
+def test_a_server_that_does_not_pass_is_a_failure(ready, add, parts):
+    add()
+    with parts.catalog.writing() as connection:
+        servers.change(connection, servers.by_name(connection, "one"), db_host="evil.example.org")
+    failed = ready("servers", "test", "one")
+    assert (failed.exit_code, failed.stdout) == (1, "")
+    assert failed.stderr.startswith("Error: Server one does not pass: a stored credential ")
+    assert json.loads(ready("servers", "test", "one", "--json").stdout)["code"] == "credential_tampered"
+
+
+def test_a_name_cannot_send_commands_to_the_terminal(ready, add):
+    refused = add("\x1b]0;owned\x07")
+    assert refused.exit_code == 1
+    assert "\x1b" not in refused.output
+    assert add("[bold]x").exit_code == 0
+    assert "[bold]x" in ready("servers", "list").stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "stdin"),
+    [
+        (("one", "--type", "oracle", "--url-stdin"), "x\n"),
+        (("one", "--url-stdin"), "x\n"),
+        (("one", "--type", "mysql", "--url-stdin"), ""),
+        (("one", "--type", "mysql"), ""),
+        (("one", "--type", "mysql", "--url-stdin", "--weight", "0"), "x\n"),
+        (("one", "--type", "mysql", "--url-stdin", "--weight", "1001"), "x\n"),
+        (("one", "--type", "mysql", "--url-stdin", "--max-tenants", "0"), "x\n"),
+        (("one", "--type", "mysql", "--url-stdin", "--max-tenants", "many"), "x\n"),
+        (("one", "--type", "sqlite", "--url-stdin"), "x\n"),
+        (("one", "--type", "mysql", "--url", "mysql://u:hunter2@h/"), ""),
+        (("one", "mysql://u:hunter2@h/", "--type", "mysql"), ""),
+    ],
+)
+def test_wrong_usage_is_told(ready, words, stdin):
+    assert ready("servers", "add", *words, stdin=stdin).exit_code == 2
+
+
+@pytest.mark.parametrize("word", ["test", "drain", "accept", "remove"])
+def test_a_name_of_no_server_is_told_in_one_line(ready, word):
+    done = ready("servers", word, "nobody")
+    assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert "no server named 'nobody'" in done.stderr

@@ -1,0 +1,141 @@
+"""Hold ``unify servers``: the database servers on which users' databases are placed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from utils.output import Failed, say, show, table
+from utils.parameters import CommandGroup, json_option, secret
+from utils.toolbox import Toolbox, pass_toolbox
+
+TYPES = ("postgresql", "mysql", "sqlserver")
+
+
+@click.group(cls=CommandGroup)
+def servers() -> None:
+    """Register, test, drain and forget database servers."""
+
+
+@servers.command()
+@click.argument("name", metavar="NAME")
+@click.option("--type", "db_type", type=click.Choice(TYPES), required=True, metavar="T", help=f"{', '.join(TYPES)}.")
+@click.option(
+    "--url-stdin",
+    is_flag=True,
+    help="Read the URL from standard input: postgresql://LOGIN:PASSWORD@HOST:PORT/?tls=verify&tls_ca=FILE",
+)
+@click.option("--max-tenants", type=click.IntRange(1, 1_000_000), metavar="N", help="Place no more than N there.")
+@click.option(
+    "--weight", type=click.IntRange(1, 1000), default=1, show_default=True, metavar="W", help="Its share of databases."
+)
+@json_option
+@pass_toolbox
+def add(
+    toolbox: Toolbox,
+    /,
+    name: str,
+    db_type: str,
+    url_stdin: bool,
+    max_tenants: int | None,
+    weight: int,
+    as_json: bool,
+) -> None:
+    """Register a server that answers; its login must be able to make databases and logins."""
+    url = secret("URL of the server", from_stdin=url_stdin)
+    if not url:
+        raise click.UsageError("the URL is needed: write it to standard input and add --url-stdin.")
+    manager = toolbox.parts.manager
+    made = manager.add_server(name, db_type, url, max_tenants=max_tenants, weight=weight)
+    show(as_json, made, lambda: say(f"Server {made['name']} is registered: {_place(made)}."))
+
+
+@servers.command("list")
+@json_option
+@pass_toolbox
+def list_(toolbox: Toolbox, as_json: bool) -> None:
+    """List the servers, with how many databases stand on each."""
+    found = toolbox.parts.manager.servers()
+
+    def tell() -> None:
+        if not found:
+            say("No server is registered: `unify servers add NAME --type T --url-stdin`.")
+            return
+        headings = ("name", "type", "host", "state", "databases", "at most", "weight")
+        table(headings, map(_row, found))
+
+    show(as_json, {"items": found}, tell)
+
+
+@servers.command()
+@click.argument("name", metavar="NAME")
+@json_option
+@pass_toolbox
+def test(toolbox: Toolbox, name: str, as_json: bool) -> None:
+    """Connect to a server and check that its login may make databases and logins."""
+    found = toolbox.parts.manager.test_server(name)
+
+    def tell() -> None:
+        if found["ok"]:
+            rights = "; its login may make databases and logins" if found["may_create"] else ""
+            say(f"Server {found['name']} answers in {found['latency_ms']:.1f} ms{rights}.")
+
+    show(as_json, found, tell)
+    if not found["ok"]:
+        raise Failed(f"Server {found['name']} does not pass: {found['message']}")
+
+
+@servers.command()
+@click.argument("name", metavar="NAME")
+@json_option
+@pass_toolbox
+def drain(toolbox: Toolbox, name: str, as_json: bool) -> None:
+    """Place nothing more on a server; what stands there stays."""
+    _told(as_json, toolbox.parts.manager.drain_server(name))
+
+
+@servers.command()
+@click.argument("name", metavar="NAME")
+@json_option
+@pass_toolbox
+def accept(toolbox: Toolbox, name: str, as_json: bool) -> None:
+    """Place databases on a drained server again."""
+    _told(as_json, toolbox.parts.manager.accept_server(name))
+
+
+@servers.command()
+@click.argument("name", metavar="NAME")
+@json_option
+@pass_toolbox
+def remove(toolbox: Toolbox, name: str, as_json: bool) -> None:
+    """Forget a server on which no database stands."""
+    toolbox.parts.manager.remove_server(name)
+    show(as_json, {"name": name, "removed": True}, lambda: say(f"Server {name} is forgotten."))
+
+
+def _row(server: dict[str, Any]) -> list[Any]:
+    most = server["max_tenants"] or ""
+    return [
+        server["name"],
+        server["db_type"],
+        _where(server),
+        server["state"],
+        server["tenants"],
+        most,
+        server["weight"],
+    ]
+
+
+def _told(as_json: bool, server: dict[str, Any]) -> None:
+    said = f"Server {server['name']} is {server['state']}; databases there: {server['tenants']}."
+    show(as_json, server, lambda: say(said))
+
+
+def _place(server: dict[str, Any]) -> str:
+    return f"{server['db_type']} on {_where(server)}"
+
+
+def _where(server: dict[str, Any]) -> str:
+    host = f"[{server['db_host']}]" if ":" in server["db_host"] else server["db_host"]
+    return f"{host}:{server['db_port']}"

@@ -1,0 +1,161 @@
+"""Show the registered database servers, register one, and say whether it takes further databases."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Annotated, Any
+
+from flask import redirect, request, url_for
+from flask.typing import ResponseReturnValue
+from pydantic import Field as Bound
+from pydantic import StringConstraints
+
+from tenancy import hosts
+from tenancy.backends import logins
+from tenancy.backends.logins import Login, Options
+from tenancy.errors import ConfigurationError, ServerNotFoundError, TenancyError
+from web.auth import admin_required
+from web.errors import NOT_THERE, Problem
+from web.pages.console.frame import blueprint, show
+from web.pages.forms import Field, Form
+from web.pages.messages import say
+from web.parts import current_parts
+from web.schemas import UNSTORABLE, Strict
+
+TYPES = (("postgresql", "PostgreSQL"), ("mysql", "MySQL or MariaDB"), ("sqlserver", "SQL Server"))
+PORTS = {"postgresql": 5432, "mysql": 3306, "sqlserver": 1433}
+MODES = (
+    ("prefer", "where the server offers it"),
+    ("require", "always"),
+    ("verify", "always, and check the certificate"),
+    ("off", "never"),
+)
+ACTIONS = {
+    "test": "The server is connected to with its login. Nothing is changed.",
+    "drain": "Nothing more is placed there. The databases that stand there stay and go on working.",
+    "accept": "New databases are placed there again.",
+    "remove": "Its address and login are forgotten. This is only possible while no database stands there.",
+}
+
+Text = Annotated[str, StringConstraints(max_length=255, pattern=UNSTORABLE)]
+
+
+class ServerCreate(Strict):
+    """Take what describes a server."""
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=UNSTORABLE)]
+    db_type: Text
+    db_host: Text
+    db_port: Annotated[int, Bound(ge=1, le=65535)] | None = None
+    db_user: Text
+    db_password: Annotated[str, StringConstraints(max_length=1024, pattern=UNSTORABLE)] = Bound(default="", repr=False)
+    tls: Text = "prefer"
+    tls_ca: Annotated[str, StringConstraints(max_length=logins.CA_MAX, pattern=UNSTORABLE)] = ""
+    max_tenants: Annotated[int, Bound(ge=1, le=1_000_000)] | None = None
+    weight: Annotated[int, Bound(ge=1, le=1000)] | None = None
+
+
+CONTROLS = [
+    Field("name", "Name", required=True, max_length=64, hint="How you call it, here and in commands."),
+    Field("db_type", "Type", "select", choices=TYPES, required=True),
+    Field("db_host", "Host", required=True, max_length=255, autocomplete="off"),
+    Field("db_port", "Port", "number", number=True, hint="Left empty, the usual one."),
+    Field("db_user", "Login", required=True, max_length=255, autocomplete="off", hint="It makes databases and logins."),
+    Field("db_password", "Password", "password", max_length=1024, autocomplete="new-password", raw=True),
+    Field("tls", "Encryption", "select", choices=MODES, initial="prefer"),
+    Field("tls_ca", "Certificate of the authority", "textarea", max_length=logins.CA_MAX, hint="PEM; only to check."),
+    Field("max_tenants", "At most", "number", number=True, hint="Databases; left empty, any number."),
+    Field("weight", "Weight", "number", number=True, initial="1", hint="Its share, beside the others of its type."),
+]
+
+
+@blueprint.get("/servers")
+@admin_required
+def servers() -> ResponseReturnValue:
+    return _page(Form.blank("server", CONTROLS))
+
+
+@blueprint.post("/servers")
+@admin_required
+def add_server() -> ResponseReturnValue:
+    """Register a server that answers."""
+    form = Form.posted("server", CONTROLS, request.form)
+    body = form.validate(ServerCreate)
+    if body is None:
+        return _page(form), 422
+    given: Any = body
+    try:
+        limits = {"max_tenants": given.max_tenants, "weight": given.weight or 1}
+        made = current_parts().manager.add_server(given.name, given.db_type, _login(given), **limits)
+    except TenancyError as error:
+        if error.field in {control.name for control in CONTROLS}:
+            form.errors[str(error.field)] = error.message
+        else:
+            say(f"The server was not registered: {error.message}", "bad")
+        return _page(form), 422
+    say(f"Server {made['name']} is registered.")
+    return redirect(url_for("admin.servers"), 303)
+
+
+@admin_required
+def ask_server(name: str, action: str) -> ResponseReturnValue:
+    return _asked(_find(name), action)
+
+
+@admin_required
+def act_on_server(name: str, action: str) -> ResponseReturnValue:
+    server, manager = _find(name), current_parts().manager
+    if action == "test":
+        return _asked(server, action, manager.test_server(server["name"]))
+    does = {"drain": manager.drain_server, "accept": manager.accept_server, "remove": manager.remove_server}[action]
+    done = {"drain": "takes no further databases", "accept": "takes databases again", "remove": "is forgotten"}[action]
+    try:
+        does(server["name"])
+        say(f"Server {server['name']} {done}.")
+    except TenancyError as error:
+        say(f"Nothing was changed: {error.message}", "bad")
+    return redirect(url_for("admin.servers"), 303)
+
+
+for _action in ACTIONS:
+    _rule, _of = f"/servers/<path:name>/{_action}", {"action": _action}  # a name may hold a slash
+    blueprint.add_url_rule(_rule, "ask_server", ask_server, methods=["GET"], defaults=_of)
+    blueprint.add_url_rule(_rule, "act_on_server", act_on_server, methods=["POST"], defaults=_of)
+
+
+def _page(form: Form) -> str:
+    opened = bool(form.errors)
+    return show("servers", rows=current_parts().manager.servers(), form=form, opened=opened)
+
+
+def _asked(server: dict[str, Any], action: str, result: dict[str, Any] | None = None) -> str:
+    name = shlex.quote(server["name"])  # to be typed into a shell
+    command = f"unify servers {action} {'-- ' if name.startswith('-') else ''}{name}"
+    about = {"server": server, "action": action, "question": ACTIONS[action], "command_text": command}
+    return show("servers", "server", **about, result=result)
+
+
+def _find(name: str) -> dict[str, Any]:
+    try:
+        return current_parts().manager.server(name)
+    except ServerNotFoundError:
+        raise Problem(404, "not_found", NOT_THERE) from None
+
+
+def _login(given: Any) -> Login:
+    """Make the login of fields, never of a URL that would have to be glued together."""
+    if given.db_type not in PORTS:
+        raise ConfigurationError("db_type is none of the known types.", field="db_type")
+    options = {"tls": given.tls} | ({"tls_ca": given.tls_ca} if given.tls_ca.strip() else {})
+    try:
+        read = Options.of(options)
+    except ConfigurationError as error:
+        name = "tls_ca" if "tls_ca" in error.message else "tls"
+        raise ConfigurationError(error.message.removeprefix("db_options: "), field=name) from None
+    return Login(
+        host=hosts.host(given.db_host.partition("\\")[0]),
+        port=given.db_port or PORTS[given.db_type],
+        user=logins.user(given.db_user),
+        password=logins.password(given.db_password),
+        options=read,
+    )

@@ -1,0 +1,69 @@
+"""Let a user try and connect a database of their own, where the operator allows it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import redirect, request, url_for
+from flask.typing import ResponseReturnValue
+
+from tenancy.backends.base import DatabaseFields
+from tenancy.errors import TenancyError
+from web import metrics
+from web.auth import page_login_required, signed_in
+from web.errors import NOT_THERE, Problem
+from web.pages.forms import Field, Form
+from web.pages.messages import say
+from web.pages.settings.frame import blueprint, show
+from web.parts import current_parts
+from web.schemas import DatabaseInitialize, sent
+
+TYPES = (("postgresql", "PostgreSQL"), ("mysql", "MySQL or MariaDB"), ("sqlserver", "SQL Server"))
+CONTROLS = [
+    Field("db_type", "Type", "select", choices=TYPES, required=True),
+    Field("db_host", "Host", required=True, max_length=255, autocomplete="off"),
+    Field("db_port", "Port", "number", number=True, hint="Left empty, the usual one."),
+    Field(
+        "db_name", "Database", required=True, max_length=48, hint="One that is there has to be empty; else it is made."
+    ),
+    Field("db_user", "Login", required=True, max_length=128, autocomplete="off"),
+    Field("db_password", "Password", "password", max_length=1024, autocomplete="new-password", raw=True),
+]
+
+
+@blueprint.get("/database/own")
+@page_login_required
+def own_database() -> ResponseReturnValue:
+    """Show the form."""
+    _refuse_unless_allowed()
+    return _page(Form.blank("own", CONTROLS))
+
+
+@blueprint.post("/database/own")
+@page_login_required
+def connect_own_database() -> ResponseReturnValue:
+    """Connect the database that was typed; with the other button, only try it."""
+    _refuse_unless_allowed()
+    form = Form.posted("own", CONTROLS, request.form)
+    body = form.validate(DatabaseInitialize)
+    if body is None:
+        return _page(form), 422
+    fields, manager = DatabaseFields(**sent(body)), current_parts().manager
+    try:
+        if request.form.get("step") == "probe":
+            return _page(form, manager.probe_own_database(signed_in().user.id, fields))
+        with metrics.provisioning():
+            manager.connect_own_database(signed_in().user.id, fields)
+    except TenancyError as error:
+        return _page(form.refuse(error.field, error.message)), 422
+    say("Your rows are kept in your own database from now on.")
+    return redirect(url_for("settings.database"), 303)
+
+
+def _page(form: Form, probe: dict[str, Any] | None = None) -> str:
+    return show("database", "own_database", form=form, probe=probe)
+
+
+def _refuse_unless_allowed() -> None:
+    if not current_parts().manager.own_databases.allowed:
+        raise Problem(404, "not_found", NOT_THERE)
