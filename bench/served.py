@@ -33,6 +33,7 @@ class Served:
         workers: int = 4,
         tenants: int = 0,
         rows: int = 0,
+        types: Sequence[str] = ("sqlite",),
         command: Sequence[str] = COMMAND,
         **overrides: object,
     ) -> None:
@@ -43,7 +44,7 @@ class Served:
         self.process: subprocess.Popen[bytes] | None = None
         self.folder: Path
         self._command = command
-        self._tenants, self._rows = tenants, rows
+        self._tenants, self._rows, self._types = tenants, rows, types
         self._overrides = {"port": self.port, "web_concurrency": workers, "log_level": "WARNING"} | overrides
         self._stack = ExitStack()
 
@@ -63,6 +64,7 @@ class Served:
     ) -> None:
         try:
             self.stop()
+            self._leave_servers()
         finally:
             self._stack.close()
 
@@ -106,11 +108,21 @@ class Served:
         try:
             parts.manager.prepare_catalog()
             world = World(self.folder, parts)
-            world.add_users(self._tenants)
+            world.register(sorted(set(self._types)))
+            world.add_users(self._tenants, self._types)
             if self._rows:
                 world.add_tasks(self._rows)
             self.users = world.users
             self.keys = [parts.accounts.issue_key(user.id, "bench")[1] for user in world.users]
+        finally:
+            parts.close()
+
+    def _leave_servers(self) -> None:
+        if set(self._types) == {"sqlite"}:
+            return
+        parts = compose.build(Settings.load(self.environ, dotenv=None))
+        try:
+            World(self.folder, parts, self.users).leave_servers()
         finally:
             parts.close()
 

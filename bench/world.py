@@ -8,7 +8,7 @@ import shutil
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,8 @@ from typing import Any
 import compose
 from compose import Parts
 from repositories.schema import tasks
-from settings import SETTINGS, Settings
+from settings import SETTINGS, TEST_SETTINGS, Settings, given
+from tenancy.backends.base import DatabaseFields
 from tenancy.keyring import generate_key
 from tenancy.models import State, User, sessions, user_database_configs, users
 from tenancy.types import new_id
@@ -34,13 +35,25 @@ class World:
     parts: Parts
     users: list[User] = field(default_factory=list)
 
-    def add_users(self, number: int) -> None:
-        """Make accounts that have a database."""
+    def add_users(self, number: int, types: Sequence[str] = ("sqlite",)) -> None:
+        """Make accounts that have a database, of these types in turn."""
         known = len(self.users)
         for index in range(known, known + number):
             user = self.parts.accounts.create(f"user{index}@example.org", display_name=f"User {index}")
-            self.parts.manager.provision(user.id)
+            self.parts.manager.provision(user.id, DatabaseFields(types[index % len(types)]))
             self.users.append(user)
+
+    def register(self, types: Sequence[str]) -> None:
+        """Register the server that tests may use of each type that has one."""
+        for db_type in types:
+            if db_type != "sqlite":
+                self.parts.manager.add_server(db_type, db_type, server_url(db_type))
+
+    def leave_servers(self) -> None:
+        """Delete what stands on servers; a folder goes by itself."""
+        for user in self.users:
+            if self.parts.manager.placement_of(user.id).server_id is not None:
+                self.parts.manager.delete_user_database(user.id)
 
     def add_tasks(self, each: int) -> dict[int, list[dict[str, Any]]]:
         """Write the same number of tasks for every user; give the rows by user id."""
@@ -71,12 +84,13 @@ def world(number: int = 0, **overrides: object) -> Iterator[World]:
     """Make an installation with this many users; it is gone in the end."""
     with folder() as place:
         parts = compose.build(Settings.load(environ(place, **overrides), dotenv=None))
+        made = World(place, parts)
         try:
             parts.manager.prepare_catalog()
-            made = World(place, parts)
             made.add_users(number)
             yield made
         finally:
+            made.leave_servers()
             parts.close()
 
 
@@ -131,6 +145,12 @@ def register_only(parts: Parts, number: int) -> None:
         connection.execute(
             sessions.insert(), [{"token_hash": secrets.token_hex(32), "user_id": i} | session for i in ids]
         )
+
+
+def server_url(db_type: str) -> str:
+    """Give the address of the server of a type on which tests may make databases."""
+    setting = {"postgresql": "TEST_POSTGRES_URL", "mysql": "TEST_MYSQL_URL", "sqlserver": "TEST_MSSQL_URL"}[db_type]
+    return given().get(setting, TEST_SETTINGS[setting])
 
 
 def progress(text: str) -> None:

@@ -1,4 +1,4 @@
-"""Serve tasks as an ordinary small Flask application does: one SQLite database, rows filtered by ``user_id``.
+"""Serve tasks as an ordinary small Flask application does: one database, rows filtered by ``user_id``.
 
 Flask, Flask-Login with ``session.get`` as its user loader, SQLAlchemy's ORM, ``jsonify``. The same fields as
 Unify's tasks, the same index for the list, WAL; nothing else of what Unify does.
@@ -64,10 +64,11 @@ class Task(Base):
         }
 
 
-def create_app(path: Path) -> Flask:
-    """Make the application on the database at ``path``."""
-    engine = sa.create_engine(f"sqlite:///{path}")
-    event.listen(engine, "connect", lambda driver, _: driver.execute("PRAGMA journal_mode = WAL"))
+def create_app(database: Path | str, **pool: Any) -> Flask:
+    """Make the application on the SQLite file, or the database URL."""
+    engine = sa.create_engine(f"sqlite:///{database}" if isinstance(database, Path) else database, **pool)
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", lambda driver, _: driver.execute("PRAGMA journal_mode = WAL"))
     Base.metadata.create_all(engine)
     db = scoped_session(sessionmaker(engine))
 

@@ -31,6 +31,8 @@ class Seen:
     torn: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     """What the server said with each 5xx."""
+    failed_at: list[float] = field(default_factory=list)
+    """When each of them came, by the clients' clock."""
     broken: Counter[str] = field(default_factory=Counter)
     hangups: int = 0
     written: dict[int, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
@@ -41,6 +43,7 @@ class Seen:
         with self.lock:
             self.statuses[status] += 1
             if status >= 500:
+                self.failed_at.append(time.monotonic())
                 self.failures.append(f"{what} was answered {status}: {body[:300]!r}")
 
     def acknowledged(self, user_id: int, row_id: str, title: str) -> None:

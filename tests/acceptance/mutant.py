@@ -15,6 +15,7 @@ from typing import Any
 
 from repositories import scope
 from tenancy import guards, names
+from tenancy.backends.logins import Access
 from tenancy.backends.sqlite import SQLiteBackend
 from tenancy.engines import EngineCache
 from tenancy.models import Placement
@@ -37,12 +38,12 @@ def mix_files_up() -> None:
     """Open another tenant's file every few times: what the identity check is there for."""
     connect = SQLiteBackend.connect
 
-    def connect_anywhere(self: SQLiteBackend, tenant: Placement, password: str | None) -> Any:
+    def connect_anywhere(self: SQLiteBackend, tenant: Placement, access: Access) -> Any:
         if random.random() < MIXED_UP and tenant.user_id is not None:
             other = random.randint(1, 2 * tenant.user_id)
             if (self.data_dir / names.sqlite_file(other)).exists():
                 tenant = replace(tenant, user_id=other, db_path=names.sqlite_file(other))
-        return connect(self, tenant, password)
+        return connect(self, tenant, access)
 
     SQLiteBackend.connect = connect_anywhere  # type: ignore[method-assign]  # this is the mutation
 

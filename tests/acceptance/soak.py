@@ -1,6 +1,8 @@
 """Let many clients read and write at once, and count what must never be: foreign rows, 5xx, lost writes.
 
     python -m tests.acceptance.soak --workers 4 --tenants 200 --clients 32 --seconds 60 --cache 8 --hangups 5
+    python -m tests.acceptance.soak --types sqlite,postgresql,mysql            (tenants of several types at once)
+    python -m tests.acceptance.soak --types sqlite,postgresql,mysql --restart  (PostgreSQL is restarted half-way)
 
 ``--mutant no-guards`` points the same checker at a build whose guards were taken out (``mutant.py``): it must find
 foreign rows there. With one of the two guards left there must be none, though answers fail.
@@ -10,14 +12,19 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
 
 from bench.served import COMMAND, Served
+from bench.world import folder
 from tests.acceptance.clients import Client, Person, Seen, lost
+from tests.servers import OwnServer, own_server
 
 BUILDS = ("no-guards", "no-guards-files", "no-owner-filter", "no-identity-check")
 
@@ -32,6 +39,8 @@ class Load:
     seconds: float = 60.0
     cache: int = 8
     hangups: float = 5.0
+    types: str = "sqlite"
+    restart: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,6 +59,10 @@ class Report:
     broken_connections: int
     statuses: dict[int, int]
     examples: list[str]
+    down_s: float = 0.0
+    """How long the restarted server was away."""
+    failed_after_s: float = 0.0
+    """When, after its return, the last answer was an error."""
 
     @property
     def clean(self) -> bool:
@@ -61,12 +74,22 @@ def soak(load: Load, *, mutant: str | None = None) -> Report:
     """Start a server, let the clients loose on it, read everything back."""
     seen = Seen()
     command = (sys.executable, "-m", "tests.acceptance.mutant", mutant, "serve") if mutant else COMMAND
-    with Served(
-        workers=load.workers, tenants=load.tenants, command=command, tenant_engine_cache_size=load.cache
-    ) as server:
+    with ExitStack() as stack:
+        own = stack.enter_context(_own_postgresql()) if load.restart else None
+        server = stack.enter_context(
+            Served(
+                workers=load.workers,
+                tenants=load.tenants,
+                types=load.types.split(","),
+                command=command,
+                tenant_engine_cache_size=load.cache,
+            )
+        )
         people = [Person(user.id, key) for user, key in zip(server.users, server.keys, strict=True)]
         started = time.monotonic()
+        interruption = Interruption(own, load.seconds / 3)
         _let_loose(server.port, people, load, seen)
+        interruption.over()
         took_s = time.monotonic() - started
         statuses = dict(sorted(seen.statuses.items()))
         missing = [] if mutant else lost(server.port, people, seen)
@@ -84,7 +107,46 @@ def soak(load: Load, *, mutant: str | None = None) -> Report:
         broken_connections=sum(seen.broken.values()),
         statuses=statuses,
         examples=[*seen.foreign[:5], *seen.torn[:5], *missing[:5], *seen.broken, *seen.failures[:5], *told[:10]],
+        down_s=round(interruption.down_s, 2),
+        failed_after_s=round(max([at - interruption.back_at for at in seen.failed_at], default=0.0), 2),
     )
+
+
+class Interruption:
+    """Restart a server while the clients work; without one nothing happens."""
+
+    def __init__(self, server: OwnServer | None, after_s: float) -> None:
+        self.down_s = self.back_at = 0.0
+        self._server = server
+        self._timer = threading.Timer(after_s, self._restart)
+        if server is not None:
+            self._timer.start()
+
+    def over(self) -> None:
+        if self._server is not None:
+            self._timer.join()
+
+    def _restart(self) -> None:
+        assert self._server is not None
+        gone_at = time.monotonic()
+        self._server.stop()
+        self._server.start()
+        self.back_at = time.monotonic()
+        self.down_s = self.back_at - gone_at
+
+
+@contextmanager
+def _own_postgresql() -> Iterator[OwnServer]:
+    """Run a PostgreSQL of the soak's own, on which its tenants are placed."""
+    with folder() as place, own_server("postgresql", place, connections=200) as server:
+        before = os.environ.get("TEST_POSTGRES_URL")
+        os.environ["TEST_POSTGRES_URL"] = server.url
+        try:
+            yield server
+        finally:
+            os.environ.pop("TEST_POSTGRES_URL")
+            if before is not None:
+                os.environ["TEST_POSTGRES_URL"] = before
 
 
 def _let_loose(port: int, people: list[Person], load: Load, seen: Seen) -> None:
@@ -108,7 +170,10 @@ def _errors(server: Served) -> list[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.acceptance.soak", description=__doc__)
     for name, value in asdict(Load()).items():
-        parser.add_argument(f"--{name}", type=type(value), default=value)
+        if isinstance(value, bool):
+            parser.add_argument(f"--{name}", action="store_true")
+        else:
+            parser.add_argument(f"--{name}", type=type(value), default=value)
     parser.add_argument("--mutant", choices=BUILDS, help="run a build with guards taken out")
     asked = vars(parser.parse_args())
     mutant = asked.pop("mutant")

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tests.acceptance.soak import Load, soak
+from tests.engines import use
 
 SHORT = Load(workers=2, tenants=20, clients=8, seconds=4, cache=4, hangups=5)
 
@@ -16,6 +17,13 @@ def test_nobody_sees_foreign_rows_and_no_acknowledged_write_is_lost():
     assert report.clean, report
     assert report.acknowledged_writes > 20
     assert report.hangups > 0
+
+
+def test_users_on_several_products_at_once_see_nothing_of_each_other(request):
+    types = [use(request, engine) for engine in ("sqlite", "postgresql", "mysql")]
+    report = soak(replace(SHORT, tenants=12, types=",".join(types)))
+    assert report.clean, report
+    assert report.acknowledged_writes > 20
 
 
 @pytest.mark.parametrize("build", ["no-guards", "no-guards-files"])
