@@ -1,5 +1,6 @@
 """Make ``.env`` from ``.env.example`` with fresh random keys: ``make run`` runs this once.
 
+``python -m utils.make_env -`` writes it to standard output instead, for those who run the image alone.
 It stands beside ``settings.py`` rather than above it: there are no settings before there is a ``.env``.
 """
 
@@ -9,27 +10,49 @@ import os
 import re
 import secrets
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tenancy.keyring import generate_key
 
 PROJECT = Path(__file__).resolve().parent.parent
 
+
+def server_password() -> str:
+    """Make a password that no URL has to quote and that SQL Server takes.
+
+    It wants three kinds of characters, and not the login's own name (learn.microsoft.com, "Password policy").
+    """
+    while True:
+        text = secrets.token_urlsafe(24)
+        kinds = [any(map(kind, text)) for kind in (str.isupper, str.islower, str.isdigit)]
+        if all(kinds) and "sa" not in text.lower():
+            return text
+
+
 FRESH: dict[str, Callable[[], str]] = {
     "SECRET_KEY": lambda: secrets.token_urlsafe(48),
     "TENANT_CREDENTIAL_KEYS": generate_key,
     "AUDIT_KEY": lambda: secrets.token_urlsafe(48),
+    "POSTGRES_PASSWORD": server_password,
+    "MYSQL_ROOT_PASSWORD": server_password,
+    "MSSQL_SA_PASSWORD": server_password,
 }
+
+
+def filled(example: Path) -> str:
+    """Give the example's text with a fresh value in each empty place."""
+    text = example.read_text(encoding="utf-8")
+    for name, make in FRESH.items():
+        text, places = re.subn(rf"^{name}=$", f"{name}={make()}", text, flags=re.MULTILINE)
+        if places != 1:
+            raise SystemExit(f"{example.name} must have one line `{name}=`.")
+    return text
 
 
 def make_env(example: Path, target: Path) -> bool:
     """Write ``target`` with mode 0600 and tell whether it was made; one that is there is never touched."""
-    text = example.read_text(encoding="utf-8")
-    for name, make in FRESH.items():
-        text, filled = re.subn(rf"^{name}=$", f"{name}={make()}", text, flags=re.MULTILINE)
-        if filled != 1:
-            raise SystemExit(f"{example.name} must have one line `{name}=`.")
+    text = filled(example)
     try:
         descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
@@ -39,7 +62,10 @@ def make_env(example: Path, target: Path) -> bool:
     return True
 
 
-def main() -> None:
+def main(arguments: Sequence[str] = ()) -> None:
+    if list(arguments) == ["-"]:
+        sys.stdout.write(filled(PROJECT / ".env.example"))
+        return
     target = PROJECT / ".env"
     if not make_env(PROJECT / ".env.example", target):
         sys.stdout.write(".env is there already and stays as it is.\n")
@@ -50,4 +76,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

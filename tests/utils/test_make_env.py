@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import stat
 
 import pytest
 
 from settings import PROJECT, Settings
-from utils.make_env import FRESH, make_env
+from utils.make_env import FRESH, main, make_env, server_password
 
 EXAMPLE = PROJECT / ".env.example"
 
@@ -48,3 +49,22 @@ def test_an_example_without_a_place_for_a_key_is_refused(tmp_path):
     with pytest.raises(SystemExit, match="TENANT_CREDENTIAL_KEYS"):
         make_env(example, tmp_path / ".env")
     assert not (tmp_path / ".env").exists()
+
+
+def test_the_image_can_write_one_to_standard_output(capsys):
+    main(["-"])
+    made = dict(line.split("=", 1) for line in capsys.readouterr().out.splitlines() if line[:1].isalpha())
+    assert all(made[name] for name in FRESH)
+
+
+def test_passwords_of_servers_are_such_as_sql_server_takes_and_a_url_holds():
+    for _ in range(500):
+        password = server_password()
+        assert re.fullmatch(r"(?=.*[A-Z])(?=.*[a-z])(?=.*[0-9])[A-Za-z0-9_-]{32}", password)
+        assert "sa" not in password.lower()
+
+
+def test_a_made_env_names_nothing_that_is_unknown(tmp_path, caplog):
+    make_env(EXAMPLE, tmp_path / ".env")
+    Settings.load({}, dotenv=tmp_path / ".env")
+    assert caplog.text == ""

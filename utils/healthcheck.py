@@ -1,0 +1,36 @@
+"""Ask ``/healthz`` of the server on this machine, for the image's HEALTHCHECK: exit 0 when it is up, else 1.
+
+The host that is named is one that TRUSTED_HOSTS has: it may have none of this machine's own.
+"""
+
+from __future__ import annotations
+
+import sys
+from http.client import HTTPConnection, HTTPException
+
+from settings import Settings
+
+TIMEOUT_S = 4
+"""Less than the HEALTHCHECK's own, which would end the question without a word."""
+
+
+def is_up(port: int, host: str) -> bool:
+    connection = HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_S)
+    try:
+        connection.request("GET", "/healthz", headers={"Host": host})
+        return connection.getresponse().status == 200
+    except (OSError, HTTPException) as error:
+        sys.stderr.write(f"{type(error).__name__}\n")
+        return False
+    finally:
+        connection.close()
+
+
+def named(trusted: tuple[str, ...]) -> str:
+    """Give one host of those that are trusted; ``.example.org`` trusts what is below it, not itself."""
+    return f"localhost{trusted[0]}" if trusted[0].startswith(".") else trusted[0]
+
+
+if __name__ == "__main__":
+    settings = Settings.load()
+    sys.exit(not is_up(settings.port, named(settings.trusted_hosts)))
