@@ -74,7 +74,8 @@ class Provisioner(Operation):
     def provision(self, user_id: int, fields: DatabaseFields, origin: Origin = Origin.ADMIN) -> Provisioned:
         """Make a user's database, finish one half-made, or bring one that is behind to head.
 
-        ``origin`` says who gave the fields that name a server, if there are any.
+        Naming the database there is with another password changes the stored one. ``origin`` says who gave the fields
+        that name a server, if there are any.
         """
         with self.catalog.reading() as connection:
             known = configs.of_account(connection, user_id)
@@ -82,19 +83,48 @@ class Provisioner(Operation):
             fields.db_type if fields.db_type is not None else known.db_type if known else self.bench.default_type
         )
         given = backend.given(fields)
+        changed: str | None = None
         self.step("record")
         with self.catalog.writing() as connection:
             tenant = configs.of_account(connection, user_id)
             if tenant is not None and not replaceable(tenant, fields, given):
                 refuse_another(tenant, backend, given)
                 if tenant.state is State.READY and tenant.revision == self.chain.head:
-                    return self._found(tenant, backend)
-                _refuse_unless_resumable(tenant)
-                tenant, claim = self._claimed(connection, tenant)
+                    if not self._says_another_password(tenant, fields):
+                        return self._found(tenant, backend)
+                    claim = self.claim(connection, tenant.tenant_id, "password")
+                    changed = fields.db_password
+                else:
+                    _refuse_unless_resumable(tenant)
+                    tenant, claim = self._claimed(connection, tenant)
             else:
                 tenant, claim = self._recorded(connection, tenant, user_id, backend, fields, given, origin)
+        if changed is not None:
+            return self._with_password(tenant, claim, backend, changed)
         made = tenant.revision is None
         return self._guarded(tenant, claim, lambda: self._finish(tenant, claim, backend), made)
+
+    def _says_another_password(self, tenant: Placement, fields: DatabaseFields) -> bool:
+        """Say whether the password of a database that somebody named is to be changed here too."""
+        if fields.db_password is None or tenant.origin in (None, Origin.SERVER):
+            return False
+        login = self.bench.serving(tenant).login
+        return login is not None and login.password != fields.db_password
+
+    def _with_password(self, tenant: Placement, claim: Claim, backend: Backend, password: str) -> Provisioned:
+        """Keep a new password once it has opened the database; one that does not leaves the old one."""
+        sealed = self.bench.keyring.seal(password, tenant.binding)
+        fresh = tenant.with_(sealed_password=sealed, version=tenant.version + 1)
+        with self.told(tenant, claim, State.READY), explained(backend):
+            with closing(backend.connect(fresh, self.bench.serving(fresh))) as driver:
+                check_identity(backend, fresh, driver, self.chain.head)
+            with claim.ending() as connection:
+                healed = {"last_error": None, "last_error_code": None}
+                configs.change(connection, tenant, db_password=sealed, version=fresh.version, **healed)
+                self.catalog.audit.append(
+                    connection, "credential.change", user_id=tenant.user_id, tenant_id=tenant.tenant_id
+                )
+        return Provisioned(fresh, created=False)
 
     def provision_shared(self, url: str) -> list[str]:
         """Make the database that all users share, or bring it to head; give the revisions applied now.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 
 from tenancy.backends.base import DatabaseFields
 from tenancy.backends.logins import Access
-from tenancy.backends.server import one
+from tenancy.backends.server import one, run
 from tenancy.errors import BackendError, TenancyError
 from tenancy.models import State
 from tests.engines import use
@@ -219,3 +220,35 @@ def test_whatever_step_fails_nothing_is_left_and_the_next_try_succeeds(manager, 
     assert manager.provision(user).placement.state is State.READY
     assert left_behind(manager, engine, server) == 2
     assert audit_actions(manager).count("tenant.provision") == 2
+
+
+def test_a_password_that_was_changed_at_the_server_is_changed_here_and_a_wrong_one_is_not(
+    manager, user, engine, server
+):
+    own = {
+        "postgresql": ["CREATE ROLE own LOGIN CREATEDB PASSWORD 'old'", "ALTER ROLE own PASSWORD 'new'"],
+        "mysql": [
+            "CREATE USER own@'%' IDENTIFIED BY 'old'; GRANT ALL ON own_rows.* TO own@'%'",
+            "ALTER USER own@'%' IDENTIFIED BY 'new'",
+        ],
+    }[engine]
+    gone = {"postgresql": "DROP ROLE own", "mysql": "DROP USER own@'%'"}[engine]
+    backend = manager.backends.get(engine)
+    driver = backend.at_server(backend.login(server.url, "URL"))
+    run(driver, *own[0].split("; "))
+    fields = DatabaseFields(engine, "127.0.0.1", server.port, "own_rows", "own", "old")
+    try:
+        before = manager.provision(user, fields).placement
+        run(driver, own[1])
+        manager.engines.close()
+        assert refused(lambda: titles(manager, user)).code == "login_refused"
+        assert refused(lambda: manager.provision(user, replace(fields, db_password="worse"))).code == "login_refused"
+        assert placement_of(manager, user).sealed_password == before.sealed_password
+        changed = manager.provision(user, replace(fields, db_password="new"))
+        assert (changed.created, changed.placement.version) == (False, before.version + 1)
+        assert titles(manager, user) == []
+        assert audit_actions(manager)[-1] == "credential.change"
+    finally:
+        manager.delete_user_database(user)
+        run(driver, gone)
+        driver.close()
