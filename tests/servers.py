@@ -15,7 +15,7 @@ import subprocess
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -77,7 +77,8 @@ class OwnServer(ABC):
     def _signal(self, number: int) -> None:
         assert self._process is not None
         for pid in [self._process.pid, *_children(self._process.pid)]:
-            os.kill(pid, number)
+            with suppress(ProcessLookupError):  # a connection's process may end meanwhile
+                os.kill(pid, number)
 
 
 class OwnPostgreSQL(OwnServer):
