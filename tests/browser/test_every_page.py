@@ -18,6 +18,7 @@ from repositories.repository_factory import RepositoryFactory
 from tests.browser import axe
 from tests.browser.conftest import PHONE
 from tests.browser.households import STATES
+from tests.tenancy.support import keep_server
 
 if TYPE_CHECKING:
     from compose import Parts
@@ -49,7 +50,8 @@ LOOKS = EVERY_LOOK if os.environ.get("LOOKS") == "all" else [("light", "empty"),
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(("look", "state"), LOOKS)
 def test_every_page_is_fit_for_everybody(make_parts, serve, browse, look, state):
-    parts = make_parts()
+    parts = make_parts(allow_user_databases="true")
+    keep_server(parts.manager, "one")
     user = _first_user(parts, state)
     app = web.create(parts)
     size = PHONE if look == "phone" else None
@@ -112,7 +114,7 @@ def _of(name: str, session: Any, user: User) -> Any:
 
 def _pages(app: Flask, parts: Parts, user: User) -> list[str]:
     """Give every address of a page, with the user's own rows in it; of what they have none of, there is no page."""
-    rows = {"/admin/users": str(user.id)}
+    rows = {"/admin/users": str(user.id), "/admin/servers": "one"}
     with parts.manager.session(user.id, write=True) as session:
         for name in ("tasks", "notes", "events", "categories"):
             first = _of(name, session, user).list(limit=1)
