@@ -8,11 +8,13 @@ import pytest
 
 from bench.__main__ import MODULES, main
 from bench.measure import Figure, same_work
+from tests.engines import use
 
 WANTED = {
     "request": {"P1", "P2b", "P2c", "P9", "P10"},
     "engines": {"P2", "P8"},
     "provision": {"P3", "accounts"},
+    "servers": {"P5", "P11"},
     "pages": {"page tasks", "page notes"},
     "console": {
         f"console {page}"
@@ -33,7 +35,9 @@ WANTED = {
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_a_benchmark_runs_and_keeps_its_figures(name, tmp_path, capsys):
+def test_a_benchmark_runs_and_keeps_its_figures(name, tmp_path, capsys, request):
+    for engine in ("postgresql", "mysql") if name == "servers" else ():
+        use(request, engine)
     output = tmp_path / "latest.json"
     assert main(["--small", "--only", name, "--output", str(output)]) == 0
     report = json.loads(output.read_text())
