@@ -7,6 +7,7 @@ leaves its first part, and is written so that it can be run again.
 from __future__ import annotations
 
 import hashlib
+import struct
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Any, ClassVar
@@ -97,6 +98,13 @@ _BY_CODE: dict[int, tuple[type[TenancyError], str]] = {
 }
 
 
+_STUMBLES = (
+    *(ArithmeticError, AssertionError, LookupError, NameError, RuntimeError, ValueError, struct.error),
+    pymysql.err.Error,  # one that explain() knows nothing of
+)
+"""What the driver raises over answers that it cannot read, wants a package for, or will not follow (a local file)."""
+
+
 class MySQLBackend(ServerBackend):
     """Keep tenants in databases of MySQL or MariaDB."""
 
@@ -115,12 +123,19 @@ class MySQLBackend(ServerBackend):
     # --- connections ------------------------------------------------------------------------------------
 
     def open(self, login: Login) -> Any:
-        with self.explained():
-            return open_connection(login)
+        return self._opened(login)
 
     def at_server(self, login: Login) -> Any:
-        with self.explained():
-            return open_connection(login.into(None).patient(), several_statements=True)
+        return self._opened(login.into(None).patient(), several_statements=True)
+
+    def _opened(self, login: Login, **how: bool) -> Any:
+        try:
+            with self.explained():
+                return open_connection(login, **how)
+        except _STUMBLES as error:
+            raise DatabaseUnreachableError(
+                "what answers at this host and port is no MySQL or MariaDB that this system can talk to."
+            ) from error
 
     def socket_of(self, driver: Any) -> int | None:
         return None if driver._sock is None else int(driver._sock.fileno())
@@ -148,9 +163,10 @@ class MySQLBackend(ServerBackend):
 
     def settle(self, connection: sa.Connection, tenant: Placement, access: Access, owned_tables: Sequence[str]) -> None:
         if tenant.origin == Origin.SERVER:
-            self._grant(connection.connection.dbapi_connection, tenant.db_name or "", tenant.db_user or "")
+            driver: Any = connection.connection.dbapi_connection
+            run(driver, *self._grants(driver, tenant.db_name or "", tenant.db_user or ""))
 
-    def _grant(self, driver: Any, database: str, user: str) -> None:
+    def _grants(self, driver: Any, database: str, user: str) -> Iterator[str]:
         """Give a tenant's login its rights table by table: it may read, and not write, what the house keeps of it."""
         cursor = driver.cursor()
         cursor.execute("SELECT table_name FROM information_schema.tables WHERE table_schema = %s", (database,))
@@ -158,7 +174,7 @@ class MySQLBackend(ServerBackend):
         cursor.close()
         for table in tables:
             rights = "SELECT" if table in _HOUSE else "SELECT, INSERT, UPDATE, DELETE"
-            run(driver, f"GRANT {rights} ON {_q(database)}.{_q(table)} TO {_user(driver, user)}")
+            yield f"GRANT {rights} ON {_q(database)}.{_q(table)} TO {_user(driver, user)}"
 
     # --- making and removing ----------------------------------------------------------------------------
 
@@ -170,8 +186,8 @@ class MySQLBackend(ServerBackend):
                 secret = f"VIA mysql_native_password USING '{_native_hash(login.password)}'"
             else:
                 secret = f"BY {driver.escape(login.password)}"
-            run(driver, f"CREATE USER IF NOT EXISTS {who} IDENTIFIED {secret}", f"ALTER USER {who} IDENTIFIED {secret}")
-            self._grant(driver, login.database or "", login.user)
+            made = [f"CREATE USER IF NOT EXISTS {who} IDENTIFIED {secret}", f"ALTER USER {who} IDENTIFIED {secret}"]
+            _run_at_once(driver, [*made, *self._grants(driver, login.database or "", login.user)])
 
     def drop_login(self, driver: Any, user: str) -> None:
         with self.explained():
@@ -187,13 +203,15 @@ class MySQLBackend(ServerBackend):
         def replay(statements: list[Statement]) -> None:
             driver.select_db(tenant.db_name)
             cursor = driver.cursor()
-            cursor.execute(";\n".join(cursor.mogrify(text, values or None) for text, values in statements))
-            while cursor.nextset():  # a later statement's error comes with its result
-                pass
-            cursor.close()
+            _run_at_once(driver, [cursor.mogrify(text, values) for text, values in statements])
 
         with self.explained():
-            self._recordings.furnish(blueprint, lambda: self.migrating(self.connect_to_migrate(tenant, access)), replay)
+            self._recordings.furnish(
+                blueprint,
+                lambda: self.migrating(self.connect_to_migrate(tenant, access)),
+                replay,
+                lambda connection: _told(connection.connection.dbapi_connection),
+            )
 
     def make_plain_database(self, driver: Any, name: str) -> None:
         with self.explained():
@@ -238,6 +256,45 @@ class MySQLBackend(ServerBackend):
         if (code is not None and 2000 <= code < 3000) or isinstance(cause, pymysql.err.InterfaceError):
             return DatabaseUnreachableError("the server cannot be reached, or ended the connection.")
         return None
+
+
+def _run_at_once(driver: Any, statements: list[str]) -> None:
+    """Send statements in one text, on a connection that takes several."""
+    with closing(driver.cursor()) as cursor:
+        cursor.execute(";\n".join(statements))
+        while cursor.nextset():  # a later statement's error comes with its result
+            pass
+
+
+def _told(driver: Any) -> list[Statement] | None:
+    """Give what makes the database that a connection is in: its tables as they are, and the rows they hold.
+
+    None where more than tables stands there, of which this does not tell.
+    """
+    here = "table_schema = DATABASE()"
+    if one(
+        driver,
+        f"SELECT (SELECT COUNT(*) FROM information_schema.tables WHERE {here} AND table_type <> 'BASE TABLE')"  # noqa: S608 - constants only
+        " + (SELECT COUNT(*) FROM information_schema.triggers WHERE trigger_schema = DATABASE())"
+        " + (SELECT COUNT(*) FROM information_schema.routines WHERE routine_schema = DATABASE())"
+        " + (SELECT COUNT(*) FROM information_schema.events WHERE event_schema = DATABASE())",
+    ):
+        return None
+    with closing(driver.cursor()) as cursor:
+        written = f"SELECT table_name, column_name FROM information_schema.columns WHERE {here} AND extra NOT LIKE %s"  # noqa: S608 - constants only
+        cursor.execute(f"{written} ORDER BY table_name, ordinal_position", ("%GENERATED%",))
+        columns: dict[str, list[str]] = {}
+        for table, column in cursor.fetchall():
+            columns.setdefault(table, []).append(_q(column))
+        made: list[Statement] = [("SET foreign_key_checks = 0", ())]
+        for table, names_of in columns.items():
+            cursor.execute(f"SHOW CREATE TABLE {_q(table)}")
+            made.append((cursor.fetchone()[1].replace("%", "%%"), ()))
+            listed = ", ".join(names_of)
+            cursor.execute(f"SELECT {listed} FROM {_q(table)}")  # noqa: S608 - quoted names
+            marks = ", ".join(["%s"] * len(names_of))
+            made += [(f"INSERT INTO {_q(table)} ({listed}) VALUES ({marks})", row) for row in cursor.fetchall()]  # noqa: S608 - quoted names
+    return [*made, ("SET foreign_key_checks = 1", ())]
 
 
 def _of_network(error: OSError) -> TenancyError:

@@ -46,8 +46,12 @@ def open_connection(login: Login, *, several_statements: bool = False) -> Connec
     if login.tls == "prefer":  # the driver makes a new context for each connection, which takes longer than connecting
         driver.ssl, driver.ctx = True, context
     driver.connect(_connected(login) if login.policy else None)
-    driver._read_timeout = options.answer_timeout_s
-    _set(driver, options.answer_timeout_s, _LOCK_S)
+    try:
+        driver._read_timeout = options.answer_timeout_s
+        _set(driver, options.answer_timeout_s, _LOCK_S)
+    except BaseException:
+        driver._force_close()  # without a word to a server that does not keep to the protocol
+        raise
     return driver
 
 

@@ -2,6 +2,7 @@
 
 A schema is built once in a process by its migrations, in the first database that needs it; the statements that
 changed something are kept and sent again to the next ones, without Alembic and without looking at what is there.
+A product that can say what stands there in the end says it more shortly (``told``).
 """
 
 from __future__ import annotations
@@ -31,15 +32,22 @@ class Recordings:
         self._lock = threading.Lock()
 
     def furnish(
-        self, blueprint: Blueprint, connected: Callable[[], Any], replay: Callable[[list[Statement]], None]
+        self,
+        blueprint: Blueprint,
+        connected: Callable[[], Any],
+        replay: Callable[[list[Statement]], None],
+        told: Callable[[sa.Connection], list[Statement] | None] = lambda connection: None,
     ) -> None:
-        """Replay a schema, or build it on a connection of ``connected()`` and remember how."""
+        """Replay a schema, or build it on a connection of ``connected()`` and remember how.
+
+        ``told`` may give statements that make what was built; with None those are kept that built it.
+        """
         with self._lock:
             known = self._kept.get(blueprint.fingerprint)
             if known is None:
                 with connected() as connection, _recorded(connection) as statements:
                     blueprint.build(connection)
-                self._kept[blueprint.fingerprint] = statements
+                    self._kept[blueprint.fingerprint] = told(connection) or statements
                 return
         replay(known)
 
