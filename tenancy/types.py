@@ -77,6 +77,28 @@ class KeyText(TypeDecorator[str]):
         return value.decode() if isinstance(value, bytes) else value
 
 
+class looked_in(sa.sql.functions.FunctionElement[str]):  # noqa: N801 - reads as a SQL function
+    """Give a folded name to look for a part in; where it is kept as bytes, the shown one in small letters.
+
+    Takes the ``KeyText`` column and the column it was folded from.
+    """
+
+    type = sa.String()
+    inherit_cache = True
+
+
+@compiles(looked_in)
+def _looked_in(element: looked_in, compiler: Any, **kw: Any) -> str:
+    key, _ = element.clauses
+    return str(compiler.process(key, **kw))
+
+
+@compiles(looked_in, "mssql")
+def _looked_in_mssql(element: looked_in, compiler: Any, **kw: Any) -> str:
+    _, shown = element.clauses
+    return f"lower({compiler.process(shown, **kw)})"
+
+
 def _moment(value: Any) -> datetime | None:
     """Read what a driver gives: a datetime, or SQLite's text, for which this is six times as fast as the usual way."""
     if not isinstance(value, str):

@@ -24,7 +24,7 @@ import sqlalchemy as sa
 import settings
 from tenancy.backends import Backends
 from tenancy.backends.logins import Login
-from tenancy.backends.server import ServerBackend
+from tenancy.backends.server import ServerBackend, one
 from tenancy.catalog import configs
 from tenancy.errors import TenancyError
 
@@ -147,6 +147,19 @@ def use(request: pytest.FixtureRequest, engine: str) -> str:
     pytest.skip(f"{engine}: {reason}")
 
 
+def needs_the_product(request: pytest.FixtureRequest, engine: str) -> None:
+    """Skip a test where the server only speaks a product's protocol and cannot show this."""
+    if engine == "sqlserver" and not _version(engine).startswith("Microsoft SQL Server"):
+        request.node.user_properties.append(("engine", engine))
+        pytest.skip(f"{engine}: a server that only speaks its protocol cannot show this")
+
+
+@cache
+def _version(engine: str) -> str:
+    with closing(backend_of(engine).at_server(server_login(engine))) as driver:
+        return str(one(driver, "SELECT @@VERSION"))
+
+
 @cache
 def required() -> frozenset[str]:
     words = settings.given().get("REQUIRE_ENGINES", "").split(",")
@@ -167,6 +180,13 @@ def pytest_configure() -> None:
 def engine_name(request: pytest.FixtureRequest) -> str:
     """Name an engine on which catalog and repositories must work alike."""
     return use(request, request.param)
+
+
+@pytest.fixture
+def whole_product(request: pytest.FixtureRequest, engine_name: str) -> str:
+    """Name an engine that is the product itself: for what servers that only speak a protocol do not have."""
+    needs_the_product(request, engine_name)
+    return engine_name
 
 
 @pytest.fixture

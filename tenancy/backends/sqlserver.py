@@ -17,6 +17,8 @@ import pyodbc
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.dialects import registry
+from sqlalchemy.dialects.mssql import DATETIME2
+from sqlalchemy.dialects.mssql.base import MSSQLCompiler
 from sqlalchemy.dialects.mssql.pyodbc import MSDialect_pyodbc
 
 from tenancy import hosts, names
@@ -55,13 +57,44 @@ _READS = re.compile(r"\s*(SELECT|WITH|SET|IF)\b", re.IGNORECASE)
 _NATIVE = re.compile(r"\((\d+)\) \(SQL")
 
 
+class _Written:
+    """Send days and moments as texts, which the server reads: FreeTDS counts the days before 1700 wrong."""
+
+    def bind_processor(self, dialect: sa.Dialect) -> Any:
+        return lambda value: None if value is None else value.isoformat()
+
+
+class _Day(_Written, sa.Date):
+    pass
+
+
+class _Moment(_Written, DATETIME2):
+    pass
+
+
+class _Locking(MSSQLCompiler):
+    """Say FOR UPDATE in this product's words, a hint at each table; SQLAlchemy says nothing at all."""
+
+    def visit_select(self, select_stmt: Any, *args: Any, **kw: Any) -> Any:
+        if select_stmt._for_update_arg is not None:
+            for table in select_stmt.get_final_froms():
+                select_stmt = select_stmt.with_hint(table, "WITH (UPDLOCK)", "mssql")
+        return super().visit_select(select_stmt, *args, **kw)  # type: ignore[no-untyped-call]  # so in SQLAlchemy
+
+
 class SharedMSDialect(SharedDialect, MSDialect_pyodbc):
     """Send texts as they are: FreeTDS cannot take the sizes that SQLAlchemy would state (HY090)."""
 
     supports_statement_cache = True
+    statement_compiler = _Locking
+    colspecs = {**MSDialect_pyodbc.colspecs, sa.Date: _Day, DATETIME2: _Moment}  # noqa: RUF012 - so in SQLAlchemy
 
     def __init__(self, **kw: Any) -> None:
         super().__init__(**{"use_setinputsizes": False, **kw})  # type: ignore[no-untyped-call]  # so in SQLAlchemy
+
+    def create_connect_args(self, url: sa.URL) -> tuple[list[str], dict[str, Any]]:
+        """Give nothing: connections come from the engine's creator, its URL is only shown."""
+        return [], {}
 
     def version_of(self, driver: Any) -> Any:
         return driver.getinfo(pyodbc.SQL_DBMS_VER)
@@ -124,7 +157,7 @@ _BY_WORDS = (
     # For servers that speak the protocol and have one number for most of what they refuse.
     (r"Cannot open database", _MISSING),
     (r"Login failed|authentication failed", _LOGIN),
-    (r"lock timeout", _BUSY),
+    (r"lock timeout|concurrently updated", _BUSY),
     (r"permission denied|is not able to access the database|do(es)? not have permission", _DENIED),
     (r"too many clients|connection slots", _MANY),
     (r"Database '.*' already exists", _EXISTS),
@@ -256,16 +289,20 @@ class SQLServerBackend(ServerBackend):
             if one(driver, "SELECT DB_ID(?)", (name,)) is not None:
                 raise DatabaseExistsError("a database of this name stands there already.")
             try:
-                run(driver, f"CREATE DATABASE {_q(name)} COLLATE {_COLLATION}")
-            except pyodbc.IntegrityError as error:  # two at once: both found the name free
-                raise DatabaseExistsError("a database of this name stands there already.") from error
+                self._create(driver, name, f" COLLATE {_COLLATION}")
             except pyodbc.ProgrammingError as error:
                 if "collation" not in str(error).lower():
                     raise
-                run(driver, f"CREATE DATABASE {_q(name)}")
+                self._create(driver, name, "")
             # Readers then see what was committed before, and do not wait for writers.
             with suppress(pyodbc.ProgrammingError):
                 run(driver, f"ALTER DATABASE {_q(name)} SET READ_COMMITTED_SNAPSHOT ON")
+
+    def _create(self, driver: Any, name: str, how: str) -> None:
+        try:
+            run(driver, f"CREATE DATABASE {_q(name)}{how}")
+        except pyodbc.IntegrityError as error:  # two at once: both found the name free
+            raise DatabaseExistsError("a database of this name stands there already.") from error
 
     def drop_database(self, driver: Any, name: str) -> None:
         """A session that is ending still counts for a moment: it is ended, and the drop tried again."""

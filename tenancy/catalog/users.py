@@ -11,6 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from tenancy import names
 from tenancy.errors import UserExistsError, UserNotFoundError
 from tenancy.models import User, users
+from tenancy.types import looked_in
 
 COLUMNS = (
     users.c.id,
@@ -115,7 +116,7 @@ def matches(query: str) -> sa.ColumnElement[bool]:
     """Give the condition under which an account's address or name contains ``query``."""
     names.storable(query, "query")
     return sa.or_(
-        users.c.email_key.contains(names.fold(query), autoescape=True),
+        looked_in(users.c.email_key, users.c.email).contains(names.fold(query), autoescape=True),
         sa.func.lower(users.c.display_name).contains(query.lower(), autoescape=True),
     )
 

@@ -37,12 +37,12 @@ def differences(engine: sa.Engine) -> list[object]:
         return list(compare_metadata(MigrationContext.configure(connection, opts=options), catalog_metadata))
 
 
-def test_the_chain_makes_what_the_catalog_expects(catalog_engine: sa.Engine) -> None:
+def test_the_chain_makes_what_the_catalog_expects(whole_product: str, catalog_engine: sa.Engine) -> None:
     assert up(catalog_engine) == list(CHAIN.checksums)
     assert differences(catalog_engine) == []
 
 
-def test_what_goes_up_comes_down_and_goes_up_again(catalog_engine: sa.Engine) -> None:
+def test_what_goes_up_comes_down_and_goes_up_again(whole_product: str, catalog_engine: sa.Engine) -> None:
     up(catalog_engine)
     assert down(catalog_engine, "0001") == ["0003", "0002"]
     assert up(catalog_engine) == ["0002", "0003"]

@@ -52,7 +52,7 @@ def test_the_chain_has_one_head_and_one_root() -> None:
     assert len(scripts.get_heads()) == len(scripts.get_bases()) == 1
 
 
-def test_the_chain_makes_what_the_repositories_expect(catalog_engine: sa.Engine) -> None:
+def test_the_chain_makes_what_the_repositories_expect(whole_product: str, catalog_engine: sa.Engine) -> None:
     assert up(catalog_engine) == list(CHAIN.checksums)
     with catalog_engine.connect() as connection:
         # Other engines spell a default back in words of their own; test_schema.py shows what defaults do there.
@@ -62,7 +62,7 @@ def test_the_chain_makes_what_the_repositories_expect(catalog_engine: sa.Engine)
     assert found == []
 
 
-def test_what_goes_up_comes_down_and_goes_up_again(catalog_engine: sa.Engine) -> None:
+def test_what_goes_up_comes_down_and_goes_up_again(whole_product: str, catalog_engine: sa.Engine) -> None:
     up(catalog_engine)
     made = tables(catalog_engine)
     assert down(catalog_engine) == list(reversed(CHAIN.checksums))
@@ -126,7 +126,9 @@ def raw_tables() -> dict[str, sa.Table]:
     return dict(copied.tables)
 
 
-def test_rows_of_the_first_revision_are_all_kept_and_stand_where_they_were_made(catalog_engine: sa.Engine) -> None:
+def test_rows_of_the_first_revision_are_all_kept_and_stand_where_they_were_made(
+    whole_product: str, catalog_engine: sa.Engine
+) -> None:
     with catalog_engine.connect() as connection:
         CHAIN.upgrade(connection, transactional_ddl=transactional(catalog_engine), target="0001")
     fill(catalog_engine)
@@ -148,7 +150,9 @@ def test_rows_of_the_first_revision_are_all_kept_and_stand_where_they_were_made(
     assert kept(catalog_engine) == before
 
 
-def test_a_foreign_category_is_refused_after_the_tables_were_rebuilt(catalog_engine: sa.Engine) -> None:
+def test_a_foreign_category_is_refused_after_the_tables_were_rebuilt(
+    whole_product: str, catalog_engine: sa.Engine
+) -> None:
     up(catalog_engine)
     fill(catalog_engine)
     for change in (
@@ -198,7 +202,7 @@ def down_to_first(engine: sa.Engine) -> None:
         CHAIN.downgrade(connection, "0001", transactional_ddl=transactional(engine))
 
 
-def test_each_chain_leaves_the_tables_of_the_others_alone(catalog_engine: sa.Engine) -> None:
+def test_each_chain_leaves_the_tables_of_the_others_alone(whole_product: str, catalog_engine: sa.Engine) -> None:
     """Let Alembic compare a database that holds both chains and the house's own tables (one shared database)."""
     folders = (MIGRATIONS, MIGRATIONS.parent / "admin")
     with catalog_engine.begin() as connection:

@@ -98,8 +98,11 @@ def statements_sent(engine: sa.Engine) -> Iterator[list[tuple[str, list[Any]]]]:
     sent: list[tuple[str, list[Any]]] = []
 
     def note(conn: Any, cursor: Any, statement: str, parameters: Any, context: Any, executemany: bool) -> None:
-        if "SAVEPOINT" not in statement:
-            sets = parameters if executemany else [parameters]
+        if "SAVEPOINT" not in statement and " TRANSACTION" not in statement:  # SQL Server's word for savepoints
+            many = (
+                executemany and isinstance(parameters, list | tuple) and isinstance(parameters[0], list | tuple | dict)
+            )
+            sets = parameters if many else [parameters]
             values = [value for each in sets for value in (each.values() if isinstance(each, dict) else each)]
             sent.append((statement, values))
 

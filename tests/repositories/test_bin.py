@@ -80,13 +80,14 @@ def test_many_rows_are_one_batch_and_come_back_together(ada: Any, bob: Any) -> N
     assert bob.tasks.count() == 1
 
 
-def test_more_rows_than_one_statement_takes_go_and_come_back(ada: Any) -> None:
+def test_more_rows_than_one_statement_takes_go_and_come_back(ada: Any, engine_name: str) -> None:
     rows = [{"user_id": ADA, "id": uuid4(), "title": str(number)} for number in range(1201)]
     ada.session.execute(tasks.insert(), rows)
     with statements_sent(ada.session.get_bind()) as sent:
         batch, count = ada.tasks.discard_where()
     assert (count, ada.tasks.count()) == (1201, 0)
-    assert len(sent) == 3 * 3 + 2, "select, delete and insert three times, an empty look, and the purge"
+    halves = 2 if engine_name == "sqlserver" else 0  # its statements take 2,100 values: two of the inserts are cut
+    assert len(sent) == 3 * 3 + halves + 2, "select, delete and insert three times, an empty look, and the purge"
     assert len(ada.bin.restore(batch)) == ada.tasks.count() == 1201
 
 

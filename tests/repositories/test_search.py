@@ -20,7 +20,7 @@ HOSTILE = ["100%", "100 per cent", "a_b", "axb", "wow!", "wow", "[abc]", "b", "b
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_what_like_reads_as_a_wildcard_stands_for_itself(ada: Any, text: str) -> None:
+def test_what_like_reads_as_a_wildcard_stands_for_itself(whole_product: str, ada: Any, text: str) -> None:
     for title in HOSTILE:
         ada.notes.create({"title": title})
     found = [row["title"] for row in ada.notes.search(text)]
@@ -140,7 +140,9 @@ def test_words_that_cannot_be_searched_are_refused(ada: Any, verb: str, text: An
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(before=st.text("ab%_[!\\é", max_size=5), text=st.text("ab%_[]!\\éÉßİ", min_size=1, max_size=5))
-def test_what_was_written_is_found_as_it_was_written(engine: sa.Engine, before: str, text: str) -> None:
+def test_what_was_written_is_found_as_it_was_written(
+    whole_product: str, engine: sa.Engine, before: str, text: str
+) -> None:
     start_afresh(engine)
     with Session(engine) as session:
         notes = NoteRepository(session, ADA)

@@ -192,7 +192,7 @@ def test_an_emptied_log_is_named(five):
         connection.execute(audit_head.insert(), {"id": 1, "last_id": 0, "seal": ""})
 
 
-def test_sixteen_threads_append_one_unbroken_chain(catalog):
+def test_sixteen_threads_append_one_unbroken_chain(whole_product, catalog):
     answers = at_once(16, lambda number: append(catalog, *[f"{number}.{turn}" for turn in range(5)]))
     assert answers == [None] * 16
     assert verify(catalog)["rows"] == 80
@@ -207,7 +207,7 @@ def test_a_row_is_kept_only_with_what_it_tells_of(five):
     assert verify(five)["rows"] == 6
 
 
-def test_what_sixteen_notice_at_once_is_told_once(catalog):
+def test_what_sixteen_notice_at_once_is_told_once(whole_product, catalog):
     tenant_id = new_id()
 
     def notice(number):

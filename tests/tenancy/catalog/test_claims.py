@@ -49,14 +49,14 @@ def winners(answers):
     return won
 
 
-def test_of_sixteen_that_claim_a_new_tenant_at_once_one_wins(strict_catalog):
+def test_of_sixteen_that_claim_a_new_tenant_at_once_one_wins(whole_product, strict_catalog):
     for _ in range(3):
         tenant_id = new_id()
         (won,) = winners(at_once(16, lambda number, tenant_id=tenant_id: take(strict_catalog, tenant_id)))
         assert won.attempt == stored(strict_catalog, tenant_id).attempt == 1
 
 
-def test_of_sixteen_that_claim_a_tenant_again_at_once_one_wins(strict_catalog):
+def test_of_sixteen_that_claim_a_tenant_again_at_once_one_wins(whole_product, strict_catalog):
     first = take(strict_catalog)
     with first.writing() as connection:
         first.release(connection)
@@ -64,7 +64,7 @@ def test_of_sixteen_that_claim_a_tenant_again_at_once_one_wins(strict_catalog):
     assert won.attempt == 2
 
 
-def test_of_sixteen_that_take_over_an_expired_claim_one_wins(strict_catalog):
+def test_of_sixteen_that_take_over_an_expired_claim_one_wins(whole_product, strict_catalog):
     take(strict_catalog)
     expire(strict_catalog)
     (won,) = winners(at_once(16, lambda number: take(strict_catalog)))
@@ -210,12 +210,12 @@ def test_who_takes_a_new_tenant_for_unclaimed_meets_the_claim_there_is(catalog):
         claims.take(catalog, connection, TENANT, "provision", 60, first=True)
 
 
-def test_of_sixteen_new_tenants_claimed_at_once_every_one_is_its_claimants(strict_catalog):
+def test_of_sixteen_new_tenants_claimed_at_once_every_one_is_its_claimants(whole_product, strict_catalog):
     answers = at_once(16, lambda number: take(strict_catalog, new_id()))
     assert [type(answer) for answer in answers] == [Claim] * 16, answers
 
 
-def test_of_a_runner_and_its_successor_at_the_same_moment_never_both_go_on(catalog):
+def test_of_a_runner_and_its_successor_at_the_same_moment_never_both_go_on(whole_product, catalog):
     """The one waits for the other's lock on the row, and then finds another attempt or a fresh expiry there."""
     for _ in range(10):
         claim = take(catalog, tenant := new_id(), ttl_s=0.02)

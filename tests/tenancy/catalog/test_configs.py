@@ -76,7 +76,7 @@ def test_a_user_without_a_database_is_told_what_to_type(catalog, ada):
         get(catalog, ada)
 
 
-def test_of_sixteen_that_record_a_users_database_at_once_one_does(catalog, ada):
+def test_of_sixteen_that_record_a_users_database_at_once_one_does(whole_product, catalog, ada):
     answers = at_once(16, lambda number: add(catalog, ada))
     made = [answer for answer in answers if isinstance(answer, Placement)]
     refused = [answer for answer in answers if isinstance(answer, ClaimedError)]

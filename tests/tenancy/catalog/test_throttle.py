@@ -89,7 +89,7 @@ def test_counters_whose_window_ended_are_cleared_away(catalog):
 
 
 @pytest.mark.parametrize("begun", [False, True], ids=["the-first-ones", "later-ones"])
-def test_guesses_sent_at_once_cannot_exceed_the_limit(catalog, begun):
+def test_guesses_sent_at_once_cannot_exceed_the_limit(whole_product, catalog, begun):
     if begun:
         reserve(catalog)
     answers = at_once(24, lambda number: reserve(catalog))
@@ -99,7 +99,7 @@ def test_guesses_sent_at_once_cannot_exceed_the_limit(catalog, begun):
     assert len(refused) == 24 - len(let_through)
 
 
-def test_first_guesses_at_many_accounts_at_once_are_all_counted(catalog):
+def test_first_guesses_at_many_accounts_at_once_are_all_counted(whole_product, catalog):
     for turn in range(5):
         keys = [throttle.scope("account", str(turn), str(number)) for number in range(16)]
         assert at_once(16, lambda number, keys=keys: reserve(catalog, keys[number])) == [None] * 16

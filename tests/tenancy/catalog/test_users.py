@@ -47,7 +47,7 @@ def test_sharp_s_and_double_s_are_one_address(catalog):
         add(catalog, "Straße@example.org")
 
 
-def test_of_sixteen_that_take_one_address_at_once_one_gets_it(catalog):
+def test_of_sixteen_that_take_one_address_at_once_one_gets_it(whole_product, catalog):
     answers = at_once(16, lambda number: add(catalog, ("Ada" if number % 2 else "ada") + "@example.org"))
     refused = [answer for answer in answers if isinstance(answer, UserExistsError)]
     assert len(refused) == 15, answers
@@ -93,7 +93,7 @@ def test_an_account_that_is_not_there_is_named(catalog):
         users.get(connection, 77)
 
 
-def test_pages_follow_the_ids_and_search_takes_text_as_it_stands(catalog):
+def test_pages_follow_the_ids_and_search_takes_text_as_it_stands(whole_product, catalog):
     made = [add(catalog, f"user{number}@example.org", f"Name {number}") for number in range(5)]
     percent = add(catalog, "hundred%percent@example.org", "Under_score")
     with catalog.reading() as connection:
