@@ -316,6 +316,10 @@ class TenantManager:
         """Place databases on a drained server again."""
         return self.database_servers.accept(name)
 
+    def set_server_password(self, name: str, password: str) -> dict[str, Any]:
+        """Keep a new password of a server's login, which has to open the server; databases there go on working."""
+        return self.database_servers.set_password(name, password)
+
     def remove_server(self, name: str) -> None:
         """Forget a server; ServerExistsError while databases stand there."""
         self.database_servers.remove(name)

@@ -1,6 +1,6 @@
 """Translate ``?`` placeholders for each driver without touching strings, names, comments or operators.
 
-A tokenizer, not a replacement: ``'what?'``, ``"a?b"``, ``[a?b]``, ``$$?$$``, ``-- ?`` and ``/* ? */`` stay as
+A tokenizer, not a replacement: ``'what?'``, ``"a?b"``, ``[a?b]``, ``$$?$$``, ``-- ?`` and ``/* ? */`` stand for what
 they are, ``??`` is a literal mark, ``%`` and ``:x`` mean what they mean to the database.
 """
 
@@ -49,6 +49,9 @@ def translate(sql: str, rules: Rules, count: int) -> str:
             found += 1
             pieces.append(rules.mark)
         else:
+            # Drivers that take our marks count them once more themselves, and not all know comments in comments.
+            unmarked = rules.nested_comments and rules.mark == "?" and piece.startswith("/*")
+            piece = piece.replace("?", " ") if unmarked else piece
             literal = "?" if piece == "??" else piece
             pieces.append(literal.replace("%", "%%") if "%" in rules.mark else literal)
         position = end

@@ -25,9 +25,11 @@ def keys_in_use(connection: sa.Connection) -> Counter[str]:
     """Count the stored credentials that each key, by its id, has sealed; no credential leaves the catalog."""
     used: Counter[str] = Counter()
     for table in (user_database_configs, shared_database, database_servers):
-        key = sa.func.substring(table.c.db_password, 1, KEY_ID_LENGTH)
-        sealed = sa.select(key, sa.func.count()).where(table.c.db_password.is_not(None)).group_by(key)
-        for key_id, count in connection.execute(sealed):
+        key = sa.func.substring(table.c.db_password, 1, KEY_ID_LENGTH).label("key_id")
+        sealed = sa.select(key).where(table.c.db_password.is_not(None)).subquery("sealed")
+        # By a subquery's column: SQL Server takes an expression with values in it for another one each time (8120).
+        counted = sa.select(sealed.c.key_id, sa.func.count()).group_by(sealed.c.key_id)
+        for key_id, count in connection.execute(counted):
             used[key_id] += count
     return used
 

@@ -1,4 +1,4 @@
-"""Keep the database servers of the operator: register, test, drain and forget them.
+"""Keep the database servers of the operator: register, test, drain and forget them, and keep their passwords.
 
 A server is only registered once it has answered, and only forgotten when no database stands there. Which of them a
 new database is placed on is decided in ``catalog/servers.py``.
@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import time
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
+from tenancy.backends import logins
 from tenancy.backends.logins import Login
 from tenancy.backends.server import ServerBackend
 from tenancy.catalog import servers
@@ -90,6 +92,18 @@ class Servers(Operation):
 
     def accept(self, name: str) -> dict[str, Any]:
         return self._set(name, ServerState.ACCEPTING)
+
+    def set_password(self, name: str, password: str) -> dict[str, Any]:
+        """Keep a new password of a server's login once it has opened the server; one that does not changes nothing."""
+        server = self._find(name)
+        login = replace(self.bench.server_login(server), password=logins.password(password, "password"))
+        if _met(self._backend(server.db_type), login) is False:
+            raise AccessDeniedError(NO_RIGHTS)
+        with self.catalog.writing() as connection:
+            server = servers.by_name(connection, name)
+            servers.change(connection, server, db_password=self.bench.keyring.seal(password, server.binding))
+            self.catalog.audit.append(connection, "server.password", detail={"server": server.name})
+            return servers.by_name(connection, name).to_dict()
 
     def remove(self, name: str) -> None:
         """Forget a server on which no database stands."""

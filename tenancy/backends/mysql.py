@@ -137,6 +137,21 @@ class MySQLBackend(ServerBackend):
                 "what answers at this host and port is no MySQL or MariaDB that this system can talk to."
             ) from error
 
+    def may_create(self, driver: Any) -> bool | None:
+        """Look at what is granted to the login itself; what a role brings along is not seen here."""
+        with self.explained():
+            granted = (
+                "SELECT privilege_type FROM information_schema.{}_privileges WHERE grantee = CONCAT(QUOTE(LEFT(%s, "
+                "CHAR_LENGTH(%s) - LOCATE('@', REVERSE(%s)))), '@', QUOTE(SUBSTRING_INDEX(%s, '@', -1)))"
+            )
+            me = (one(driver, "SELECT CURRENT_USER()"),) * 4
+            with closing(driver.cursor()) as cursor:
+                cursor.execute(f"{granted.format('user')} UNION {granted.format('schema')}", me * 2)
+                rights = {row[0] for row in cursor.fetchall()}
+            if {"CREATE", "CREATE USER"} <= rights:
+                return True
+            return None if one(driver, "SELECT CURRENT_ROLE()") not in (None, "NONE") else False
+
     def socket_of(self, driver: Any) -> int | None:
         return None if driver._sock is None else int(driver._sock.fileno())
 

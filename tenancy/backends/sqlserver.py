@@ -208,6 +208,15 @@ class SQLServerBackend(ServerBackend):
         driver.autocommit = True
         return driver
 
+    def may_create(self, driver: Any) -> bool | None:
+        with self.explained():
+            asked = (
+                "SELECT IS_SRVROLEMEMBER('sysadmin') + HAS_PERMS_BY_NAME(NULL, NULL, 'CREATE ANY DATABASE')"
+                " * HAS_PERMS_BY_NAME(NULL, NULL, 'ALTER ANY LOGIN')"
+            )
+            found = one(driver, asked)
+            return None if found is None else bool(found)
+
     def socket_of(self, driver: Any) -> int | None:
         return None  # ODBC does not show it
 

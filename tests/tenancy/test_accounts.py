@@ -169,7 +169,7 @@ def test_the_first_account_stays_ordinary_where_it_may_not(make_accounts, rule, 
     assert not accounts.register("ada@example.org", PASSWORD, may_bootstrap=may).is_admin
 
 
-def test_of_sixteen_that_register_first_at_once_one_becomes_administrator(catalog, make_accounts):
+def test_of_sixteen_that_register_first_at_once_one_becomes_administrator(whole_product, catalog, make_accounts):
     accounts = make_accounts(bootstrap_first_admin=True)
     made = at_once(16, lambda n: accounts.register(f"user{n}@example.org", PASSWORD, may_bootstrap=True))
     assert [type(user) for user in made] == [User] * 16, made
@@ -339,7 +339,7 @@ def test_after_the_window_the_account_opens_again(catalog, accounts, member):
     assert accounts.sign_in("ada@example.org", PASSWORD)
 
 
-def test_guesses_sent_at_once_are_looked_at_no_more_often_than_the_limit(make_accounts):
+def test_guesses_sent_at_once_are_looked_at_no_more_often_than_the_limit(whole_product, make_accounts):
     hasher = CountingPasswords()
     accounts = make_accounts(hasher=hasher)
     accounts.create("ada@example.org", password=PASSWORD)
@@ -348,7 +348,7 @@ def test_guesses_sent_at_once_are_looked_at_no_more_often_than_the_limit(make_ac
     assert hasher.looks <= throttle.LIMIT
 
 
-def test_owners_who_sign_in_at_once_all_come_in(catalog, accounts):
+def test_owners_who_sign_in_at_once_all_come_in(whole_product, catalog, accounts):
     for number in range(8):
         accounts.create(f"user{number}@example.org", password=PASSWORD)
     answers = at_once(8, lambda number: accounts.sign_in(f"user{number}@example.org", PASSWORD))

@@ -103,6 +103,8 @@ def pieces(rules):
 def expected(piece, is_mark, rules):
     if is_mark:
         return rules.mark
+    if piece.startswith("/*") and rules is SQLSERVER:  # its drivers count marks too, and not all know such comments
+        piece = piece.replace("?", " ")
     literal = "?" if piece == "??" else piece
     return literal.replace("%", "%%") if rules.mark == "%s" else literal
 
@@ -135,7 +137,10 @@ def test_every_piece_of_a_statement_is_taken_for_what_it_is(rules):
 
 @every_dialect
 def test_nothing_but_placeholders_changes_in_any_text(rules):
-    """With the placeholders put back, the statement is the one that was given, however broken it is."""
+    """With the placeholders put back, the statement is the one that was given, however broken it is.
+
+    On SQL Server marks in comments are gone.
+    """
 
     @settings(max_examples=500)
     @given(st.one_of(st.text(st.sampled_from("?%'\"`[]$\\-/*#eEa1 \n\t;:"), max_size=40), st.text(max_size=40)))
@@ -153,7 +158,11 @@ def test_nothing_but_placeholders_changes_in_any_text(rules):
         assume("??" not in sql)
         count = marks(sql, rules)
         translated = translate(sql, rules, count)
-        assert (translated % (("?",) * count) if rules.mark == "%s" else translated) == sql
+        put_back = translated % (("?",) * count) if rules.mark == "%s" else translated
+        if rules is SQLSERVER and "/*" in sql:
+            assert put_back.replace("?", " ") == sql.replace("?", " ")
+        else:
+            assert put_back == sql
         if rules.mark == "?":
             assert translate(translated, rules, count) == translated
 
@@ -192,7 +201,7 @@ def test_any_text_has_one_number_of_placeholders(rules):
         (MYSQL, "SELECT 1 --\u00a0+ ?", 1, "SELECT 1 --\u00a0+ %s"),
         (MYSQL, "SELECT /* a /* ? */ ?", 1, "SELECT /* a /* ? */ %s"),
         (SQLSERVER, "SELECT [a]]?], ?, 'it''s ?' -- ?", 1, "SELECT [a]]?], ?, 'it''s ?' -- ?"),
-        (SQLSERVER, "SELECT /* /* ? */ ? */ ?, a#?", 2, "SELECT /* /* ? */ ? */ ?, a#?"),
+        (SQLSERVER, "SELECT /* /* ? */ ? */ ?, a#?", 2, "SELECT /* /*   */   */ ?, a#?"),
     ],
 )
 def test_the_statements_people_write(rules, sql, count, translated):
@@ -214,7 +223,8 @@ def literals(engine_name):
 
     def single(value):
         written = value.replace("\\", "\\\\") if engine_name == "mysql" else value
-        return f"'{doubled(written, chr(39))}'", value
+        prefix = "N" if engine_name == "sqlserver" else ""
+        return f"{prefix}'{doubled(written, chr(39))}'", value
 
     kinds = [text.map(single)]
     if engine_name == "mysql":
@@ -242,7 +252,11 @@ def test_texts_with_marks_percents_and_colons_come_back_from_every_database(engi
     @settings(max_examples=100)
     @given(st.lists(st.tuples(st.one_of(literals(engine_name), values), between), min_size=1, max_size=6))
     def holds(columns):
-        written = [f"{literal} {comment} AS c{at}" for at, ((literal, _), comment) in enumerate(columns)]
+        # Where nothing says of which type a value is, SQL Server's drivers take it for one of the code page.
+        typed = {"?": "CAST(? AS NVARCHAR(40))"} if engine_name == "sqlserver" else {}
+        written = [
+            f"{typed.get(literal, literal)} {comment} AS c{at}" for at, ((literal, _), comment) in enumerate(columns)
+        ]
         params = [value for (literal, value), _ in columns if literal == "?"]
         assert tuple(run(f"SELECT {', '.join(written)}", params)) == tuple(value for (_, value), _ in columns)
 
@@ -250,8 +264,9 @@ def test_texts_with_marks_percents_and_colons_come_back_from_every_database(engi
 
 
 def test_names_with_marks_are_names_on_every_database(engine_name, run):
-    quotes = {"sqlite": ['"{}"', "[{}]", "`{}`"], "postgresql": ['"{}"'], "mysql": ["`{}`"]}[engine_name]
-    for quote in quotes:
+    quotes = {"sqlite": ['"{}"', "[{}]", "`{}`"], "postgresql": ['"{}"'], "mysql": ["`{}`"]}
+    quotes["sqlserver"] = ['"{}"', "[{}]"]
+    for quote in quotes[engine_name]:
         for name in ("what?", "100%", ":x", "%s", "a -- b", "/* ? */"):
             row = run(f"SELECT ? AS {quote.format(name)}", ["value"])
             assert row._mapping[name] == "value"
@@ -274,6 +289,7 @@ def test_a_mark_inside_anything_is_no_placeholder_to_the_database_either(engine_
         "sqlite": 'SELECT \'?\' /* ? /* ? */, "?" -- ?\n, `?`, [?], ? FROM (SELECT 1 AS "?")',
         "postgresql": "SELECT '?' /* ? /* ? */ ? */, $$?$$, $a$?$a$, E'\\'?' -- ?\n, ?",
         "mysql": "SELECT '?' /* ? /* ? */, \"?\", 'it\\'s ?' # ?\n, 5 -- ?\n, ?",
+        "sqlserver": "SELECT '?' /* ? /* ? */ ? */ AS [a?], N'it''s ?' AS \"b?\" -- ?\n, ? AS c",
     }[engine_name]
     assert run(tricky, ["the one"])[-1] == "the one"
 

@@ -81,7 +81,7 @@ def test_what_was_broken_by_hand_is_mended_by_the_next_choice(catalog: Catalog, 
     assert kept(accounts, ada) == {"theme": "light"}
 
 
-def test_two_choices_at_once_are_both_kept(accounts: Accounts, ada: User) -> None:
+def test_two_choices_at_once_are_both_kept(whole_product, accounts: Accounts, ada: User) -> None:
     names = ["theme", "week_start", "time_zone", "shortcuts"]
     outcomes = together([partial(accounts.set_preferences, ada.id, {name: "x"}) for name in names])
     assert [error for error in outcomes if isinstance(error, Exception)] == []

@@ -159,7 +159,7 @@ def test_a_password_removed_meanwhile_stays_away(catalog, three):
     assert len(stored(catalog)) == 2
 
 
-def test_rotations_at_once_lose_nothing(catalog, three):
+def test_rotations_at_once_lose_nothing(whole_product, catalog, three):
     more = [tenant(catalog, number) for number in range(3, 8)]
     answers = at_once(6, lambda number: rotate.rotate(catalog, BOTH))
     assert all(isinstance(answer, dict) for answer in answers), answers

@@ -167,6 +167,28 @@ def test_a_login_that_may_make_nothing_is_not_registered(manager, own):
     assert [server["name"] for server in manager.servers()] == ["able", "own"]
 
 
+def test_a_servers_password_that_was_changed_there_is_changed_here_and_a_wrong_one_is_not(manager, own):
+    manager.add_server("own", "postgresql", own.url)
+    first, second = add_users(manager, 2)
+    manager.provision(first, DatabaseFields("postgresql"))
+    before, backend = server_row(manager, "own"), backend_of("postgresql")
+    with closing(backend.at_server(manager.bench.server_login(before))) as driver:
+        run(driver, "ALTER ROLE postgres PASSWORD 'rotated'")
+    with pytest.raises(LoginRefusedError):
+        manager.set_server_password("own", "hunter2")
+    with pytest.raises(ConfigurationError) as refused:
+        manager.set_server_password("own", "a\nb")
+    assert refused.value.field == "password"
+    assert server_row(manager, "own") == before
+    assert "rotated" not in str(manager.set_server_password("OWN", "rotated"))
+    assert titles(manager, first) == []
+    manager.provision(second, DatabaseFields("postgresql"))
+    assert titles(manager, second) == []
+    assert audit_actions(manager).count("server.password") == 1
+    for user in (first, second):
+        manager.delete_user_database(user)
+
+
 def test_one_name_is_one_server(manager, url):
     manager.add_server("One", "postgresql", url)
     with pytest.raises(ServerExistsError):

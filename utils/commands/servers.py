@@ -104,6 +104,20 @@ def accept(toolbox: Toolbox, name: str, as_json: bool) -> None:
     _told(as_json, toolbox.parts.manager.accept_server(name))
 
 
+@servers.command("set-password")
+@click.argument("name", metavar="NAME")
+@click.option("--password-stdin", is_flag=True, help="Read the password from standard input instead of a terminal.")
+@json_option
+@pass_toolbox
+def set_password(toolbox: Toolbox, name: str, password_stdin: bool, as_json: bool) -> None:
+    """Keep the new password of a server's login, once it has opened the server."""
+    password = secret("New password", from_stdin=password_stdin)
+    if password is None:
+        raise click.UsageError("the password is needed: write it to standard input and add --password-stdin.")
+    made = toolbox.parts.manager.set_server_password(name, password)
+    show(as_json, made, lambda: say(f"Server {made['name']} is entered with the new password from now on."))
+
+
 @servers.command()
 @click.argument("name", metavar="NAME")
 @json_option

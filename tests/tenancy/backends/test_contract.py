@@ -244,6 +244,12 @@ class TestServers:
         with closing(on_server.backend.at_server(own)) as driver, pytest.raises(AccessDeniedError):
             on_server.backend.make_plain_database(driver, "unify_test_more")
 
+    def test_a_login_that_may_make_databases_is_told_from_one_that_may_not(self, on_server, neighbours):
+        access, backend = on_server.access(neighbours[0]), on_server.backend
+        for login, able in ((access.admin, True), (access.login, False)):
+            with closing(backend.at_server(login)) as driver:
+                assert backend.may_create(driver) is able
+
     def test_a_connection_is_pinned(self, on_server, neighbours):
         pinned = {
             "postgresql": ("SELECT current_setting('timezone'), current_setting('statement_timeout')", "UTC", "3750ms"),

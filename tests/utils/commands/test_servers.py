@@ -60,6 +60,17 @@ def test_every_command_answers_programs_without_the_password(ready, add):
     assert document(ready("servers", "remove", "one", "--json")) == {"name": "one", "removed": True}
 
 
+def test_a_new_password_is_kept_once_it_opens_the_server(ready, add):
+    add()
+    kept = ready("servers", "set-password", "one", "--password-stdin", stdin="hunter2\n")
+    assert (kept.exit_code, kept.stdout) == (0, "Server one is entered with the new password from now on.\n")
+    assert document(ready("servers", "set-password", "one", "--password-stdin", "--json", stdin="hunter2\n"))["name"]
+    assert ready("servers", "set-password", "one").exit_code == 2
+    nobody = ready("servers", "set-password", "two", "--password-stdin", stdin="hunter2\n")
+    assert (nobody.exit_code, nobody.stderr.count("\n")) == (1, 1)
+    assert "hunter2" not in nobody.output
+
+
 def test_a_users_database_is_placed_until_the_server_drains_and_the_server_stays_while_it_stands(ready, add):
     add()
     for name in "ab":

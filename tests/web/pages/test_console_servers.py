@@ -48,6 +48,20 @@ def test_a_server_is_registered_drained_tested_and_forgotten(root, typed, parts)
     assert parts.manager.servers() == []
 
 
+def test_a_new_password_is_kept_once_it_opens_the_server_and_is_shown_nowhere(root, typed, parts):
+    root.client.post(PATH, data=typed)
+    asked = root.get(f"{PATH}/First one/password").html
+    assert "unify servers set-password --password-stdin" in asked
+    changed = root.client.post(f"{PATH}/First one/password", data=typed | {"password": "hunter2"})
+    assert (changed.status_code, changed.location) == (303, PATH)
+    assert "entered with the new password" in root.get(PATH).html
+    refused = root.client.post(f"{PATH}/First one/password", data=typed | {"password": "hunter\x002"})
+    assert refused.status_code == 422
+    assert "Nothing was changed: " in refused.text
+    assert "hunter" not in refused.text
+    assert root.client.get(f"{PATH}/Another one/password").status_code == 404
+
+
 @pytest.mark.parametrize(
     ("field", "text"),
     [("name", ""), ("db_host", "a b"), ("db_port", "0"), ("db_user", ""), ("tls_ca", "no PEM"), ("weight", "0")],

@@ -34,6 +34,7 @@ ACTIONS = {
     "test": "The server is connected to with its login. Nothing is changed.",
     "drain": "Nothing more is placed there. The databases that stand there stay and go on working.",
     "accept": "New databases are placed there again.",
+    "password": "Change it at the server first. Here it is kept once it has opened the server.",
     "remove": "Its address and login are forgotten. This is only possible while no database stands there.",
 }
 
@@ -107,6 +108,8 @@ def act_on_server(name: str, action: str) -> ResponseReturnValue:
     server, manager = _find(name), current_parts().manager
     if action == "test":
         return _asked(server, action, manager.test_server(server["name"]))
+    if action == "password":
+        return _new_password(server)
     does = {"drain": manager.drain_server, "accept": manager.accept_server, "remove": manager.remove_server}[action]
     done = {"drain": "takes no further databases", "accept": "takes databases again", "remove": "is forgotten"}[action]
     try:
@@ -114,6 +117,16 @@ def act_on_server(name: str, action: str) -> ResponseReturnValue:
         say(f"Server {server['name']} {done}.")
     except TenancyError as error:
         say(f"Nothing was changed: {error.message}", "bad")
+    return redirect(url_for("admin.servers"), 303)
+
+
+def _new_password(server: dict[str, Any]) -> ResponseReturnValue:
+    try:
+        current_parts().manager.set_server_password(server["name"], request.form.get("password", ""))
+    except TenancyError as error:
+        say(f"Nothing was changed: {error.message}", "bad")
+        return _asked(server, "password"), 422
+    say(f"Server {server['name']} is entered with the new password from now on.")
     return redirect(url_for("admin.servers"), 303)
 
 
@@ -130,7 +143,8 @@ def _page(form: Form) -> str:
 
 def _asked(server: dict[str, Any], action: str, result: dict[str, Any] | None = None) -> str:
     name = shlex.quote(server["name"])  # to be typed into a shell
-    command = f"unify servers {action} {'-- ' if name.startswith('-') else ''}{name}"
+    words = {"password": "set-password --password-stdin"}.get(action, action)
+    command = f"unify servers {words} {'-- ' if name.startswith('-') else ''}{name}"
     about = {"server": server, "action": action, "question": ACTIONS[action], "command_text": command}
     return show("servers", "server", **about, result=result)
 
