@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from flask import Flask
 
+import web
 from tests.web.conftest import browser_of, caller, statements, users_of
 
 if TYPE_CHECKING:
@@ -14,9 +15,10 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize("query", ["", "?limit=3&status=todo"])
-def test_listing_tasks_is_one_catalog_and_one_tenant_statement(any_app: Flask, any_parts: Parts, query: str) -> None:
-    user, _ = users_of(any_parts)
-    for asker in (caller(any_app, user), browser_of(any_app, user)):
+def test_listing_tasks_is_one_catalog_and_one_tenant_statement(any_parts_on_each: Parts, query: str) -> None:
+    user, _ = users_of(any_parts_on_each)
+    app = web.create(any_parts_on_each)
+    for asker in (caller(app, user), browser_of(app, user)):
         asker.get(f"/api/v1/tasks{query}")
         with statements() as sent:
             assert asker.get(f"/api/v1/tasks{query}").status_code == 200
