@@ -22,7 +22,7 @@ import pytest
 import sqlalchemy as sa
 
 import settings
-from tenancy.backends import Backends
+from tenancy.backends import Backends, sqlserver_driver
 from tenancy.backends.logins import Login
 from tenancy.backends.server import ServerBackend, one
 from tenancy.catalog import configs
@@ -33,6 +33,12 @@ CATALOG_ENGINES = ENGINES
 TOOLS = ("chromium", "docker-compose")
 
 _SETTING = {"postgresql": "TEST_POSTGRES_URL", "mysql": "TEST_MYSQL_URL", "sqlserver": "TEST_MSSQL_URL"}
+
+
+_DRIVERS: dict[str, tuple[type[sqlserver_driver.Driver], ...]] = {
+    "mssql+pyodbc": (sqlserver_driver.Microsoft, sqlserver_driver.FreeTDS),
+    "mssql+mssqlpython": (sqlserver_driver.MSSQLPython,),
+}
 
 
 def backend_of(engine: str) -> ServerBackend:
@@ -174,6 +180,15 @@ def required() -> frozenset[str]:
 
 def pytest_configure() -> None:
     required()
+    use_the_driver_named()
+
+
+def use_the_driver_named() -> None:
+    """Let the URL's scheme choose among the drivers of SQL Server, where several are installed."""
+    address = server_address("sqlserver")
+    named = address.drivername if address is not None else ""
+    if named in _DRIVERS:
+        sqlserver_driver.DRIVERS = _DRIVERS[named]
 
 
 @pytest.fixture(params=CATALOG_ENGINES)
@@ -261,4 +276,5 @@ def _tests(number: int) -> str:
 
 
 if __name__ == "__main__":
+    use_the_driver_named()
     sys.exit(any(missing(engine) for engine in sys.argv[1:]))

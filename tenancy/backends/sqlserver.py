@@ -13,21 +13,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from typing import Any, ClassVar
 
-import pyodbc
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.dialects import registry
-from sqlalchemy.dialects.mssql import DATETIME2
-from sqlalchemy.dialects.mssql.base import MSSQLCompiler
-from sqlalchemy.dialects.mssql.pyodbc import MSDialect_pyodbc
 
 from tenancy import hosts, names
+from tenancy.backends import sqlserver_driver
 from tenancy.backends.base import Blueprint, DatabaseFields
 from tenancy.backends.logins import Access, Login
 from tenancy.backends.recordings import Recordings, Statement
 from tenancy.backends.server import ServerBackend, one, run
-from tenancy.backends.server_engines import SharedDialect, make_engine
-from tenancy.backends.sqlserver_driver import braced, open_connection, why_unreachable
+from tenancy.backends.server_engines import make_engine
+from tenancy.backends.sqlserver_driver import why_unreachable
 from tenancy.errors import (
     AccessDeniedError,
     ConfigurationError,
@@ -54,70 +50,7 @@ _HOUSE = frozenset({*house_metadata.tables, TENANT_VERSION_TABLE})
 _COLLATION = "Latin1_General_100_BIN2"
 _INSTANCE = re.compile(r"[A-Za-z_#][A-Za-z0-9_$#]{0,15}")
 _READS = re.compile(r"\s*(SELECT|WITH|SET|IF)\b", re.IGNORECASE)
-_NATIVE = re.compile(r"\((\d+)\) \(SQL")
 
-
-class _Written:
-    """Send days and moments as texts, which the server reads: FreeTDS counts the days before 1700 wrong."""
-
-    def bind_processor(self, dialect: sa.Dialect) -> Any:
-        return lambda value: None if value is None else value.isoformat()
-
-
-class _Day(_Written, sa.Date):
-    pass
-
-
-class _Moment(_Written, DATETIME2):
-    pass
-
-
-class _Locking(MSSQLCompiler):
-    """Say FOR UPDATE in this product's words, a hint at each table; SQLAlchemy says nothing at all."""
-
-    def visit_select(self, select_stmt: Any, *args: Any, **kw: Any) -> Any:
-        if select_stmt._for_update_arg is not None:
-            for table in select_stmt.get_final_froms():
-                select_stmt = select_stmt.with_hint(table, "WITH (UPDLOCK)", "mssql")
-        return super().visit_select(select_stmt, *args, **kw)  # type: ignore[no-untyped-call]  # so in SQLAlchemy
-
-
-class SharedMSDialect(SharedDialect, MSDialect_pyodbc):
-    """Send texts as they are: FreeTDS cannot take the sizes that SQLAlchemy would state (HY090)."""
-
-    supports_statement_cache = True
-    statement_compiler = _Locking
-    colspecs = {**MSDialect_pyodbc.colspecs, sa.Date: _Day, DATETIME2: _Moment}  # noqa: RUF012 - so in SQLAlchemy
-
-    def __init__(self, **kw: Any) -> None:
-        super().__init__(**{"use_setinputsizes": False, **kw})  # type: ignore[no-untyped-call]  # so in SQLAlchemy
-
-    def create_connect_args(self, url: sa.URL) -> tuple[list[str], dict[str, Any]]:
-        """Give nothing: connections come from the engine's creator, its URL is only shown."""
-        return [], {}
-
-    def version_of(self, driver: Any) -> Any:
-        return driver.getinfo(pyodbc.SQL_DBMS_VER)
-
-    def schema_of(self, driver: Any) -> str | None:
-        return "dbo"
-
-    def do_rollback(self, dbapi_connection: Any) -> None:
-        """Pass over that there is nothing to roll back (3903): the server did so itself, with the error to be told."""
-        try:
-            super().do_rollback(dbapi_connection)  # type: ignore[no-untyped-call]  # so in SQLAlchemy
-        except pyodbc.Error as error:
-            if "(3903)" not in str(error):
-                raise
-
-    def is_disconnect(self, e: Any, connection: Any, cursor: Any) -> bool:
-        """A session that was killed comes back as a general error over FreeTDS, with no native number."""
-        if isinstance(e, pyodbc.Error) and e.args and e.args[0] in ("HY000", "HYT01", "08001"):
-            return True
-        return bool(super().is_disconnect(e, connection, cursor))  # type: ignore[no-untyped-call]  # so in SQLAlchemy
-
-
-registry.register("mssql.unify", __name__, "SharedMSDialect")
 
 _MISSING = (DatabaseMissingError, "the server has no database of this name that the login may enter.")
 _LOGIN = (LoginRefusedError, "the server does not take this login or its password.")
@@ -154,16 +87,23 @@ _BY_NUMBER = {
     6005: _GONE,
 }
 _BY_WORDS = (
-    # For servers that speak the protocol and have one number for most of what they refuse.
-    (r"Cannot open database", _MISSING),
+    # mssql-python tells no numbers, and servers that speak the protocol have one for most of what they refuse.
+    (r"Cannot open database|[Dd]atabase ['\"].*['\"] does not exist", _MISSING),
     (r"Login failed|authentication failed", _LOGIN),
-    (r"lock timeout|concurrently updated", _BUSY),
-    (r"permission denied|is not able to access the database|do(es)? not have permission", _DENIED),
-    (r"too many clients|connection slots", _MANY),
+    (r"lock timeout|Lock request time out|deadlock victim|concurrently updated", _BUSY),
+    (r"permission (was )?denied|is not able to access the database|do(es)? not have permission", _DENIED),
+    (r"too many clients|connection slots|maximum number of '.*' user connections|number of configured sessions", _MANY),
     (r"Database '.*' already exists", _EXISTS),
+    (r"filegroup is full|transaction log for database .* is full", _FULL),
+    (r"because the database is read-only", _ONLY_READ),
+    (r"SHUTDOWN is in progress", _GONE),
     (r"[Tt]imeout expired|timed out|statement timeout", _LATE),
 )
-_BY_STATE = {"28000": _LOGIN, "HYT00": _LATE, "HYT01": _LATE, "08S01": _GONE, "08003": _GONE, "08007": _GONE}
+_BY_STATE = {
+    "28000": _LOGIN,
+    **dict.fromkeys(("HYT00", "HYT01"), _LATE),
+    **dict.fromkeys(("08001", "08003", "08007", "08S01", "HY000"), _GONE),
+}
 
 
 class SQLServerBackend(ServerBackend):
@@ -171,7 +111,6 @@ class SQLServerBackend(ServerBackend):
 
     name: ClassVar[str] = "sqlserver"
     label: ClassVar[str] = "SQL Server"
-    scheme: ClassVar[str] = "mssql+unify"
     default_port: ClassVar[int] = 1433
     rules: ClassVar[Rules] = Rules(brackets=True, nested_comments=True)
     fence_sql: ClassVar[str] = "SELECT epoch, state FROM tenancy_identity WITH (HOLDLOCK) WHERE id = 1"
@@ -179,6 +118,9 @@ class SQLServerBackend(ServerBackend):
     def __init__(self) -> None:
         super().__init__()
         self._recordings = Recordings()
+        self._driver = sqlserver_driver.chosen()
+        self._errors = self._driver.errors
+        self.scheme = self._driver.scheme  # type: ignore[misc]  # the other products have one driver each
 
     def host(self, text: str) -> str:
         """Take ``host\\INSTANCE`` too; connections go to the port."""
@@ -189,7 +131,7 @@ class SQLServerBackend(ServerBackend):
 
     def given(self, fields: DatabaseFields) -> dict[str, Any]:
         for name in ("db_user", "db_password"):
-            braced(getattr(fields, name) or "", name)
+            self._driver.check(getattr(fields, name) or "", name)
         return super().given(fields)
 
     # --- connections ------------------------------------------------------------------------------------
@@ -197,7 +139,7 @@ class SQLServerBackend(ServerBackend):
     def open(self, login: Login) -> Any:
         try:
             with self.explained():
-                return open_connection(login)
+                return self._driver.open(login)
         except DatabaseUnreachableError as error:
             if type(error) is not DatabaseUnreachableError:  # which says no more than that
                 raise
@@ -273,7 +215,7 @@ class SQLServerBackend(ServerBackend):
 
     def drop_login(self, driver: Any, user: str) -> None:
         with self.explained():
-            _end_sessions(driver, f"login_name = {_text(user)}")
+            self._end_sessions(driver, f"login_name = {_text(user)}")
             run(driver, f"IF SUSER_ID({_text(user)}) IS NOT NULL DROP LOGIN {_q(user)}")
 
     def make_database(self, driver: Any, tenant: Placement, access: Access, blueprint: Blueprint) -> None:
@@ -299,18 +241,18 @@ class SQLServerBackend(ServerBackend):
                 raise DatabaseExistsError("a database of this name stands there already.")
             try:
                 self._create(driver, name, f" COLLATE {_COLLATION}")
-            except pyodbc.ProgrammingError as error:
+            except self._errors.ProgrammingError as error:
                 if "collation" not in str(error).lower():
                     raise
                 self._create(driver, name, "")
             # Readers then see what was committed before, and do not wait for writers.
-            with suppress(pyodbc.ProgrammingError):
+            with suppress(self._errors.ProgrammingError):
                 run(driver, f"ALTER DATABASE {_q(name)} SET READ_COMMITTED_SNAPSHOT ON")
 
     def _create(self, driver: Any, name: str, how: str) -> None:
         try:
             run(driver, f"CREATE DATABASE {_q(name)}{how}")
-        except pyodbc.IntegrityError as error:  # two at once: both found the name free
+        except self._errors.IntegrityError as error:  # two at once: both found the name free
             raise DatabaseExistsError("a database of this name stands there already.") from error
 
     def drop_database(self, driver: Any, name: str) -> None:
@@ -318,13 +260,23 @@ class SQLServerBackend(ServerBackend):
         deadline = time.monotonic() + DROP_S
         with self.explained():
             while True:
-                _end_sessions(driver, f"database_id = DB_ID({_text(name)})")
+                self._end_sessions(driver, f"database_id = DB_ID({_text(name)})")
                 try:
                     return run(driver, f"IF DB_ID({_text(name)}) IS NOT NULL DROP DATABASE {_q(name)}")
-                except pyodbc.ProgrammingError as error:
+                except self._errors.ProgrammingError as error:
                     if "in use" not in str(error) or time.monotonic() > deadline:
                         raise
                     time.sleep(0.05)
+
+    def _end_sessions(self, driver: Any, which: str) -> None:
+        """End sessions; one that ended by itself meanwhile is no error."""
+        cursor = driver.cursor()
+        cursor.execute(f"SELECT session_id FROM sys.dm_exec_sessions WHERE {which} AND session_id <> @@SPID")  # noqa: S608 - our own words
+        sessions = [int(row[0]) for row in cursor.fetchall()]
+        cursor.close()
+        for session in sessions:
+            with suppress(self._errors.Error):
+                run(driver, f"KILL {session}")
 
     def exists(self, tenant: Placement, access: Access) -> bool:
         """Ask the server: to a login that may not enter, a database that is there looks as if it were not."""
@@ -343,15 +295,14 @@ class SQLServerBackend(ServerBackend):
 
     def explain(self, error: BaseException) -> TenancyError | None:
         cause = getattr(error, "orig", None) or error
-        if not isinstance(cause, pyodbc.Error):
+        if not isinstance(cause, self._errors.Error) or isinstance(
+            cause, self._errors.IntegrityError | self._errors.DataError
+        ):  # which may quote what somebody wrote
             return None
-        state = str(cause.args[0]) if cause.args else ""
-        text = str(cause.args[1]) if len(cause.args) > 1 else ""
-        number = _NATIVE.search(text)
-        found = _BY_NUMBER.get(int(number[1])) if number else None
-        found = found or next((kind for words, kind in _BY_WORDS if re.search(words, text)), None)
-        if found is None and not isinstance(cause, pyodbc.IntegrityError | pyodbc.DataError):
-            found = _BY_STATE.get(state) or (_GONE if state in ("08001", "HY000") else None)
+        told = self._driver.told(cause)
+        found = _BY_NUMBER.get(told.number or 0)
+        found = found or next((kind for words, kind in _BY_WORDS if re.search(words, told.text)), None)
+        found = found or _BY_STATE.get(told.state)
         return None if found is None else found[0](found[1])
 
 
@@ -369,17 +320,6 @@ def _grant(driver: Any, user: str) -> None:
     for table in tables:
         rights = "SELECT" if table in _HOUSE else "SELECT, INSERT, UPDATE, DELETE"
         run(driver, f"GRANT {rights} ON dbo.{_q(table)} TO {_q(user)}")
-
-
-def _end_sessions(driver: Any, which: str) -> None:
-    """End sessions; one that ended by itself meanwhile is no error."""
-    cursor = driver.cursor()
-    cursor.execute(f"SELECT session_id FROM sys.dm_exec_sessions WHERE {which} AND session_id <> @@SPID")  # noqa: S608 - our own words
-    sessions = [int(row[0]) for row in cursor.fetchall()]
-    cursor.close()
-    for session in sessions:
-        with suppress(pyodbc.Error):
-            run(driver, f"KILL {session}")
 
 
 def _text(value: str) -> str:

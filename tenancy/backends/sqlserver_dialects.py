@@ -1,0 +1,98 @@
+"""Teach SQLAlchemy's dialects of SQL Server, one a driver, what the application needs of all of them alike."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import registry
+from sqlalchemy.dialects.mssql import DATETIME2
+from sqlalchemy.dialects.mssql.base import MSDialect, MSSQLCompiler
+from sqlalchemy.dialects.mssql.mssqlpython import MSDialect_mssqlpython
+from sqlalchemy.dialects.mssql.pyodbc import MSDialect_pyodbc
+
+from tenancy.backends.server_engines import SharedDialect
+
+OVER_PYODBC, OVER_MSSQLPYTHON = "mssql+unify", "mssql+unify_mssqlpython"
+_DBMS_VERSION = 18  # SQL_DBMS_VER of ODBC's SQLGetInfo
+_NOTHING_TO_ROLL_BACK = re.compile(r"\(3903\)|no corresponding BEGIN|only be used in transaction blocks")
+
+
+class _Written:
+    """Send days and moments as texts, which the server reads: FreeTDS counts the days before 1700 wrong."""
+
+    def bind_processor(self, dialect: sa.Dialect) -> Any:
+        return lambda value: None if value is None else value.isoformat()
+
+
+class _Day(_Written, sa.Date):
+    pass
+
+
+class _Moment(_Written, DATETIME2):
+    pass
+
+
+_TYPES = {sa.Date: _Day, DATETIME2: _Moment}
+
+
+class _Locking(MSSQLCompiler):
+    """Say FOR UPDATE in this product's words, a hint at each table; SQLAlchemy says nothing at all."""
+
+    def visit_select(self, select_stmt: Any, *args: Any, **kw: Any) -> Any:
+        if select_stmt._for_update_arg is not None:
+            for table in select_stmt.get_final_froms():
+                select_stmt = select_stmt.with_hint(table, "WITH (UPDLOCK)", "mssql")
+        return super().visit_select(select_stmt, *args, **kw)  # type: ignore[no-untyped-call]  # so in SQLAlchemy
+
+
+class _SharedMSDialect(SharedDialect, MSDialect):
+    statement_compiler = _Locking
+
+    def create_connect_args(self, url: sa.URL) -> tuple[list[str], dict[str, Any]]:
+        """Give nothing: connections come from the engine's creator, its URL is only shown."""
+        return [], {}
+
+    def version_of(self, driver: Any) -> Any:
+        return driver.getinfo(_DBMS_VERSION)
+
+    def schema_of(self, driver: Any) -> str | None:
+        return "dbo"
+
+    def do_rollback(self, dbapi_connection: Any) -> None:
+        """Pass over that there is nothing to roll back (3903): the server did so itself, with the error to be told."""
+        try:
+            super().do_rollback(dbapi_connection)  # type: ignore[no-untyped-call]  # so in SQLAlchemy
+        except self.loaded_dbapi.Error as error:
+            if not _NOTHING_TO_ROLL_BACK.search(str(error)):
+                raise
+
+
+class OverPyodbc(_SharedMSDialect, MSDialect_pyodbc):
+    """Send texts as they are: FreeTDS cannot take the sizes that SQLAlchemy would state (HY090)."""
+
+    supports_statement_cache = True
+    colspecs = {**MSDialect_pyodbc.colspecs, **_TYPES}  # noqa: RUF012 - so in SQLAlchemy
+
+    def __init__(self, **kw: Any) -> None:
+        super().__init__(**{"use_setinputsizes": False, **kw})  # type: ignore[no-untyped-call]  # so in SQLAlchemy
+
+    def is_disconnect(self, e: Any, connection: Any, cursor: Any) -> bool:
+        """A session that was killed comes back as a general error over FreeTDS, with no native number."""
+        if isinstance(e, self.loaded_dbapi.Error) and e.args and e.args[0] in ("HY000", "HYT01", "08001"):
+            return True
+        return bool(super().is_disconnect(e, connection, cursor))  # type: ignore[no-untyped-call]  # so in SQLAlchemy
+
+
+class OverMSSQLPython(_SharedMSDialect, MSDialect_mssqlpython):
+    supports_statement_cache = True
+    colspecs = {**MSDialect_mssqlpython.colspecs, **_TYPES}  # noqa: RUF012 - so in SQLAlchemy
+
+    def _get_server_version_info(self, connection: sa.Connection) -> tuple[int, ...]:
+        """Ask the driver: SQLAlchemy reads a sentence, which other servers of the protocol word otherwise."""
+        return tuple(map(int, self.version_of(connection.connection.dbapi_connection).split(".")))
+
+
+registry.register("mssql.unify", __name__, "OverPyodbc")
+registry.register("mssql.unify_mssqlpython", __name__, "OverMSSQLPython")
