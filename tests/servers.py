@@ -7,11 +7,11 @@ without rights, and are gone in the end.
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -179,20 +179,21 @@ class OwnMariaDB(OwnServer):
 
 
 @contextmanager
-def own_server(engine: str, folder: Path, *, connections: int = 40) -> Iterator[OwnServer]:
-    """Run a server of the test's own; skip where its programs are not installed here."""
+def own_server(engine: str, *, connections: int = 40) -> Iterator[OwnServer]:
+    """Run a server of the test's own; skip where its programs are not installed here.
+
+    Not in pytest's folder, which each session that starts closes to the account under which the server runs.
+    """
     kind = {"postgresql": OwnPostgreSQL, "mysql": OwnMariaDB}[engine]
-    place = folder / f"{engine}-{secrets.token_hex(4)}"
-    place.mkdir(parents=True)
-    server = kind(place, connections=connections)
-    server.start()
-    try:
-        yield server
-    finally:
-        if server._process is not None:
-            server.thaw()
-        server.stop()
-        shutil.rmtree(place, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix="unify-server-", ignore_cleanup_errors=True) as folder:
+        server = kind(Path(folder), connections=connections)
+        server.start()
+        try:
+            yield server
+        finally:
+            if server._process is not None:
+                server.thaw()
+            server.stop()
 
 
 @contextmanager
@@ -247,9 +248,6 @@ def _give_away(folder: Path) -> None:
         return
     for path in (folder, *folder.iterdir()):
         shutil.chown(path, "nobody", "nogroup")
-    for parent in folder.parents:
-        if parent.stat().st_uid == 0 and parent != Path("/"):
-            parent.chmod(parent.stat().st_mode | 0o011)
 
 
 def _stopped(thread: Path) -> bool:

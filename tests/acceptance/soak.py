@@ -22,7 +22,6 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
 
 from bench.served import COMMAND, Served
-from bench.world import folder
 from tests.acceptance.clients import Client, Person, Seen, lost
 from tests.servers import OwnServer, own_server
 
@@ -138,7 +137,7 @@ class Interruption:
 @contextmanager
 def _own_postgresql() -> Iterator[OwnServer]:
     """Run a PostgreSQL of the soak's own, on which its tenants are placed."""
-    with folder() as place, own_server("postgresql", place, connections=200) as server:
+    with own_server("postgresql", connections=200) as server:
         before = os.environ.get("TEST_POSTGRES_URL")
         os.environ["TEST_POSTGRES_URL"] = server.url
         try:

@@ -37,7 +37,7 @@ def engine(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], OwnServer]]:
+def servers() -> Iterator[Callable[[str], OwnServer]]:
     """Give a function that gives the module's own server of an engine; it runs until the last test here."""
     from contextlib import ExitStack
 
@@ -46,8 +46,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str]
 
         def give(engine: str) -> OwnServer:
             if engine not in made:
-                folder = tmp_path_factory.mktemp("servers")
-                made[engine] = stack.enter_context(own_server(engine, folder, connections=30))
+                made[engine] = stack.enter_context(own_server(engine, connections=30))
             return made[engine]
 
         yield give

@@ -46,9 +46,9 @@ def manager(make_parts):
 
 
 @pytest.fixture
-def own(tmp_path):
+def own():
     """Run a server that asks for passwords."""
-    with own_server("postgresql", tmp_path) as server:
+    with own_server("postgresql") as server:
         yield server
 
 
@@ -63,8 +63,8 @@ def placed(manager, number: int) -> list[str]:
     return [names[manager.provision(user_id).placement.server_id] for user_id in add_users(manager, number)]
 
 
-def test_a_server_is_listed_without_its_secret_and_tested(manager, tmp_path):
-    with own_server("postgresql", tmp_path) as own:
+def test_a_server_is_listed_without_its_secret_and_tested(manager):
+    with own_server("postgresql") as own:
         made = manager.add_server("  First   one ", "postgresql", own.url, max_tenants=7, weight=3)
         assert (made["name"], made["db_port"], made["max_tenants"], made["weight"]) == ("First one", own.port, 7, 3)
         assert (made["state"], made["tenants"]) == ("accepting", 0)
@@ -81,8 +81,8 @@ def test_a_server_is_listed_without_its_secret_and_tested(manager, tmp_path):
     assert audit_actions(manager) == ["server.add"]
 
 
-def test_what_does_not_answer_or_refuses_is_not_registered(manager, tmp_path):
-    with own_server("postgresql", tmp_path) as own:
+def test_what_does_not_answer_or_refuses_is_not_registered(manager):
+    with own_server("postgresql") as own:
         with pytest.raises(LoginRefusedError):
             manager.add_server("x", "postgresql", f"postgresql://postgres:wrong@127.0.0.1:{own.port}/")
         port = own.port
