@@ -65,7 +65,7 @@ ORDER = [
 
 DIALECT_WORDS = re.compile(
     r"\bPRAGMA\b|\bpg_[a-z]|information_schema|sqlite_master|sqlite_schema"
-    r"|\b(sqlite3|pysqlite|aiosqlite|psycopg2?|asyncpg|pymysql|mysqldb|mysqlconnector|pyodbc|pymssql)\b",
+    r"|\b(sqlite3|pysqlite|aiosqlite|psycopg2?|asyncpg|pymysql|mysqldb|mysqlconnector|pyodbc|pymssql|mssql_python)\b",
     re.IGNORECASE,
 )
 

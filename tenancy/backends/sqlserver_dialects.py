@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,6 +17,7 @@ from tenancy.backends.server_engines import SharedDialect
 
 OVER_PYODBC, OVER_MSSQLPYTHON = "mssql+unify", "mssql+unify_mssqlpython"
 _DBMS_VERSION = 18  # SQL_DBMS_VER of ODBC's SQLGetInfo
+_PLACEHOLDER = re.compile(r"%%|%\((.+?)\)s")  # a doubled percent is none, nor part of one
 _NOTHING_TO_ROLL_BACK = re.compile(r"\(3903\)|no corresponding BEGIN|only be used in transaction blocks")
 
 
@@ -86,12 +88,35 @@ class OverPyodbc(_SharedMSDialect, MSDialect_pyodbc):
 
 
 class OverMSSQLPython(_SharedMSDialect, MSDialect_mssqlpython):
+    """Write NULL into the statement: for one among the values the driver asks the server what type it would be.
+
+    That is a round trip, and a server that only speaks the protocol may take back the transaction over it.
+    """
+
     supports_statement_cache = True
     colspecs = {**MSDialect_mssqlpython.colspecs, **_TYPES}  # noqa: RUF012 - so in SQLAlchemy
 
     def _get_server_version_info(self, connection: sa.Connection) -> tuple[int, ...]:
         """Ask the driver: SQLAlchemy reads a sentence, which other servers of the protocol word otherwise."""
         return tuple(map(int, self.version_of(connection.connection.dbapi_connection).split(".")))
+
+    def do_execute(self, cursor: Any, statement: str, parameters: Any, context: Any = None) -> None:
+        statement, (parameters,) = _with_nulls(statement, [parameters])
+        cursor.execute(statement, parameters)
+
+    def do_executemany(self, cursor: Any, statement: str, parameters: Any, context: Any = None) -> None:
+        cursor.executemany(*_with_nulls(statement, parameters))
+
+
+def _with_nulls(statement: str, rows: Sequence[Any]) -> tuple[str, Sequence[Any]]:
+    """Give a statement and its rows of values, those apart that are None in every row: they stand in the statement."""
+    if not rows or not isinstance(rows[0], dict):
+        return statement, rows
+    gone = {name for name in rows[0] if all(row[name] is None for row in rows)}
+    if not gone:
+        return statement, rows
+    written = _PLACEHOLDER.sub(lambda found: "NULL" if found[1] in gone else found[0], statement)
+    return written, [{name: value for name, value in row.items() if name not in gone} for row in rows]
 
 
 registry.register("mssql.unify", __name__, "OverPyodbc")

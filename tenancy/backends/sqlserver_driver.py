@@ -139,8 +139,8 @@ class FreeTDS(_OverPyodbc):
     def fields(self, login: Login) -> dict[str, str]:
         if login.tls == "verify":
             raise UnsupportedBackendError("tls=verify needs Microsoft's driver.", field="db_options")
-        self.check(login.user, "db_user")
-        self.check(login.password, "db_password")
+        for field, value in (("db_user", login.user), ("db_password", login.password), ("db_name", login.database)):
+            self.check(value or "", field)
         return _entered(login) | {
             "SERVER": server_of(login),
             "PORT": str(login.port),
@@ -178,7 +178,7 @@ def chosen() -> Driver:
     for driver in DRIVERS:
         with suppress(ImportError):
             return driver()
-    import_module("pyodbc")
+    import_module("pyodbc")  # which is the package to install, where neither is
     raise UnsupportedBackendError("no ODBC driver for SQL Server is installed: see docs/how-to/deploy.md.")
 
 

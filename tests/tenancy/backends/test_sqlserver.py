@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from tenancy.backends import Backends, sqlserver_driver
 from tenancy.backends.logins import Login, Options
+from tenancy.backends.sqlserver_dialects import OverMSSQLPython
 from tenancy.backends.sqlserver_driver import FreeTDS, Microsoft, MSSQLPython
 from tenancy.errors import (
     AccessDeniedError,
@@ -104,14 +106,19 @@ def test_under_odbc_no_value_ends_before_its_brace(installed):
     assert "SERVER={tcp:db.example.org,1433};" in text
 
 
-def test_freetds_refuses_what_it_cannot_say(installed):
+@pytest.mark.parametrize(("field", "at"), [("db_user", "user"), ("db_password", "password"), ("db_name", "database")])
+def test_freetds_refuses_what_it_cannot_say(installed, field, at):
     called = installed(["FreeTDS"])
-    driver = sqlserver_driver.chosen()
     with pytest.raises(ConfigurationError) as refused:
-        driver.connect(Login("db.example.org", 1433, "user", "a};b"))
-    assert refused.value.field == "db_password"
+        sqlserver_driver.chosen().connect(replace(LOGIN, **{at: "a};b"}))
+    assert refused.value.field == field
+    assert called == []
+
+
+def test_freetds_cannot_check_who_answers(installed):
+    called = installed(["FreeTDS"])
     with pytest.raises(UnsupportedBackendError):
-        driver.connect(Login("db.example.org", 1433, "user", "a", options=Options(tls="verify")))
+        sqlserver_driver.chosen().connect(replace(LOGIN, options=Options(tls="verify")))
     assert called == []
 
 
@@ -186,3 +193,27 @@ def test_a_refused_row_that_quotes_such_words_says_nothing_about_health(installe
     text = "Cannot insert duplicate key row. The duplicate key value is (Login failed)."
     assert backend.explain(IntegrityError("Integrity constraint violation", text)) is None
     assert backend.explain(Error("Syntax error", "Incorrect syntax near 'x'.")) is None
+
+
+def test_over_mssql_python_null_stands_in_the_statement():
+    sent = []
+    cursor = SimpleNamespace(execute=lambda *words: sent.append(words), executemany=lambda *words: sent.append(words))
+    dialect = OverMSSQLPython()
+    statement = "UPDATE t SET a = %(a)s, b = '%%(a)s' WHERE c = %(c)s"
+    dialect.do_execute(cursor, statement, {"a": None, "c": 1})
+    dialect.do_executemany(cursor, "INSERT INTO t VALUES (%(a)s, %(c)s)", [{"a": 1, "c": None}, {"a": None, "c": None}])
+    dialect.do_execute(cursor, "SELECT ?", (None,))
+    assert sent == [
+        ("UPDATE t SET a = NULL, b = '%%(a)s' WHERE c = %(c)s", {"c": 1}),
+        ("INSERT INTO t VALUES (%(a)s, NULL)", [{"a": 1}, {"a": None}]),
+        ("SELECT ?", (None,)),
+    ]
+
+
+@pytest.mark.parametrize("scheme", ["mssql", "mssql+pyodbc", "mssql+mssqlpython"])
+def test_a_url_names_the_product_and_not_the_driver(installed, tmp_path, scheme):
+    installed(mssql_python=True)
+    backend = Backends(tmp_path).for_url(f"{scheme}://sa:secret@db.example.org/rows", "SHARED_DATABASE_URL")
+    assert backend.name == "sqlserver"
+    login = backend.login(f"{scheme}://sa:secret@db.example.org/rows", "SHARED_DATABASE_URL")
+    assert (login.host, login.port, login.database) == ("db.example.org", 1433, "rows")
