@@ -109,6 +109,14 @@ def test_a_ciphertext_changed_anywhere_opens_nothing(data):
         RING.open(sealed[:at] + other + sealed[at + 1 :], ROW.binding)
 
 
+@pytest.mark.parametrize(("letter", "spelling"), [("-", "+"), ("_", "/")])
+def test_a_ciphertext_in_another_spelling_opens_nothing(letter, spelling):
+    sealed = next(text for _ in range(1000) if letter in (text := RING.seal("secret", ROW.binding)))
+    for other in (sealed.replace(letter, spelling), sealed + "\n", sealed.replace(".", ". ")):
+        with pytest.raises(TamperedCredentialError):
+            RING.open(other, ROW.binding)
+
+
 @pytest.mark.parametrize("junk", ["", ".", "x", "KEY.", "KEY.x", "KEY.\ud800"])
 def test_junk_opens_nothing(junk):
     with pytest.raises((TamperedCredentialError, UnknownKeyError)):
