@@ -55,9 +55,28 @@ class Chain:
         return {script.revision: hashlib.sha256(Path(script.path).read_bytes()).hexdigest() for script in scripts}
 
     @cached_property
+    def fingerprints(self) -> dict[str, str]:
+        """Name the schema at each revision, oldest first: a name changes with the text of any revision up to it."""
+        told, found = "", {}
+        for revision, checksum in self.checksums.items():
+            told += f"{revision}:{checksum};"
+            found[revision] = hashlib.sha256(told.encode()).hexdigest()
+        return found
+
+    @property
     def fingerprint(self) -> str:
-        """Name the schema at the head: it changes with any revision's text."""
-        return hashlib.sha256("".join(f"{r}:{c};" for r, c in self.checksums.items()).encode()).hexdigest()
+        """Name the schema at the head."""
+        return self.fingerprints[self.head]
+
+    def between(self, here: str | None, target: str) -> list[str]:
+        """List what leads from one revision to another: oldest first going forward, newest first going back."""
+        order = list(self.checksums)
+        first, last = (-1 if here is None else order.index(here)), order.index(target)
+        return order[first + 1 : last + 1] if last >= first else order[last + 1 : first + 1][::-1]
+
+    def is_destructive(self, revision: str) -> bool:
+        """Say whether a revision takes something away that its downgrade cannot bring back (``destructive = True``)."""
+        return bool(getattr(self._scripts.get_revision(revision).module, "destructive", False))
 
     def current(self, connection: sa.Connection) -> str | None:
         """Give a database's revision; None where nothing was ever applied."""

@@ -254,6 +254,58 @@ tenant_errors = sa.Table(
     sa.Column("request_id", sa.String(64)),
 )
 
+pending_databases = sa.Table(
+    "pending_databases",
+    catalog_metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    *_placement_columns(),
+    sa.Index(None, "server_id", "state", "id"),
+    sqlite_autoincrement=True,
+)
+"""Databases that stand ready for users to come; nobody's yet."""
+
+fleet_runs = sa.Table(
+    "fleet_runs",
+    catalog_metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("kind", sa.String(8), nullable=False),
+    sa.Column("state", sa.String(12), nullable=False, index=True),
+    sa.Column("target", sa.String(64)),
+    sa.Column("reverts", sa.Integer),
+    sa.Column("selection", LongText(), nullable=False),
+    sa.Column("options", LongText(), nullable=False),
+    sa.Column("already", sa.Integer, nullable=False),
+    sa.Column("reason", LongText()),
+    sa.Column("actor_id", sa.Integer),
+    sa.Column("created_at", Timestamp, nullable=False, server_default=_NOW),
+    sa.Column("ended_at", Timestamp),
+    sqlite_autoincrement=True,
+)
+
+fleet_items = sa.Table(
+    "fleet_items",
+    catalog_metadata,
+    sa.Column("run_id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("user_id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("tenant_id", RowId(), nullable=False),
+    sa.Column("db_type", sa.String(16), nullable=False),
+    sa.Column("server_id", sa.Integer),
+    sa.Column("wave", sa.Integer, nullable=False),
+    sa.Column("state", sa.String(12), nullable=False),
+    sa.Column("from_revision", sa.String(64)),
+    sa.Column("to_revision", sa.String(64)),
+    sa.Column("before_state", sa.String(16)),
+    sa.Column("restore_point", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("tries", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("runner", Line(128)),
+    sa.Column("started_at", Timestamp),
+    sa.Column("ended_at", Timestamp),
+    sa.Column("duration_ms", sa.Integer),
+    sa.Column("error", LongText()),
+    sa.Column("error_code", sa.String(64)),
+    sa.Index(None, "run_id", "state", "wave", "user_id"),
+)
+
 SHARED_OWNER = 0
 """Stands for the database that all share in ``tenant_sizes`` and ``tenant_errors``; no user has this id."""
 

@@ -44,6 +44,7 @@ ORDER = [
     ["guards"],
     ["engines"],
     ["operation"],
+    ["upgrade"],
     [
         "provision",
         "retire",
@@ -56,7 +57,7 @@ ORDER = [
         "connection",
         "servers",
     ],
-    ["overview", "bring"],
+    ["overview", "bring", "pending"],
     ["fleet", "archive", "move", "accounts"],
     ["manager"],
     ["__init__"],

@@ -194,7 +194,7 @@ def test_in_shared_mode_everybody_is_shown_the_one_database(shared_parts):
 
 
 def test_a_catalog_at_head_is_ready(parts):
-    assert parts.manager.catalog_status() == {"reachable": True, "revision": "0003", "head": "0003", "at_head": True}
+    assert parts.manager.catalog_status() == {"reachable": True, "revision": "0004", "head": "0004", "at_head": True}
 
 
 def test_a_catalog_behind_is_reachable_and_not_at_head(parts):

@@ -1,0 +1,12 @@
+"""Hold ``unify fleet``: what concerns all tenants at once. One file a group of its commands."""
+
+from __future__ import annotations
+
+import click
+
+from utils.parameters import CommandGroup
+
+
+@click.group(cls=CommandGroup)
+def fleet() -> None:
+    """Migrate all databases, know who is behind, and check that they are what they should be."""
