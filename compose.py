@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hmac
+import os
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
 
 from repositories.schema import tenant_schema
 from settings import Settings
@@ -16,6 +19,9 @@ from tenancy.catalog import Catalog
 from tenancy.errors import UnsupportedBackendError
 from tenancy.keyring import Keyring
 from tenancy.manager import Options
+
+if TYPE_CHECKING:
+    from tenancy.fleet.workers import Crew
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,13 @@ def build(settings: Settings) -> Parts:
     accounts = Accounts(catalog, rules, activity, bootstrap_token=bootstrap_token(settings))
     install(manager)
     return Parts(settings, catalog, manager, accounts, activity)
+
+
+def crew(settings: Settings, workers: int | None = None, **limits: Any) -> Crew:
+    """Say who works on a fleet run: as many processes as there are cores, unless said otherwise."""
+    from tenancy.fleet.workers import Crew  # multiprocessing is for runs alone
+
+    return Crew(partial(build, settings), workers or os.cpu_count() or 1, **limits)
 
 
 def _share(settings: Settings) -> int:

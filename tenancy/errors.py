@@ -102,6 +102,18 @@ class ClaimLostError(CatalogError):
     code = "claim_lost"
 
 
+class RunNotFoundError(CatalogError):
+    """Report a fleet run that is not there."""
+
+    code = "run_not_found"
+
+
+class RunStateError(CatalogError):
+    """Refuse what a fleet run's state does not allow; ``state`` says which, ``run_id`` whose."""
+
+    code = "run_state"
+
+
 class AuditBrokenError(CatalogError):
     """Name the first audit row whose seal does not hold; ``row_id`` is its id."""
 

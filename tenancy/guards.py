@@ -52,6 +52,14 @@ def check_identity(backend: Backend, tenant: Placement, driver: Any, head: str |
         raise revision_mismatch(tenant, revision, head)
 
 
+def check_whose(backend: Backend, tenant: Placement, driver: Any) -> None:
+    """Compare whose a database is before it is migrated; a run that was killed may have raised its epoch already."""
+    try:
+        check_identity(backend, tenant, driver, None)
+    except StaleRouteError:
+        check_identity(backend, tenant.with_(epoch=tenant.epoch + 1), driver, None)
+
+
 def revision_mismatch(tenant: Placement, revision: str | None, head: str) -> RevisionMismatchError:
     """Say that a tenant and the code are not at the same revision, and what to do."""
     whose = "the shared database" if tenant.user_id is None else f"the database of user {tenant.user_id}"

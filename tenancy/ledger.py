@@ -45,8 +45,13 @@ def entries(connection: sa.Connection) -> list[dict[str, Any]]:
     return [dict(row) for row in connection.execute(query).mappings()]
 
 
-def last(connection: sa.Connection) -> tuple[str, str] | None:
-    """Give the revision and direction of the newest row; None where nothing was ever applied."""
-    query = sa.select(ledger.c.revision, ledger.c.direction).order_by(ledger.c.applied_at.desc(), ledger.c.id.desc())
-    row = connection.execute(query.limit(1)).first()
-    return None if row is None else (row.revision, row.direction)
+def standing(connection: sa.Connection) -> dict[str, str]:
+    """Give the revisions that are applied here by the ledger's word, oldest first, each with its checksum."""
+    found: dict[str, str] = {}
+    order = (ledger.c.applied_at, ledger.c.id)
+    for row in connection.execute(sa.select(ledger.c.revision, ledger.c.direction, ledger.c.checksum).order_by(*order)):
+        if row.direction == "upgrade":
+            found[row.revision] = row.checksum
+        else:
+            found.pop(row.revision, None)
+    return found

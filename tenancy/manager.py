@@ -32,6 +32,7 @@ from tenancy.errors import (
     ScopeError,
     TenancyError,
 )
+from tenancy.fleet.fleet import Fleet
 from tenancy.hosts import HostPolicy
 from tenancy.inspection import Inspection
 from tenancy.keyring import Keyring
@@ -140,6 +141,7 @@ class TenantManager:
         allowed = self.options.user_databases and self.multi_tenant
         self.own_databases = OwnDatabases(self.bench, self.provisioner, self.retirement, self.router, allowed=allowed)
         self.database_servers = Servers(self.bench)
+        self.fleet = Fleet(self.bench)
         self.inspection = Inspection(self.bench, self.catalog_chain, self.router.placement_of)
         self.overview = Overview(self.bench, self.inspection, self.engines)
 

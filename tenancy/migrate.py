@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,13 +88,6 @@ class Chain:
             raise RevisionMismatchError(f"the version table names {len(found)} revisions.", revisions=list(found))
         return str(found[0]) if found else None
 
-    def after(self, revision: str, direction: str) -> str | None:
-        """Give where a database stands once a revision was applied or undone."""
-        if direction == "upgrade":
-            return revision
-        below = self._scripts.get_revision(revision).down_revision
-        return below if below is None or isinstance(below, str) else str(below[0])
-
     def knows(self, revision: str) -> bool:
         return revision in self.checksums
 
@@ -125,6 +118,32 @@ class Chain:
         return self._run(
             connection, lambda heads: self._scripts._downgrade_revs(target, heads), transactional_ddl, on_apply
         )
+
+    def migrate(
+        self,
+        connection: sa.Connection,
+        here: str | None,
+        target: str,
+        *,
+        transactional_ddl: bool,
+        on_begin: Callable[[], None],
+        on_apply: OnApply,
+    ) -> list[str]:
+        """Lead a database from the revision it is at to another, forward or back; give what was applied or undone.
+
+        ``on_begin`` is called first in each revision's transaction, ``on_apply`` last.
+        """
+        if here == target:
+            return []
+        back = here is not None and here in self.between(here, target)
+        way = self._scripts._downgrade_revs if back else self._scripts._upgrade_revs
+
+        def steps(heads: Any) -> Iterator[Any]:
+            for step in way(target, heads):
+                step.migration_fn = _after(on_begin, step.migration_fn)
+                yield step
+
+        return self._run(connection, steps, transactional_ddl, on_apply)
 
     def _run(
         self,
@@ -172,6 +191,14 @@ class Chain:
                     applied=done,
                 ) from error
         return done
+
+
+def _after(first: Callable[[], None], then: Callable[..., None]) -> Callable[..., None]:
+    def both(**given: Any) -> None:
+        first()
+        then(**given)
+
+    return both
 
 
 def run_under_alembic(metadata: sa.MetaData, version_table: str) -> None:

@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from tenancy import ledger
 from tenancy.backends.base import Attempt, Backend, Blueprint, DatabaseFields
 from tenancy.backends.server import fresh_password
-from tenancy.catalog import configs, servers
+from tenancy.catalog import claims, configs, servers
 from tenancy.catalog.claims import Claim
 from tenancy.errors import (
     ClaimLostError,
@@ -28,11 +28,10 @@ from tenancy.errors import (
     DatabaseMissingError,
     DatabaseUnreachableError,
     IdentityError,
-    RevisionMismatchError,
     TenantExistsError,
     TenantNotReadyError,
 )
-from tenancy.guards import check_identity, explained
+from tenancy.guards import check_identity, check_whose, explained
 from tenancy.models import (
     CATALOG_VERSION_TABLE,
     Kind,
@@ -43,8 +42,9 @@ from tenancy.models import (
     house_metadata,
     identity,
 )
-from tenancy.operation import Operation, Workbench, write_state
+from tenancy.operation import Operation, Workbench
 from tenancy.types import new_id
+from tenancy.upgrade import Reached, Upgrade
 
 _insert_identity = identity.insert()
 _PLACE = ("db_type", "db_host", "db_port", "db_name", "db_user", "db_path", "db_options", "server_id", "origin")
@@ -149,7 +149,13 @@ class Provisioner(Operation):
             else:
                 tenant, claim = self._claimed(connection, tenant)
         applied: list[str] = []
-        self._guarded(tenant, claim, lambda: applied.extend(self._upgrade(tenant, claim, backend, adopt=True)), created)
+
+        def work() -> Reached:
+            reached = self._upgrade_shared(tenant, claim, backend)
+            applied.extend(reached.steps)
+            return reached
+
+        self._guarded(tenant, claim, work, created)
         return applied
 
     def _found(self, tenant: Placement, backend: Backend) -> Provisioned:
@@ -203,8 +209,8 @@ class Provisioner(Operation):
         configs.change(connection, tenant, state=state, last_error=None, last_error_code=None)
         return tenant.with_(state=state), claim
 
-    def _finish(self, tenant: Placement, claim: Claim, backend: Backend) -> None:
-        """Do what is left to do, whatever an earlier attempt did."""
+    def _finish(self, tenant: Placement, claim: Claim, backend: Backend) -> Reached | None:
+        """Do what is left to do, whatever an earlier attempt did; give what was migrated, where anything was there."""
         backend.clear_attempts(tenant, claim.attempt)
         # A name with a fresh tenant's digits in it cannot be there before the first attempt.
         fresh = claim.attempt == 1 and tenant.origin == Origin.SERVER
@@ -212,20 +218,20 @@ class Provisioner(Operation):
         if tenant.revision is not None and not there:
             raise _lost(tenant)
         if tenant.revision is not None:
-            self._upgrade(tenant, claim, backend)
-        elif not there:
-            self._create(tenant, claim, backend)
-        elif backend.on_server:
-            self._take_over(tenant, claim, backend)
-        else:
-            self._adopt(tenant, claim, backend)
+            return self._upgrade(tenant, claim, backend)
+        if there:
+            return (self._take_over if backend.on_server else self._adopt)(tenant, claim, backend)
+        self._create(tenant, claim, backend)
+        return None
 
-    def _guarded(self, tenant: Placement, claim: Claim, work: Callable[[], object], created: bool) -> Provisioned:
+    def _guarded(
+        self, tenant: Placement, claim: Claim, work: Callable[[], Reached | None], created: bool
+    ) -> Provisioned:
         """Do the work, then make the tenant ready in one write; on failure say so in the catalog instead."""
         with self.told(tenant, claim, State.FAILED), explained(self.backends.get(tenant.db_type)):
-            work()
+            reached = work()
             self.step("ready")
-            return Provisioned(self._ready(tenant, claim, created), created)
+            return Provisioned(self._ready(tenant, claim, created, reached), created)
 
     def _create(self, tenant: Placement, claim: Claim, backend: Backend) -> None:
         blueprint = Blueprint(
@@ -256,26 +262,27 @@ class Provisioner(Operation):
         with claim.writing() as connection:
             configs.change(connection, tenant, owned=owned)
 
-    def _take_over(self, tenant: Placement, claim: Claim, backend: Backend) -> None:
+    def _take_over(self, tenant: Placement, claim: Claim, backend: Backend) -> Reached | None:
         """Go on with what stands in the place: what was left half-made, an empty database, or this tenant's own."""
         access = self.bench.access(tenant)
         with backend.migrating(backend.connect_to_migrate(tenant, access)) as connection:
             found = standing(tenant, connection)
         if found is Standing.OURS:
-            self._upgrade(tenant, claim, backend)
-        elif found is Standing.FOREIGN:
+            return self._upgrade(tenant, claim, backend)
+        if found is Standing.FOREIGN:
             raise DatabaseExistsError(
                 f"the database named for user {tenant.user_id} is in use by something else: name an empty one.",
                 tenant_id=tenant.tenant_id,
                 field="db_name",
             )
-        elif tenant.owned:
-            self.step("remove half-made")
-            with claim.holding():
-                backend.drop(tenant, access)
-            self._create(tenant, claim, backend)
-        else:
+        if not tenant.owned:
             self._build_in_place(tenant, claim, backend)
+            return None
+        self.step("remove half-made")
+        with claim.holding():
+            backend.drop(tenant, access)
+        self._create(tenant, claim, backend)
+        return None
 
     def _build_in_place(self, tenant: Placement, claim: Claim, backend: Backend) -> None:
         access = self.bench.access(tenant)
@@ -287,18 +294,18 @@ class Provisioner(Operation):
                 self._fill(connection, tenant)
                 connection.commit()
 
-    def _adopt(self, tenant: Placement, claim: Claim, backend: Backend) -> None:
+    def _adopt(self, tenant: Placement, claim: Claim, backend: Backend) -> Reached:
         """Take over what an earlier attempt of this very tenant finished; anything else stays untouched."""
         try:
             with closing(backend.connect(tenant, self.bench.access(tenant))) as driver:
-                check_identity(backend, tenant, driver, None)
+                check_whose(backend, tenant, driver)
         except (IdentityError, DatabaseUnreachableError) as error:
             raise DatabaseExistsError(
                 f"a database stands where user {tenant.user_id}'s belongs, and it is not theirs: "
                 "move it away, or restore the catalog it belongs to.",
                 tenant_id=tenant.tenant_id,
             ) from error
-        self._upgrade(tenant, claim, backend)
+        return self._upgrade(tenant, claim, backend)
 
     def _build(self, connection: sa.Connection, backend: Backend) -> None:
         """Migrate an empty database to head, with its ledger."""
@@ -318,47 +325,19 @@ class Provisioner(Operation):
             for table, values in self.bench.schema.first_rows(tenant.user_id):
                 connection.execute(table.insert(), values)
 
-    def _upgrade(self, tenant: Placement, claim: Claim, backend: Backend, *, adopt: bool = False) -> list[str]:
-        """Apply what is missing; ``adopt`` also writes the identity into a database that has none."""
+    def _upgrade(self, tenant: Placement, claim: Claim, backend: Backend) -> Reached:
+        """Apply what is missing."""
+        with claims.beating(self.catalog, [claim]):
+            return Upgrade(self.bench).bring(tenant, claim, backend, self.chain.head)
+
+    def _upgrade_shared(self, tenant: Placement, claim: Claim, backend: Backend) -> Reached:
+        """Apply what is missing in the database that all share, once it says whose it is."""
         access = self.bench.access(tenant)
-        if adopt and tenant.revision is None:
+        if tenant.revision is None:
             backend.make_empty(tenant, access)
         with backend.migrating(backend.connect_to_migrate(tenant, access)) as connection:
-            if adopt:
-                self._adopt_shared(connection, tenant)
-            check_identity(backend, tenant, connection.connection, None)
-            connection.connection.rollback()
-            self._compare_with_ledger(connection, tenant)
-            write_state(connection, tenant, State.MIGRATING)
-            self.step("migrate")
-            applied = self.chain.upgrade(
-                connection,
-                transactional_ddl=backend.transactional_ddl,
-                on_apply=lambda *seen: self._applied_under(claim, tenant, backend, *seen),
-            )
-            backend.settle(connection, tenant, access, self._owned_tables())
-            _beat(claim)
-            write_state(connection, tenant, State.READY)
-        return applied
-
-    def _owned_tables(self) -> list[str]:
-        return [table.name for table in self.bench.schema.metadata.sorted_tables if "user_id" in table.c]
-
-    def _compare_with_ledger(self, connection: sa.Connection, tenant: Placement) -> None:
-        """Refuse to migrate where the version table and the ledger disagree: somebody changed one by hand."""
-        last = ledger.last(connection)
-        told = None if last is None or not self.chain.knows(last[0]) else self.chain.after(*last)
-        there = self.chain.current(connection)
-        connection.rollback()
-        if there is not None and not self.chain.knows(there):
-            return  # newer than the code: the upgrade itself says so
-        if told != there:
-            raise RevisionMismatchError(
-                f"the version table says {there}, the ledger {told}: find out which is right before migrating.",
-                tenant_id=tenant.tenant_id,
-                revision=there,
-                ledger_revision=told,
-            )
+            self._adopt_shared(connection, tenant)
+        return self._upgrade(tenant, claim, backend)
 
     def _adopt_shared(self, connection: sa.Connection, tenant: Placement) -> None:
         house_metadata.create_all(connection)
@@ -369,12 +348,6 @@ class Provisioner(Operation):
             raise DatabaseExistsError("SHARED_DATABASE_URL names a database that belongs to somebody else.")
         connection.commit()
 
-    def _applied_under(self, claim: Claim, tenant: Placement, backend: Backend, *seen: Any) -> None:
-        """Beat before a revision commits; where all share the catalog's own database it cannot be written just then."""
-        if tenant.kind is Kind.TENANT:
-            _beat(claim)
-        self._applied(backend, *seen)
-
     def _applied(
         self, backend: Backend, connection: sa.Connection, revision: str, direction: str, checksum: str, took_ms: int
     ) -> None:
@@ -382,9 +355,9 @@ class Provisioner(Operation):
         ledger.record(connection, revision, direction, checksum, took_ms, self.bench.schema.app_version)
         self.step(f"applied {revision}")
 
-    def _ready(self, tenant: Placement, claim: Claim, created: bool) -> Placement:
+    def _ready(self, tenant: Placement, claim: Claim, created: bool, reached: Reached | None) -> Placement:
         now = datetime.now(UTC)
-        done = {
+        done: dict[str, Any] = {
             "state": State.READY,
             "is_active": True,
             "revision": self.chain.head,
@@ -392,6 +365,8 @@ class Provisioner(Operation):
             "last_error": None,
             "last_error_code": None,
         }
+        if reached is not None:
+            done |= {"epoch": reached.epoch, "version": tenant.version + 1}
         with claim.ending() as connection:
             configs.change(connection, tenant, **done)
             self.catalog.audit.append(
@@ -480,12 +455,6 @@ def _lost(tenant: Placement) -> DatabaseMissingError:
         f"the database of user {tenant.user_id} was there and is gone: restore it; none is made in its place.",
         tenant_id=tenant.tenant_id,
     )
-
-
-def _beat(claim: Claim) -> None:
-    """Move the claim's expiry on, or stop here when it is lost."""
-    with claim.writing():
-        return
 
 
 def _write_identity(connection: sa.Connection, tenant: Placement) -> None:

@@ -19,6 +19,7 @@ COMMANDS = {
     "keys": "utils.commands.keys",
     "db": "utils.commands.db",
     "servers": "utils.commands.servers",
+    "fleet": "utils.commands.fleet",
     "serve": "utils.commands.serve",
     "credentials": "utils.commands.credentials",
     "audit": "utils.commands.audit",

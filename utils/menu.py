@@ -109,6 +109,9 @@ ENTRIES = (
             Question("Weight (Enter for 1)", click.INT, "--weight", needed=False),
         ),
     ),
+    Entry("Status of the fleet: who is behind", ("fleet", "status")),
+    Entry("Migrate all databases", ("fleet", "migrate")),
+    Entry("Show the newest fleet run", ("fleet", "show")),
 )
 """The menu in its order; the first five are fixed by the public interface."""
 

@@ -98,14 +98,21 @@ def pairs(values: dict[str, Any]) -> None:
 class Progress:
     """Show on standard error how far long work is: a bar on a terminal, a line now and then elsewhere."""
 
-    def __init__(self, what: str, total: int) -> None:
+    def __init__(self, what: str, total: int, *, later: bool = False) -> None:
+        """``later`` begins to show at the first word of how far it is: the bar has a thread, and threads bar a fork."""
         self.what = what
         self.total = total
         self.done = 0
+        self._later = later
         self._bar: tuple[RichProgress, TaskID] | None = None
         self._told_at = time.monotonic()
 
     def __enter__(self) -> Self:
+        if not self._later:
+            self._begin()
+        return self
+
+    def _begin(self) -> None:
         if sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import Progress as RichProgress
@@ -113,7 +120,6 @@ class Progress:
             bar = RichProgress(console=Console(file=sys.stderr), transient=True)
             self._bar = (bar, bar.add_task(self.what, total=self.total))
             bar.start()
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
@@ -125,8 +131,14 @@ class Progress:
 
     def step(self) -> None:
         """Count one more as done."""
-        self.done += 1
-        self.total = max(self.total, self.done)
+        self.reach(self.done + 1, max(self.total, self.done + 1))
+
+    def reach(self, done: int, total: int) -> None:
+        """Say how much is done, and of how much."""
+        if self._later:
+            self._later = False
+            self._begin()
+        self.done, self.total = done, total
         if self._bar is not None:
             self._bar[0].update(self._bar[1], completed=self.done, total=self.total)
         elif time.monotonic() - self._told_at >= LINE_EVERY_S:

@@ -43,6 +43,8 @@ STATUS: dict[type[tenancy.TenancyError], int] = {
     tenancy.ServerNotFoundError: 404,
     tenancy.ServerExistsError: 409,
     tenancy.NoServerError: 503,
+    tenancy.RunNotFoundError: 404,
+    tenancy.RunStateError: 409,
     tenancy.CatalogError: 503,
     tenancy.BadCredentialsError: 401,
     tenancy.ThrottledError: 429,

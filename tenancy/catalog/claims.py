@@ -7,11 +7,12 @@ runner that slept past its expiry and was replaced finds nothing to renew and is
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -21,11 +22,15 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from tenancy.catalog import Catalog, met_another, now
-from tenancy.errors import ClaimedError, ClaimLostError
+from tenancy.errors import CatalogError, ClaimedError, ClaimLostError
 from tenancy.models import claims
 from tenancy.types import utc_now
 
+log = logging.getLogger(__name__)
+
 DEFAULT_TTL_S = 60.0
+_BEATS = 4
+"""So many times a claim is renewed before it would expire."""
 
 _tenant: sa.BindParameter[uuid.UUID] = sa.bindparam("of")
 _mine = (claims.c.tenant_id == _tenant, claims.c.attempt == sa.bindparam("mine"), claims.c.expires_at > utc_now())
@@ -34,7 +39,9 @@ _of_tenant_locked = _of_tenant.with_for_update()
 _first = claims.insert()
 _next = claims.update().where(claims.c.tenant_id == _tenant)
 _renew = claims.update().where(*_mine)
-_held = sa.select(claims.c.attempt).where(*_mine).with_for_update()
+_held_now = sa.select(claims.c.attempt).where(*_mine)
+_held = _held_now.with_for_update()
+_of_many = sa.select(claims).where(claims.c.tenant_id.in_(sa.bindparam("these", expanding=True)))
 
 
 @dataclass(frozen=True)
@@ -71,6 +78,12 @@ class Claim:
         with self.catalog.writing() as connection:
             self.release(connection)
             yield connection
+
+    def check(self) -> None:
+        """Raise ClaimLostError unless this claim holds now."""
+        with self.catalog.reading() as connection:
+            if connection.execute(_held_now, {"of": self.tenant_id, "mine": self.attempt}).first() is None:
+                raise self._lost()
 
     def release(self, connection: sa.Connection) -> None:
         """End the claim, or raise ClaimLostError; the attempt number stays, so that it is never used again."""
@@ -115,6 +128,62 @@ def take(
         raise _busy(tenant_id, operation) from error
 
 
+def take_many(
+    catalog: Catalog, connection: sa.Connection, tenant_ids: Sequence[uuid.UUID], operation: str, ttl_s: float
+) -> list[Claim]:
+    """Claim those of these tenants that nobody holds, in the caller's write transaction; the others are left out.
+
+    Where another runner claims one of them for the first time at that moment, the transaction fails and is repeated
+    by the caller (``Catalog.repeating``).
+    """
+    moment = now(connection)
+    # Looked at first without a lock: MySQL locks the gap where a missing row would be, against its neighbours too.
+    known = {row.tenant_id for row in connection.execute(_of_many, {"these": tenant_ids})}
+    rows = connection.execute(_of_many.with_for_update(), {"these": list(known)}).all() if known else []
+    attempts = {
+        row.tenant_id: int(row.attempt) + 1 for row in rows if row.expires_at is None or row.expires_at <= moment
+    }
+    held = {"operation": operation, "runner": runner(), "expires_at": moment + timedelta(seconds=ttl_s)}
+    if attempts:
+        connection.execute(_next, [{"of": of, "attempt": attempt, **held} for of, attempt in attempts.items()])
+    fresh = [of for of in tenant_ids if of not in known]
+    if fresh:
+        connection.execute(_first, [{"tenant_id": of, "attempt": 1, **held} for of in fresh])
+    attempts |= dict.fromkeys(fresh, 1)
+    return [Claim(catalog, of, attempts[of], ttl_s) for of in tenant_ids if of in attempts]
+
+
+@contextmanager
+def beating(catalog: Catalog, held: Sequence[Claim]) -> Iterator[None]:
+    """Keep claims from expiring while the block runs, however long: a thread moves their expiry on.
+
+    It only delays what others may do: whoever writes under a claim still has to find it held.
+    """
+    done = threading.Event()
+    every_s = min((claim.ttl_s for claim in held), default=DEFAULT_TTL_S) / _BEATS
+
+    def beat() -> None:
+        while not done.wait(every_s):
+            try:
+                with catalog.writing() as connection:
+                    moment = now(connection)
+                    for claim in held:
+                        expires = moment + timedelta(seconds=claim.ttl_s)
+                        connection.execute(
+                            _renew, {"of": claim.tenant_id, "mine": claim.attempt, "expires_at": expires}
+                        )
+            except CatalogError as error:
+                log.warning("claims could not be renewed: %s", error.message)
+
+    thread = threading.Thread(target=beat, name="unify-claims", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
 def _next_attempt(connection: sa.Connection, tenant_id: uuid.UUID, operation: str, ttl_s: float, first: bool) -> int:
     """Write the claim and give its number; those who write a tenant's first claim at once meet in its primary key."""
     moment = now(connection)
@@ -123,7 +192,7 @@ def _next_attempt(connection: sa.Connection, tenant_id: uuid.UUID, operation: st
     # Looked at first without a lock: MySQL locks the gap where a missing row would be, against its neighbours too.
     if not first and connection.execute(_of_tenant, of).first():
         row = connection.execute(_of_tenant_locked, of).first()
-    held = {"operation": operation, "runner": _runner(), "expires_at": moment + timedelta(seconds=ttl_s)}
+    held = {"operation": operation, "runner": runner(), "expires_at": moment + timedelta(seconds=ttl_s)}
     if row is None:
         connection.execute(_first, {"tenant_id": tenant_id, "attempt": 1, **held})
         return 1
@@ -142,6 +211,6 @@ def _busy(tenant_id: uuid.UUID, operation: str) -> ClaimedError:
     )
 
 
-def _runner() -> str:
+def runner() -> str:
     """Describe this runner for people; nothing is decided by it."""
     return f"{socket.gethostname()}:{os.getpid()}:{threading.get_native_id()}"[:128]

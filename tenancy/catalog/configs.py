@@ -7,7 +7,7 @@ has the one row of ``shared_database``. Both have the same columns, in the order
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -124,6 +124,20 @@ def change(connection: sa.Connection, tenant: Placement, **changes: Any) -> None
     connection.execute(_update[table], {"of": tenant.tenant_id, **changes, "updated_at": datetime.now(UTC)})
 
 
+def of_users(connection: sa.Connection, user_ids: Sequence[int]) -> dict[int, Placement]:
+    """Give the configurations of these users, by user id; who has none is not there."""
+    query = sa.select(*columns(user_database_configs)).where(user_database_configs.c.user_id.in_(user_ids))
+    return {row[1]: _present(row) for row in connection.execute(query)}
+
+
+def change_many(connection: sa.Connection, rows: Sequence[dict[str, Any]]) -> None:
+    """Update users' configurations, each by its ``tenant_id``; all rows name the same columns."""
+    if rows:
+        moment = datetime.now(UTC)
+        values = [{"of": row["tenant_id"], "updated_at": moment} | _without(row, "tenant_id") for row in rows]
+        connection.execute(_update[user_database_configs], values)
+
+
 def remove(connection: sa.Connection, tenant: Placement) -> None:
     table, _ = _table(tenant.user_id)
     connection.execute(table.delete().where(table.c.tenant_id == tenant.tenant_id))
@@ -169,6 +183,10 @@ def touch(connection: sa.Connection, used: dict[uuid.UUID, datetime]) -> None:
     for table in (user_database_configs, shared_database):
         mine = table.c.tenant_id == sa.bindparam("of")
         connection.execute(table.update().where(mine).values(last_used_at=sa.bindparam("at")), rows)
+
+
+def _without(row: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if key != name}
 
 
 def _present(row: Any) -> Placement:

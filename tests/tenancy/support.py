@@ -20,12 +20,14 @@ import sqlalchemy as sa
 from tenancy import TenantManager
 from tenancy.backends import Backends
 from tenancy.catalog import Catalog, configs, servers, users
+from tenancy.catalog.claims import take
 from tenancy.engines import EngineCache
 from tenancy.keyring import Keyring, generate_key
 from tenancy.manager import Options
 from tenancy.migrate import Chain
 from tenancy.models import CATALOG_VERSION_TABLE, Placement, Server, ServerState, TenantSchema, claims
 from tenancy.types import new_id
+from tenancy.upgrade import Upgrade
 
 if TYPE_CHECKING:
     from compose import Parts
@@ -116,6 +118,19 @@ def change_config(manager: TenantManager, user_id: int, **changes: Any) -> None:
     """Edit a configuration in the catalog, as an operator or an attacker would."""
     with manager.catalog.writing() as connection:
         configs.change(connection, configs.get(connection, user_id), **changes)
+
+
+def set_back(manager: TenantManager, ids: Iterable[int], revision: str = "0001") -> None:
+    """Take tenants back to an earlier revision, as a restored backup or a rolled back run leaves them."""
+    for user_id in ids:
+        with manager.catalog.writing() as connection:
+            tenant = configs.get(connection, user_id)
+            claim = take(manager.catalog, connection, tenant.tenant_id, "test", 60.0)
+        reached = Upgrade(manager.bench).bring(tenant, claim, manager.backends.get(tenant.db_type), revision)
+        stands = {"revision": revision, "schema_fingerprint": manager.chain.fingerprints[revision]}
+        with claim.ending() as connection:
+            configs.change(connection, tenant, **stands, epoch=reached.epoch, version=tenant.version + 1)
+    manager.engines.close()
 
 
 def expire_claims(manager: TenantManager) -> None:

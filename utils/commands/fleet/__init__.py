@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import click
 
+from utils.commands.fleet import runs, status
 from utils.parameters import CommandGroup
 
 
 @click.group(cls=CommandGroup)
 def fleet() -> None:
     """Migrate all databases, know who is behind, and check that they are what they should be."""
+
+
+for command in (*runs.COMMANDS, status.status):
+    fleet.add_command(command)

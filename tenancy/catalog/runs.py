@@ -1,0 +1,343 @@
+"""Keep fleet runs: what was wanted, and one row a tenant that says what was done to it.
+
+``fleet_runs`` has a row a run, ``fleet_items`` one for each tenant that the run has to touch; a tenant that stood at
+the wanted revision when the run was made has none, and is counted. Whoever works on a run locks its row first.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+import sqlalchemy as sa
+
+from tenancy import context
+from tenancy.errors import RunNotFoundError
+from tenancy.models import State, claims, fleet_items, fleet_runs, user_database_configs, users
+from tenancy.types import utc_now
+
+table = user_database_configs
+
+
+class RunState(StrEnum):
+    """Say how a run is."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    HALTED = "halted"
+    DONE = "done"
+    INCOMPLETE = "incomplete"
+    CANCELLED = "cancelled"
+
+
+UNFINISHED = (RunState.RUNNING, RunState.PAUSED, RunState.HALTED)
+
+
+class ItemState(StrEnum):
+    """Say how a run stands with one tenant."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    OFFLINE = "offline"
+    SKIPPED = "skipped"
+    CANCELLED = "cancelled"
+    UNDONE = "undone"
+
+
+OPEN = (ItemState.WAITING, ItemState.RUNNING)
+LEFT = (ItemState.FAILED, ItemState.OFFLINE, ItemState.SKIPPED)
+"""What a run that ended has not done; resuming it tries these again."""
+
+WORKABLE = (State.READY, State.FAILED, State.MIGRATING)
+"""The states of a tenant whose schema may be changed; the others are skipped, and caught up with later."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Say which tenants are meant: these users', those on a server, those of a type; nothing said means all."""
+
+    users: tuple[int, ...] = ()
+    server_id: int | None = None
+    db_type: str | None = None
+
+    def conditions(self) -> list[sa.ColumnElement[bool]]:
+        found: list[sa.ColumnElement[bool]] = []
+        if self.users:
+            found.append(table.c.user_id.in_(self.users))
+        if self.server_id is not None:
+            found.append(table.c.server_id == self.server_id)
+        if self.db_type is not None:
+            found.append(table.c.db_type == self.db_type)
+        return found
+
+    def written(self) -> str:
+        return json.dumps({"users": list(self.users), "server_id": self.server_id, "db_type": self.db_type})
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Say how a run goes.
+
+    ``waves`` are shares of all tenants, in percent and growing to 100; before them ``canary`` tenants go alone.
+    ``halt_after`` is a number of failures, or a share of all tenants where ``halt_percent``; a canary that fails
+    always halts. ``snapshot`` keeps a restore point of each tenant, whatever the revision says of itself.
+    """
+
+    canary: int = 0
+    waves: tuple[float, ...] = (100.0,)
+    halt_after: float | None = None
+    halt_percent: bool = False
+    snapshot: bool = False
+
+    def bounds(self, total: int) -> list[int]:
+        """Give after how many tenants each wave ends, the canary's first; the last bound is the total."""
+        shares = [-(-total * share // 100) for share in self.waves]
+        return [int(bound) for bound in (self.canary, *shares[:-1])] + [total]
+
+    def too_many(self, failed: int, total: int) -> bool:
+        """Say whether so many failures halt a run."""
+        if self.halt_after is None:
+            return False
+        return failed * 100 >= self.halt_after * total if self.halt_percent else failed >= self.halt_after
+
+    def written(self) -> str:
+        return json.dumps({name: getattr(self, name) for name in self.__dataclass_fields__})
+
+    @classmethod
+    def read(cls, text: str) -> Rules:
+        kept = json.loads(text)
+        return cls(**kept | {"waves": tuple(kept["waves"])})
+
+
+@dataclass(frozen=True)
+class Run:
+    """Describe a run; ``counts`` says how many tenants are in which ``ItemState``."""
+
+    id: int
+    kind: str
+    state: RunState
+    target: str | None
+    reverts: int | None
+    selection: str
+    rules: Rules
+    already: int
+    reason: str | None
+    actor_id: int | None
+    created_at: datetime
+    ended_at: datetime | None
+    counts: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        return sum(self.counts.values())
+
+    @property
+    def finished(self) -> int:
+        return self.total - sum(self.counts.get(state, 0) for state in OPEN)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the run for programs and pages: plain values, moments as datetimes."""
+        rules = {name: getattr(self.rules, name) for name in self.rules.__dataclass_fields__}
+        shown = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in ("rules", "selection")}
+        more = {"state": str(self.state), "selection": json.loads(self.selection), "total": self.total}
+        return shown | more | {"finished": self.finished, "rules": rules | {"waves": list(self.rules.waves)}}
+
+
+_FIELDS = tuple(name for name in Run.__dataclass_fields__ if name not in ("rules", "counts"))
+_columns = [fleet_runs.c[name] for name in _FIELDS] + [fleet_runs.c.options]
+_run = sa.select(*_columns).where(fleet_runs.c.id == sa.bindparam("run"))
+_counts = (
+    sa.select(fleet_items.c.state, sa.func.count())
+    .where(fleet_items.c.run_id == sa.bindparam("run"))
+    .group_by(fleet_items.c.state)
+)
+
+
+def get(connection: sa.Connection, run_id: int, *, lock: bool = False) -> Run:
+    """Give a run, or RunNotFoundError; with ``lock`` nobody else works on its rows until the transaction ends."""
+    row = connection.execute(_run.with_for_update() if lock else _run, {"run": run_id}).first()
+    if row is None:
+        raise RunNotFoundError(f"there is no fleet run {run_id}.", run_id=run_id)
+    return _read(row, {row[0]: row[1] for row in connection.execute(_counts, {"run": run_id})})
+
+
+def recent(connection: sa.Connection, limit: int, before: int | None = None) -> list[Run]:
+    """List runs, newest first."""
+    query = sa.select(*_columns).order_by(fleet_runs.c.id.desc()).limit(limit)
+    rows = connection.execute(query if before is None else query.where(fleet_runs.c.id < before)).all()
+    counts: dict[int, dict[str, int]] = {row.id: {} for row in rows}
+    grouped = sa.select(fleet_items.c.run_id, fleet_items.c.state, sa.func.count()).group_by(
+        fleet_items.c.run_id, fleet_items.c.state
+    )
+    for run, state, number in connection.execute(grouped.where(fleet_items.c.run_id.in_(list(counts)))):
+        counts[run][state] = number
+    return [_read(row, counts[row.id]) for row in rows]
+
+
+def unfinished(connection: sa.Connection) -> Run | None:
+    """Give the run that has not ended; there is one at most."""
+    row = connection.execute(sa.select(fleet_runs.c.id).where(fleet_runs.c.state.in_(UNFINISHED))).first()
+    return None if row is None else get(connection, row.id)
+
+
+def add(
+    connection: sa.Connection,
+    kind: str,
+    selection: str,
+    rules: Rules,
+    *,
+    target: str | None = None,
+    reverts: int | None = None,
+    already: int = 0,
+) -> int:
+    """Write a new run, and give its number."""
+    row = {"kind": kind, "state": RunState.RUNNING, "target": target, "reverts": reverts, "selection": selection}
+    more = {"options": rules.written(), "already": already, "actor_id": context.current().actor_id}
+    done = connection.execute(fleet_runs.insert(), row | more | {"created_at": datetime.now(UTC)})
+    key = done.inserted_primary_key
+    assert key is not None  # noqa: S101 - one row was inserted
+    return int(key[0])
+
+
+def change(connection: sa.Connection, run_id: int, state: RunState, reason: str | None = None) -> None:
+    """Set a run's state; one that ends is dated."""
+    ended = None if state in UNFINISHED else datetime.now(UTC)
+    values = {"state": state, "reason": reason, "ended_at": ended}
+    connection.execute(fleet_runs.update().where(fleet_runs.c.id == run_id), values)
+
+
+def add_items(
+    connection: sa.Connection,
+    run_id: int,
+    wanted: Sequence[sa.ColumnElement[bool]],
+    target: sa.ColumnElement[Any],
+    bounds: Sequence[int],
+) -> None:
+    """Write a row for each tenant that meets the conditions, in the database itself, however many they are."""
+    place = sa.func.row_number().over(order_by=table.c.user_id)
+    wave = sa.case(*((place <= bound, index) for index, bound in enumerate(bounds)), else_=len(bounds) - 1)
+    ready = sa.and_(table.c.state.in_(WORKABLE), table.c.is_active)
+    rows = sa.select(
+        sa.literal(run_id),
+        table.c.user_id,
+        table.c.tenant_id,
+        table.c.db_type,
+        table.c.server_id,
+        wave,
+        sa.case((ready, sa.literal(str(ItemState.WAITING))), else_=sa.literal(str(ItemState.SKIPPED))),
+        table.c.revision,
+        target,
+        sa.case((ready, sa.null()), else_=sa.literal("it is ") + table.c.state),
+        sa.case((ready, sa.null()), else_=sa.literal("tenant_not_ready")),
+    ).where(*wanted)
+    into = ("run_id", "user_id", "tenant_id", "db_type", "server_id", "wave", "state", "from_revision", "to_revision")
+    connection.execute(fleet_items.insert().from_select([*into, "error", "error_code"], rows))
+
+
+def items(
+    connection: sa.Connection,
+    run_id: int,
+    *,
+    states: Sequence[str] = (),
+    after: int = 0,
+    limit: int = 100,
+) -> list[dict[str, Any]]:
+    """List a run's rows by user id, with the users' addresses."""
+    query = (
+        sa.select(fleet_items, users.c.email)
+        .outerjoin(users, users.c.id == fleet_items.c.user_id)
+        .where(fleet_items.c.run_id == run_id, fleet_items.c.user_id > after)
+        .order_by(fleet_items.c.user_id)
+        .limit(limit)
+    )
+    if states:
+        query = query.where(fleet_items.c.state.in_(states))
+    return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def turn(connection: sa.Connection, run_id: int, before: Sequence[str], after: ItemState) -> int:
+    """Put a run's rows in these states into another; give how many. What waits again begins anew."""
+    values: dict[str, Any] = {"state": after}
+    if after is ItemState.WAITING:
+        values |= {"tries": 0, "error": None, "error_code": None, "ended_at": None}
+    mine = (fleet_items.c.run_id == run_id, fleet_items.c.state.in_(before))
+    return connection.execute(fleet_items.update().where(*mine), values).rowcount
+
+
+def wave_of(connection: sa.Connection, run_id: int) -> int | None:
+    """Give the wave that is being worked on; None where all is done."""
+    mine = (fleet_items.c.run_id == run_id, fleet_items.c.state.in_(OPEN))
+    found: int | None = connection.execute(sa.select(sa.func.min(fleet_items.c.wave)).where(*mine)).scalar_one()
+    return found
+
+
+def places(connection: sa.Connection, run_id: int, wave: int) -> list[tuple[str, int | None, int, int]]:
+    """List where a wave's open rows stand: type, server, how many wait, how many runners are at work there."""
+    mine = (fleet_items.c.run_id == run_id, fleet_items.c.wave == wave, fleet_items.c.state.in_(OPEN))
+    waits = sa.func.sum(sa.case((fleet_items.c.state == ItemState.WAITING, 1), else_=0))
+    runners = sa.func.count(sa.distinct(sa.case((fleet_items.c.state == ItemState.RUNNING, fleet_items.c.runner))))
+    columns = (fleet_items.c.db_type, fleet_items.c.server_id)
+    query = sa.select(*columns, waits, runners).where(*mine).group_by(*columns)
+    return [(row[0], row[1], int(row[2]), int(row[3])) for row in connection.execute(query)]
+
+
+def available(
+    connection: sa.Connection, run_id: int, wave: int, place: tuple[str, int | None], limit: int
+) -> list[dict[str, Any]]:
+    """List rows of one place that wait, or whose runner is gone: nobody holds their tenants."""
+    db_type, server_id = place
+    query = (
+        sa.select(fleet_items)
+        .outerjoin(claims, claims.c.tenant_id == fleet_items.c.tenant_id)
+        .where(
+            fleet_items.c.run_id == run_id,
+            fleet_items.c.wave == wave,
+            fleet_items.c.state.in_(OPEN),
+            fleet_items.c.db_type == db_type,
+            fleet_items.c.server_id.is_(None) if server_id is None else fleet_items.c.server_id == server_id,
+            sa.or_(claims.c.expires_at.is_(None), claims.c.expires_at <= utc_now()),
+        )
+        .order_by(fleet_items.c.user_id)
+        .limit(limit)
+    )
+    return [dict(row) for row in connection.execute(query).mappings()]
+
+
+_item = fleet_items.update().where(
+    fleet_items.c.run_id == sa.bindparam("run"), fleet_items.c.user_id == sa.bindparam("of")
+)
+
+
+def change_items(connection: sa.Connection, run_id: int, rows: Sequence[dict[str, Any]]) -> None:
+    """Update rows, each by its ``user_id``; all must name the same columns."""
+    if rows:
+        values = [
+            {"run": run_id, "of": row["user_id"]} | {k: v for k, v in row.items() if k != "user_id"} for row in rows
+        ]
+        connection.execute(_item, values)
+
+
+def leave_offline(connection: sa.Connection, run_id: int, server_id: int, message: str, code: str) -> None:
+    """Leave what waits on a server that does not answer for later."""
+    mine = (fleet_items.c.run_id == run_id, fleet_items.c.server_id == server_id)
+    waiting = fleet_items.c.state == ItemState.WAITING
+    values = {"state": ItemState.OFFLINE, "error": message, "error_code": code}
+    connection.execute(fleet_items.update().where(*mine, waiting), values)
+
+
+def pace(connection: sa.Connection) -> dict[str, float]:
+    """Give by type how many milliseconds a tenant took in earlier runs."""
+    mine = (fleet_items.c.state == ItemState.DONE, fleet_items.c.duration_ms.is_not(None))
+    query = sa.select(fleet_items.c.db_type, sa.func.avg(fleet_items.c.duration_ms)).where(*mine)
+    return {db_type: float(ms) for db_type, ms in connection.execute(query.group_by(fleet_items.c.db_type))}
+
+
+def _read(row: Any, counts: dict[str, int]) -> Run:
+    values = {name: getattr(row, name) for name in _FIELDS} | {"state": RunState(row.state)}
+    return Run(**values, rules=Rules.read(row.options), counts=counts)

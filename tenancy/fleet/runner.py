@@ -1,0 +1,292 @@
+"""Do a fleet run's work: take some tenants, migrate each, record the outcome, until nothing is left.
+
+Any number of processes may do this to one run at once, and any of them may be killed. What is taken is claimed, tenant
+by tenant, in the transaction that marks it; a runner that is gone loses its claims by time, and another one takes
+its tenants again, one by one. Batches are small, so that no tenant is closed for longer than a blink.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+import sqlalchemy as sa
+
+from tenancy.backends.base import Backend
+from tenancy.catalog import claims, configs, runs
+from tenancy.catalog.claims import Claim
+from tenancy.catalog.runs import ItemState, Run, RunState
+from tenancy.errors import (
+    ClaimLostError,
+    DatabaseMissingError,
+    DatabaseUnreachableError,
+    MigrationError,
+    TenancyError,
+    TooManyConnectionsError,
+)
+from tenancy.fleet.runs import ROLLBACK, ended
+from tenancy.guards import explained
+from tenancy.models import Placement, State
+from tenancy.operation import Operation
+from tenancy.upgrade import Reached, Upgrade
+
+log = logging.getLogger(__name__)
+
+BATCH_S = 0.15
+MOST_AT_ONCE = 64
+LOST_TOO_OFTEN = 3
+PER_SERVER = 4
+_LOOK_AGAIN_S = 0.1
+
+TOO_LONG = "took_too_long"
+"""Stands in a row whose runner was ended because it took too long over that tenant alone."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Hold one tenant that is to be worked on, under its claim."""
+
+    item: dict[str, Any]
+    tenant: Placement
+    claim: Claim
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Say how a tenant fared; ``reached`` is missing where nothing is known of its database."""
+
+    job: Job
+    state: ItemState
+    took_ms: int
+    reached: Reached | None = None
+    error: TenancyError | None = None
+
+
+class Runner(Operation):
+    """Work on fleet runs."""
+
+    def work(self, run_id: int, *, alive: Callable[[], bool] = lambda: True, per_server: int = PER_SERVER) -> None:
+        """Do what there is to do until the run ends, is paused or halts, or this runner is to stop."""
+        size = 1
+        nothing_comes = threading.Event()
+        while alive():
+            jobs = self.catalog.repeating(partial(self._take, run_id=run_id, size=size, per_server=per_server))
+            if jobs is None:
+                return
+            if not jobs:  # others are at work on what is left, or were killed: their claims end
+                nothing_comes.wait(_LOOK_AGAIN_S)
+                continue
+            started = time.perf_counter()
+            with claims.beating(self.catalog, [job.claim for job in jobs]):
+                outcomes = self._done(jobs)
+            self.catalog.repeating(partial(self._record, run_id=run_id, outcomes=outcomes))
+            each_s = (time.perf_counter() - started) / len(jobs)
+            size = max(1, min(MOST_AT_ONCE, size * 2, round(BATCH_S / each_s)))
+
+    # --- taking -----------------------------------------------------------------------------------------
+
+    def _take(self, connection: sa.Connection, run_id: int, size: int, per_server: int) -> list[Job] | None:
+        """Claim and mark some tenants of one place; nothing where others hold them all, None where the run is over."""
+        run = runs.get(connection, run_id, lock=True)
+        if run.state is not RunState.RUNNING:
+            return None
+        wave = runs.wave_of(connection, run_id)
+        if wave is None:
+            ended(connection, run)
+            return None
+        rows = self._available(connection, run_id, wave, size, per_server)
+        tenants = configs.of_users(connection, [row["user_id"] for row in rows])
+        self._pass_over(connection, run, [row for row in rows if self._reason(run, row, tenants)], tenants)
+        rows = [row for row in rows if not self._reason(run, row, tenants)]
+        if not rows:
+            return []
+        ids = [row["tenant_id"] for row in rows]
+        held = {
+            c.tenant_id: c for c in claims.take_many(self.catalog, connection, ids, "fleet", self.bench.claim_ttl_s)
+        }
+        jobs = [Job(row, tenants[row["user_id"]], held[row["tenant_id"]]) for row in rows if row["tenant_id"] in held]
+        self._mark(connection, run_id, jobs)
+        return jobs
+
+    def _available(
+        self, connection: sa.Connection, run_id: int, wave: int, size: int, per_server: int
+    ) -> list[dict[str, Any]]:
+        """List rows that can be taken, where the fewest are at work; one that lost its runner before comes alone."""
+        places = runs.places(connection, run_id, wave)
+        for db_type, server_id, waiting, runners in sorted(places, key=lambda place: (place[3], -place[2])):
+            if waiting and server_id is not None and runners >= per_server:
+                continue
+            rows = runs.available(connection, run_id, wave, (db_type, server_id), size)
+            if rows:
+                alone = next((index for index, row in enumerate(rows) if row["tries"]), len(rows))
+                return rows[: max(1, alone)]
+        return []
+
+    def _reason(self, run: Run, row: dict[str, Any], tenants: dict[int, Placement]) -> str | None:
+        """Say why a tenant is not to be touched."""
+        tenant = tenants.get(row["user_id"])
+        if tenant is None or tenant.tenant_id != row["tenant_id"]:
+            return "its database was deleted since"
+        if tenant.state not in runs.WORKABLE or not tenant.is_active:
+            return f"it is {tenant.state}"
+        if run.kind == ROLLBACK and not row["tries"] and tenant.revision != row["from_revision"]:
+            return f"it is at revision {tenant.revision} by now"
+        return None
+
+    def _pass_over(
+        self, connection: sa.Connection, run: Run, rows: list[dict[str, Any]], tenants: dict[int, Placement]
+    ) -> None:
+        skipped = {"state": ItemState.SKIPPED, "ended_at": datetime.now(UTC), "error_code": "tenant_not_ready"}
+        told = [{"user_id": row["user_id"], "error": self._reason(run, row, tenants)} | skipped for row in rows]
+        runs.change_items(connection, run.id, told)
+
+    def _mark(self, connection: sa.Connection, run_id: int, jobs: list[Job]) -> None:
+        begun = {"state": ItemState.RUNNING, "runner": claims.runner(), "started_at": datetime.now(UTC)}
+        rows = [
+            {
+                "user_id": job.item["user_id"],
+                "tries": job.item["tries"] + 1,
+                "before_state": job.item["before_state"] or _resting(job.tenant.state),
+                **begun,
+            }
+            for job in jobs
+        ]
+        runs.change_items(connection, run_id, rows)
+        closed = [{"tenant_id": job.tenant.tenant_id, "state": State.MIGRATING} for job in jobs]
+        configs.change_many(connection, closed)
+
+    # --- doing ------------------------------------------------------------------------------------------
+
+    def _done(self, jobs: list[Job]) -> list[Outcome]:
+        """Migrate one tenant after the other; those on a server that does not answer are not tried one by one."""
+        outcomes: list[Outcome] = []
+        silent: Outcome | None = None
+        for job in jobs:
+            if silent is not None:
+                outcomes.append(Outcome(job, silent.state, 0, None, silent.error))
+                continue
+            outcomes.append(self._one(job))
+            if outcomes[-1].state is ItemState.OFFLINE and job.item["server_id"] is not None:
+                silent = outcomes[-1]
+        return outcomes
+
+    def _one(self, job: Job) -> Outcome:
+        started = time.perf_counter()
+        reached: Reached | None = None
+        problem: TenancyError | None = None
+        try:
+            backend = self.backends.get(job.tenant.db_type)
+            with explained(backend):
+                reached = self._migrated(job, backend)
+        except TenancyError as error:
+            problem, reached = error, error.fields.pop("reached", None)  # type: ignore[assignment]  # put there by bring
+        except Exception as error:
+            log.exception("tenant %s of user %s could not be migrated", job.tenant.tenant_id, job.tenant.user_id)
+            problem = MigrationError(f"{type(error).__name__}: see the log.")
+        took_ms = round((time.perf_counter() - started) * 1000)
+        return Outcome(job, self._verdict(job, problem), took_ms, reached, problem)
+
+    def _migrated(self, job: Job, backend: Backend) -> Reached:
+        """Migrate a tenant, but give up on one over which runner after runner was lost: the next would be too."""
+        upgrade, item = Upgrade(self.bench), job.item
+        late = item["error_code"] == TOO_LONG
+        if not late and item["tries"] < LOST_TOO_OFTEN:
+            return upgrade.bring(job.tenant, job.claim, backend, item["to_revision"])
+        reached = upgrade.reopen(job.tenant, job.claim, backend)
+        why = "it took too long and was ended" if late else f"its runner was lost {item['tries']} times over it"
+        raise MigrationError(f"{why}: what it runs into is in the database, or in the revision.", reached=reached)
+
+    def _verdict(self, job: Job, problem: TenancyError | None) -> ItemState:
+        if problem is None:
+            return ItemState.DONE
+        silent = isinstance(problem, DatabaseUnreachableError | TooManyConnectionsError)
+        if silent and not isinstance(problem, DatabaseMissingError) and self.backends.get(job.tenant.db_type).on_server:
+            return ItemState.OFFLINE
+        return ItemState.FAILED
+
+    # --- recording --------------------------------------------------------------------------------------
+
+    def _record(self, connection: sa.Connection, run_id: int, outcomes: list[Outcome]) -> None:
+        """Write what was done, for as long as the claims held; whoever took a tenant over records it instead."""
+        run = runs.get(connection, run_id, lock=True)
+        kept = [outcome for outcome in outcomes if self._released(connection, outcome)]
+        runs.change_items(connection, run_id, [_item(outcome) for outcome in kept])
+        configs.change_many(connection, [self._config(outcome) for outcome in kept])
+        if run.kind == ROLLBACK and run.reverts is not None:
+            undone = [{"user_id": o.job.item["user_id"], "state": ItemState.UNDONE} for o in kept if o.error is None]
+            runs.change_items(connection, run.reverts, undone)
+        for outcome in kept:
+            self._tell(connection, run, outcome)
+        self._halt(connection, run_id, any(o.job.item["wave"] == 0 and o.state is ItemState.FAILED for o in kept))
+
+    def _released(self, connection: sa.Connection, outcome: Outcome) -> bool:
+        try:
+            outcome.job.claim.release(connection)
+        except ClaimLostError:
+            log.warning("tenant %s: another runner took over", outcome.job.tenant.tenant_id)
+            return False
+        return True
+
+    def _config(self, outcome: Outcome) -> dict[str, Any]:
+        """Give what the catalog knows of a tenant from here on; one that failed is as usable as it was."""
+        tenant, reached, error = outcome.job.tenant, outcome.reached, outcome.error
+        before = outcome.job.item["before_state"] or _resting(tenant.state)
+        revision = reached.revision if reached else tenant.revision
+        moved = reached is not None and (error is None or revision != tenant.revision)
+        fingerprint = self.chain.fingerprints.get(revision or "") if moved else tenant.schema_fingerprint
+        return {
+            "tenant_id": tenant.tenant_id,
+            "state": State.READY if error is None else before,
+            "revision": revision,
+            "schema_fingerprint": None
+            if error is not None and revision == outcome.job.item["to_revision"]
+            else fingerprint,
+            "epoch": reached.epoch if reached else tenant.epoch,
+            "version": tenant.version + (reached is not None and reached.epoch != tenant.epoch),
+            "last_error": error and error.message,
+            "last_error_code": error and error.code,
+        }
+
+    def _tell(self, connection: sa.Connection, run: Run, outcome: Outcome) -> None:
+        tenant, error = outcome.job.tenant, outcome.error
+        if error is None:
+            action = "tenant.downgrade" if run.kind == ROLLBACK else "tenant.upgrade"
+            detail = {"type": tenant.db_type, "revision": outcome.job.item["to_revision"], "run": run.id}
+            self.catalog.audit.append(
+                connection, action, user_id=tenant.user_id, tenant_id=tenant.tenant_id, detail=detail
+            )
+            return
+        self.bench.on_error(tenant, error)
+        server = outcome.job.item["server_id"]
+        if outcome.state is ItemState.OFFLINE and server is not None:
+            runs.leave_offline(connection, run.id, server, error.message, error.code)
+
+    def _halt(self, connection: sa.Connection, run_id: int, first_failed: bool) -> None:
+        run = runs.get(connection, run_id)
+        failed = run.counts.get(ItemState.FAILED, 0)
+        canary = bool(run.rules.canary) and first_failed
+        if run.state is RunState.RUNNING and (canary or run.rules.too_many(failed, run.total)):
+            why = "a canary failed" if canary else f"{failed} of {run.total} tenants failed"
+            runs.change(connection, run_id, RunState.HALTED, why)
+
+
+def _item(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "user_id": outcome.job.item["user_id"],
+        "state": outcome.state,
+        "ended_at": datetime.now(UTC),
+        "duration_ms": outcome.took_ms,
+        "error": outcome.error and outcome.error.message,
+        "error_code": outcome.error and outcome.error.code,
+    }
+
+
+def _resting(state: State) -> State:
+    """Give the state in which a tenant is left when nothing comes of it; one that was cut off rests nowhere else."""
+    return State.READY if state is State.MIGRATING else state

@@ -1,0 +1,235 @@
+"""Make fleet runs, stop them, take them up again, and take them back: decisions in the catalog, nothing else.
+
+One run is unfinished at a time. Who asks for the same again joins it; who asks for another is told which one there is.
+The work itself is done by ``runner.py``, in as many processes as like to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from tenancy.catalog import runs
+from tenancy.catalog.runs import ItemState, Rules, Run, RunState, Selection, table
+from tenancy.errors import ConfigurationError, RunStateError
+from tenancy.models import fleet_items
+from tenancy.operation import Operation
+
+MIGRATE, ROLLBACK = "migrate", "rollback"
+
+
+class Runs(Operation):
+    """Decide what becomes of fleet runs."""
+
+    def start(self, selection: Selection, rules: Rules, target: str | None = None) -> Run:
+        """Make a run that brings tenants forward to a revision, head unless one is named; or join the one that does."""
+        target = self.target(target)
+
+        def work(connection: sa.Connection) -> Run:
+            known = self._alone(connection)
+            if known is not None:
+                return _joined(known, MIGRATE, target=target, selection=selection.written())
+            found = self._counted(connection, selection, target)
+            already = found["all"] - found["wanted"]
+            run_id = runs.add(connection, MIGRATE, selection.written(), rules, target=target, already=already)
+            wanted, bounds = self.wanting(selection, target), rules.bounds(found["wanted"])
+            if found["wanted"]:
+                runs.add_items(connection, run_id, wanted, sa.literal(target), bounds)
+            return self._begun(connection, run_id, {"target": target})
+
+        return self.catalog.repeating(work)
+
+    def plan(self, selection: Selection, target: str | None = None) -> dict[str, Any]:
+        """Say per tenant what a run would do, and how long one after another would take by what earlier runs took.
+
+        ``{"target", "already", "tenants": [{user_id, db_type, state, from, revisions}], "estimate_s"}``; the estimate
+        is None where no earlier run tells.
+        """
+        target = self.target(target)
+        columns = (table.c.user_id, table.c.db_type, table.c.state, table.c.revision)
+        with self.catalog.reading() as connection:
+            found = self._counted(connection, selection, target)
+            wanted = sa.select(*columns).where(*self.wanting(selection, target)).order_by(table.c.user_id)
+            rows = connection.execute(wanted).all()
+            pace = runs.pace(connection)
+        known = all(row.db_type in pace for row in rows)
+        return {
+            "target": target,
+            "already": found["all"] - found["wanted"],
+            "tenants": [
+                {
+                    "user_id": row.user_id,
+                    "db_type": row.db_type,
+                    "state": row.state,
+                    "from": row.revision,
+                    "revisions": self.chain.between(row.revision, target) if self.chain.knows(row.revision) else [],
+                }
+                for row in rows
+            ],
+            "estimate_s": round(sum(pace[row.db_type] for row in rows) / 1000, 3) if known else None,
+        }
+
+    def rollback(self, run_id: int) -> Run:
+        """Make a run that takes back exactly what another did, tenant by tenant; or join the one that does."""
+
+        def work(connection: sa.Connection) -> Run:
+            known = self._alone(connection)
+            if known is not None:
+                return _joined(known, ROLLBACK, reverts=run_id)
+            undone = runs.get(connection, run_id)
+            if undone.kind != MIGRATE:
+                raise RunStateError(f"run {run_id} is itself a rollback: migrate again instead.", run_id=run_id)
+            fresh = runs.add(connection, ROLLBACK, undone.selection, Rules(), target=undone.target, reverts=run_id)
+            self._add_undone(connection, fresh, run_id)
+            return self._begun(connection, fresh, {"reverts": run_id})
+
+        return self.catalog.repeating(work)
+
+    def pause(self, run_id: int) -> Run:
+        """Let runners end what they have begun and take no more."""
+        return self._turned(run_id, [RunState.RUNNING], RunState.PAUSED, "fleet.pause")
+
+    def resume(self, run_id: int, *, failed_only: bool = False) -> Run:
+        """Go on with a run: with what waits and with what it could not do, or with what failed alone."""
+
+        def before(connection: sa.Connection) -> None:
+            if failed_only:
+                runs.turn(connection, run_id, [ItemState.WAITING], ItemState.CANCELLED)
+            left = [ItemState.FAILED] if failed_only else [*runs.LEFT, ItemState.CANCELLED]
+            runs.turn(connection, run_id, left, ItemState.WAITING)
+
+        return self._turned(run_id, list(RunState), RunState.RUNNING, "fleet.resume", before)
+
+    def cancel(self, run_id: int) -> Run:
+        """Give up what waits; what a runner has begun is finished."""
+
+        def before(connection: sa.Connection) -> None:
+            runs.turn(connection, run_id, [ItemState.WAITING], ItemState.CANCELLED)
+
+        return self._turned(run_id, list(runs.UNFINISHED), RunState.RUNNING, "fleet.cancel", before)
+
+    def get(self, run_id: int) -> Run:
+        with self.catalog.reading() as connection:
+            return runs.get(connection, run_id)
+
+    def recent(self, limit: int = 20, before: int | None = None) -> list[Run]:
+        with self.catalog.reading() as connection:
+            return runs.recent(connection, limit, before)
+
+    def items(
+        self, run_id: int, *, states: Sequence[str] = (), after: int = 0, limit: int = 100
+    ) -> list[dict[str, Any]]:
+        """List what a run did to each tenant, by user id."""
+        with self.catalog.reading() as connection:
+            runs.get(connection, run_id)
+            return runs.items(connection, run_id, states=states, after=after, limit=limit)
+
+    def target(self, revision: str | None) -> str:
+        """Give the revision that is meant, head where none is said."""
+        if revision is None:
+            return self.chain.head
+        if not self.chain.knows(revision):
+            raise ConfigurationError(f"there is no revision {revision[:64]!r} in this application.", field="to")
+        return revision
+
+    def wanting(self, selection: Selection, target: str) -> list[sa.ColumnElement[bool]]:
+        """Give the conditions on a tenant that is not at a revision nor past it, by what the catalog knows of it."""
+        order = list(self.chain.checksums)
+        past = table.c.revision.in_(order[order.index(target) + 1 :])
+        there = sa.and_(
+            table.c.revision == target,
+            table.c.schema_fingerprint.is_not(None),
+            table.c.schema_fingerprint == self.chain.fingerprints[target],
+        )
+        return [*selection.conditions(), table.c.revision.is_not(None), sa.not_(sa.or_(there, past))]
+
+    def _counted(self, connection: sa.Connection, selection: Selection, target: str) -> dict[str, int]:
+        count = sa.select(sa.func.count()).select_from(table)
+        made = count.where(*selection.conditions(), table.c.revision.is_not(None))
+        wanted = count.where(*self.wanting(selection, target))
+        return {"all": connection.execute(made).scalar_one(), "wanted": connection.execute(wanted).scalar_one()}
+
+    def _alone(self, connection: sa.Connection) -> Run | None:
+        """Give the unfinished run; until the transaction ends nobody else can make one."""
+        self.catalog.audit.lock(connection)
+        return runs.unfinished(connection)
+
+    def _begun(self, connection: sa.Connection, run_id: int, detail: dict[str, Any]) -> Run:
+        made = runs.get(connection, run_id)
+        if made.finished == made.total:
+            ended(connection, made)
+        told = {"run": run_id, "tenants": made.total, **detail}
+        self.catalog.audit.append(connection, f"fleet.{made.kind}", detail=told)
+        return runs.get(connection, run_id)
+
+    def _add_undone(self, connection: sa.Connection, run_id: int, undone: int) -> None:
+        """Copy the rows of what a run did, the other way round; where another run moved on since, nothing is done."""
+        did = (fleet_items.c.run_id == undone, fleet_items.c.state == ItemState.DONE)
+        columns = ("user_id", "tenant_id", "db_type", "server_id", "restore_point")
+        way = (fleet_items.c.to_revision, fleet_items.c.from_revision)
+        rows = sa.select(
+            sa.literal(run_id),
+            sa.literal(0),
+            sa.literal(str(ItemState.WAITING)),
+            *way,
+            *(fleet_items.c[n] for n in columns),
+        ).where(*did, fleet_items.c.from_revision != fleet_items.c.to_revision)
+        into = ("run_id", "wave", "state", "from_revision", "to_revision", *columns)
+        connection.execute(fleet_items.insert().from_select(into, rows))
+
+    def _turned(
+        self,
+        run_id: int,
+        allowed: Sequence[RunState],
+        state: RunState,
+        action: str,
+        before: Any = lambda connection: None,
+    ) -> Run:
+        def work(connection: sa.Connection) -> Run:
+            run = runs.get(connection, run_id, lock=True)  # before the audit log's head, as runners do
+            other = self._alone(connection)
+            if run.state not in allowed:
+                raise RunStateError(f"run {run_id} is {run.state}.", run_id=run_id, state=str(run.state))
+            if other is not None and other.id != run_id and state in runs.UNFINISHED:
+                raise _another(other)
+            before(connection)
+            runs.change(connection, run_id, state)
+            self.catalog.audit.append(connection, action, detail={"run": run_id})
+            turned = runs.get(connection, run_id)
+            if state is RunState.RUNNING and turned.finished == turned.total:
+                ended(connection, turned)
+            return runs.get(connection, run_id)
+
+        return self.catalog.repeating(work)
+
+
+def ended(connection: sa.Connection, run: Run) -> None:
+    """Close a run in which nothing is left to do."""
+    left = sum(run.counts.get(state, 0) for state in runs.LEFT)
+    given_up = run.counts.get(ItemState.CANCELLED, 0)
+    state = RunState.INCOMPLETE if left else RunState.CANCELLED if given_up else RunState.DONE
+    runs.change(connection, run.id, state)
+
+
+def _joined(known: Run, kind: str, **wanted: object) -> Run:
+    if known.kind != kind or any(getattr(known, name) != value for name, value in wanted.items()):
+        raise _another(known)
+    if known.state is not RunState.RUNNING:
+        raise RunStateError(
+            f"run {known.id} is {known.state}: go on with `unify fleet resume {known.id}`, "
+            f"or give it up with `unify fleet cancel {known.id}`.",
+            run_id=known.id,
+            state=str(known.state),
+        )
+    return known
+
+
+def _another(known: Run) -> RunStateError:
+    return RunStateError(
+        f"run {known.id} ({known.kind}, {known.state}) has not ended: see `unify fleet show {known.id}`, "
+        f"and wait, or give it up with `unify fleet cancel {known.id}`.",
+        run_id=known.id,
+        state=str(known.state),
+    )

@@ -1,0 +1,136 @@
+"""Work on a fleet run in several processes: Alembic's ``op`` is a module global, one migration a process.
+
+The process that starts them does no work itself. It watches: a worker that is lost is replaced, one that takes too
+long over a tenant is ended. If it is killed itself, its workers stop after what they have begun.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+import sqlalchemy as sa
+
+from tenancy.catalog.runs import OPEN, ItemState, Run
+from tenancy.errors import RunStateError
+from tenancy.fleet.fleet import Fleet
+from tenancy.fleet.runner import PER_SERVER, TOO_LONG
+from tenancy.models import fleet_items
+
+TIME_LIMIT_S = 600.0
+MOST_REPLACED = 100
+EACH_AT_LEAST = 50
+"""Fewer tenants than this are not worth another process."""
+
+_LOOK_S = 0.2
+
+
+@dataclass(frozen=True)
+class Crew:
+    """Say how many processes work, how many of them at one server, and how long one tenant may take.
+
+    ``build`` makes in a worker what has a ``manager`` and a ``close``; it has to be picklable.
+    """
+
+    build: Callable[[], Any]
+    workers: int
+    per_server: int = PER_SERVER
+    time_limit_s: float = TIME_LIMIT_S
+
+
+def work_in_processes(fleet: Fleet, run_id: int, crew: Crew, watch: Callable[[Run], None]) -> Run:
+    """Work on a run until it ends, is paused or halts; ``watch`` hears how far it is, some times a second."""
+    context: Any = multiprocessing.get_context("fork" if _may_fork() else "spawn")
+    watcher = _Watcher(fleet, run_id, crew)
+    open_items = fleet.get(run_id)
+    number = max(1, min(crew.workers, -(-(open_items.total - open_items.finished) // EACH_AT_LEAST)))
+
+    def begin() -> BaseProcess:
+        process: BaseProcess = context.Process(target=_work, args=(crew.build, run_id, crew.per_server))
+        process.start()
+        return process
+
+    team, replaced = [begin() for _ in range(number)], 0
+    try:
+        while any(process.is_alive() for process in team):
+            team[0].join(_LOOK_S) if len(team) == 1 else _join_any(team)
+            watch(fleet.get(run_id))
+            watcher.end_late_ones(team)
+            lost = [process for process in team if not process.is_alive() and process.exitcode]
+            for process in lost:
+                team.remove(process)
+                replaced += 1
+                if replaced > MOST_REPLACED:
+                    raise RunStateError(f"run {run_id}: workers are lost again and again: see the log.", run_id=run_id)
+                team.append(begin())
+    except KeyboardInterrupt:
+        with suppress(RunStateError):
+            fleet.pause(run_id)
+        raise
+    finally:
+        for process in team:
+            process.join()
+    return fleet.get(run_id)
+
+
+def _join_any(team: list[BaseProcess]) -> None:
+    multiprocessing.connection.wait([process.sentinel for process in team if process.is_alive()], _LOOK_S)
+
+
+def _may_fork() -> bool:
+    """Say whether a fork is safe and cheap: there is one, and no other thread whose locks would be left closed."""
+    return hasattr(os, "fork") and threading.active_count() == 1
+
+
+def _work(build: Callable[[], Any], run_id: int, per_server: int) -> None:
+    """Be a worker process; Ctrl-C is its parent's business."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    parts = build()
+    try:
+        parts.manager.fleet.work(run_id, alive=lambda: parent is None or parent.is_alive(), per_server=per_server)
+    finally:
+        parts.close()
+
+
+class _Watcher:
+    """End workers that take too long over a tenant; a revision that loops never ends by itself."""
+
+    def __init__(self, fleet: Fleet, run_id: int, crew: Crew) -> None:
+        self._fleet, self._run_id, self._limit_s = fleet, run_id, crew.time_limit_s
+        self._next_look = time.monotonic()
+
+    def end_late_ones(self, team: list[BaseProcess]) -> None:
+        if time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + min(1.0, self._limit_s / 4)
+        for process in team:
+            mine = self._late_rows(f"{socket.gethostname()}:{process.pid}:")
+            if mine and process.is_alive():
+                process.kill()
+                process.join()
+                if len(mine) == 1:
+                    self._blame(mine[0])
+
+    def _late_rows(self, runner: str) -> list[int]:
+        since = datetime.now(UTC) - timedelta(seconds=self._limit_s)
+        mine = (fleet_items.c.run_id == self._run_id, fleet_items.c.runner.startswith(runner, autoescape=True))
+        running = (fleet_items.c.state == ItemState.RUNNING, fleet_items.c.started_at < since)
+        with self._fleet.catalog.reading() as connection:
+            return list(connection.execute(sa.select(fleet_items.c.user_id).where(*mine, *running)).scalars())
+
+    def _blame(self, user_id: int) -> None:
+        one = (fleet_items.c.run_id == self._run_id, fleet_items.c.user_id == user_id, fleet_items.c.state.in_(OPEN))
+        with self._fleet.catalog.writing() as connection:
+            connection.execute(fleet_items.update().where(*one), {"error_code": TOO_LONG})

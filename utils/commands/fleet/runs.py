@@ -1,0 +1,338 @@
+"""Hold ``unify fleet migrate`` and what is done with the runs it makes."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from utils.commands.db import TYPES
+from utils.output import Failed, Progress, plain, say, show, table
+from utils.parameters import USER, find_user, json_option
+from utils.toolbox import Toolbox, pass_toolbox
+
+if TYPE_CHECKING:
+    from tenancy.catalog.runs import Rules, Run, Selection
+
+SHOWN = 20
+LEFT = ("failed", "offline", "skipped")
+PAGE = 500
+LOOK_S = 0.3
+
+
+class Share(click.ParamType[tuple[float, bool]]):
+    """Take a number, or a percentage such as 5%."""
+
+    name = "number or percentage"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, bool]:
+        found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?)(%?)", str(value).strip())
+        percent = bool(found and found[2])
+        number = float(found[1]) if found else 0.0
+        if not found or number <= 0 or (percent and number > 100) or (not percent and number != int(number)):
+            self.fail(f"{value!r} is no number of tenants such as 5, and no percentage such as 2%.", param, ctx)
+        return number, percent
+
+
+class Waves(click.ParamType[tuple[float, ...]]):
+    """Take growing percentages such as 1%,10%,100%."""
+
+    name = "percentages"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
+        if isinstance(value, tuple):
+            return value
+        shares = [part.strip() for part in str(value).split(",")]
+        numbers = tuple(float(part[:-1]) for part in shares if re.fullmatch(r"\d{1,3}(\.\d{1,3})?%", part))
+        grows = all(one < other for one, other in pairwise(numbers))
+        if len(numbers) != len(shares) or not grows or numbers[0] <= 0 or numbers[-1] > 100:
+            self.fail(f"{value!r} is no list of growing percentages such as 1%,10%,100%.", param, ctx)
+        return numbers if numbers[-1] == 100 else (*numbers, 100.0)
+
+
+RUN = click.argument("run_id", type=click.IntRange(1), metavar="[RUN]", required=False)
+workers_option = click.option(
+    "--workers", type=click.IntRange(1, 256), metavar="N", help="Processes that work; as many as cores unless given."
+)
+limit_option = click.option(
+    "--time-limit", type=click.IntRange(1, 86400), metavar="S", help="Seconds one tenant may take; 600 unless given."
+)
+
+
+@click.command()
+@click.option("--to", "target", metavar="REV", help="The revision to bring tenants to; head unless given.")
+@click.option("--only", metavar="USERS", help="Only these users' databases: ids or addresses, with commas between.")
+@click.option("--server", metavar="S", help="Only databases on this registered server.")
+@click.option("--type", "db_type", type=click.Choice(TYPES), metavar="T", help=f"Only {', '.join(TYPES)}.")
+@click.option("--canary", type=click.IntRange(1), metavar="N", help="Try N tenants first; halt if one of them fails.")
+@click.option("--waves", type=Waves(), metavar="P,P,...", help="Go in waves, such as 1%,10%,100% of all tenants.")
+@click.option("--halt-after-failures", "halt", type=Share(), metavar="N|P%", help="Halt after so many failures.")
+@click.option("--snapshot", is_flag=True, help="Keep a restore point of each tenant, for rolling back.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@workers_option
+@limit_option
+@json_option
+@pass_toolbox
+def migrate(
+    toolbox: Toolbox,
+    /,
+    target: str | None,
+    dry_run: bool,
+    workers: int | None,
+    time_limit: int | None,
+    as_json: bool,
+    **asked: Any,
+) -> None:
+    """Bring databases to a revision; run again, it finishes what was begun.
+
+    Of a database that fails nothing is lost: it is named, left as it was, and the others go on.
+    """
+    fleet = _fleet(toolbox)
+    selection = _selection(toolbox, asked)
+    if dry_run:
+        return _tell_plan(fleet.plan(selection, target), as_json)
+    run = fleet.start(selection, _rules(asked), target)
+    _work(toolbox, run, as_json, workers, time_limit)
+
+
+@click.command("runs")
+@click.option("--limit", type=click.IntRange(1, 1000), default=SHOWN, metavar="N", help="At most so many; 20.")
+@json_option
+@pass_toolbox
+def runs(toolbox: Toolbox, limit: int, as_json: bool) -> None:
+    """List the runs there were, newest first."""
+    found = [run.to_dict() for run in _fleet(toolbox).recent(limit)]
+    columns = ("id", "kind", "state", "target", "total", "done", "failed", "began", "ended")
+
+    def tell() -> None:
+        if not found:
+            return say("There was no fleet run yet.")
+        table(columns, ([*_summary(run), run["created_at"], run["ended_at"]] for run in found))
+
+    show(as_json, {"items": found}, tell)
+
+
+@click.command("show")
+@RUN
+@click.option("--all", "everyone", is_flag=True, help="Also the tenants with which all went well.")
+@json_option
+@pass_toolbox
+def show_run(toolbox: Toolbox, run_id: int | None, everyone: bool, as_json: bool) -> None:
+    """Show a run, the newest unless one is named, and the tenants that it has not brought where they should be."""
+    run = _chosen(toolbox, run_id)
+    states = () if everyone or as_json else (*LEFT, "running")
+    found = list(_items(toolbox, run.id, states))
+
+    def tell() -> None:
+        say(_outcome(run))
+        if found:
+            columns = ("user", "email", "state", "from", "to", "ms", "reason")
+            names = ("user_id", "email", "state", "from_revision", "to_revision", "duration_ms", "error")
+            table(columns, ([item[name] for name in names] for item in found))
+
+    show(as_json, run.to_dict() | {"items": found}, tell)
+
+
+@click.command()
+@RUN
+@json_option
+@pass_toolbox
+def watch(toolbox: Toolbox, run_id: int | None, as_json: bool) -> None:
+    """Follow a run until it ends, is paused or halts."""
+    fleet = _fleet(toolbox)
+    run = _chosen(toolbox, run_id)
+    with Progress(f"Run {run.id}", run.total) as progress:
+        while run.state == "running":
+            progress.reach(run.finished, run.total)
+            time.sleep(LOOK_S)  # another process does the work; its record is all there is to look at
+            run = fleet.get(run.id)
+        progress.reach(run.finished, run.total)
+    show(as_json, run.to_dict(), lambda: say(_outcome(run)))
+
+
+@click.command()
+@RUN
+@json_option
+@pass_toolbox
+def pause(toolbox: Toolbox, run_id: int | None, as_json: bool) -> None:
+    """Let a run's workers end what they have begun and take no more, until `unify fleet resume`."""
+    run = _fleet(toolbox).pause(_chosen(toolbox, run_id).id)
+    told = f"Run {run.id} is paused: {run.finished} of {run.total} tenants were dealt with."
+    show(as_json, run.to_dict(), lambda: say(told))
+
+
+@click.command()
+@RUN
+@workers_option
+@limit_option
+@json_option
+@pass_toolbox
+def resume(toolbox: Toolbox, run_id: int | None, workers: int | None, time_limit: int | None, as_json: bool) -> None:
+    """Go on with a run: with what waits, and again with what failed, was offline or was skipped."""
+    run = _fleet(toolbox).resume(_chosen(toolbox, run_id).id)
+    _work(toolbox, run, as_json, workers, time_limit)
+
+
+@click.command()
+@RUN
+@workers_option
+@limit_option
+@json_option
+@pass_toolbox
+def retry(toolbox: Toolbox, run_id: int | None, workers: int | None, time_limit: int | None, as_json: bool) -> None:
+    """Try again the tenants of a run that failed, and no others."""
+    run = _fleet(toolbox).resume(_chosen(toolbox, run_id).id, failed_only=True)
+    _work(toolbox, run, as_json, workers, time_limit)
+
+
+@click.command()
+@RUN
+@workers_option
+@json_option
+@pass_toolbox
+def cancel(toolbox: Toolbox, run_id: int | None, workers: int | None, as_json: bool) -> None:
+    """Give up what a run has not begun; what was begun is finished."""
+    run = _fleet(toolbox).cancel(_chosen(toolbox, run_id).id)
+    _work(toolbox, run, as_json, workers, None, stopped_is_well=True)
+
+
+@click.command()
+@RUN
+@click.option("--yes", is_flag=True, help="Do not ask; needed where there is no terminal.")
+@workers_option
+@limit_option
+@json_option
+@pass_toolbox
+def rollback(
+    toolbox: Toolbox, run_id: int | None, yes: bool, workers: int | None, time_limit: int | None, as_json: bool
+) -> None:
+    """Take back exactly what a run did, tenant by tenant: by restore point where there is one, else by downgrade."""
+    run = _chosen(toolbox, run_id)
+    _confirm(run, yes)
+    _work(toolbox, _fleet(toolbox).rollback(run.id), as_json, workers, time_limit)
+
+
+COMMANDS = (migrate, runs, show_run, watch, pause, resume, retry, cancel, rollback)
+
+
+def _fleet(toolbox: Toolbox) -> Any:
+    manager = toolbox.parts.manager
+    if not manager.multi_tenant:
+        raise Failed("Users share one database (MULTI_TENANT_MODE=false): unify db create-config-table migrates it.")
+    return manager.fleet
+
+
+def _selection(toolbox: Toolbox, asked: dict[str, Any]) -> Selection:
+    from tenancy.catalog.runs import Selection
+
+    server_id = toolbox.parts.manager.server(asked["server"])["id"] if asked["server"] else None
+    names = [part.strip() for part in (asked["only"] or "").split(",") if part.strip()]
+    users = tuple(find_user(toolbox, USER.convert(name, None, None)).id for name in names)
+    return Selection(tuple(sorted(set(users))), server_id, asked["db_type"])
+
+
+def _rules(asked: dict[str, Any]) -> Rules:
+    from tenancy.catalog.runs import Rules
+
+    after, percent = asked["halt"] or (None, False)
+    return Rules(asked["canary"] or 0, asked["waves"] or (100.0,), after, percent, asked["snapshot"])
+
+
+def _chosen(toolbox: Toolbox, run_id: int | None) -> Run:
+    fleet = _fleet(toolbox)
+    if run_id is not None:
+        found: Run = fleet.get(run_id)
+        return found
+    newest: list[Run] = fleet.recent(1)
+    if not newest:
+        raise Failed("There was no fleet run yet.")
+    return newest[0]
+
+
+def _confirm(run: Run, yes: bool) -> None:
+    done = run.counts.get("done", 0)
+    what = f"what run {run.id} did to {done} tenants"
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise click.UsageError(f"This takes back {what}. Add --yes if that is meant.")
+    click.confirm(f"Take back {what}?", abort=True, err=True)
+
+
+def _work(
+    toolbox: Toolbox,
+    run: Run,
+    as_json: bool,
+    workers: int | None,
+    time_limit: int | None,
+    *,
+    stopped_is_well: bool = False,
+) -> None:
+    """Work on a run with a progress bar, and end by saying how it went."""
+    if run.state == "running":
+        run = _worked(toolbox, run, workers, time_limit)
+    left = list(_items(toolbox, run.id, LEFT))
+    show(as_json, run.to_dict() | {"left": left}, lambda: say(_outcome(run)))
+    if run.state == "done" or (stopped_is_well and run.state == "cancelled"):
+        return
+    named = [f"user {item['user_id']} ({item['email']}): {plain(item['error'])}" for item in left[:SHOWN]]
+    if len(left) > SHOWN:
+        named.append(f"and {len(left) - SHOWN} more")
+    why = f" ({run.reason})" if run.reason else ""
+    raise Failed(
+        f"Run {run.id} is {run.state}{why}. {'; '.join(named)}{'; ' if named else ''}"
+        f"unify fleet resume {run.id} goes on with it."
+    )
+
+
+def _worked(toolbox: Toolbox, run: Run, workers: int | None, time_limit: int | None) -> Run:
+    import compose
+    from tenancy.fleet.workers import work_in_processes
+
+    limits = {} if time_limit is None else {"time_limit_s": float(time_limit)}
+    crew = compose.crew(toolbox.settings, workers, **limits)
+    with Progress(f"Run {run.id}", run.total, later=True) as progress:
+        return work_in_processes(
+            toolbox.parts.manager.fleet, run.id, crew, lambda now: progress.reach(now.finished, now.total)
+        )
+
+
+def _items(toolbox: Toolbox, run_id: int, states: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    after = 0
+    while rows := _fleet(toolbox).items(run_id, states=states, after=after, limit=PAGE):
+        yield from rows
+        after = rows[-1]["user_id"]
+
+
+def _summary(run: dict[str, Any]) -> list[object]:
+    names = ("id", "kind", "state", "target", "total")
+    return [run[name] for name in names] + [run["counts"].get(state, 0) for state in ("done", "failed")]
+
+
+def _outcome(run: Run) -> str:
+    if not run.total:
+        return f"Run {run.id}: nothing to do, {run.already} tenants are at {run.target} already."
+    counts = ", ".join(f"{number} {state}" for state, number in sorted(run.counts.items()))
+    already = f"; {run.already} were at {run.target} already" if run.already else ""
+    what = f"to {run.target}" if run.kind == "migrate" else f"taking back run {run.reverts}"
+    return f"Run {run.id} ({what}) is {run.state}: {counts}{already}."
+
+
+def _tell_plan(plan: dict[str, Any], as_json: bool) -> None:
+    tenants = plan["tenants"]
+
+    def tell() -> None:
+        estimate = "no earlier run says how long it takes"
+        if plan["estimate_s"] is not None:
+            estimate = f"about {plan['estimate_s']:.1f} s of work, by earlier runs"
+        say(f"{len(tenants)} tenants would be migrated to {plan['target']}, {plan['already']} are there; {estimate}.")
+        if tenants:
+            rows = ((t["user_id"], t["db_type"], t["state"], t["from"], " ".join(t["revisions"])) for t in tenants)
+            table(("user", "type", "state", "at", "revisions"), rows)
+
+    show(as_json, plan, tell)
