@@ -17,7 +17,7 @@ from rich.table import Table
 from bench.measure import Figure, machine
 from bench.world import progress
 
-MODULES = ("request", "engines", "provision", "servers", "pages", "console")
+MODULES = ("request", "engines", "provision", "fleet", "servers", "pages", "console")
 LATEST = Path(__file__).resolve().parent / "results" / "latest.json"
 
 

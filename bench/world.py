@@ -136,7 +136,8 @@ def register_only(parts: Parts, number: int) -> None:
                 for i in ids
             ],
         )
-        place = {"state": State.READY, "revision": parts.manager.head, "version": 1, "epoch": 1} | stamps
+        at_head = {"revision": parts.manager.head, "schema_fingerprint": parts.manager.chain.fingerprint}
+        place = {"state": State.READY, "version": 1, "epoch": 1} | at_head | stamps
         connection.execute(
             user_database_configs.insert(),
             [{"user_id": i, "tenant_id": uuid.uuid4(), "db_path": f"user_{i}.db"} | place for i in ids],

@@ -80,10 +80,14 @@ class Chain:
 
     def current(self, connection: sa.Connection) -> str | None:
         """Give a database's revision; None where nothing was ever applied."""
-        if not sa.inspect(connection).has_table(self.version_table):
-            return None
         table = sa.table(self.version_table, sa.column("version_num"))
-        found = connection.execute(sa.select(table.c.version_num)).scalars().all()
+        try:
+            found = connection.execute(sa.select(table.c.version_num)).scalars().all()
+        except sa.exc.DBAPIError:
+            connection.rollback()
+            if sa.inspect(connection).has_table(self.version_table):
+                raise
+            return None
         if len(found) > 1:
             raise RevisionMismatchError(f"the version table names {len(found)} revisions.", revisions=list(found))
         return str(found[0]) if found else None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -47,10 +49,30 @@ def make_engine(creator: Callable[[], Any], *, path: str = "", **pool: Any) -> s
 
 @contextmanager
 def schema_changes(driver: sqlite3.Connection) -> Iterator[sa.Connection]:
-    """Give a connection for schema changes: foreign keys off before BEGIN, transactions that cover DDL."""
+    """Give a connection for schema changes: foreign keys off before BEGIN, transactions that cover DDL.
+
+    The driver's connection is closed in the end.
+    """
     driver.execute("PRAGMA foreign_keys = OFF")
     driver.execute("PRAGMA query_only = OFF")  # a pooled connection may come from a unit of work that only read
-    engine = sa.create_engine("sqlite+unify://", creator=lambda: driver, poolclass=sa.StaticPool, hide_parameters=True)
-    event.listen(engine, "begin", lambda connection: driver.execute("BEGIN IMMEDIATE"))
-    with engine.connect() as connection:
-        yield connection
+    given = _to_change.set(driver)
+    try:
+        with _changing().connect() as connection:
+            yield connection
+    finally:
+        _to_change.reset(given)
+
+
+_to_change: ContextVar[sqlite3.Connection] = ContextVar("to_change")
+
+
+@cache
+def _changing() -> sa.Engine:
+    """Give the one engine through which all schemas change: a new one for each would cost as much as the change."""
+    engine = make_engine(_to_change.get, poolclass=sa.NullPool)
+    event.listen(engine, "begin", _begin_at_once)
+    return engine
+
+
+def _begin_at_once(connection: sa.Connection) -> None:
+    connection.connection.driver_connection.execute("BEGIN IMMEDIATE")  # type: ignore[union-attr]  # it is open

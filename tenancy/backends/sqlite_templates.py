@@ -70,9 +70,9 @@ class Templates:
 
     def _make(self, path: Path, blueprint: Blueprint) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with closing(sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)) as memory:
-            with schema_changes(memory) as connection:
-                blueprint.build(connection)
+        memory = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        with schema_changes(memory) as connection:
+            blueprint.build(connection)
             content = memory.serialize()
         draft = self._folder / f"{uuid.uuid4().hex}.new"
         try:

@@ -14,6 +14,7 @@ WANTED = {
     "request": {"P1", "P2b", "P2c", "P9", "P10"},
     "engines": {"P2", "P8"},
     "provision": {"P3", "accounts"},
+    "fleet": {"P6", "P6b", "P7"},
     "servers": {"P5", "P11"},
     "pages": {"page tasks", "page notes"},
     "console": {
