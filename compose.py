@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hmac
 import os
+import pickle
+import subprocess
+import sys
+import threading
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from repositories.schema import tenant_schema
-from settings import Settings
+from settings import PROJECT, Settings
 from tenancy import TenantManager, install
 from tenancy.accounts import AccountRules, Accounts
 from tenancy.activity import Activity
@@ -34,10 +38,33 @@ class Parts:
     accounts: Accounts
     activity: Activity
 
+    def work_on(self, run_id: int) -> None:
+        """Work on a fleet run in a process of its own, which outlives this one; the catalog says how far it is."""
+        words = [sys.executable, "-c", _WORKER]
+        process = subprocess.Popen(words, stdin=subprocess.PIPE, cwd=PROJECT, start_new_session=True)
+        assert process.stdin is not None  # noqa: S101 - it was asked for
+        with process.stdin as told:  # not in the arguments: settings hold secrets
+            pickle.dump((self.settings, run_id), told)
+        threading.Thread(target=process.wait, name=f"unify-fleet-{run_id}", daemon=True).start()
+
     def close(self) -> None:
         """Write what was gathered and close every connection."""
         self.activity.close()
         self.manager.close()
+
+
+_WORKER = "import pickle, sys, compose; compose.work(*pickle.load(sys.stdin.buffer))"
+
+
+def work(settings: Settings, run_id: int) -> None:
+    """Work on a fleet run until it ends, is paused or halts."""
+    from tenancy.fleet.workers import work_in_processes
+
+    parts = build(settings)
+    try:
+        work_in_processes(parts.manager.fleet, run_id, crew(settings), lambda run: None)
+    finally:
+        parts.close()
 
 
 def build(settings: Settings) -> Parts:

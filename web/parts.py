@@ -24,6 +24,8 @@ class Parts(Protocol):
     @property
     def accounts(self) -> Accounts: ...
 
+    def work_on(self, run_id: int) -> None: ...
+
 
 def current_parts() -> Parts:
     """Give the parts of the application that answers now."""
