@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tenancy import TenantManager
 from tests.tenancy.support import add_users, revision, small_manager
+
+if TYPE_CHECKING:
+    from compose import Parts
 
 COLUMN = "op.add_column('things', sa.Column({0!r}, sa.Integer))"
 
@@ -83,3 +89,20 @@ def hand(tmp_path: Path, user_id: int, sql: str) -> None:
     """Change a tenant's database behind the application's back."""
     with closing(sqlite3.connect(tmp_path / "users" / f"user_{user_id}.db")) as driver, driver:
         driver.execute(sql)
+
+
+def next_version(parts: Parts, folder: Path, upgrade: str, downgrade: str = "pass", header: str = "") -> TenantManager:
+    """Make the manager of this application's next version, whose chain has one revision more: 0003."""
+    if not folder.exists():
+        shutil.copytree(parts.manager.schema.migrations, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    path = revision(folder, "0003", "0002", upgrade, downgrade)
+    path.write_text(path.read_text() + f"\n\n{header}\n")
+    old = parts.manager
+    return TenantManager(
+        parts.catalog,
+        old.backends,
+        replace(old.schema, migrations=folder),
+        old.keyring,
+        old.options,
+        catalog_chain=old.catalog_chain,
+    )
