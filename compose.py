@@ -88,6 +88,7 @@ def build(settings: Settings) -> Parts:
             server_connections=_share(settings),
             hosts=settings.tenant_db_hosts_allowed,
             user_databases=settings.allow_user_databases,
+            migrate_on_first_touch=settings.migrate_on_first_touch,
         ),
     )
     activity = Activity(catalog, manager.engines.sweep, manager.observations)

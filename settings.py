@@ -264,6 +264,12 @@ SETTINGS: tuple[Setting, ...] = (
         "Connections that all workers together may hold to users' databases on one database server.",
     ),
     Setting(
+        "MIGRATE_ON_FIRST_TOUCH",
+        "false",
+        _switch,
+        "`true`: a user's database that is behind is migrated when it is first asked for, one at a time in a process.",
+    ),
+    Setting(
         "ALLOW_USER_DATABASES",
         "false",
         _switch,
@@ -379,6 +385,7 @@ class Settings:
     default_tenant_db_type: str
     tenant_engine_cache_size: int
     server_connection_budget: int
+    migrate_on_first_touch: bool
     allow_user_databases: bool
     tenant_db_hosts_allowed: HostPolicy
     registration: Literal["open", "closed"]

@@ -33,6 +33,7 @@ from tenancy.errors import (
     TenancyError,
 )
 from tenancy.fleet.fleet import Fleet
+from tenancy.fleet.touch import FirstTouch
 from tenancy.hosts import HostPolicy
 from tenancy.inspection import Inspection
 from tenancy.keyring import Keyring
@@ -71,6 +72,7 @@ class Options:
     server_connections: int | None = None
     hosts: HostPolicy = field(default_factory=HostPolicy)
     user_databases: bool = False
+    migrate_on_first_touch: bool = False
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,8 @@ class TenantManager:
         self.provisioner = Provisioner(self.bench)
         self.retirement = Retirement(self.bench)
         self.router = Router(self.bench, self.engines)
+        if self.options.migrate_on_first_touch and self.multi_tenant:
+            self.router.on_behind = FirstTouch(self.provisioner).bring
         allowed = self.options.user_databases and self.multi_tenant
         self.own_databases = OwnDatabases(self.bench, self.provisioner, self.retirement, self.router, allowed=allowed)
         self.database_servers = Servers(self.bench)

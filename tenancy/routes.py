@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -26,10 +26,13 @@ from tenancy.errors import (
     TenantNotReadyError,
 )
 from tenancy.guards import explained, revision_mismatch
-from tenancy.models import READABLE, WRITABLE, Placement
+from tenancy.models import READABLE, WRITABLE, Placement, State
 from tenancy.operation import Workbench
 
 log = logging.getLogger(__name__)
+
+MIGRATING_S = 1
+"""After so many seconds a tenant in migration is asked for again: most take far less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +52,15 @@ class Router:
         self._catalog = bench.catalog
         self._engines = engines
         self._alarmed: set[str] = set()
+        self.on_behind: Callable[[Placement], None] | None = None
+        """Hears of a tenant that is behind before its route is refused; it may bring it to head."""
 
     def route(self, owner: int, *, write: bool) -> Route:
         """Give the way to an owner's rows, or refuse. A web request brings its placement: nothing is asked again."""
         here = context.current()
         placement = (here.placement if here.owner == owner else None) or self.placement_of(owner)
+        if self.on_behind is not None and self._is_behind(placement):
+            placement = self._caught_up(owner, self.on_behind)
         try:
             return self._usable(Route(owner, placement, write))
         except TenancyError as error:
@@ -109,14 +116,28 @@ class Router:
             raise TenantNotReadyError("there is no shared database yet: run `unify db create-config-table`.")
         return found
 
+    def _is_behind(self, tenant: Placement) -> bool:
+        chain = self._bench.chain
+        return tenant.revision not in (None, chain.head) and chain.knows(tenant.revision or "")
+
+    def _caught_up(self, owner: int, bring: Callable[[Placement], None]) -> Placement:
+        """Have a tenant brought to head, unless it is by now: what a request knows of it may be old."""
+        placement = self.placement_of(owner)
+        if self._is_behind(placement):
+            bring(placement)
+            placement = self.placement_of(owner)
+        return placement
+
     def _usable(self, route: Route) -> Route:
         owner, tenant = route.owner, route.tenant
         if tenant.state not in READABLE or not tenant.is_active:
+            more = {"retry_after_s": MIGRATING_S} if tenant.state is State.MIGRATING else {}
             raise TenantNotReadyError(
                 f"the database of user {owner} is {tenant.state}: {tenant.last_error or 'try again later.'}",
                 state=str(tenant.state),
                 user_id=owner,
                 tenant_id=tenant.tenant_id,
+                **more,
             )
         if route.write and tenant.state not in WRITABLE:
             raise ReadOnlyRouteError(f"the database of user {owner} is read-only for now.", user_id=owner)

@@ -27,6 +27,9 @@ JSON_PREFIXES = ("/api/", "/admin/user/", "/admin/databases", "/healthz", "/read
 DOCS_PAGE = "/api/docs"
 NOT_THERE = "There is nothing at this address, or it is not yours."
 RETRY_S = 5
+SOON = "1"
+"""What is ready in a moment: a page that is told so asks again by itself."""
+
 TYPE = "application/problem+json"
 KEEP_THE_PAGE = {"HX-Reswap": "none", "HX-Push-Url": "false"}
 """Tell htmx to leave the page and its address as they are, but for what the answer itself puts elsewhere."""
@@ -140,6 +143,8 @@ def respond(problem: Problem) -> Response:
         answer = Response(_page(problem, "errors/message.html"), status=problem.status, headers=KEEP_THE_PAGE)
     else:
         answer = Response(_page(problem, "errors/error.html"), status=problem.status)
+        if request.method == "GET" and problem.headers.get("Retry-After") == SOON:
+            answer.headers["Refresh"] = SOON  # the page waits, and loads itself again
     answer.headers.update(problem.headers)
     return answer
 
