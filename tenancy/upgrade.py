@@ -51,7 +51,7 @@ class Upgrade(Operation):
         """
         access = self.bench.access(tenant)
         with backend.migrating(backend.connect_to_migrate(tenant, access)) as connection:
-            here = self.standing(connection, tenant, backend)
+            here = self.standing(connection, tenant, backend, target)
             self.step("migrate")
             try:
                 steps = self._run(connection, here, target, (tenant, claim, backend))
@@ -72,8 +72,13 @@ class Upgrade(Operation):
             _mark(connection, tenant, State.READY)
         return Reached(here, tenant.epoch + 1)
 
-    def standing(self, connection: sa.Connection, tenant: Placement, backend: Backend) -> str | None:
-        """Give the revision at which a database stands; refuse one that is another's, or contradicts itself."""
+    def standing(
+        self, connection: sa.Connection, tenant: Placement, backend: Backend, target: str | None = None
+    ) -> str | None:
+        """Give the revision at which a database stands; refuse one that is another's, or contradicts itself.
+
+        What was edited after it was applied may still be undone, to be applied anew: on the way back to ``target``.
+        """
         driver: Any = connection.connection
         check_whose(backend, tenant, driver)
         driver.rollback()
@@ -86,18 +91,16 @@ class Upgrade(Operation):
                 tenant_id=tenant.tenant_id,
                 revision=here,
             )
-        self._compare(tenant, here, told)
+        undone = self.chain.between(here, target) if here is not None and target is not None else []
+        self._compare(tenant, here, told, undone if here in undone else [])
         return here
 
     def owned_tables(self) -> list[str]:
         """Name the application's tables whose rows have an owner."""
         return [table.name for table in self.bench.schema.metadata.sorted_tables if "user_id" in table.c]
 
-    def _compare(self, tenant: Placement, here: str | None, told: dict[str, str]) -> None:
-        """Refuse where version table and ledger disagree, or where a revision's file is not the one that was applied.
-
-        A ledger that tells of a revision this code does not know was written by a newer one, and says nothing here.
-        """
+    def _compare(self, tenant: Placement, here: str | None, told: dict[str, str], undone: list[str]) -> None:
+        """Refuse where version table and ledger disagree, or where a revision is not the one that was applied."""
         last = next(reversed(told), None)
         if last != here:
             raise RevisionMismatchError(
@@ -106,7 +109,8 @@ class Upgrade(Operation):
                 revision=here,
                 ledger_revision=last,
             )
-        edited = [name for name, checksum in told.items() if self.chain.checksums.get(name, checksum) != checksum]
+        kept = {name: checksum for name, checksum in told.items() if name not in undone}
+        edited = [name for name, checksum in kept.items() if self.chain.checksums.get(name, checksum) != checksum]
         if edited:
             raise RevisionMismatchError(
                 f"revision {edited[0]} was edited after it was applied here: put its file back, "

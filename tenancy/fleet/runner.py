@@ -103,7 +103,9 @@ class Runner(Operation):
         rows = self._available(connection, run_id, wave, size, per_server)
         tenants = configs.of_users(connection, [row["user_id"] for row in rows])
         self._pass_over(connection, run, [row for row in rows if self._reason(run, row, tenants)], tenants)
-        rows = [row for row in rows if not self._reason(run, row, tenants)]
+        there = [row for row in rows if self._is_there(row, tenants.get(row["user_id"]))]
+        _say_there(connection, run_id, there)
+        rows = [row for row in rows if row not in there and not self._reason(run, row, tenants)]
         if not rows:
             return []
         ids = [row["tenant_id"] for row in rows]
@@ -138,6 +140,12 @@ class Runner(Operation):
         if run.kind == ROLLBACK and not row["tries"] and tenant.revision != row["from_revision"]:
             return f"it is at revision {tenant.revision} by now"
         return None
+
+    def _is_there(self, row: dict[str, Any], tenant: Placement | None) -> bool:
+        """Say whether somebody else has brought a tenant where it is wanted."""
+        wanted = (row["tenant_id"], State.READY, row["to_revision"], self.chain.fingerprints[row["to_revision"]])
+        found = tenant and (tenant.tenant_id, tenant.state, tenant.revision, tenant.schema_fingerprint)
+        return found == wanted
 
     def _pass_over(
         self, connection: sa.Connection, run: Run, rows: list[dict[str, Any]], tenants: dict[int, Placement]
@@ -274,6 +282,13 @@ class Runner(Operation):
         if run.state is RunState.RUNNING and (canary or run.rules.too_many(failed, run.total)):
             why = "a canary failed" if canary else f"{failed} of {run.total} tenants failed"
             runs.change(connection, run_id, RunState.HALTED, why)
+
+
+def _say_there(connection: sa.Connection, run_id: int, rows: list[dict[str, Any]]) -> None:
+    """Count tenants as done with which nothing had to be done: there is nothing to take back either."""
+    done = {"state": ItemState.DONE, "ended_at": datetime.now(UTC), "duration_ms": 0}
+    told = [{"user_id": row["user_id"], "from_revision": row["to_revision"]} | done for row in rows]
+    runs.change_items(connection, run_id, told)
 
 
 def _item(outcome: Outcome) -> dict[str, Any]:

@@ -35,13 +35,18 @@ class Seen:
     """When each of them came, by the clients' clock."""
     broken: Counter[str] = field(default_factory=Counter)
     hangups: int = 0
+    slowest_s: float = 0.0
+    unannounced: int = 0
+    """How many answers 503 did not say when to come again."""
     written: dict[int, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
     """Acknowledged rows by user id: row id -> title."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def answer(self, status: int, what: str, body: bytes) -> None:
+    def answer(self, status: int, what: str, body: bytes, *, took_s: float, retry_after: str | None) -> None:
         with self.lock:
             self.statuses[status] += 1
+            self.slowest_s = max(self.slowest_s, took_s)
+            self.unannounced += status == 503 and retry_after is None
             if status >= 500:
                 self.failed_at.append(time.monotonic())
                 self.failures.append(f"{what} was answered {status}: {body[:300]!r}")
@@ -145,6 +150,7 @@ class Client:
         raw = None
         if body is not None:
             raw, headers["Content-Type"] = json.dumps(body).encode(), "application/json"
+        started = time.monotonic()
         try:
             if self._connection is None:
                 self._connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT_S)
@@ -156,7 +162,8 @@ class Client:
             with self.seen.lock:
                 self.seen.broken[type(error).__name__] += 1
             return 0, b""
-        self.seen.answer(answer.status, f"{method} {path}", content)
+        took_s, again = time.monotonic() - started, answer.headers.get("Retry-After")
+        self.seen.answer(answer.status, f"{method} {path}", content, took_s=took_s, retry_after=again)
         return answer.status, content
 
     def close(self) -> None:

@@ -113,6 +113,33 @@ def test_a_tenant_that_moved_on_since_is_not_rolled_back(versions, tmp_path):
     assert (look(tmp_path, one)["version"], look(tmp_path, other)["version"]) == (["0003"], ["0001"])
 
 
+def test_a_tenant_that_somebody_else_migrated_meanwhile_is_done_and_not_taken_back(versions, tmp_path):
+    one, other = fill(versions(1), 2)
+    second = versions(2)
+    run = second.fleet.start(EVERYONE, Rules())
+    second.provision(one)
+    assert second.fleet.work(run.id).counts == {"done": 2}
+    assert audit_actions(second).count("tenant.upgrade") == 2
+    back = second.fleet.work(second.fleet.rollback(run.id).id)
+    assert back.counts == {"done": 1}
+    assert (look(tmp_path, one)["version"], look(tmp_path, other)["version"]) == (["0002"], ["0001"])
+
+
+def test_a_revision_that_was_edited_after_it_was_applied_can_be_taken_back_and_applied_anew(versions, tmp_path):
+    (user_id,) = fill(versions(1), 1)
+    second = versions(2)
+    run = second.fleet.work(second.fleet.start(EVERYONE, Rules()).id)
+    edited = versions(2, COLUMN.format("c2") + "\nop.add_column('things', sa.Column('d2', sa.Integer))", "edited")
+    assert edited.fleet.status()["edited"] == 1
+    refused = edited.fleet.work(edited.fleet.start(EVERYONE, Rules()).id)
+    assert refused.counts == {"failed": 1}
+    (row,) = edited.fleet.items(refused.id)
+    assert "revision 0002 was edited after it was applied here" in row["error"]
+    assert edited.fleet.work(edited.fleet.rollback(run.id).id).counts == {"done": 1}
+    assert edited.fleet.work(edited.fleet.start(EVERYONE, Rules()).id).counts == {"done": 1}
+    assert look(tmp_path, user_id)["columns"] == ["id", "c2", "d2"]
+
+
 def test_a_canary_that_fails_halts_the_run(versions, tmp_path):
     ids = fill(versions(1), 6)
     hand(tmp_path, ids[0], "INSERT INTO things (id) VALUES (8)")
