@@ -78,11 +78,18 @@ class Chain:
         """Say whether a revision takes something away that its downgrade cannot bring back (``destructive = True``)."""
         return bool(getattr(self._scripts.get_revision(revision).module, "destructive", False))
 
+    @cached_property
+    def _versions(self) -> sa.Table:
+        return sa.Table(self.version_table, sa.MetaData(), sa.Column("version_num", sa.String(32), primary_key=True))
+
+    @cached_property
+    def _current(self) -> sa.Select[Any]:
+        return sa.select(self._versions.c.version_num)
+
     def current(self, connection: sa.Connection) -> str | None:
         """Give a database's revision; None where nothing was ever applied."""
-        table = sa.table(self.version_table, sa.column("version_num"))
         try:
-            found = connection.execute(sa.select(table.c.version_num)).scalars().all()
+            found = connection.execute(self._current).scalars().all()
         except sa.exc.DBAPIError:
             connection.rollback()
             if sa.inspect(connection).has_table(self.version_table):
@@ -147,7 +154,7 @@ class Chain:
                 step.migration_fn = _after(on_begin, step.migration_fn)
                 yield step
 
-        return self._run(connection, steps, transactional_ddl, on_apply)
+        return self._run(connection, steps, transactional_ddl, on_apply, known=here is not None)
 
     def _run(
         self,
@@ -155,7 +162,10 @@ class Chain:
         steps: Callable[[Any], Iterable[Any]],
         transactional_ddl: bool,
         on_apply: OnApply | None,
+        *,
+        known: bool = False,
     ) -> list[str]:
+        """Run steps; ``known`` says that the version table was read just now, and is there."""
         from alembic.migration import MigrationContext  # slow: see the module's docstring
         from alembic.operations import Operations
 
@@ -184,6 +194,9 @@ class Chain:
                     "on_version_apply": (applied,),
                 },
             )
+            if known:  # else each database is asked, by a statement compiled anew
+                context._version = self._versions
+                context._has_version_table = lambda: True  # type: ignore[method-assign]
             try:
                 with Operations.context(context), context.begin_transaction():
                     context.run_migrations()
