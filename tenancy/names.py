@@ -17,6 +17,7 @@ EMAIL_KEY_MAX = 320
 _EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s.]+(\.[^@\s.]+)*")
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]{0,47}")
 _DATABASE = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,47}")
+_POINT = re.compile(r"[a-z][a-z0-9]{0,9}")
 
 
 def fold(text: str) -> str:
@@ -89,3 +90,28 @@ def planned_database(owner: int, tenant_id: uuid.UUID) -> str:
 def sqlite_file(owner: int) -> str:
     """Give the file name of a user's SQLite database."""
     return f"user_{user_id(owner)}.db"
+
+
+def restore_point(text: str) -> str:
+    """Give the name of a restore point, short enough to stand behind a database's own, or refuse."""
+    if not _POINT.fullmatch(text):
+        raise ConfigurationError(
+            "a restore point's name starts with a letter and holds at most 10 of a-z and 0-9.", field="point"
+        )
+    return text
+
+
+def point_database(name: str, point: str) -> str:
+    """Give the name of the database that holds a restore point: 59 characters at most, and PostgreSQL keeps 63."""
+    return f"{database(name)}_{restore_point(point)}"
+
+
+def point_in(name: str, found: str) -> str:
+    """Give the restore point that a database beside another one belongs to; nothing where it is none."""
+    matched = re.fullmatch(rf"{re.escape(name)}_({_POINT.pattern})(_new|_back|_old)?", found)
+    return matched[1] if matched else ""
+
+
+def point_file(owner: int, tenant_id: uuid.UUID, point: str) -> str:
+    """Give the file name of a restore point: of this tenant, and of no earlier one of the same user."""
+    return f"{sqlite_file(owner)}.{tenant_id.hex}.{restore_point(point)}"

@@ -83,4 +83,11 @@ class Retirement(Operation):
         self.step("drop")
         with claim.writing():
             if tenant.owned:
+                self._discard_points(tenant, backend)
                 backend.drop(tenant, self.bench.access(tenant))
+
+    def _discard_points(self, tenant: Placement, backend: Backend) -> None:
+        """Leave no copy of what was deleted."""
+        access = self.bench.access(tenant)
+        for point in backend.points(tenant, access):
+            backend.discard(tenant, access, point)

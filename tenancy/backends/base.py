@@ -1,8 +1,8 @@
 """State what every database product must offer: one contract, one file a product.
 
 Dialect words stand in this package and nowhere else. ``engines.py`` calls ``connect``, ``engine`` and ``begin``;
-``provision.py`` calls ``given``, ``plan``, ``create`` and ``drop``; the rest is for operators. What opens a database
-comes along as an ``Access``; a file needs none.
+``provision.py`` calls ``given``, ``plan``, ``create`` and ``drop``; fleet runs keep restore points; the rest is for
+operators. What opens a database comes along as an ``Access``; a file needs none.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ from tenancy.placeholders import Rules
 Step = Callable[[str], None]
 """Hear the name of each step just before it is taken; it may raise, as a kill would."""
 
+Rebuild = Callable[[sa.Connection], None]
+"""Migrate an empty database to the revision of a restore point, its house tables included; no identity is written."""
+
 IDENTITY_SQL = (
     "SELECT i.tenant_id, i.user_id, i.kind, i.epoch, v.version_num "  # noqa: S608 - constants only
     f"FROM tenancy_identity i, {TENANT_VERSION_TABLE} v WHERE i.id = 1"
@@ -36,6 +39,10 @@ WHOSE_SQL = "SELECT tenant_id, user_id, kind, epoch, NULL FROM tenancy_identity 
 
 FENCE_SQL = "SELECT epoch, state FROM tenancy_identity WHERE id = 1"
 """Ask a database whether a write may go on; each product adds its lock."""
+
+
+def unheard(step: str) -> None:
+    """Hear of a step, and do nothing."""
 
 
 @dataclass(frozen=True)
@@ -238,6 +245,41 @@ class Backend(ABC):
     @abstractmethod
     def drop(self, tenant: Placement, access: Access) -> None:
         """Remove the database, and its login where that is ours; it is no error when they are gone already."""
+
+    # --- restore points ---------------------------------------------------------------------------------
+    #
+    # The caller holds the tenant's claim, has marked the tenant as ``migrating`` and has no connection to the database
+    # itself; connections of others may be open, and are ended where they are in the way. All may be called again
+    # after a kill at any moment, and then end where the first call would have. The shared database has no restore
+    # points, as other tables may stand in it; nor has one on a server that somebody named (AccessDeniedError).
+
+    @abstractmethod
+    def keep(self, tenant: Placement, access: Access, point: str, *, step: Step = unheard) -> None:
+        """Make a restore point of a tenant's database as it is now, whole or not at all; an earlier one is replaced."""
+
+    @abstractmethod
+    def kept(self, tenant: Placement, access: Access, point: str) -> bool:
+        """Say whether a whole restore point of this tenant and name is there."""
+
+    @abstractmethod
+    def put_back(
+        self, tenant: Placement, access: Access, point: str, *, rebuild: Rebuild, step: Step = unheard
+    ) -> None:
+        """Make the database what it was at the restore point: tables, rows, version, ledger and identity.
+
+        The point stays. ``rebuild`` is used where a product can neither copy a database nor tell what makes it.
+        DatabaseMissingError where there is no whole point. The epoch is the point's: whoever calls raises it.
+        """
+
+    @abstractmethod
+    def discard(self, tenant: Placement, access: Access, point: str) -> None:
+        """Remove a restore point, and what a call that was cut off left of one; it is no error when it is gone."""
+
+    @abstractmethod
+    def points(self, tenant: Placement, access: Access) -> list[str]:
+        """Name the restore points of a tenant, whole or not, in order."""
+
+    # --- figures and errors -----------------------------------------------------------------------------
 
     @abstractmethod
     def size_bytes(self, tenant: Placement, access: Access) -> int | None:

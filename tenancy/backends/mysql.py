@@ -22,6 +22,8 @@ from tenancy import names
 from tenancy.backends.base import FENCE_SQL, Blueprint
 from tenancy.backends.logins import Access, Login
 from tenancy.backends.mysql_driver import MODES, be_patient, is_mariadb, open_connection
+from tenancy.backends.mysql_points import MySQLPoints
+from tenancy.backends.points import Way
 from tenancy.backends.recordings import Recordings, Statement
 from tenancy.backends.server import ServerBackend, one, run
 from tenancy.backends.server_engines import SharedDialect, make_engine
@@ -105,7 +107,7 @@ _STUMBLES = (
 """What the driver raises over answers that it cannot read, wants a package for, or will not follow (a local file)."""
 
 
-class MySQLBackend(ServerBackend):
+class MySQLBackend(MySQLPoints, ServerBackend):
     """Keep tenants in databases of MySQL or MariaDB."""
 
     name: ClassVar[str] = "mysql"
@@ -235,13 +237,21 @@ class MySQLBackend(ServerBackend):
     def drop_database(self, driver: Any, name: str) -> None:
         """End the sessions there first: an open transaction would hold the database."""
         with self.explained():
-            cursor = driver.cursor()
-            cursor.execute("SELECT id FROM information_schema.processlist WHERE db = %s", (name,))
-            sessions = [row[0] for row in cursor.fetchall() if row[0] != driver.thread_id()]
-            cursor.close()
-            for session in sessions:
-                _kill(driver, session)
+            self.end_sessions(driver, name)
             run(driver, f"DROP DATABASE IF EXISTS {_q(name)}")
+
+    def end_sessions(self, driver: Any, name: str) -> None:
+        cursor = driver.cursor()
+        cursor.execute("SELECT id FROM information_schema.processlist WHERE db = %s", (name,))
+        sessions = [row[0] for row in cursor.fetchall() if row[0] != driver.thread_id()]
+        cursor.close()
+        for session in sessions:
+            _kill(driver, session)
+
+    def give_rights(self, way: Way) -> None:
+        """Give them again: those on a table that was dropped may have gone with it."""
+        if way.tenant.origin == Origin.SERVER:
+            run(way.driver, *self._grants(way.driver, way.database, way.tenant.db_user or ""))
 
     def size_bytes(self, tenant: Placement, access: Access) -> int | None:
         size = "SELECT SUM(data_length + index_length) FROM information_schema.tables WHERE table_schema = DATABASE()"

@@ -27,6 +27,7 @@ from tenancy import names
 from tenancy.backends.base import FENCE_SQL, Blueprint
 from tenancy.backends.logins import Access, Login
 from tenancy.backends.postgresql_driver import AnswerTimeout, be_patient, open_connection
+from tenancy.backends.postgresql_points import PostgreSQLPoints
 from tenancy.backends.server import ServerBackend, one, run
 from tenancy.backends.server_engines import SharedDialect, make_engine
 from tenancy.errors import (
@@ -94,7 +95,7 @@ _BY_WORDS: tuple[tuple[str, str], ...] = (
 )
 
 
-class PostgreSQLBackend(ServerBackend):
+class PostgreSQLBackend(PostgreSQLPoints, ServerBackend):
     """Keep tenants in databases of PostgreSQL 13 or newer."""
 
     name: ClassVar[str] = "postgresql"

@@ -21,8 +21,9 @@ from sqlalchemy import event
 
 from tenancy import hosts, names
 from tenancy.backends import logins
-from tenancy.backends.base import Asked, Attempt, Backend, Blueprint, Check, DatabaseFields, Storage
+from tenancy.backends.base import Asked, Attempt, Blueprint, Check, DatabaseFields, Storage
 from tenancy.backends.logins import Access, Login, Options
+from tenancy.backends.points import ServerPoints
 from tenancy.backends.server_engines import CATALOG_POOL, make_engine, watch
 from tenancy.errors import (
     BackendError,
@@ -40,7 +41,7 @@ log = logging.getLogger(__name__)
 SAID = ("db_host", "db_port", "db_name", "db_user", "db_options")
 
 
-class ServerBackend(Backend):
+class ServerBackend(ServerPoints):
     """Offer a product whose databases stand on servers."""
 
     on_server: ClassVar[bool] = True
@@ -329,6 +330,13 @@ def one(driver: Any, statement: str, values: tuple[Any, ...] = ()) -> Any:
         return None if row is None else row[0]
     finally:
         cursor.close()
+
+
+def column(driver: Any, statement: str, values: tuple[Any, ...]) -> list[Any]:
+    """Give the first column of all rows."""
+    with closing(driver.cursor()) as cursor:
+        cursor.execute(statement, values)
+        return [row[0] for row in cursor.fetchall()]
 
 
 def _known(login: Login | None) -> Login:

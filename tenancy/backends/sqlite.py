@@ -1,7 +1,7 @@
 """Serve tenants from SQLite files: one file a user, in WAL, written durably.
 
 Files are made and opened in ``sqlite_files.py``, engines over them in ``sqlite_engines.py``; what a new tenant is
-copied from is kept in ``sqlite_templates.py``.
+copied from is kept in ``sqlite_templates.py``, restore points in ``sqlite_points.py``.
 """
 
 from __future__ import annotations
@@ -20,8 +20,20 @@ from sqlalchemy import event
 from sqlalchemy.pool import QueuePool
 
 from tenancy import names
-from tenancy.backends.base import Attempt, Backend, Blueprint, Check, DatabaseFields, Storage
+from tenancy.backends import sqlite_points
+from tenancy.backends.base import (
+    Attempt,
+    Backend,
+    Blueprint,
+    Check,
+    DatabaseFields,
+    Rebuild,
+    Step,
+    Storage,
+    unheard,
+)
 from tenancy.backends.logins import Access
+from tenancy.backends.points import refuse_shared
 from tenancy.backends.sqlite_engines import make_engine, schema_changes
 from tenancy.backends.sqlite_files import (
     SIDE_FILES,
@@ -57,6 +69,7 @@ SPACE_BYTES = 2**20
 """Less than this is no room for a new database."""
 
 _TEMPLATES = ".templates"
+_POINTS = ".restore"
 
 
 class SQLiteBackend(Backend):
@@ -182,6 +195,29 @@ class SQLiteBackend(Backend):
         if path.parent.exists():
             sync_folder(path.parent)
 
+    def keep(self, tenant: Placement, access: Access, point: str, *, step: Step = unheard) -> None:
+        path = self._point(tenant, point)
+        with closing(self.connect(tenant, access)) as live, self._explained():
+            sqlite_points.make_point(live, path, step)
+
+    def kept(self, tenant: Placement, access: Access, point: str) -> bool:
+        return self._point(tenant, point).exists()
+
+    def put_back(
+        self, tenant: Placement, access: Access, point: str, *, rebuild: Rebuild, step: Step = unheard
+    ) -> None:
+        path = self._point(tenant, point)
+        with closing(self.connect(tenant, access)) as live, self._explained():
+            sqlite_points.return_to(live, path, tenant, step)
+
+    def discard(self, tenant: Placement, access: Access, point: str) -> None:
+        sqlite_points.remove_point(self._point(tenant, point))
+
+    def points(self, tenant: Placement, access: Access) -> list[str]:
+        if tenant.user_id is None:
+            return []
+        return sqlite_points.points_of(self._point(tenant, "x"))
+
     def shown_path(self, tenant: Placement) -> str | None:
         return str(self._path(tenant))
 
@@ -256,6 +292,19 @@ class SQLiteBackend(Backend):
                 f"the configuration of user {tenant.user_id} names a file that is not theirs.", user_id=tenant.user_id
             )
         return self.data_dir / expected
+
+    def _point(self, tenant: Placement, point: str) -> Path:
+        """Give the file of a restore point, for a tenant whose own file is theirs."""
+        refuse_shared(tenant)
+        self._path(tenant)
+        return self.data_dir / _POINTS / names.point_file(tenant.user_id or 0, tenant.tenant_id, point)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise self.explain(error) or error from error
 
     @staticmethod
     def _watched(engine: sa.Engine) -> sa.Engine:

@@ -24,6 +24,7 @@ from tenancy.backends.recordings import Recordings, Statement
 from tenancy.backends.server import ServerBackend, one, run
 from tenancy.backends.server_engines import make_engine
 from tenancy.backends.sqlserver_driver import why_unreachable
+from tenancy.backends.sqlserver_points import SQLServerPoints
 from tenancy.errors import (
     AccessDeniedError,
     ConfigurationError,
@@ -106,7 +107,7 @@ _BY_STATE = {
 }
 
 
-class SQLServerBackend(ServerBackend):
+class SQLServerBackend(SQLServerPoints, ServerBackend):
     """Keep tenants in databases of SQL Server 2016 or newer."""
 
     name: ClassVar[str] = "sqlserver"
@@ -215,7 +216,7 @@ class SQLServerBackend(ServerBackend):
 
     def drop_login(self, driver: Any, user: str) -> None:
         with self.explained():
-            self._end_sessions(driver, f"login_name = {_text(user)}")
+            self.end_sessions(driver, f"login_name = {_text(user)}")
             run(driver, f"IF SUSER_ID({_text(user)}) IS NOT NULL DROP LOGIN {_q(user)}")
 
     def make_database(self, driver: Any, tenant: Placement, access: Access, blueprint: Blueprint) -> None:
@@ -260,7 +261,7 @@ class SQLServerBackend(ServerBackend):
         deadline = time.monotonic() + DROP_S
         with self.explained():
             while True:
-                self._end_sessions(driver, f"database_id = DB_ID({_text(name)})")
+                self.end_sessions(driver, f"database_id = DB_ID({_text(name)})")
                 try:
                     return run(driver, f"IF DB_ID({_text(name)}) IS NOT NULL DROP DATABASE {_q(name)}")
                 except self._errors.ProgrammingError as error:
@@ -268,7 +269,7 @@ class SQLServerBackend(ServerBackend):
                         raise
                     time.sleep(0.05)
 
-    def _end_sessions(self, driver: Any, which: str) -> None:
+    def end_sessions(self, driver: Any, which: str) -> None:
         """End sessions; one that ended by itself meanwhile is no error."""
         cursor = driver.cursor()
         cursor.execute(f"SELECT session_id FROM sys.dm_exec_sessions WHERE {which} AND session_id <> @@SPID")  # noqa: S608 - our own words

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import string
 import unicodedata
+import uuid
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given
@@ -191,3 +193,20 @@ def test_what_some_engine_cannot_keep_is_refused_by_its_field(text):
 @pytest.mark.parametrize("text", ["\x00", "a\ud800b", "\udfff"])
 def test_nul_and_lone_surrogates_are_not_storable(text):
     assert not names.is_storable(text)
+
+
+@given(any_text)
+@example("run12")
+@example("Run12")
+@example("a" * 11)
+@example("run.new")
+def test_a_restore_points_name_is_short_and_plain_or_refused(text):
+    plain = set(string.ascii_lowercase + string.digits)
+    if 0 < len(text) <= 10 and set(text) <= plain and text[0] in string.ascii_lowercase:
+        assert len(names.point_database("d" * 48, text)) <= 59
+        assert Path(names.point_file(7, uuid.UUID(int=7), text)).name.startswith("user_7.db.")
+        return
+    for use_it in (lambda: names.point_database("d", text), lambda: names.point_file(7, uuid.UUID(int=7), text)):
+        with pytest.raises(ConfigurationError) as refused:
+            use_it()
+        assert refused.value.field == "point"

@@ -1,0 +1,52 @@
+"""Restore points under the engine: the application's own schema, and what becomes of points with their tenant."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import sqlalchemy as sa
+
+from tenancy.errors import DatabaseUnreachableError
+from tenancy.models import house_metadata
+from tests.tenancy.support import add_task, add_tenants, placement_of, titles
+
+POINT = "run12"
+
+
+def test_a_users_rows_come_back_through_the_engine_that_was_open(parts_on_each):
+    manager = parts_on_each.manager
+    (user_id,) = add_tenants(parts_on_each, 1)
+    add_task(manager, user_id, "kept")
+    tenant = placement_of(manager, user_id)
+    backend, access = manager.backends.get(tenant.db_type), manager.bench.access(tenant)
+
+    def rebuild(connection: sa.Connection) -> None:
+        house_metadata.create_all(connection)
+        connection.commit()
+        manager.chain.upgrade(connection, transactional_ddl=backend.transactional_ddl)
+
+    backend.keep(tenant, access, POINT)
+    with backend.migrating(backend.connect_to_migrate(tenant, access)) as connection:
+        manager.chain.downgrade(connection, "0001", transactional_ddl=backend.transactional_ddl)
+        connection.exec_driver_sql("DELETE FROM tasks")
+        connection.commit()
+    backend.put_back(tenant, access, POINT, rebuild=rebuild)
+    with suppress(DatabaseUnreachableError):  # ODBC cannot see that a connection was ended until it is used
+        titles(manager, user_id)
+    assert titles(manager, user_id) == ["kept"]
+    add_task(manager, user_id, "more")
+    assert titles(manager, user_id) == ["kept", "more"]
+    assert backend.kept(tenant, access, POINT)
+
+
+def test_deleting_a_users_database_leaves_no_copy_of_it(parts_on_each):
+    manager = parts_on_each.manager
+    deleted, other = add_tenants(parts_on_each, 2)
+    placed = {user_id: placement_of(manager, user_id) for user_id in (deleted, other)}
+    backend = manager.backends.get(placed[other].db_type)
+    access = {user_id: manager.bench.access(tenant) for user_id, tenant in placed.items()}
+    for user_id, tenant in placed.items():
+        backend.keep(tenant, access[user_id], POINT)
+    manager.delete_user_database(deleted)
+    assert backend.points(placed[deleted], access[deleted]) == []
+    assert backend.kept(placed[other], access[other], POINT)
