@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from tenancy import ledger
 from tenancy.backends.base import Backend
 from tenancy.catalog.claims import Claim
-from tenancy.errors import RevisionMismatchError, StaleRouteError, TenancyError
+from tenancy.errors import IdentityError, RevisionMismatchError, StaleRouteError, TenancyError
 from tenancy.guards import check_whose
 from tenancy.models import Placement, State, identity
 from tenancy.operation import Operation
@@ -43,8 +43,10 @@ class Reached:
 class Upgrade(Operation):
     """Migrate tenants that are there."""
 
-    def bring(self, tenant: Placement, claim: Claim, backend: Backend, target: str) -> Reached:
+    def bring(self, tenant: Placement, claim: Claim, backend: Backend, target: str, *, closed: bool = False) -> Reached:
         """Apply what lies between a database and ``target``, or undo it, and leave it open for use.
+
+        ``closed`` says that ``close`` came before.
 
         Of a revision that raised nothing is left where the database can undo it. The error's ``reached`` field says
         where the database stands then; it is missing where that could not be found out.
@@ -60,9 +62,33 @@ class Upgrade(Operation):
                     claim.check()
                     _mark(connection, tenant, State.READY)
             except Exception as error:
-                self._reopen(connection, tenant, backend, error)
+                self._reopen(connection, tenant, error, closed=closed or not backend.transactional_ddl)
                 raise
         return Reached(target, tenant.epoch + 1, steps)
+
+    def close(self, tenant: Placement, claim: Claim, backend: Backend) -> str | None:
+        """Turn away all writes, those under way too; give the revision at which the database stands."""
+        with backend.migrating(backend.connect_to_migrate(tenant, self.bench.access(tenant))) as connection:
+            here = self.standing(connection, tenant, backend)
+            claim.check()
+            _mark(connection, tenant, State.MIGRATING)
+        return here
+
+    def open(self, tenant: Placement, claim: Claim, backend: Backend, revision: str) -> Reached:
+        """Let a database be used that was put back as it was, whatever epoch that had."""
+        with backend.migrating(backend.connect_to_migrate(tenant, self.bench.access(tenant))) as connection:
+            if self.chain.current(connection) != revision:
+                raise RevisionMismatchError(
+                    f"what was put back is not at revision {revision}.", tenant_id=tenant.tenant_id, revision=revision
+                )
+            connection.rollback()
+            claim.check()
+            mine = (identity.c.id == 1, identity.c.tenant_id == tenant.tenant_id)
+            opened = {"epoch": tenant.epoch + 1, "state": str(State.READY)}
+            if connection.execute(identity.update().where(*mine), opened).rowcount != 1:
+                raise IdentityError("what was put back belongs to another tenant.", tenant_id=tenant.tenant_id)
+            connection.commit()
+        return Reached(revision, tenant.epoch + 1, [revision])
 
     def reopen(self, tenant: Placement, claim: Claim, backend: Backend) -> Reached:
         """Leave a database as far as it came, open for use: whoever was to migrate it is gone."""
@@ -141,11 +167,11 @@ class Upgrade(Operation):
             connection, here, target, transactional_ddl=backend.transactional_ddl, on_begin=begun, on_apply=applied
         )
 
-    def _reopen(self, connection: sa.Connection, tenant: Placement, backend: Backend, error: Exception) -> None:
+    def _reopen(self, connection: sa.Connection, tenant: Placement, error: Exception, *, closed: bool) -> None:
         """Let a database be used again after a failure, and say in the error where it stands."""
         try:
             connection.rollback()
-            if not backend.transactional_ddl:
+            if closed:
                 _mark(connection, tenant, State.READY)
             epoch = connection.execute(sa.select(identity.c.epoch)).scalar_one()
             revision = self.chain.current(connection)

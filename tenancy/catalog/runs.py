@@ -86,7 +86,8 @@ class Rules:
 
     ``waves`` are shares of all tenants, in percent and growing to 100; before them ``canary`` tenants go alone.
     ``halt_after`` is a number of failures, or a share of all tenants where ``halt_percent``; a canary that fails
-    always halts. ``snapshot`` keeps a restore point of each tenant, whatever the revision says of itself.
+    always halts. ``snapshot`` keeps a restore point of each tenant, whatever the revision says of itself; ``bare``
+    keeps none.
     """
 
     canary: int = 0
@@ -94,6 +95,7 @@ class Rules:
     halt_after: float | None = None
     halt_percent: bool = False
     snapshot: bool = False
+    bare: bool = False
 
     def bounds(self, total: int) -> list[int]:
         """Give after how many tenants each wave ends, the canary's first; the last bound is the total."""
@@ -245,10 +247,11 @@ def items(
     run_id: int,
     *,
     states: Sequence[str] = (),
+    with_points: bool = False,
     after: int = 0,
     limit: int = 100,
 ) -> list[dict[str, Any]]:
-    """List a run's rows by user id, with the users' addresses."""
+    """List a run's rows by user id, with the users' addresses; ``with_points`` those that have a restore point."""
     query = (
         sa.select(fleet_items, users.c.email)
         .outerjoin(users, users.c.id == fleet_items.c.user_id)
@@ -258,6 +261,8 @@ def items(
     )
     if states:
         query = query.where(fleet_items.c.state.in_(states))
+    if with_points:
+        query = query.where(fleet_items.c.restore_point)
     return [dict(row) for row in connection.execute(query).mappings()]
 
 

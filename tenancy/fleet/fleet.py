@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tenancy.catalog.runs import Run
+from tenancy.fleet.points import Points
 from tenancy.fleet.runner import PER_SERVER, Runner
 from tenancy.fleet.runs import Runs
 from tenancy.fleet.status import Status
@@ -17,3 +18,7 @@ class Fleet(Runs, Status):
         """Work on a run in this process until it ends, is paused or halts; others may do so at the same time."""
         Runner(self.bench).work(run_id, alive=alive, per_server=per_server)
         return self.get(run_id)
+
+    def discard(self, run_id: int) -> int:
+        """Remove a run's restore points; give how many there were."""
+        return Points(self.bench).discard(run_id)

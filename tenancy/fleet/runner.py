@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -30,6 +30,7 @@ from tenancy.errors import (
     TenancyError,
     TooManyConnectionsError,
 )
+from tenancy.fleet.points import Points
 from tenancy.fleet.runs import ROLLBACK, ended
 from tenancy.guards import explained
 from tenancy.models import Placement, State
@@ -52,9 +53,12 @@ TOO_LONG = "took_too_long"
 class Job:
     """Hold one tenant that is to be worked on, under its claim."""
 
+    run: Run
     item: dict[str, Any]
     tenant: Placement
     claim: Claim
+    kept: list[bool] = field(default_factory=list)
+    """Whether a restore point was kept, once that is known."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,7 @@ class Outcome:
     took_ms: int
     reached: Reached | None = None
     error: TenancyError | None = None
+    kept: bool = False
 
 
 class Runner(Operation):
@@ -112,7 +117,9 @@ class Runner(Operation):
         held = {
             c.tenant_id: c for c in claims.take_many(self.catalog, connection, ids, "fleet", self.bench.claim_ttl_s)
         }
-        jobs = [Job(row, tenants[row["user_id"]], held[row["tenant_id"]]) for row in rows if row["tenant_id"] in held]
+        jobs = [
+            Job(run, row, tenants[row["user_id"]], held[row["tenant_id"]]) for row in rows if row["tenant_id"] in held
+        ]
         self._mark(connection, run_id, jobs)
         return jobs
 
@@ -198,17 +205,28 @@ class Runner(Operation):
             log.exception("tenant %s of user %s could not be migrated", job.tenant.tenant_id, job.tenant.user_id)
             problem = MigrationError(f"{type(error).__name__}: see the log.")
         took_ms = round((time.perf_counter() - started) * 1000)
-        return Outcome(job, self._verdict(job, problem), took_ms, reached, problem)
+        return Outcome(job, self._verdict(job, problem), took_ms, reached, problem, any(job.kept))
 
     def _migrated(self, job: Job, backend: Backend) -> Reached:
         """Migrate a tenant, but give up on one over which runner after runner was lost: the next would be too."""
         upgrade, item = Upgrade(self.bench), job.item
         late = item["error_code"] == TOO_LONG
         if not late and item["tries"] < LOST_TOO_OFTEN:
-            return upgrade.bring(job.tenant, job.claim, backend, item["to_revision"])
+            return self._brought(job, backend)
         reached = upgrade.reopen(job.tenant, job.claim, backend)
         why = "it took too long and was ended" if late else f"its runner was lost {item['tries']} times over it"
         raise MigrationError(f"{why}: what it runs into is in the database, or in the revision.", reached=reached)
+
+    def _brought(self, job: Job, backend: Backend) -> Reached:
+        """Migrate a tenant, with a restore point before where one is wanted, or take it back by the one it has."""
+        points, run, item = Points(self.bench), job.run, job.item
+        held = (job.tenant, job.claim, backend)
+        if run.reverts is not None and item["restore_point"]:
+            return points.put_back(*held, item, run.reverts)
+        wanted = run.reverts is None and points.wanted(run.rules, item["from_revision"], item["to_revision"])
+        if wanted:
+            job.kept.append(points.keep(*held, item))
+        return Upgrade(self.bench).bring(*held, item["to_revision"], closed=wanted)
 
     def _verdict(self, job: Job, problem: TenancyError | None) -> ItemState:
         if problem is None:
@@ -297,6 +315,7 @@ def _item(outcome: Outcome) -> dict[str, Any]:
         "state": outcome.state,
         "ended_at": datetime.now(UTC),
         "duration_ms": outcome.took_ms,
+        "restore_point": outcome.kept or outcome.job.item["restore_point"],
         "error": outcome.error and outcome.error.message,
         "error_code": outcome.error and outcome.error.code,
     }

@@ -73,6 +73,7 @@ limit_option = click.option(
 @click.option("--waves", type=Waves(), metavar="P,P,...", help="Go in waves, such as 1%,10%,100% of all tenants.")
 @click.option("--halt-after-failures", "halt", type=Share(), metavar="N|P%", help="Halt after so many failures.")
 @click.option("--snapshot", is_flag=True, help="Keep a restore point of each tenant, for rolling back.")
+@click.option("--no-restore-points", "bare", is_flag=True, help="Keep none, not even before a destructive revision.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @workers_option
 @limit_option
@@ -211,13 +212,31 @@ def cancel(toolbox: Toolbox, run_id: int | None, workers: int | None, as_json: b
 def rollback(
     toolbox: Toolbox, run_id: int | None, yes: bool, workers: int | None, time_limit: int | None, as_json: bool
 ) -> None:
-    """Take back exactly what a run did, tenant by tenant: by restore point where there is one, else by downgrade."""
+    """Take back exactly what a run did, tenant by tenant: by downgrade, or by the restore point where one was kept.
+
+    A restore point brings back all rows as they were: what was written since then is lost.
+    """
     run = _chosen(toolbox, run_id)
     _confirm(run, yes)
     _work(toolbox, _fleet(toolbox).rollback(run.id), as_json, workers, time_limit)
 
 
-COMMANDS = (migrate, runs, show_run, watch, pause, resume, retry, cancel, rollback)
+@click.command()
+@RUN
+@json_option
+@pass_toolbox
+def discard(toolbox: Toolbox, run_id: int | None, as_json: bool) -> None:
+    """Remove the restore points of a run: it cannot be taken back by them any more."""
+    run = _chosen(toolbox, run_id)
+    removed = _fleet(toolbox).discard(run.id)
+    show(
+        as_json,
+        {"run": run.id, "removed": removed},
+        lambda: say(f"{removed} restore points of run {run.id} are removed."),
+    )
+
+
+COMMANDS = (migrate, runs, show_run, watch, pause, resume, retry, cancel, rollback, discard)
 
 
 def _fleet(toolbox: Toolbox) -> Any:
@@ -240,7 +259,7 @@ def _rules(asked: dict[str, Any]) -> Rules:
     from tenancy.catalog.runs import Rules
 
     after, percent = asked["halt"] or (None, False)
-    return Rules(asked["canary"] or 0, asked["waves"] or (100.0,), after, percent, asked["snapshot"])
+    return Rules(asked["canary"] or 0, asked["waves"] or (100.0,), after, percent, asked["snapshot"], asked["bare"])
 
 
 def _chosen(toolbox: Toolbox, run_id: int | None) -> Run:

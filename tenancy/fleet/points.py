@@ -1,0 +1,122 @@
+"""Keep a restore point of a tenant before a fleet run changes it, and put it back when the run is taken back.
+
+A point is taken while the database is closed to writes, so that nothing is written after it that a return would lose
+unsaid. A runner that takes over from one that was killed never replaces a point by what the run already made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import sqlalchemy as sa
+
+from tenancy.backends.base import Backend
+from tenancy.catalog import claims, configs, runs
+from tenancy.catalog.claims import Claim
+from tenancy.catalog.runs import Rules
+from tenancy.errors import ClaimedError, IdentityError, MigrationError, TenancyError
+from tenancy.guards import explained
+from tenancy.models import Placement, house_metadata
+from tenancy.operation import Operation
+from tenancy.upgrade import Reached, Upgrade
+
+PAGE = 200
+
+
+class Points(Operation):
+    """Use the restore points of fleet runs."""
+
+    def wanted(self, rules: Rules, here: str | None, target: str) -> bool:
+        """Say whether a tenant needs a point: the run asks for it, or a revision takes something away for good."""
+        if rules.bare or here is None or not self.chain.knows(here):
+            return False
+        return rules.snapshot or any(self.chain.is_destructive(name) for name in self.chain.between(here, target))
+
+    def keep(self, tenant: Placement, claim: Claim, backend: Backend, item: dict[str, Any]) -> bool:
+        """Close a database and keep a point of it as it was before the run; say whether there is one."""
+        here = Upgrade(self.bench).close(tenant, claim, backend)
+        access, point = self.bench.access(tenant), _name(item["run_id"])
+        if here != item["from_revision"]:
+            return backend.kept(tenant, access, point)
+        if item["tries"] and backend.kept(tenant, access, point):
+            return True
+        self.step("restore point")
+        with self._open_again(tenant, claim, backend):
+            backend.keep(tenant, access, point, step=self.bench.step)
+        return True
+
+    def put_back(
+        self, tenant: Placement, claim: Claim, backend: Backend, item: dict[str, Any], taken_back: int
+    ) -> Reached:
+        """Make a database what it was before the run that is taken back; what was written since is gone with it."""
+        upgrade, access, point = Upgrade(self.bench), self.bench.access(tenant), _name(taken_back)
+        if not backend.kept(tenant, access, point):
+            raise MigrationError("its restore point is gone: bring back a backup.", tenant_id=tenant.tenant_id)
+        try:
+            upgrade.close(tenant, claim, backend)
+        except IdentityError:
+            if not item["tries"]:  # else a return that was cut off left it without identity, and goes on
+                raise
+        target = item["to_revision"]
+        with self._open_again(tenant, claim, backend):
+            backend.put_back(
+                tenant, access, point, rebuild=lambda empty: self._rebuild(empty, backend, target), step=self.bench.step
+            )
+        self.step("open")
+        return upgrade.open(tenant, claim, backend, target)
+
+    def discard(self, run_id: int) -> int:
+        """Remove the points of a run, which cannot be taken back by them any more; give how many there were."""
+        after, removed = 0, 0
+        while rows := self._with_points(run_id, after):
+            for row in rows:
+                removed += self._discard(row)
+            after = rows[-1]["user_id"]
+        return removed
+
+    @contextmanager
+    def _open_again(self, tenant: Placement, claim: Claim, backend: Backend) -> Iterator[None]:
+        """Open a closed database again where the block fails, and say in the error where it stands."""
+        try:
+            yield
+        except TenancyError as error:
+            with suppress(TenancyError):  # half put back it stays closed, until the same is tried again
+                error.fields["reached"] = Upgrade(self.bench).reopen(tenant, claim, backend)
+            raise
+
+    def _with_points(self, run_id: int, after: int) -> list[dict[str, Any]]:
+        with self.catalog.reading() as connection:
+            runs.get(connection, run_id)
+            return runs.items(connection, run_id, with_points=True, after=after, limit=PAGE)
+
+    def _discard(self, row: dict[str, Any]) -> bool:
+        with self.catalog.writing() as connection:
+            tenant = configs.find(connection, row["user_id"])
+            if tenant is None or tenant.tenant_id != row["tenant_id"]:
+                runs.change_items(connection, row["run_id"], [{"user_id": row["user_id"], "restore_point": False}])
+                return False
+            try:
+                claim = claims.take(self.catalog, connection, tenant.tenant_id, "discard", self.bench.claim_ttl_s)
+            except ClaimedError:
+                return False
+        backend = self.backends.get(tenant.db_type)
+        try:
+            with explained(backend):
+                backend.discard(tenant, self.bench.access(tenant), _name(row["run_id"]))
+        finally:
+            with claim.ending():
+                pass
+        with self.catalog.writing() as connection:
+            runs.change_items(connection, row["run_id"], [{"user_id": row["user_id"], "restore_point": False}])
+        return True
+
+    def _rebuild(self, connection: sa.Connection, backend: Backend, target: str) -> None:
+        house_metadata.create_all(connection)
+        connection.commit()
+        self.chain.upgrade(connection, transactional_ddl=backend.transactional_ddl, target=target)
+
+
+def _name(run_id: int) -> str:
+    return f"run{run_id}"
