@@ -204,7 +204,7 @@ class EngineCache:
         try:
             driver = backend.connect(entry.placement, access)
             try:
-                guards.check_identity(backend, entry.placement, driver, self._head())
+                guards.check_identity(backend, entry.placement, driver, entry.placement.revision or self._head())
                 driver.rollback()
             except BaseException:
                 driver.close()

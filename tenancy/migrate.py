@@ -74,6 +74,21 @@ class Chain:
         first, last = (-1 if here is None else order.index(here)), order.index(target)
         return order[first + 1 : last + 1] if last >= first else order[last + 1 : first + 1][::-1]
 
+    def usable_from(self, revision: str | None) -> str | None:
+        """Give the oldest revision whose code can work with a database at this one: what is destructive ends that."""
+        if revision is None or not self.knows(revision):
+            return None
+        order = list(self.checksums)
+        place = order.index(revision)
+        while place and not self.is_destructive(order[place]):
+            place -= 1
+        return order[place]
+
+    def serves(self, revision: str | None, usable_from: str | None) -> bool:
+        """Say whether this code can work with a database: one at head, or one that newer code left usable by it."""
+        newer = revision is not None and not self.knows(revision)
+        return revision == self.head or (newer and usable_from is not None and self.knows(usable_from))
+
     def is_destructive(self, revision: str) -> bool:
         """Say whether a revision takes something away that its downgrade cannot bring back (``destructive = True``)."""
         return bool(getattr(self._scripts.get_revision(revision).module, "destructive", False))

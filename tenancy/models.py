@@ -123,6 +123,7 @@ def _placement_columns() -> list[sa.Column[Any]]:
         sa.Column("size_bytes", sa.BigInteger),
         sa.Column("server_id", sa.Integer),
         sa.Column("origin", sa.String(8)),
+        sa.Column("usable_from", sa.String(64)),
     ]
 
 
@@ -394,6 +395,8 @@ class Placement:
     updated_at: datetime | None = None
     server_id: int | None = None
     origin: str | None = None
+    usable_from: str | None = None
+    """The oldest revision whose code can work with this database as it is."""
 
     @property
     def kind(self) -> Kind:

@@ -89,7 +89,7 @@ class Provisioner(Operation):
             tenant = configs.of_account(connection, user_id)
             if tenant is not None and not replaceable(tenant, fields, given):
                 refuse_another(tenant, backend, given)
-                if tenant.state is State.READY and tenant.revision == self.chain.head:
+                if tenant.state is State.READY and self.chain.serves(tenant.revision, tenant.usable_from):
                     if not self._says_another_password(tenant, fields):
                         return self._found(tenant, backend)
                     claim = self.claim(connection, tenant.tenant_id, "password")
@@ -362,6 +362,7 @@ class Provisioner(Operation):
             "is_active": True,
             "revision": self.chain.head,
             "schema_fingerprint": self.chain.fingerprint,
+            "usable_from": self.chain.usable_from(self.chain.head),
             "last_error": None,
             "last_error_code": None,
         }

@@ -141,9 +141,9 @@ class Router:
             )
         if route.write and tenant.state not in WRITABLE:
             raise ReadOnlyRouteError(f"the database of user {owner} is read-only for now.", user_id=owner)
-        head = self._bench.chain.head
-        if tenant.revision != head:
-            raise revision_mismatch(tenant, tenant.revision, head)
+        chain = self._bench.chain
+        if not chain.serves(tenant.revision, tenant.usable_from):
+            raise revision_mismatch(tenant, tenant.revision, chain.head)
         return route
 
     def _alarm(self, tenant: Placement, error: TamperedCredentialError) -> None:

@@ -42,6 +42,7 @@ _FIELDS = (
     "updated_at",
     "server_id",
     "origin",
+    "usable_from",
 )
 
 

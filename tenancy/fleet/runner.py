@@ -43,6 +43,8 @@ BATCH_S = 0.15
 MOST_AT_ONCE = 64
 LOST_TOO_OFTEN = 3
 PER_SERVER = 4
+CLAIM_TTL_S = 15.0
+"""Claims are renewed while the work goes on; after a kill nobody waits longer than this for a tenant."""
 _LOOK_AGAIN_S = 0.1
 
 TOO_LONG = "took_too_long"
@@ -115,7 +117,8 @@ class Runner(Operation):
             return []
         ids = [row["tenant_id"] for row in rows]
         held = {
-            c.tenant_id: c for c in claims.take_many(self.catalog, connection, ids, "fleet", self.bench.claim_ttl_s)
+            c.tenant_id: c
+            for c in claims.take_many(self.catalog, connection, ids, "fleet", min(CLAIM_TTL_S, self.bench.claim_ttl_s))
         }
         jobs = [
             Job(run, row, tenants[row["user_id"]], held[row["tenant_id"]]) for row in rows if row["tenant_id"] in held
@@ -273,6 +276,7 @@ class Runner(Operation):
             "schema_fingerprint": None
             if error is not None and revision == outcome.job.item["to_revision"]
             else fingerprint,
+            "usable_from": self.chain.usable_from(revision) if reached else tenant.usable_from,
             "epoch": reached.epoch if reached else tenant.epoch,
             "version": tenant.version + (reached is not None and reached.epoch != tenant.epoch),
             "last_error": error and error.message,

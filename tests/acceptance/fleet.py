@@ -347,25 +347,28 @@ def _set_back(here: Fleet) -> None:
 # --- requests meanwhile ----------------------------------------------------------------------------------------
 
 
-def load(tenants: int = 200, clients: int = 16, types: str = "sqlite") -> dict[str, Any]:
-    """Let clients read and write while every tenant is migrated; say what they were answered."""
-    before, during = Seen(), Seen()
+def load(tenants: int = 200, clients: int = 16, types: str = "sqlite", before: str = "no") -> dict[str, Any]:
+    """Let clients read and write while every tenant is migrated; say what they were answered.
+
+    Either the new version serves already, and who was not migrated yet is told to come again; or the version before
+    goes on serving, and only who is being migrated in that moment is.
+    """
+    earlier, during, after = Seen(), Seen(), Seen()
     with ExitStack() as stack:
         server = stack.enter_context(Served(workers=2, tenants=tenants, rows=0, types=types.split(",")))
         people = [Person(user.id, key) for user, key in zip(server.users, server.keys, strict=True)]
-        _ask(server.port, people, clients, before, 3.0)
+        _ask(server.port, people, clients, earlier, 3.0)
         parts = compose.build(Settings.load(server.environ, dotenv=None))
-        ids = [user.id for user in server.users]
-        set_back(parts.manager, ids)
-        during.written = before.written
+        if before == "no":
+            set_back(parts.manager, [user.id for user in server.users])
+        during.written = earlier.written
         over = threading.Event()
         asking = threading.Thread(target=_ask, args=(server.port, people, clients, during, None, over))
         asking.start()
-        words = [sys.executable, "-m", "utils.cli", "fleet", "migrate", "--json"]
-        migrated = subprocess.run(
-            words, cwd=PROJECT, env=dict(os.environ) | server.environ, capture_output=True, text=True, check=False
-        )
-        _ask(server.port, people, 2, after := Seen(), 1.0)
+        started = time.monotonic()
+        counts = _migrate_as_is(server) if before == "no" else _migrate_beside(server, parts)
+        took_s = time.monotonic() - started
+        _ask(server.port, people, 2, after, 1.0)
         over.set()
         asking.join()
         missing = lost(server.port, people, during)
@@ -374,7 +377,9 @@ def load(tenants: int = 200, clients: int = 16, types: str = "sqlite") -> dict[s
     return {
         "tenants": tenants,
         "types": types,
-        "migrated": json.loads(migrated.stdout)["counts"],
+        "served_by_the_version_before": before,
+        "migrated": counts,
+        "in_s": round(took_s, 1),
         "answers": answers,
         "answers_after": dict(sorted(after.statuses.items())),
         "foreign_rows": len(during.foreign),
@@ -383,9 +388,30 @@ def load(tenants: int = 200, clients: int = 16, types: str = "sqlite") -> dict[s
         "other_than_200_201_503": sum(count for status, count in answers.items() if status not in (200, 201, 503)),
         "503_without_retry_after": during.unannounced,
         "slowest_s": round(during.slowest_s, 3),
-        "slowest_before_s": round(before.slowest_s, 3),
-        "examples": sorted({failure.partition("b'")[2][:160] for failure in during.failures})[:4],
+        "slowest_before_s": round(earlier.slowest_s, 3),
+        "examples": sorted({failure.partition("detail")[2][3:120] for failure in during.failures})[:6],
     }
+
+
+def _migrate_as_is(server: Served) -> dict[str, int]:
+    """Run the command, as an operator would who has started the new version already."""
+    words = [sys.executable, "-m", "utils.cli", "fleet", "migrate", "--json"]
+    done = subprocess.run(
+        words, cwd=PROJECT, env=dict(os.environ) | server.environ, capture_output=True, text=True, check=False
+    )
+    counts: dict[str, int] = json.loads(done.stdout)["counts"]
+    return counts
+
+
+def _migrate_beside(server: Served, parts: Parts) -> dict[str, int]:
+    """Migrate by the next version's chain while the version before serves."""
+    migrations = server.folder / "migrations" / "tenant"
+    shutil.copytree(parts.manager.schema.migrations, migrations, ignore=shutil.ignore_patterns("__pycache__"))
+    write_chain(migrations, ADDS)
+    build = partial(next_version, parts.settings, migrations)
+    manager = build().manager
+    crew = Crew(build, os.cpu_count() or 1)
+    return _worked(manager, manager.fleet.start(Selection(), Rules()), crew).counts
 
 
 def _ask(

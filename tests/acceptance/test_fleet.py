@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.acceptance import fleet
 from tests.engines import use
 
@@ -25,8 +27,9 @@ def test_two_runners_and_four_web_workers_apply_nothing_twice(request):
     assert fleet.pairs(tenants=6, rounds=2)["faults"] == []
 
 
-def test_requests_meanwhile_see_their_own_rows_or_are_told_to_come_again():
-    report = fleet.load(tenants=10, clients=4)
+@pytest.mark.parametrize("before", ["no", "yes"])
+def test_requests_meanwhile_see_their_own_rows_or_are_told_to_come_again(before):
+    report = fleet.load(tenants=10, clients=4, before=before)
     assert report["migrated"] == {"done": 10}
     seen = ("foreign_rows", "torn_rows", "lost_writes", "other_than_200_201_503", "503_without_retry_after")
     assert {name: report[name] for name in seen} == dict.fromkeys(seen, 0), report

@@ -1,4 +1,4 @@
-"""Keep fleet runs with what each did to every tenant, and databases that stand ready for users to come.
+"""Keep fleet runs, databases that stand ready for users to come, and which code a tenant is usable by.
 
 Revision 0004. Where a database commits each DDL statement by itself (MySQL) a run that was cut off begins again
 here, so what stands already is passed over.
@@ -29,6 +29,10 @@ INDEXES = {
 }
 
 
+WITH_TENANTS = ("user_database_configs", "shared_database")
+USABLE_FROM = "usable_from"
+
+
 def upgrade() -> None:
     for name, create in TABLES.items():
         if not (repeats() and name in tables()):
@@ -36,9 +40,15 @@ def upgrade() -> None:
     for name, (table, columns) in INDEXES.items():
         if not (repeats() and name in indexes_of(table)):
             op.create_index(op.f(name), table, columns)
+    for table in WITH_TENANTS:
+        if not (repeats() and USABLE_FROM in columns_of(table)):
+            op.add_column(table, sa.Column(USABLE_FROM, sa.String(64)))
 
 
 def downgrade() -> None:
+    for table in WITH_TENANTS:
+        if not repeats() or USABLE_FROM in columns_of(table):
+            op.drop_column(table, USABLE_FROM)
     for name in reversed(TABLES):
         if not repeats() or name in tables():
             op.drop_table(name)
@@ -72,6 +82,7 @@ def create_pending() -> None:
         sa.Column("size_bytes", sa.BigInteger),
         sa.Column("server_id", sa.Integer),
         sa.Column("origin", sa.String(8)),
+        sa.Column("usable_from", sa.String(64)),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_pending_databases")),
         sa.UniqueConstraint("tenant_id", name=op.f("uq_pending_databases_tenant_id")),
         sqlite_autoincrement=True,
@@ -137,6 +148,10 @@ def repeats() -> bool:
 
 def tables() -> set[str]:
     return set(sa.inspect(op.get_bind()).get_table_names())
+
+
+def columns_of(table: str) -> set[str]:
+    return {column["name"] for column in sa.inspect(op.get_bind()).get_columns(table)}
 
 
 def indexes_of(table: str) -> set[str | None]:

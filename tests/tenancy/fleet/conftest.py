@@ -31,9 +31,11 @@ def versions(tmp_path: Path) -> Iterator[Versions]:
     """
     made: list[TenantManager] = []
 
-    def make(number: int, last: str | None = None, name: str | None = None) -> TenantManager:
+    def make(number: int, last: str | None = None, name: str | None = None, header: str = "") -> TenantManager:
         folder = tmp_path / (name or f"version{number}")
         write_chain(folder, number, last)
+        newest = folder / "versions" / f"000{number}.py"
+        newest.write_text(newest.read_text() + header)
         made.append(small_manager(tmp_path, folder, app_version=f"{number}.0"))
         return made[-1]
 
