@@ -89,9 +89,10 @@ def build(settings: Settings) -> Parts:
             hosts=settings.tenant_db_hosts_allowed,
             user_databases=settings.allow_user_databases,
             migrate_on_first_touch=settings.migrate_on_first_touch,
+            pending_tenants=settings.pending_tenants,
         ),
     )
-    activity = Activity(catalog, manager.engines.sweep, manager.observations)
+    activity = Activity(catalog, manager.sweep, manager.observations)
     rules = AccountRules(
         registration_open=settings.registration == "open",
         admin_emails=settings.admin_emails,

@@ -264,6 +264,12 @@ SETTINGS: tuple[Setting, ...] = (
         "Connections that all workers together may hold to users' databases on one database server.",
     ),
     Setting(
+        "PENDING_TENANTS",
+        "0",
+        _number(0, 1000),
+        "Databases that are kept ready for new users on each database server that takes databases.",
+    ),
+    Setting(
         "MIGRATE_ON_FIRST_TOUCH",
         "false",
         _switch,
@@ -385,6 +391,7 @@ class Settings:
     default_tenant_db_type: str
     tenant_engine_cache_size: int
     server_connection_budget: int
+    pending_tenants: int
     migrate_on_first_touch: bool
     allow_user_databases: bool
     tenant_db_hosts_allowed: HostPolicy

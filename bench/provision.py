@@ -1,4 +1,4 @@
-"""Measure provisioning (P3), and how long 200 accounts take.
+"""Measure provisioning: one tenant (P3), many in one command (P4), and how long 200 accounts take.
 
 The baseline is the least that a durable tenant can cost: copy the template's file, sync file and folder, and commit
 twice, durably, through plain ``sqlite3``, the rows that our catalog gets: "about to be made" with its claim, then
@@ -15,8 +15,13 @@ import uuid
 from contextlib import closing
 from pathlib import Path
 
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+
 from bench.measure import AT_MOST, Figure, in_turns, median, same_work, timed
 from bench.world import World, progress, world
+from tenancy.catalog import users
 
 _MADE = """
 SELECT c.state, count(*), count(cl.attempt), count(a.id) FROM user_database_configs c
@@ -30,7 +35,11 @@ PASSWORD = "a few words together"
 
 def run(small: bool = False) -> list[Figure]:
     """Give the figures of this module."""
-    return [_one_tenant(10 if small else 300), *_accounts(5 if small else 200)]
+    return [
+        _one_tenant(10 if small else 300),
+        _many(20 if small else 1000, 3 if small else 50),
+        *_accounts(5 if small else 200),
+    ]
 
 
 _RECORD = """
@@ -117,6 +126,53 @@ def _one_tenant(number: int) -> Figure:
         (AT_MOST, 1.3),
         notes={"tenants": number, "baseline_with_bare_rows_ms": median(least) * 1000},
     )
+
+
+def _many(number: int, beside: int) -> Figure:
+    """Provision many in one command, and a part of as many by Alembic, file by file, before and after it."""
+    progress(f"provisioning {number} tenants in one command beside `alembic upgrade head`, file by file")
+    with world(1) as here:
+        ids = _bare_accounts(here, number)
+        files = [here.folder / f"alembic_{n}.db" for n in range(beside)]
+        half = beside // 2
+        before = timed(lambda: _migrate(here, files[:half]))
+        mine = timed(
+            lambda: same_work(number, sum(r.created for r in here.parts.manager.initialize_all(lambda r: None)))
+        )
+        after = timed(lambda: _migrate(here, files[half:]))
+        ours = here.folder / "users" / f"user_{ids[-1]}.db"
+        house = {(kind, name) for kind, name in _tables(ours) if "tenancy" in name}
+        same_work(_tables(files[-1]), [each for each in _tables(ours) if each not in house])
+        with here.parts.catalog.reading() as connection:
+            same_work([("ready", number + 1)], [tuple(row)[:2] for row in connection.exec_driver_sql(_MADE)])
+    return Figure(
+        "P4",
+        f"provision {number} SQLite tenants in one command, durable",
+        "ms a tenant",
+        mine / number * 1000,
+        (before + after) / beside * 1000,
+        f"a loop of `alembic upgrade head` in one process, one new file after another ({beside} of them)",
+        (AT_MOST, 1 / 50),
+        notes={"tenants": number, "times_faster": (before + after) / beside / (mine / number)},
+    )
+
+
+def _bare_accounts(here: World, number: int) -> list[int]:
+    with here.parts.catalog.writing() as connection:
+        return [users.add(connection, f"many{n}@example.org", "", None, False).id for n in range(number)]
+
+
+def _migrate(here: World, files: list[Path]) -> None:
+    """Do what a loop of `alembic upgrade head` does: a configuration, an engine, and the whole chain for each file."""
+    for path in files:
+        config = Config()
+        config.set_main_option("script_location", str(here.parts.manager.schema.migrations))
+        engine = sa.create_engine(f"sqlite:///{path}")
+        with engine.connect() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+            connection.commit()
+        engine.dispose()
 
 
 def _accounts(number: int) -> list[Figure]:

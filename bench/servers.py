@@ -1,6 +1,6 @@
-"""Measure tenants on database servers: making one (P5), and asking many with few connections (P11).
+"""Measure tenants on database servers: making one (P5), claiming one that stands ready, asking many (P11).
 
-Both need a server that tests may use (TEST_POSTGRES_URL, TEST_MYSQL_URL); without it the figure is left out, loudly.
+All need a server that tests may use (TEST_POSTGRES_URL, TEST_MYSQL_URL); without it the figure is left out, loudly.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from sqlalchemy.pool import NullPool
 from bench.baseline import plain_flask
 from bench.measure import AT_LEAST, AT_MOST, Figure, in_turns, median, same_work
 from bench.served import Served, free_port
-from bench.world import progress, server_url, task, world
+from bench.world import World, progress, server_url, task, world
 from tenancy.backends.base import DatabaseFields
 from tenancy.backends.server import ServerBackend
 
@@ -46,6 +46,7 @@ def run(small: bool = False) -> list[Figure]:
     for db_type in ("postgresql", "mysql"):
         if _answers(db_type):
             figures.append(_provisioning(db_type, 3 if small else 40))
+            figures.append(_registration(db_type, 3 if small else 40))
     if _answers("postgresql"):
         figures.append(_crowd("P11", 20 if small else 200, 1.0 if small else 8.0, 2 if small else 4))
     return figures
@@ -93,6 +94,45 @@ def _provisioning(db_type: str, number: int) -> Figure:
         (AT_MOST, 1.2),
         notes={"tenants": number},
     )
+
+
+def _registration(db_type: str, number: int) -> Figure:
+    """Make accounts with their databases, in turns where databases stand ready and where none does."""
+    progress(f"making {number} accounts on {db_type} with a pool of ready databases and without")
+    with (
+        world(default_tenant_db_type=db_type, pending_tenants=number + 1) as pooled,
+        world(default_tenant_db_type=db_type) as bare,
+    ):
+        for here in (pooled, bare):
+            here.register([db_type])
+        bare.add_users(1, [db_type])  # makes the template, or records the DDL
+        (filled,) = pooled.parts.manager.fill_servers()
+        same_work((number + 1, None), (filled["ready"], filled["error"]))
+        mine, theirs = in_turns(number, lambda: pooled.add_users(1, [db_type]), lambda: bare.add_users(1, [db_type]))
+        (server,) = pooled.parts.manager.servers()
+        same_work((number + 1, 0), (server["tenants"], server["pending"]))
+        same_work(*(_holds(here) for here in (pooled, bare)))
+    return Figure(
+        f"registration {db_type}",
+        f"an account and its database on {db_type}, claimed from a pool that stands ready",
+        "ms",
+        median(mine) * 1000,
+        median(theirs) * 1000,
+        "the same without a pool (PENDING_TENANTS=0): the database is made",
+        notes={"accounts": number},
+    )
+
+
+def _holds(here: World) -> list[Any]:
+    """Give what the newest user's database says of itself, and how many first rows it has."""
+    report = here.parts.manager.tenant_report(here.users[-1].id)
+    rows = here.parts.manager.fetch_all("SELECT name FROM categories", user_id=here.users[-1].id)
+    return [
+        rows,
+        report["identity"]["kind"],
+        report["identity"]["state"],
+        [row["revision"] for row in report["ledger"]],
+    ]
 
 
 def _copy_template(server: sa.Connection, name: str, fingerprint: str, made: list[str]) -> Callable[[], None]:

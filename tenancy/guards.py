@@ -42,7 +42,10 @@ def check_identity(backend: Backend, tenant: Placement, driver: Any, head: str |
     if len(rows) != 1:
         raise IdentityError("the database's identity or version is missing.", tenant_id=tenant.tenant_id)
     tenant_id, user_id, kind, epoch, revision = rows[0]
-    if (uuid.UUID(str(tenant_id)), user_id, kind) != (tenant.tenant_id, tenant.user_id, tenant.kind):
+    # One that stood ready for whoever came, and was claimed for this user, has not been told of them yet.
+    waiting = user_id is None and tenant.revision is None
+    owner = tenant.user_id if waiting else user_id
+    if (uuid.UUID(str(tenant_id)), owner, kind) != (tenant.tenant_id, tenant.user_id, tenant.kind):
         raise IdentityError(
             f"the database configured for user {tenant.user_id} belongs to another tenant.", tenant_id=tenant.tenant_id
         )

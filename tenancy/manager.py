@@ -20,8 +20,10 @@ from tenancy import context, names, placeholders
 from tenancy.backends import Backends
 from tenancy.backends.base import DatabaseFields
 from tenancy.backends.logins import Login
+from tenancy.batch import Batch, InitResult
 from tenancy.bring import OwnDatabases
 from tenancy.catalog import Catalog, configs
+from tenancy.catalog import servers as server_rows
 from tenancy.catalog import users as user_rows
 from tenancy.catalog.listing import Filter
 from tenancy.connection import LeasedConnection, only_reads
@@ -30,7 +32,6 @@ from tenancy.errors import (
     ConfigurationError,
     MigrationError,
     ScopeError,
-    TenancyError,
 )
 from tenancy.fleet.fleet import Fleet
 from tenancy.fleet.touch import FirstTouch
@@ -51,6 +52,7 @@ from tenancy.models import (
 from tenancy.observations import Observations
 from tenancy.operation import Workbench
 from tenancy.overview import Overview
+from tenancy.pending import Pool
 from tenancy.probe import probe
 from tenancy.provision import Provisioned, Provisioner
 from tenancy.retire import Retirement
@@ -73,17 +75,7 @@ class Options:
     hosts: HostPolicy = field(default_factory=HostPolicy)
     user_databases: bool = False
     migrate_on_first_touch: bool = False
-
-
-@dataclass(frozen=True)
-class InitResult:
-    """Say how one user of ``initialize_all`` fared."""
-
-    user_id: int
-    email: str
-    ok: bool
-    created: bool = False
-    error: TenancyError | None = None
+    pending_tenants: int = 0
 
 
 class TenantManager:
@@ -138,6 +130,7 @@ class TenantManager:
         self.observations = Observations(catalog, backends, self.bench.access)
         self.bench.on_error = self.observations.noticed
         self.provisioner = Provisioner(self.bench)
+        self.batch = Batch(self.provisioner, self.provision)
         self.retirement = Retirement(self.bench)
         self.router = Router(self.bench, self.engines)
         if self.options.migrate_on_first_touch and self.multi_tenant:
@@ -146,6 +139,8 @@ class TenantManager:
         self.own_databases = OwnDatabases(self.bench, self.provisioner, self.retirement, self.router, allowed=allowed)
         self.database_servers = Servers(self.bench)
         self.fleet = Fleet(self.bench)
+        self.pool = Pool(self.provisioner, self.options.pending_tenants if self.multi_tenant else 0)
+        self.bench.on_placed = self.pool.noted
         self.inspection = Inspection(self.bench, self.catalog_chain, self.router.placement_of)
         self.overview = Overview(self.bench, self.inspection, self.engines)
 
@@ -262,11 +257,12 @@ class TenantManager:
         results: list[InitResult] = []
         after = 0
         while users := self._users_after(after):
-            for user in users:
-                after = user.id
-                if user.is_active:
-                    results.append(self._initialize_one(user))
-                    on_result(results[-1])
+            after = users[-1].id
+            active = [user for user in users if user.is_active]
+            each = self.batch.initialize(active) if self.multi_tenant else map(self.batch.initialize_one, active)
+            for result in each:
+                results.append(result)
+                on_result(result)
         return results
 
     def users_without_database(self) -> int:
@@ -327,8 +323,16 @@ class TenantManager:
         return self.database_servers.set_password(name, password)
 
     def remove_server(self, name: str) -> None:
-        """Forget a server; ServerExistsError while databases stand there."""
+        """Forget a server, and drop what was kept ready there; ServerExistsError while users' databases stand there."""
+        with self.catalog.reading() as connection:
+            server = server_rows.by_name(connection, name)
+        if not server.tenants and server.pending:
+            self.pool.empty(server)
         self.database_servers.remove(name)
+
+    def fill_servers(self, name: str | None = None) -> list[dict[str, Any]]:
+        """Make the databases that are to stand ready (PENDING_TENANTS) on one server, or on all; say how each is."""
+        return self.pool.fill(name)
 
     # --- operators' questions ---------------------------------------------------------------------------
 
@@ -442,12 +446,18 @@ class TenantManager:
 
     def close(self) -> None:
         """Close every connection of this manager."""
+        self.pool.close()
         self.engines.close()
         self.catalog.close()
 
     def placement_of(self, user_id: int) -> Placement:
         """Ask the catalog where a user's rows live; in shared mode that is the shared database."""
         return self.router.placement_of(names.user_id(user_id))
+
+    def sweep(self) -> None:
+        """Do what a serving process does every few seconds: give back idle connections, look at the pools."""
+        self.engines.sweep()
+        self.pool.tick()
 
     # --- inside -----------------------------------------------------------------------------------------
 
@@ -494,16 +504,6 @@ class TenantManager:
                     session.execute(table.insert(), values)
                     created = True
         return Provisioned(self.placement_of(user_id), created)
-
-    def _initialize_one(self, user: User) -> InitResult:
-        try:
-            return InitResult(user.id, user.email, True, self.provision(user.id).created)
-        except TenancyError as error:
-            return InitResult(user.id, user.email, False, error=error)
-        except (OSError, sa.exc.SQLAlchemyError) as error:
-            log.exception("user %s could not be initialized", user.id)
-            known = TenancyError(f"{type(error).__name__}: see the log.", user_id=user.id)
-            return InitResult(user.id, user.email, False, error=known)
 
     def _migrate_catalog(self) -> list[str]:
         backend = self.backends.for_url(str(self.catalog.engine.url), "ADMIN_DATABASE_URL")

@@ -434,8 +434,27 @@ class Placement:
 
 
 @dataclass(frozen=True)
+class Pending(Placement):
+    """Describe a database that stands ready for a user to come: a tenant's, and nobody's yet."""
+
+    id: int = 0
+
+    @property
+    def kind(self) -> Kind:
+        return Kind.TENANT
+
+    @property
+    def binding(self) -> dict[str, object]:
+        return super().binding | {"purpose": "pending-database-password"}
+
+
+@dataclass(frozen=True)
 class Server:
-    """Describe a registered database server; ``sealed_password`` is ciphertext, ``tenants`` how many stand there."""
+    """Describe a registered database server; ``sealed_password`` is ciphertext, ``tenants`` how many stand there.
+
+    ``pending`` are kept ready there besides, of which ``ready`` can be taken now where that was asked for;
+    ``pool_error`` says why one could not be made.
+    """
 
     id: int
     name: str
@@ -450,6 +469,14 @@ class Server:
     state: ServerState
     created_at: datetime | None = None
     tenants: int = 0
+    pending: int = 0
+    pool_error: str | None = None
+    ready: int = 0
+
+    @property
+    def has_room(self) -> bool:
+        """Say whether one more may be made here; what stands ready is counted with what is in use."""
+        return self.max_tenants is None or self.tenants + self.pending < self.max_tenants
 
     @property
     def binding(self) -> dict[str, object]:
@@ -466,7 +493,7 @@ class Server:
 
     def to_dict(self) -> dict[str, Any]:
         """Give the server without its secret."""
-        shown = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "sealed_password"}
+        shown = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("sealed_password", "ready")}
         return shown | {"state": str(self.state)}
 
 

@@ -82,12 +82,16 @@ def quoted(name: str, marks: str = '""') -> str:
     return f"{marks[0]}{name.replace(marks[1], marks[1] * 2)}{marks[1]}"
 
 
-def planned_database(owner: int, tenant_id: uuid.UUID) -> str:
-    """Give the name of a user's database, and of its login, on a server of ours: no two installations meet in it."""
-    return identifier(f"unify_{user_id(owner)}_{tenant_id.hex[-12:]}")
+def planned_database(owner: int | None, tenant_id: uuid.UUID) -> str:
+    """Give the name of a user's database, and of its login, on a server of ours: no two installations meet in it.
+
+    One that is made before its user comes keeps the name that it has without one.
+    """
+    whose = "ready" if owner is None else user_id(owner)
+    return identifier(f"unify_{whose}_{tenant_id.hex[-12:]}")
 
 
-def sqlite_file(owner: int) -> str:
+def sqlite_file(owner: int | None) -> str:
     """Give the file name of a user's SQLite database."""
     return f"user_{user_id(owner)}.db"
 

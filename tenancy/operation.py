@@ -33,7 +33,8 @@ def _no_step(name: str) -> None:
 class Workbench:
     """Hold the parts that operations work with; ``step`` hears each step's name before it is taken.
 
-    ``on_error`` hears what went wrong with a tenant, on whichever way to it.
+    ``on_error`` hears what went wrong with a tenant, on whichever way to it; ``on_placed`` that a registered server got
+    one more.
     """
 
     catalog: Catalog
@@ -48,6 +49,7 @@ class Workbench:
     claim_ttl_s: float = claims.DEFAULT_TTL_S
     on_retire: Callable[[uuid.UUID], None] = lambda tenant_id: None
     on_error: Callable[[Placement, BaseException], None] = lambda tenant, error: None
+    on_placed: Callable[[], None] = lambda: None
 
     def serving(self, tenant: Placement) -> Access:
         """Give what serves a tenant's rows; the catalog is not asked.

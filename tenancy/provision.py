@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from tenancy import ledger
 from tenancy.backends.base import Attempt, Backend, Blueprint, DatabaseFields
 from tenancy.backends.server import fresh_password
-from tenancy.catalog import claims, configs, servers
+from tenancy.catalog import claims, configs, pending, servers
 from tenancy.catalog.claims import Claim
 from tenancy.errors import (
     ClaimLostError,
@@ -28,6 +28,7 @@ from tenancy.errors import (
     DatabaseMissingError,
     DatabaseUnreachableError,
     IdentityError,
+    StaleRouteError,
     TenantExistsError,
     TenantNotReadyError,
 )
@@ -36,6 +37,7 @@ from tenancy.models import (
     CATALOG_VERSION_TABLE,
     Kind,
     Origin,
+    Pending,
     Placement,
     Server,
     State,
@@ -47,6 +49,13 @@ from tenancy.types import new_id
 from tenancy.upgrade import Reached, Upgrade
 
 _insert_identity = identity.insert()
+_hand_over = identity.update().where(
+    identity.c.id == 1,
+    identity.c.tenant_id == sa.bindparam("tenant"),
+    identity.c.epoch == sa.bindparam("at_epoch"),
+    identity.c.kind == str(Kind.TENANT),
+    identity.c.user_id.is_(None),
+)
 _PLACE = ("db_type", "db_host", "db_port", "db_name", "db_user", "db_path", "db_options", "server_id", "origin")
 _RESUMABLE = (State.PROVISIONING, State.FAILED, State.MIGRATING)
 
@@ -65,6 +74,7 @@ class Standing(Enum):
     EMPTY = "empty"
     HALF = "half-made"
     OURS = "this tenant's"
+    WAITING = "this tenant's, and not handed over yet"
     FOREIGN = "somebody else's"
 
 
@@ -77,16 +87,14 @@ class Provisioner(Operation):
         Naming the database there is with another password changes the stored one. ``origin`` says who gave the fields
         that name a server, if there are any.
         """
-        with self.catalog.reading() as connection:
-            known = configs.of_account(connection, user_id)
-        backend = self.backends.get(
-            fields.db_type if fields.db_type is not None else known.db_type if known else self.bench.default_type
-        )
-        given = backend.given(fields)
         changed: str | None = None
+        ready = False
         self.step("record")
         with self.catalog.writing() as connection:
             tenant = configs.of_account(connection, user_id)
+            configured = tenant.db_type if tenant else self.bench.default_type
+            backend = self.backends.get(configured if fields.db_type is None else fields.db_type)
+            given = backend.given(fields)
             if tenant is not None and not replaceable(tenant, fields, given):
                 refuse_another(tenant, backend, given)
                 if tenant.state is State.READY and self.chain.serves(tenant.revision, tenant.usable_from):
@@ -97,12 +105,18 @@ class Provisioner(Operation):
                 else:
                     _refuse_unless_resumable(tenant)
                     tenant, claim = self._claimed(connection, tenant)
+                    if tenant.state is State.READY:
+                        return self._found(tenant, backend)
             else:
-                tenant, claim = self._recorded(connection, tenant, user_id, backend, fields, given, origin)
+                tenant, claim, ready = self._recorded(connection, tenant, user_id, backend, fields, given, origin)
         if changed is not None:
             return self._with_password(tenant, claim, backend, changed)
         made = tenant.revision is None
-        return self._guarded(tenant, claim, lambda: self._finish(tenant, claim, backend), made)
+        work = self._hand_over if ready else self._finish
+        done = self._guarded(tenant, claim, lambda: work(tenant, claim, backend), made)
+        if made and tenant.server_id is not None:
+            self.bench.on_placed()
+        return done
 
     def _says_another_password(self, tenant: Placement, fields: DatabaseFields) -> bool:
         """Say whether the password of a database that somebody named is to be changed here too."""
@@ -173,21 +187,29 @@ class Provisioner(Operation):
         fields: DatabaseFields,
         given: dict[str, Any],
         origin: Origin,
-    ) -> tuple[Placement, Claim]:
+    ) -> tuple[Placement, Claim, bool]:
         """Record where a database is about to be made, and take the claim, in the caller's transaction.
 
-        A configuration of which nothing was ever made (its server refused, say) is replaced by this one.
+        One that stands ready where it would be made is taken instead: the third of what is given says so. A
+        configuration of which nothing was ever made (its server refused, say) is replaced by this one.
         """
         tenant_id = tenant.tenant_id if tenant else new_id()
-        server = servers.place(connection, backend.name) if backend.on_server and not given else None
+        server = None
+        if backend.on_server and not given:
+            fingerprint = self.chain.fingerprint if tenant is None else ""
+            server = servers.place(connection, backend.name, fingerprint=fingerprint)
+            found = pending.take(connection, server.id, fingerprint) if server.ready else None
+            if found is not None:
+                self.bench.server_login(server)  # as in ``planned``
+                return *self._first(connection, user_id, taken(self.bench, user_id, found)), True
         wanted = planned(self.bench, backend, user_id, tenant_id, fields.db_password, given, server, origin)
         if tenant is None:
-            return self._first(connection, user_id, wanted)
+            return *self._first(connection, user_id, wanted), False
         blank = dict.fromkeys((*_PLACE, "last_error", "last_error_code"))
         changes = blank | {"owned": True} | wanted | {"state": State.PROVISIONING, "version": tenant.version + 1}
         claim = self.claim(connection, tenant_id, "provision")
         configs.change(connection, tenant, **changes)
-        return configs.get(connection, user_id), claim
+        return configs.get(connection, user_id), claim, False
 
     def _first(self, connection: sa.Connection, user_id: int | None, wanted: dict[str, Any]) -> tuple[Placement, Claim]:
         tenant = configs.add(connection, user_id, {"tenant_id": new_id(), **wanted})
@@ -203,8 +225,18 @@ class Provisioner(Operation):
         return wanted | _sealed(self.bench, None, wanted, fresh_password())
 
     def _claimed(self, connection: sa.Connection, tenant: Placement) -> tuple[Placement, Claim]:
-        """Record that work goes on, and take the claim, in the caller's transaction."""
+        """Record that work goes on, and take the claim, in the caller's transaction.
+
+        Where another runner finished between our look and our claim there is nothing left to do: what it left is given
+        as it is, and the claim ends.
+        """
         claim = self.claim(connection, tenant.tenant_id, "provision")
+        if tenant.user_id is not None:
+            tenant = configs.get(connection, tenant.user_id)
+            if tenant.state is State.READY and tenant.revision == self.chain.head:
+                claim.release(connection)
+                return tenant, claim
+            _refuse_unless_resumable(tenant)
         state = State.MIGRATING if tenant.revision else State.PROVISIONING
         configs.change(connection, tenant, state=state, last_error=None, last_error_code=None)
         return tenant.with_(state=state), claim
@@ -233,15 +265,30 @@ class Provisioner(Operation):
             self.step("ready")
             return Provisioned(self._ready(tenant, claim, created, reached), created)
 
-    def _create(self, tenant: Placement, claim: Claim, backend: Backend) -> None:
-        blueprint = Blueprint(
+    def blueprint(self, tenant: Placement, backend: Backend) -> Blueprint:
+        """Say what a new tenant's database holds."""
+        return Blueprint(
             fingerprint=self.chain.fingerprint,
             build=lambda connection: self._build(connection, backend),
             fill=lambda connection: self._fill(connection, tenant),
         )
+
+    def done(self) -> dict[str, Any]:
+        """Give the columns of a configuration whose database is ready and at head."""
+        return {
+            "state": State.READY,
+            "is_active": True,
+            "revision": self.chain.head,
+            "schema_fingerprint": self.chain.fingerprint,
+            "usable_from": self.chain.usable_from(self.chain.head),
+            "last_error": None,
+            "last_error_code": None,
+        }
+
+    def _create(self, tenant: Placement, claim: Claim, backend: Backend) -> None:
         attempt = Attempt(claim.attempt, self.step, claim.holding)
         with self._as_ours(tenant, claim):
-            backend.create(tenant, self.bench.access(tenant), blueprint, attempt)
+            backend.create(tenant, self.bench.access(tenant), self.blueprint(tenant, backend), attempt)
 
     @contextmanager
     def _as_ours(self, tenant: Placement, claim: Claim) -> Iterator[None]:
@@ -262,6 +309,25 @@ class Provisioner(Operation):
         with claim.writing() as connection:
             configs.change(connection, tenant, owned=owned)
 
+    def _hand_over(self, tenant: Placement, claim: Claim, backend: Backend) -> None:
+        """Give a database that stood ready to this user, in one transaction there; one that is gone is made anew.
+
+        Whoever was first has it: nobody hands it over twice, claim or not.
+        """
+        self.step("hand over")
+        try:
+            driver = backend.connect_to_migrate(tenant, self.bench.access(tenant))
+        except DatabaseMissingError:
+            return self._create(tenant, claim, backend)
+        with backend.filling(driver) as connection:
+            given = {"user_id": tenant.user_id, "state": str(State.READY), "created_at": datetime.now(UTC)}
+            waiting = {"tenant": tenant.tenant_id, "at_epoch": tenant.epoch}
+            if connection.execute(_hand_over, {**waiting, **given}).rowcount != 1:
+                raise StaleRouteError("the database was handed over or retired meanwhile.", tenant_id=tenant.tenant_id)
+            self._write_first_rows(connection, tenant)
+            self.step("commit")
+            connection.commit()
+
     def _take_over(self, tenant: Placement, claim: Claim, backend: Backend) -> Reached | None:
         """Go on with what stands in the place: what was left half-made, an empty database, or this tenant's own."""
         access = self.bench.access(tenant)
@@ -269,6 +335,9 @@ class Provisioner(Operation):
             found = standing(tenant, connection)
         if found is Standing.OURS:
             return self._upgrade(tenant, claim, backend)
+        if found is Standing.WAITING:
+            self._hand_over(tenant, claim, backend)
+            return None
         if found is Standing.FOREIGN:
             raise DatabaseExistsError(
                 f"the database named for user {tenant.user_id} is in use by something else: name an empty one.",
@@ -321,6 +390,9 @@ class Provisioner(Operation):
         """Write a new tenant's own rows: whose it is, when its revisions were applied, its first rows."""
         _write_identity(connection, tenant)
         ledger.date_as_new(connection)
+        self._write_first_rows(connection, tenant)
+
+    def _write_first_rows(self, connection: sa.Connection, tenant: Placement) -> None:
         if tenant.user_id is not None:
             for table, values in self.bench.schema.first_rows(tenant.user_id):
                 connection.execute(table.insert(), values)
@@ -357,15 +429,7 @@ class Provisioner(Operation):
 
     def _ready(self, tenant: Placement, claim: Claim, created: bool, reached: Reached | None) -> Placement:
         now = datetime.now(UTC)
-        done: dict[str, Any] = {
-            "state": State.READY,
-            "is_active": True,
-            "revision": self.chain.head,
-            "schema_fingerprint": self.chain.fingerprint,
-            "usable_from": self.chain.usable_from(self.chain.head),
-            "last_error": None,
-            "last_error_code": None,
-        }
+        done = self.done()
         if reached is not None:
             done |= {"epoch": reached.epoch, "version": tenant.version + 1}
         with claim.ending() as connection:
@@ -377,7 +441,7 @@ class Provisioner(Operation):
                 tenant_id=tenant.tenant_id,
                 detail={"type": tenant.db_type, "revision": self.chain.head},
             )
-            if tenant.origin is not None:  # who owns what somebody named was found out on the way
+            if tenant.origin not in (None, Origin.SERVER):  # who owns what somebody named was found out on the way
                 done["owned"] = configs.get(connection, tenant.user_id or 0).owned
         return tenant.with_(**done, updated_at=now)
 
@@ -401,6 +465,13 @@ def planned(
     if not backend.on_server:
         return wanted
     return wanted | _sealed(bench, user_id, wanted, fresh_password() if server else password or "")
+
+
+def taken(bench: Workbench, user_id: int, found: Pending) -> dict[str, Any]:
+    """Give the columns of a new configuration whose database stood ready: its place, and its password, sealed anew."""
+    wanted = {name: getattr(found, name) for name in ("tenant_id", *_PLACE)}
+    password = bench.keyring.open(found.sealed_password or "", found.binding)
+    return wanted | _sealed(bench, user_id, wanted, password)
 
 
 def _sealed(bench: Workbench, user_id: int | None, wanted: dict[str, Any], password: str) -> dict[str, str]:
@@ -436,11 +507,13 @@ def standing(tenant: Placement, connection: sa.Connection) -> Standing:
         return Standing.EMPTY
     if identity.name not in tables or CATALOG_VERSION_TABLE in tables:
         return Standing.FOREIGN
-    row = connection.execute(sa.select(identity.c.tenant_id)).first()
+    row = connection.execute(sa.select(identity.c.tenant_id, identity.c.user_id)).first()
     connection.rollback()
-    if row is not None:
-        return Standing.OURS if row.tenant_id == tenant.tenant_id else Standing.FOREIGN
-    return Standing.HALF
+    if row is None:
+        return Standing.HALF
+    if row.tenant_id != tenant.tenant_id:
+        return Standing.FOREIGN
+    return Standing.WAITING if row.user_id is None else Standing.OURS
 
 
 def _refuse_unless_resumable(tenant: Placement) -> None:
@@ -467,7 +540,7 @@ def _write_identity(connection: sa.Connection, tenant: Placement) -> None:
             "user_id": tenant.user_id,
             "kind": str(tenant.kind),
             "epoch": tenant.epoch,
-            "state": str(State.READY),
+            "state": str(State.PROVISIONING if isinstance(tenant, Pending) else State.READY),
             "created_at": datetime.now(UTC),
         },
     )

@@ -13,10 +13,18 @@ from typing import Any
 import sqlalchemy as sa
 
 from tenancy.backends.base import Step
-from tenancy.catalog import Catalog, configs, servers
+from tenancy.catalog import Catalog, configs, pending, servers
 from tenancy.errors import CredentialError
 from tenancy.keyring import KEY_ID_LENGTH, Keyring
-from tenancy.models import Placement, Server, database_servers, shared_database, user_database_configs
+from tenancy.models import (
+    Pending,
+    Placement,
+    Server,
+    database_servers,
+    pending_databases,
+    shared_database,
+    user_database_configs,
+)
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +32,7 @@ log = logging.getLogger(__name__)
 def keys_in_use(connection: sa.Connection) -> Counter[str]:
     """Count the stored credentials that each key, by its id, has sealed; no credential leaves the catalog."""
     used: Counter[str] = Counter()
-    for table in (user_database_configs, shared_database, database_servers):
+    for table in (user_database_configs, shared_database, database_servers, pending_databases):
         key = sa.func.substring(table.c.db_password, 1, KEY_ID_LENGTH).label("key_id")
         sealed = sa.select(key).where(table.c.db_password.is_not(None)).subquery("sealed")
         # By a subquery's column: SQL Server takes an expression with values in it for another one each time (8120).
@@ -79,7 +87,10 @@ def _rotate_one(catalog: Catalog, keyring: Keyring, holder: Placement | Server) 
     if isinstance(holder, Server):
         table, mine = database_servers, database_servers.c.id == holder.id
     else:
-        table = shared_database if holder.user_id is None else user_database_configs
+        if isinstance(holder, Pending):
+            table = pending_databases
+        else:
+            table = shared_database if holder.user_id is None else user_database_configs
         mine = table.c.tenant_id == holder.tenant_id
     with catalog.writing() as connection:
         unchanged = table.update().where(mine, table.c.db_password == sealed)
@@ -87,9 +98,9 @@ def _rotate_one(catalog: Catalog, keyring: Keyring, holder: Placement | Server) 
 
 
 def _sealed(connection: sa.Connection) -> list[Placement | Server]:
-    """List what has a credential: tenants, the shared database, registered servers."""
+    """List what has a credential: tenants, the shared database, what stands ready, registered servers."""
     shared = configs.shared(connection)
-    tenants = [*configs.every(connection), *([shared] if shared else [])]
+    tenants = [*configs.every(connection), *([shared] if shared else []), *pending.every(connection)]
     return [tenant for tenant in tenants if tenant.sealed_password is not None] + servers.every(connection)
 
 

@@ -57,7 +57,7 @@ ORDER = [
         "connection",
         "servers",
     ],
-    ["overview", "bring", "pending"],
+    ["overview", "bring", "batch", "pending"],
     ["fleet", "archive", "move", "accounts"],
     ["manager"],
     ["__init__"],

@@ -124,6 +124,20 @@ class Attempt:
     holding: Callable[[], AbstractContextManager[None]]
 
 
+@dataclass(frozen=True)
+class Making:
+    """Say of one of several databases that are made together where it belongs, what it holds, and which try this is."""
+
+    tenant: Placement
+    access: Access
+    blueprint: Blueprint
+    attempt: Attempt
+
+
+Holding = Callable[[], AbstractContextManager[frozenset[uuid.UUID]]]
+"""Surround what others will see of several tenants; gives those whose runner nobody has replaced."""
+
+
 class Backend(ABC):
     """Offer one database product to the rest of the engine."""
 
@@ -147,8 +161,13 @@ class Backend(ABC):
         """
 
     @abstractmethod
-    def plan(self, owner: int, tenant_id: uuid.UUID, given: dict[str, Any], server: Server | None) -> dict[str, Any]:
-        """Give the columns that say where a user's database will stand: on ``server``, or where ``given`` says."""
+    def plan(
+        self, owner: int | None, tenant_id: uuid.UUID, given: dict[str, Any], server: Server | None
+    ) -> dict[str, Any]:
+        """Give the columns that say where a user's database will stand: on ``server``, or where ``given`` says.
+
+        Without an owner it is to stand ready for one, which only servers keep.
+        """
 
     @abstractmethod
     def shared_plan(self, url: str) -> dict[str, Any]:
@@ -209,6 +228,10 @@ class Backend(ABC):
     def migrating(self, driver: Any) -> AbstractContextManager[sa.Connection]:
         """Use an open DBAPI connection for schema changes, one at a time in a database, and close it in the end."""
 
+    def filling(self, driver: Any) -> AbstractContextManager[sa.Connection]:
+        """Use an open DBAPI connection to write a new tenant's rows, and close it in the end."""
+        return self.migrating(driver)
+
     @abstractmethod
     def check_before_commit(self, connection: sa.Connection) -> None:
         """Refuse a migration's transaction that would leave dangling rows."""
@@ -234,6 +257,19 @@ class Backend(ABC):
     @abstractmethod
     def create(self, tenant: Placement, access: Access, blueprint: Blueprint, attempt: Attempt) -> None:
         """Make the database whole or not at all; what stands there already is DatabaseExistsError."""
+
+    def create_many(self, makings: Sequence[Making], holding: Holding) -> dict[uuid.UUID, Exception]:
+        """Make several databases, each whole or not at all; give what went wrong, by tenant.
+
+        What stops all of them is raised; ``holding`` is for products that show them all at once.
+        """
+        failed: dict[uuid.UUID, Exception] = {}
+        for making in makings:
+            try:
+                self.create(making.tenant, making.access, making.blueprint, making.attempt)
+            except Exception as error:  # noqa: BLE001 - it is told; one that fails does not stop the others
+                failed[making.tenant.tenant_id] = error
+        return failed
 
     @abstractmethod
     def make_empty(self, tenant: Placement, access: Access) -> None:

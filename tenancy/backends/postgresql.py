@@ -51,15 +51,23 @@ PATIENCE_S = 600.0
 _LOCK = 0x756E696679  # "unify": one migration at a time in a database, one maker of templates at a server
 _OWNER = "unify.owner"
 _ROLE = "CREATE ROLE {} WITH LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
+_ROLE_AGAIN = "ALTER ROLE {} WITH LOGIN"
 _HOUSE = (*house_metadata.tables, TENANT_VERSION_TABLE)
 _PLAIN = "TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'"
 """template1 may be busy, and may hold what others put there; text sorts by code point, as on the other products."""
 
 
 class SharedPostgreSQLDialect(SharedDialect, PGDialect_psycopg2):
-    """Know the server's version from the connection itself."""
+    """Know the server's version from the connection itself, and open connections without a question.
+
+    For psycopg2 to read hstore by itself, every new connection would ask for the type's number, which takes longer
+    than connecting does in a database that is new; SQLAlchemy reads it as well.
+    """
 
     supports_statement_cache = True
+
+    def __init__(self, **kw: Any) -> None:
+        super().__init__(use_native_hstore=False, **kw)  # type: ignore[no-untyped-call]  # untyped in SQLAlchemy
 
     def version_of(self, driver: Any) -> Any:
         return driver.server_version
@@ -162,7 +170,9 @@ class PostgreSQLBackend(PostgreSQLPoints, ServerBackend):
     def settle(self, connection: sa.Connection, tenant: Placement, access: Access, owned_tables: Sequence[str]) -> None:
         if tenant.kind is Kind.SHARED:
             assert access.login is not None  # noqa: S101 - a shared database on a server has a login of its own
-            self.make_login(connection.connection.dbapi_connection, access.login)
+            driver: Any = connection.connection.dbapi_connection
+            there = one(driver, "SELECT 1 FROM pg_roles WHERE rolname = %s", (access.login.user,))
+            _let_in(driver, access.login, _ROLE_AGAIN if there else _ROLE)
             _commit(connection, *_shared_rights(_q(access.login.user), owned_tables))
         elif tenant.origin == Origin.SERVER:
             _commit(connection, *_tenant_rights())
@@ -170,17 +180,16 @@ class PostgreSQLBackend(PostgreSQLPoints, ServerBackend):
     # --- making and removing ----------------------------------------------------------------------------
 
     def make_login(self, driver: Any, login: Login) -> None:
-        """Send the password hashed: a server may log the statements that make roles."""
-        secret = scram_verifier(login.password)
+        """Let nobody but this login into its database."""
+        closed = f"REVOKE ALL ON DATABASE {_q(login.database or '')} FROM PUBLIC"
         with self.explained():
-            there = one(driver, "SELECT 1 FROM pg_roles WHERE rolname = %s", (login.user,))
-            user, role = _q(login.user), "ALTER ROLE {} WITH LOGIN" if there else _ROLE
-            # In one go, which is one transaction and one wait for the disk.
-            run(
-                driver,
-                f"{role.format(user)} PASSWORD '{secret}';"
-                f"GRANT CONNECT ON DATABASE {_q(login.database or '')} TO {user}",
-            )
+            try:
+                _let_in(driver, login, _ROLE, closed)
+            except psycopg2.ProgrammingError as error:
+                if error.pgcode != codes.DUPLICATE_OBJECT:
+                    raise
+                # It is left of an earlier attempt.
+                _let_in(driver, login, _ROLE_AGAIN, closed)
 
     def drop_login(self, driver: Any, user: str) -> None:
         with self.explained():
@@ -190,12 +199,18 @@ class PostgreSQLBackend(PostgreSQLPoints, ServerBackend):
         with self.explained():
             if tenant.origin != Origin.SERVER:
                 return self.make_plain_database(driver, tenant.db_name or "")
-            template = self._template(driver, access, blueprint)
-            self._create(driver, tenant.db_name or "", f"TEMPLATE {_q(template)}")
+            name, template = tenant.db_name or "", f"unify_template_{blueprint.fingerprint[:16]}"
+            try:
+                self._create(driver, name, f"TEMPLATE {_q(template)}")
+            except DatabaseMissingError:  # the template is; that it is there is not asked each time
+                self._make_template_once(driver, access, blueprint, template)
+                self._create(driver, name, f"TEMPLATE {_q(template)}")
 
     def furnish(self, driver: Any, tenant: Placement, access: Access, blueprint: Blueprint) -> None:
-        with self.explained():
-            run(driver, f"REVOKE ALL ON DATABASE {_q(tenant.db_name or '')} FROM PUBLIC")
+        """Close it, unless that is done in one go with letting its login in; its schema came with the template."""
+        if tenant.origin != Origin.SERVER:
+            with self.explained():
+                run(driver, f"REVOKE ALL ON DATABASE {_q(tenant.db_name or '')} FROM PUBLIC")
 
     def make_plain_database(self, driver: Any, name: str) -> None:
         self._create(driver, name, _PLAIN)
@@ -218,19 +233,14 @@ class PostgreSQLBackend(PostgreSQLPoints, ServerBackend):
         except DatabaseMissingError:
             return None
 
-    def _template(self, driver: Any, access: Access, blueprint: Blueprint) -> str:
-        """Give the template of a schema, made where there is none; a lock keeps two from making it at once."""
-        name = f"unify_template_{blueprint.fingerprint[:16]}"
-        there = "SELECT 1 FROM pg_database WHERE datname = %s"
-        if one(driver, there, (name,)):
-            return name
+    def _make_template_once(self, driver: Any, access: Access, blueprint: Blueprint, name: str) -> None:
+        """Make the template of a schema; a lock keeps two from making it at once."""
         run(driver, f"SELECT pg_advisory_lock({_LOCK})")
         try:
-            if not one(driver, there, (name,)):
+            if not one(driver, "SELECT 1 FROM pg_database WHERE datname = %s", (name,)):
                 self._make_template(driver, access, blueprint, name)
         finally:
             run(driver, f"SELECT pg_advisory_unlock({_LOCK})")
-        return name
 
     def _make_template(self, driver: Any, access: Access, blueprint: Blueprint, name: str) -> None:
         """Build under another name: what is called a template is whole, and as nobody may connect it is never busy."""
@@ -269,6 +279,16 @@ class PostgreSQLBackend(PostgreSQLPoints, ServerBackend):
         if gone or (state or "")[:2] in ("08", "57"):  # connection exceptions; shutdown, crash, starting up
             return DatabaseUnreachableError("the server cannot be reached, or ended the connection.")
         return None
+
+
+def _let_in(driver: Any, login: Login, role: str, *more: str) -> None:
+    """Make a login, or change it, and let it into its database: in one go, which is one wait for the disk.
+
+    The password is sent hashed: a server may log the statements that make roles.
+    """
+    user, database = _q(login.user), _q(login.database or "")
+    made = f"{role.format(user)} PASSWORD '{scram_verifier(login.password)}'"
+    run(driver, ";".join([made, *more, f"GRANT CONNECT ON DATABASE {database} TO {user}"]))
 
 
 def scram_verifier(password: str) -> str:

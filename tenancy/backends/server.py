@@ -12,7 +12,7 @@ import secrets
 import uuid
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
@@ -100,10 +100,6 @@ class ServerBackend(ServerPoints):
     def make_plain_database(self, driver: Any, name: str) -> None:
         """Make an empty database that compares and sorts text by code point, or DatabaseExistsError."""
 
-    def filling(self, driver: Any) -> AbstractContextManager[sa.Connection]:
-        """Use an open DBAPI connection to write a new tenant's rows, and close it in the end."""
-        return self.migrating(driver)
-
     @abstractmethod
     def socket_of(self, driver: Any) -> int | None:
         """Give the descriptor of a connection's socket, where the driver shows it."""
@@ -138,7 +134,9 @@ class ServerBackend(ServerPoints):
         """Give the host as it is kept, or refuse."""
         return hosts.host(text)
 
-    def plan(self, owner: int, tenant_id: uuid.UUID, given: dict[str, Any], server: Server | None) -> dict[str, Any]:
+    def plan(
+        self, owner: int | None, tenant_id: uuid.UUID, given: dict[str, Any], server: Server | None
+    ) -> dict[str, Any]:
         own = names.planned_database(owner, tenant_id)
         if server is None:
             return {"db_type": self.name, "db_name": own, **given, "owned": False}

@@ -11,7 +11,7 @@ import hmac
 import json
 import logging
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -48,25 +48,38 @@ class AuditLog:
         detail: dict[str, Any] | None = None,
     ) -> None:
         """Add a row in the caller's transaction; actor and request come from the context."""
+        self.append_many(connection, action, [(user_id, tenant_id)], detail=detail)
+
+    def append_many(
+        self,
+        connection: sa.Connection,
+        action: str,
+        of: Sequence[tuple[int | None, uuid.UUID | None]],
+        *,
+        detail: dict[str, Any] | None = None,
+    ) -> None:
+        """Add a row for each ``(user_id, tenant_id)`` in the caller's transaction, with one look at the head."""
         here = context.current()
         head = self.lock(connection)
-        row_id = int(head.last_id) + 1
-        row: dict[str, Any] = {
-            "id": row_id,
+        shared: dict[str, Any] = {
             "at": datetime.now(UTC),
             "action": action,
             "actor_id": here.actor_id,
-            "user_id": user_id,
-            "tenant_id": tenant_id,
             "request_id": here.request_id,
-            "detail": json.dumps(detail or {}, sort_keys=True),
         }
-        row["seal"] = self._seal(head.seal, row)
-        connection.execute(_insert, row)
-        newest = {"last_id": row_id, "seal": row["seal"]}
-        connection.execute(_next_head, newest)
-        if row_id % _TELL_EVERY == 1:
-            log.info("audit head %s:%s", row_id, row["seal"])
+        shared["detail"] = json.dumps(detail or {}, sort_keys=True)
+        seal, rows = head.seal, []
+        for row_id, (user_id, tenant_id) in enumerate(of, int(head.last_id) + 1):
+            row = {"id": row_id, "user_id": user_id, "tenant_id": tenant_id, **shared}
+            row["seal"] = seal = self._seal(seal, row)
+            rows.append(row)
+        if not rows:
+            return
+        connection.execute(_insert, rows if len(rows) > 1 else rows[0])
+        connection.execute(_next_head, {"last_id": rows[-1]["id"], "seal": seal})
+        for row in rows:
+            if row["id"] % _TELL_EVERY == 1:
+                log.info("audit head %s:%s", row["id"], row["seal"])
 
     def append_once(
         self,

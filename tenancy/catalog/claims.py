@@ -12,11 +12,11 @@ import os
 import socket
 import threading
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
@@ -42,6 +42,12 @@ _renew = claims.update().where(*_mine)
 _held_now = sa.select(claims.c.attempt).where(*_mine)
 _held = _held_now.with_for_update()
 _of_many = sa.select(claims).where(claims.c.tenant_id.in_(sa.bindparam("these", expanding=True)))
+_some = claims.c.tenant_id.in_(sa.bindparam("of", expanding=True))
+_ours = (_some, claims.c.attempt == sa.bindparam("mine"), claims.c.expires_at > utc_now())
+_renew_ours = claims.update().where(*_ours)
+_held_ours = sa.select(claims.c.tenant_id).where(*_ours)
+_held_ours_locked = _held_ours.with_for_update()
+_end_some = claims.update().where(_some).values(expires_at=None)
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,7 @@ class Claim:
         """Keep this claim from ending while the block runs, or raise ClaimLostError; the catalog stays unchanged."""
         with self.catalog.writing() as connection:
             if connection.execute(_held, {"of": self.tenant_id, "mine": self.attempt}).first() is None:
-                raise self._lost()
+                self.lost()
             yield
 
     @contextmanager
@@ -83,7 +89,7 @@ class Claim:
         """Raise ClaimLostError unless this claim holds now."""
         with self.catalog.reading() as connection:
             if connection.execute(_held_now, {"of": self.tenant_id, "mine": self.attempt}).first() is None:
-                raise self._lost()
+                self.lost()
 
     def release(self, connection: sa.Connection) -> None:
         """End the claim, or raise ClaimLostError; the attempt number stays, so that it is never used again."""
@@ -92,12 +98,57 @@ class Claim:
     def _expire(self, connection: sa.Connection, at: datetime | None) -> None:
         held = {"of": self.tenant_id, "mine": self.attempt}
         if connection.execute(_renew, {**held, "expires_at": at}).rowcount != 1:
-            raise self._lost()
+            self.lost()
 
-    def _lost(self) -> ClaimLostError:
-        return ClaimLostError(
+    def lost(self) -> NoReturn:
+        """Say that another runner took over."""
+        raise ClaimLostError(
             f"the claim on tenant {self.tenant_id} was lost: another runner took over.", tenant_id=self.tenant_id
         )
+
+
+@dataclass(frozen=True)
+class Claims:
+    """Hold several new tenants for one operation, each by a claim of its own, which may be lost by itself."""
+
+    catalog: Catalog
+    tenant_ids: frozenset[uuid.UUID]
+    ttl_s: float
+    attempt: int = 1
+
+    def one(self, tenant_id: uuid.UUID) -> Claim:
+        return Claim(self.catalog, tenant_id, self.attempt, self.ttl_s)
+
+    @contextmanager
+    def holding(self) -> Iterator[frozenset[uuid.UUID]]:
+        """Keep from ending, while the block runs, the claims that still hold; give their tenants."""
+        with self.catalog.writing() as connection:
+            yield self._still(connection, self.tenant_ids, _held_ours_locked)
+
+    @contextmanager
+    def ending(self, of: Collection[uuid.UUID]) -> Iterator[tuple[sa.Connection, frozenset[uuid.UUID]]]:
+        """Open the last write transaction on some of them: it ends the claims that still hold, and gives their tenants.
+
+        What is lost is not to be written to: another runner took over.
+        """
+        with self.catalog.writing() as connection:
+            held = self._renewed(connection, of)
+            if held:
+                connection.execute(_end_some, {"of": list(held)})
+            yield connection, held
+
+    def _renewed(self, connection: sa.Connection, of: Collection[uuid.UUID]) -> frozenset[uuid.UUID]:
+        """Move the expiries on; a written row stays as it is to the end of the transaction, on every product."""
+        mine = {"of": list(of), "mine": self.attempt}
+        until = now(connection) + timedelta(seconds=self.ttl_s)
+        if connection.execute(_renew_ours, {**mine, "expires_at": until}).rowcount == len(of):
+            return frozenset(of)
+        return self._still(connection, of, _held_ours)
+
+    def _still(
+        self, connection: sa.Connection, of: Collection[uuid.UUID], question: sa.Select[Any]
+    ) -> frozenset[uuid.UUID]:
+        return frozenset(connection.execute(question, {"of": list(of), "mine": self.attempt}).scalars())
 
 
 def held(connection: sa.Connection, tenant_id: uuid.UUID) -> dict[str, Any] | None:
@@ -182,6 +233,17 @@ def beating(catalog: Catalog, held: Sequence[Claim]) -> Iterator[None]:
     finally:
         done.set()
         thread.join()
+
+
+def take_new(
+    catalog: Catalog, connection: sa.Connection, tenant_ids: Collection[uuid.UUID], operation: str, ttl_s: float
+) -> Claims:
+    """Claim tenants that the caller's transaction made, all in one statement."""
+    until = now(connection) + timedelta(seconds=ttl_s)
+    shared = {"operation": operation, "attempt": 1, "runner": runner(), "expires_at": until}
+    if tenant_ids:
+        connection.execute(_first, [{"tenant_id": tenant_id, **shared} for tenant_id in tenant_ids])
+    return Claims(catalog, frozenset(tenant_ids), ttl_s)
 
 
 def _next_attempt(connection: sa.Connection, tenant_id: uuid.UUID, operation: str, ttl_s: float, first: bool) -> int:

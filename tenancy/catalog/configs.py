@@ -7,7 +7,7 @@ has the one row of ``shared_database``. Both have the same columns, in the order
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -69,6 +69,14 @@ _insert = {table: table.insert() for table in (user_database_configs, shared_dat
 _update = {table: table.update().where(table.c.tenant_id == sa.bindparam("of")) for table in _insert}
 
 
+_update_some = user_database_configs.update().where(
+    user_database_configs.c.tenant_id.in_(sa.bindparam("of", expanding=True))
+)
+_of_users = sa.select(*columns(user_database_configs)).where(
+    user_database_configs.c.user_id.in_(sa.bindparam("users", expanding=True))
+)
+
+
 def find(connection: sa.Connection, user_id: int) -> Placement | None:
     row = connection.execute(_of_user, {"user_id": user_id}).first()
     return None if row is None else placement(row)
@@ -80,6 +88,12 @@ def of_account(connection: sa.Connection, user_id: int) -> Placement | None:
     if row is None:
         raise no_user(user_id)
     return placement(row)
+
+
+def of_users(connection: sa.Connection, user_ids: Collection[int]) -> dict[int, Placement]:
+    """Give the configurations of those among some users that have one."""
+    rows = connection.execute(_of_users, {"users": list(user_ids)})
+    return {row.user_id: _present(row) for row in rows}
 
 
 def get(connection: sa.Connection, user_id: int) -> Placement:
@@ -98,25 +112,21 @@ def shared(connection: sa.Connection, *conditions: sa.ColumnElement[bool]) -> Pl
 def add(connection: sa.Connection, user_id: int | None, values: dict[str, Any]) -> Placement:
     """Insert a configuration in state ``provisioning``, and give it; ClaimedError where another runner was first."""
     table, key = _table(user_id)
-    moment = datetime.now(UTC)
-    row = {
-        "state": State.PROVISIONING,
-        "version": 1,
-        "epoch": 1,
-        "owned": True,
-        "is_active": True,
-        "created_at": moment,
-        "updated_at": moment,
-        **values,
-    }
+    row = _fresh(values)
     try:
         connection.execute(_insert[table], {**key, **row})
     except IntegrityError as error:
         raise ClaimedError(
             "this user's database is being made by another runner: wait until it ends and try again.", user_id=user_id
         ) from error
-    sealed = row.pop("db_password", None)
-    return Placement(user_id=user_id, sealed_password=sealed, **row)
+    return _of_values(user_id, row)
+
+
+def add_many(connection: sa.Connection, values: Mapping[int, dict[str, Any]]) -> list[Placement]:
+    """Insert configurations of several users in state ``provisioning``, and give them; their columns are the same."""
+    rows = {user_id: _fresh(row) for user_id, row in values.items()}
+    connection.execute(_insert[user_database_configs], [{"user_id": each, **row} for each, row in rows.items()])
+    return [_of_values(user_id, row) for user_id, row in rows.items()]
 
 
 def change(connection: sa.Connection, tenant: Placement, **changes: Any) -> None:
@@ -125,18 +135,17 @@ def change(connection: sa.Connection, tenant: Placement, **changes: Any) -> None
     connection.execute(_update[table], {"of": tenant.tenant_id, **changes, "updated_at": datetime.now(UTC)})
 
 
-def of_users(connection: sa.Connection, user_ids: Sequence[int]) -> dict[int, Placement]:
-    """Give the configurations of these users, by user id; who has none is not there."""
-    query = sa.select(*columns(user_database_configs)).where(user_database_configs.c.user_id.in_(user_ids))
-    return {row[1]: _present(row) for row in connection.execute(query)}
-
-
 def change_many(connection: sa.Connection, rows: Sequence[dict[str, Any]]) -> None:
     """Update users' configurations, each by its ``tenant_id``; all rows name the same columns."""
     if rows:
         moment = datetime.now(UTC)
         values = [{"of": row["tenant_id"], "updated_at": moment} | _without(row, "tenant_id") for row in rows]
         connection.execute(_update[user_database_configs], values)
+
+
+def change_alike(connection: sa.Connection, tenant_ids: Collection[uuid.UUID], **changes: Any) -> None:
+    """Update the same columns of several users' configurations alike."""
+    connection.execute(_update_some, {"of": list(tenant_ids), **changes, "updated_at": datetime.now(UTC)})
 
 
 def remove(connection: sa.Connection, tenant: Placement) -> None:
@@ -188,6 +197,25 @@ def touch(connection: sa.Connection, used: dict[uuid.UUID, datetime]) -> None:
 
 def _without(row: dict[str, Any], name: str) -> dict[str, Any]:
     return {key: value for key, value in row.items() if key != name}
+
+
+def _fresh(values: dict[str, Any]) -> dict[str, Any]:
+    moment = datetime.now(UTC)
+    return {
+        "state": State.PROVISIONING,
+        "version": 1,
+        "epoch": 1,
+        "owned": True,
+        "is_active": True,
+        "created_at": moment,
+        "updated_at": moment,
+        **values,
+    }
+
+
+def _of_values(user_id: int | None, row: dict[str, Any]) -> Placement:
+    sealed = row.pop("db_password", None)
+    return Placement(user_id=user_id, sealed_password=sealed, **row)
 
 
 def _present(row: Any) -> Placement:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from tenancy.errors import NoServerError, ServerExistsError, ServerNotFoundError
-from tenancy.models import Server, ServerState, database_servers, user_database_configs
+from tenancy.models import Server, ServerState, State, database_servers, pending_databases, user_database_configs
 from tenancy.names import fold
 
 _table = database_servers
@@ -20,6 +20,18 @@ _held = (
     .scalar_subquery()
     .label("tenants")
 )
+_kept = pending_databases.c.server_id == _table.c.id
+_pending = sa.select(sa.func.count()).where(_kept).correlate(_table).scalar_subquery().label("pending")
+_failed = (_kept, pending_databases.c.state == str(State.FAILED))
+_pool_error = (
+    sa.select(sa.func.max(pending_databases.c.last_error)).where(*_failed).correlate(_table).scalar_subquery()
+).label("pool_error")
+_open = (
+    _kept,
+    pending_databases.c.state == str(State.READY),
+    pending_databases.c.schema_fingerprint == sa.bindparam("fingerprint"),
+)
+_ready = sa.select(sa.func.count()).where(*_open).correlate(_table).scalar_subquery().label("ready")
 _FIELDS = (
     "id",
     "name",
@@ -34,7 +46,10 @@ _FIELDS = (
     "state",
     "created_at",
 )
-_all = sa.select(*(_table.c[name] for name in _FIELDS), _held)
+_all = sa.select(*(_table.c[name] for name in _FIELDS), _held, _pending, _pool_error)
+_accepting = _all.add_columns(_ready).where(
+    _table.c.db_type == sa.bindparam("type"), _table.c.state == str(ServerState.ACCEPTING)
+)
 
 
 def add(connection: sa.Connection, name: str, **values: Any) -> int:
@@ -74,7 +89,8 @@ def change(connection: sa.Connection, server: Server, **changes: Any) -> None:
 def remove(connection: sa.Connection, server: Server) -> None:
     """Forget a server, or raise ServerExistsError while databases stand there."""
     _hold(connection, _table.c.id == server.id)
-    held = connection.execute(_all.where(_table.c.id == server.id).with_only_columns(_held)).scalar_one()
+    here = get(connection, server.id)
+    held = here.tenants + here.pending
     if held:
         stand = "1 database stands" if held == 1 else f"{held} databases stand"
         raise ServerExistsError(
@@ -83,17 +99,24 @@ def remove(connection: sa.Connection, server: Server) -> None:
     connection.execute(_table.delete().where(_table.c.id == server.id))
 
 
-def place(connection: sa.Connection, db_type: str, *, lock: bool = True) -> Server:
+def hold(connection: sa.Connection, server_id: int) -> Server:
+    """Give a server that nobody else places on, or forgets, to the end of the transaction."""
+    _hold(connection, _table.c.id == server_id)
+    return get(connection, server_id)
+
+
+def place(connection: sa.Connection, db_type: str, *, lock: bool = True, fingerprint: str = "") -> Server:
     """Choose the accepting server of a type with the most room for its weight, or raise NoServerError.
 
-    Room is what ``max_tenants`` leaves; among those with room the one that holds fewest databases for its weight.
-    ``lock`` is for a transaction that is going to place one there.
+    Room is what ``max_tenants`` leaves, or a database of the schema ``fingerprint`` that stands ready there; among
+    those with room the one that holds fewest databases for its weight. ``lock`` is for a transaction that is going to
+    place one there.
     """
     if lock:
         _hold(connection, _table.c.db_type == db_type)
-    accepting = _all.where(_table.c.db_type == db_type, _table.c.state == str(ServerState.ACCEPTING))
-    found = [_server(row) for row in connection.execute(accepting.order_by(_table.c.id))]
-    open_ones = [server for server in found if server.max_tenants is None or server.tenants < server.max_tenants]
+    asked = {"type": db_type, "fingerprint": fingerprint}
+    found = [_server(row) for row in connection.execute(_accepting.order_by(_table.c.id), asked)]
+    open_ones = [server for server in found if server.has_room or server.ready]
     if not open_ones:
         why = "all are full" if found else "none is registered that takes databases"
         raise NoServerError(f"there is no {db_type} server for another database: {why} (`unify servers add`).")

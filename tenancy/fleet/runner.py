@@ -250,8 +250,7 @@ class Runner(Operation):
         if run.kind == ROLLBACK and run.reverts is not None:
             undone = [{"user_id": o.job.item["user_id"], "state": ItemState.UNDONE} for o in kept if o.error is None]
             runs.change_items(connection, run.reverts, undone)
-        for outcome in kept:
-            self._tell(connection, run, outcome)
+        self._tell(connection, run, kept)
         self._halt(connection, run_id, any(o.job.item["wave"] == 0 and o.state is ItemState.FAILED for o in kept))
 
     def _released(self, connection: sa.Connection, outcome: Outcome) -> bool:
@@ -283,19 +282,20 @@ class Runner(Operation):
             "last_error_code": error and error.code,
         }
 
-    def _tell(self, connection: sa.Connection, run: Run, outcome: Outcome) -> None:
-        tenant, error = outcome.job.tenant, outcome.error
-        if error is None:
-            action = "tenant.downgrade" if run.kind == ROLLBACK else "tenant.upgrade"
-            detail = {"type": tenant.db_type, "revision": outcome.job.item["to_revision"], "run": run.id}
-            self.catalog.audit.append(
-                connection, action, user_id=tenant.user_id, tenant_id=tenant.tenant_id, detail=detail
-            )
-            return
-        self.bench.on_error(tenant, error)
-        server = outcome.job.item["server_id"]
-        if outcome.state is ItemState.OFFLINE and server is not None:
-            runs.leave_offline(connection, run.id, server, error.message, error.code)
+    def _tell(self, connection: sa.Connection, run: Run, outcomes: list[Outcome]) -> None:
+        """Say in the audit log what was done, and remember what went wrong; a server that is away is left alone."""
+        for outcome in outcomes:
+            if outcome.error is None:
+                continue
+            self.bench.on_error(outcome.job.tenant, outcome.error)
+            server = outcome.job.item["server_id"]
+            if outcome.state is ItemState.OFFLINE and server is not None:
+                runs.leave_offline(connection, run.id, server, outcome.error.message, outcome.error.code)
+        action = "tenant.downgrade" if run.kind == ROLLBACK else "tenant.upgrade"
+        for revision in sorted({o.job.item["to_revision"] for o in outcomes if o.error is None}):
+            done = [o.job.tenant for o in outcomes if o.error is None and o.job.item["to_revision"] == revision]
+            of = [(tenant.user_id, tenant.tenant_id) for tenant in done]
+            self.catalog.audit.append_many(connection, action, of, detail={"revision": revision, "run": run.id})
 
     def _halt(self, connection: sa.Connection, run_id: int, first_failed: bool) -> None:
         run = runs.get(connection, run_id)

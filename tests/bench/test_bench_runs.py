@@ -13,9 +13,9 @@ from tests.engines import use
 WANTED = {
     "request": {"P1", "P2b", "P2c", "P9", "P10"},
     "engines": {"P2", "P8"},
-    "provision": {"P3", "accounts"},
+    "provision": {"P3", "P4", "accounts"},
     "fleet": {"P6", "P6b", "P7"},
-    "servers": {"P5", "P11"},
+    "servers": {"P5", "P11", "registration postgresql", "registration mysql"},
     "pages": {"page tasks", "page notes"},
     "console": {
         f"console {page}"

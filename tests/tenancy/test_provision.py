@@ -718,3 +718,20 @@ def test_asking_for_another_type_than_the_one_there_is_refused(parts):
     with pytest.raises(TenantExistsError) as refused:
         parts.manager.provision(user_id, DatabaseFields(db_type="sqlite"))
     assert refused.value.field == "db_path"
+
+
+@pytest.mark.parametrize(("meanwhile", "outcome"), [(State.READY, "there"), (State.ARCHIVED, "TenantNotReadyError")])
+def test_what_another_runner_did_between_the_look_and_the_claim_is_seen(parts, monkeypatch, meanwhile, outcome):
+    """On a server's catalog others write between two statements of a transaction: here they do on SQLite's too."""
+    (user_id,) = add_tenants(parts, 1)
+    change_config(parts.manager, user_id, state=meanwhile)
+    look = configs.of_account
+
+    def before(connection, user_id):
+        return look(connection, user_id).with_(state=State.PROVISIONING, revision=None)
+
+    monkeypatch.setattr(configs, "of_account", before)
+    (answer,) = together([lambda: parts.manager.provision(user_id)])
+    assert _outcome(answer) == outcome
+    assert placement_of(parts.manager, user_id).state is meanwhile
+    assert audit_actions(parts.manager) == ["tenant.provision"]

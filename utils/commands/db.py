@@ -15,7 +15,7 @@ from utils.toolbox import Toolbox, pass_toolbox
 
 if TYPE_CHECKING:
     from tenancy import TenantManager
-    from tenancy.manager import InitResult
+    from tenancy.batch import InitResult
 
 PAGE = 200
 SHOWN_WHOLE = 50

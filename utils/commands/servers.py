@@ -62,7 +62,7 @@ def list_(toolbox: Toolbox, as_json: bool) -> None:
         if not found:
             say("No server is registered: `unify servers add NAME --type T --url-stdin`.")
             return
-        headings = ("name", "type", "host", "state", "databases", "at most", "weight")
+        headings = ("name", "type", "host", "state", "databases", "kept ready", "at most", "weight")
         table(headings, map(_row, found))
 
     show(as_json, {"items": found}, tell)
@@ -84,6 +84,28 @@ def test(toolbox: Toolbox, name: str, as_json: bool) -> None:
     show(as_json, found, tell)
     if not found["ok"]:
         raise Failed(f"Server {found['name']} does not pass: {found['message']}")
+
+
+@servers.command()
+@click.argument("name", metavar="[NAME]", required=False)
+@json_option
+@pass_toolbox
+def fill(toolbox: Toolbox, name: str | None, as_json: bool) -> None:
+    """Make the databases that are to stand ready (PENDING_TENANTS), on one server or on all; retire useless ones."""
+    found = toolbox.parts.manager.fill_servers(name)
+
+    def tell() -> None:
+        if not found:
+            say("No server is registered: `unify servers add NAME --type T --url-stdin`.")
+            return
+        headings = ("name", "wanted", "ready", "made now", "retired now", "")
+        names = ("name", "wanted", "ready", "made", "retired")
+        table(headings, [[*(row[each] for each in names), _hindered(row)] for row in found])
+
+    show(as_json, {"items": found}, tell)
+    failed = [row["name"] for row in found if row["error"]]
+    if failed:
+        raise Failed(f"{len(failed)} of {len(found)} pools could not be filled: {', '.join(failed)}.")
 
 
 @servers.command()
@@ -136,9 +158,18 @@ def _row(server: dict[str, Any]) -> list[Any]:
         _where(server),
         server["state"],
         server["tenants"],
+        _pool(server),
         most,
         server["weight"],
     ]
+
+
+def _pool(server: dict[str, Any]) -> str:
+    return f"{server['pending']}{' (failing)' if server['pool_error'] else ''}"
+
+
+def _hindered(row: dict[str, Any]) -> str:
+    return row["error"] or ("another process is filling it" if row["busy"] else "")
 
 
 def _told(as_json: bool, server: dict[str, Any]) -> None:

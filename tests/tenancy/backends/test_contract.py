@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from tenancy.backends.base import WHOSE_SQL
+from tenancy.backends.base import WHOSE_SQL, Making
 from tenancy.backends.logins import Options
 from tenancy.errors import (
     AccessDeniedError,
@@ -91,6 +91,27 @@ class TestContract:
             home.drop(tenant)
         home.create(tenant, blueprint(tenant), attempt(99))
         assert home.names(tenant) == ["first"]
+
+    def test_of_several_that_are_made_together_one_that_fails_leaves_the_others(self, home, tenant):
+        second, third = home.place(2), home.place(3)
+        homes = (tenant, second, third)
+        home.create(second, blueprint(second, "stood there"), attempt())
+
+        def making(each):
+            return Making(each, home.access(each), blueprint(each), attempt())
+
+        @contextlib.contextmanager
+        def holding():
+            yield frozenset(each.tenant_id for each in homes)
+
+        try:
+            failed = home.backend.create_many([making(each) for each in homes], holding)
+            assert [type(error) for error in failed.values()] == [DatabaseExistsError]
+            assert list(failed) == [second.tenant_id]
+            assert [home.names(each) for each in homes] == [["first"], ["stood there"], ["first"]]
+        finally:
+            home.drop(second)
+            home.drop(third)
 
     def test_an_attempt_that_lost_its_claim_shows_nothing(self, home, tenant):
         @contextlib.contextmanager

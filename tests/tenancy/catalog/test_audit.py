@@ -231,5 +231,19 @@ def test_the_head_is_told_to_the_process_log_now_and_then(catalog, caplog):
     assert verify(catalog, expect=told[0].split()[2])["rows"] == 51
 
 
+def test_many_are_added_in_one_go_as_if_one_by_one(catalog, caplog):
+    caplog.set_level(logging.INFO, "tenancy.catalog.audit")
+    append(catalog, "before")
+    of = [(number, new_id()) for number in range(120)]
+    with catalog.writing() as connection:
+        catalog.audit.append_many(connection, "made", of, detail={"type": "sqlite"})
+        catalog.audit.append_many(connection, "made", [])
+    append(catalog, "after")
+    assert verify(catalog)["rows"] == 122
+    assert [(row.user_id, row.tenant_id) for row in rows(catalog) if row.action == "made"] == of
+    told = [record.getMessage() for record in caplog.records if "audit head" in record.getMessage()]
+    assert [line.split()[2].partition(":")[0] for line in told[:3]] == ["1", "51", "101"]
+
+
 def test_the_key_is_not_shown():
     assert "sesame" not in repr(AuditLog("sesame")) + str(vars(AuditLog("x")).keys())

@@ -228,3 +228,24 @@ def test_of_a_runner_and_its_successor_at_the_same_moment_never_both_go_on(whole
 def renewed(claim):
     with Claim(claim.catalog, claim.tenant_id, claim.attempt, 60).writing():
         return True
+
+
+def test_new_tenants_are_claimed_together_and_each_claim_is_lost_by_itself(catalog):
+    ids = [new_id() for _ in range(3)]
+    with catalog.writing() as connection:
+        held = claims.take_new(catalog, connection, ids, "provision", 60.0)
+    with pytest.raises(ClaimedError, match="busy"):
+        take(catalog, ids[0])
+    with held.holding() as still:
+        assert still == set(ids)
+    with catalog.writing() as connection:
+        connection.execute(table.update().where(table.c.tenant_id == ids[1]).values(attempt=2))
+    with held.holding() as still:
+        assert still == {ids[0], ids[2]}
+    with held.ending(ids[:2]) as (_, mine):
+        assert mine == {ids[0]}
+    assert [stored(catalog, each).expires_at is None for each in ids] == [True, False, False]
+    expire(catalog)
+    with held.ending(ids) as (_, mine):
+        assert mine == set()
+    assert take(catalog, ids[2]).attempt == 2

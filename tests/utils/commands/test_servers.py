@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
@@ -88,6 +89,31 @@ def test_a_users_database_is_placed_until_the_server_drains_and_the_server_stays
         assert "1 database stands on server 'one'" in kept.stderr
     finally:
         assert ready("db", "delete", 1, "--yes").exit_code == 0
+    assert ready("servers", "remove", "one").exit_code == 0
+
+
+def test_pools_are_filled_and_shown_and_one_that_fails_is_a_failure(ready, add, parts, settings):
+    assert "No server is registered" in ready("servers", "fill").stdout
+    add()
+    empty = {"wanted": 0, "ready": 0, "made": 0, "retired": 0, "busy": False, "code": None, "error": None}
+    assert document(ready("servers", "fill", "--json")) == {"items": [{"name": "one"} | empty]}
+    one = replace(settings, pending_tenants=1)
+    filled = ready("servers", "fill", "ONE", settings=one)
+    assert (filled.exit_code, filled.stderr) == (0, "")
+    assert "kept ready" in ready("servers", "list").stdout
+    listed = document(ready("servers", "list", "--json"))["items"]
+    assert [(row["pending"], row["pool_error"]) for row in listed] == [(1, None)]
+    retired = document(ready("servers", "fill", "one", "--json"))["items"]  # which asks for none
+    assert [(row["ready"], row["retired"]) for row in retired] == [(0, 1)]
+    with parts.catalog.writing() as connection:
+        server = servers.by_name(connection, "one")
+        servers.change(connection, server, db_port=1)
+    failed = ready("servers", "fill", "one", settings=one)
+    assert failed.exit_code == 1
+    assert "1 of 1 pools could not be filled: one" in failed.stderr
+    with parts.catalog.writing() as connection:
+        servers.change(connection, server, db_port=server.db_port)
+    assert ready("servers", "fill", "two").exit_code == 1
     assert ready("servers", "remove", "one").exit_code == 0
 
 

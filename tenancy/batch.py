@@ -1,0 +1,178 @@
+"""Initialize many users at once: databases that are files are made together, the others one by one, a few at a time.
+
+Of a batch one catalog transaction records every configuration with its claim, and one makes them ready; what stopped
+in between is finished by ``Provisioner.provision``, or by initializing all again.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from tenancy.backends.base import Attempt, Backend, Making
+from tenancy.catalog import claims, configs
+from tenancy.catalog.claims import Claims
+from tenancy.errors import ClaimLostError, ProvisionError, TenancyError
+from tenancy.models import Origin, Placement, State, User
+from tenancy.operation import Operation
+from tenancy.provision import Provisioned, Provisioner, planned
+from tenancy.types import new_id
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 4
+"""So many databases are made on servers at a time."""
+
+
+@dataclass(frozen=True)
+class InitResult:
+    """Say how one of several users fared whose databases were initialized."""
+
+    user_id: int
+    email: str
+    ok: bool
+    created: bool = False
+    error: TenancyError | None = None
+
+
+class Batch(Operation):
+    """Initialize the databases of several users, past failures, which are named."""
+
+    def __init__(self, provisioner: Provisioner, one: Callable[[int], Provisioned]) -> None:
+        super().__init__(provisioner.bench)
+        self._provisioner = provisioner
+        self._provision = one
+
+    def initialize(self, users: Sequence[User]) -> Iterator[InitResult]:
+        """Make or bring to head the database of each; give how they fared, in their order."""
+        with self.catalog.reading() as connection:
+            known = configs.of_users(connection, [user.id for user in users])
+        fresh = [user for user in users if user.id not in known]
+        backend = self.backends.get(self.bench.default_type)
+        done = {} if backend.on_server else self._together(fresh, backend)
+        with ThreadPoolExecutor(AT_ONCE, "unify-initialize") as pool:
+            waiting = {user.id: self._later(pool, user) for user in fresh if backend.on_server}
+            try:
+                for user in users:
+                    later = waiting.get(user.id)
+                    yield later.result() if later else done.get(user.id) or self.initialize_one(user)
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def initialize_one(self, user: User) -> InitResult:
+        try:
+            return InitResult(user.id, user.email, True, self._provision(user.id).created)
+        except (TenancyError, OSError, sa.exc.SQLAlchemyError) as error:
+            return _failure(user, error)
+
+    def _later(self, pool: ThreadPoolExecutor, user: User) -> Future[InitResult]:
+        """Let a thread do it, in a copy of this context: the audit log names who acts."""
+        return pool.submit(contextvars.copy_context().run, self.initialize_one, user)
+
+    def _together(self, users: Sequence[User], backend: Backend) -> dict[int, InitResult]:
+        """Make the databases of users that have none; who is left out got one meanwhile, or is to be tried alone."""
+        if not users:
+            return {}
+        try:
+            self.step("record batch")
+            tenants, held = self.catalog.repeating(lambda connection: self._recorded(connection, users, backend))
+        except (TenancyError, sa.exc.SQLAlchemyError) as error:
+            log.warning("no batch could be recorded, each is tried alone: %s", type(error).__name__)
+            return {}
+        by_id = {user.id: user for user in users}
+        try:
+            failed = self._made(tenants, held, backend) if tenants else {}
+        except (TenancyError, OSError, sa.exc.SQLAlchemyError) as error:
+            failed = {tenant.tenant_id: error for tenant in tenants}
+        return {
+            user.id: _failure(user, failed[tenant.tenant_id])
+            if tenant.tenant_id in failed
+            else InitResult(user.id, user.email, True, created=True)
+            for tenant in tenants
+            for user in (by_id[tenant.user_id or 0],)
+        }
+
+    def _recorded(
+        self, connection: sa.Connection, users: Sequence[User], backend: Backend
+    ) -> tuple[list[Placement], Claims]:
+        """Record where each database is about to be made, and claim them, in the caller's transaction."""
+        there = configs.of_users(connection, [user.id for user in users])
+        wanted = {
+            user.id: planned(self.bench, backend, user.id, new_id(), None, {}, None, Origin.ADMIN)
+            for user in users
+            if user.id not in there
+        }
+        tenants = configs.add_many(connection, wanted) if wanted else []
+        ids = [tenant.tenant_id for tenant in tenants]
+        return tenants, claims.take_new(self.catalog, connection, ids, "provision", self.bench.claim_ttl_s)
+
+    def _made(self, tenants: list[Placement], held: Claims, backend: Backend) -> dict[uuid.UUID, Exception]:
+        """Make what was recorded, and give what went wrong, by tenant; the catalog says it too."""
+        with self._told_of_all(tenants, held):
+            failed = backend.create_many([self._making(tenant, held, backend) for tenant in tenants], held.holding)
+            self.step("ready batch")
+            ready = self._ready([tenant for tenant in tenants if tenant.tenant_id not in failed], held)
+        for tenant in tenants:
+            claim = held.one(tenant.tenant_id)
+            try:
+                if tenant.tenant_id in failed:
+                    error = failed[tenant.tenant_id]
+                    self._failed(tenant, claim, State.FAILED, backend.explain(error) or error)
+                elif tenant.tenant_id not in ready:
+                    claim.lost()
+            except ClaimLostError as lost:
+                failed[tenant.tenant_id] = lost
+        return failed
+
+    def _making(self, tenant: Placement, held: Claims, backend: Backend) -> Making:
+        attempt = Attempt(held.attempt, self.step, held.one(tenant.tenant_id).holding)
+        return Making(tenant, self.bench.access(tenant), self._provisioner.blueprint(tenant, backend), attempt)
+
+    def _ready(self, tenants: list[Placement], held: Claims) -> frozenset[uuid.UUID]:
+        """Make ready, in one transaction, the tenants whose claims still hold, and give those."""
+        with held.ending([tenant.tenant_id for tenant in tenants]) as (connection, mine):
+            ready = [tenant for tenant in tenants if tenant.tenant_id in mine]
+            if ready:
+                configs.change_alike(connection, mine, **self._provisioner.done())
+                detail = {"type": ready[0].db_type, "revision": self.chain.head}
+                of = [(tenant.user_id, tenant.tenant_id) for tenant in ready]
+                self.catalog.audit.append_many(connection, "tenant.provision", of, detail=detail)
+        return mine
+
+    @contextmanager
+    def _told_of_all(self, tenants: list[Placement], held: Claims) -> Iterator[None]:
+        """Leave word in the catalog of what stops a whole batch, and end its claims."""
+        try:
+            yield
+        except Exception as error:
+            for tenant in tenants:
+                self.bench.on_error(tenant, error)
+            code, message = _told(error)
+            log.error("making %d databases together failed: %s", len(tenants), message)
+            try:
+                with held.ending(held.tenant_ids) as (connection, mine):
+                    state = {"state": State.FAILED, "last_error": message, "last_error_code": code}
+                    configs.change_alike(connection, mine, **state)
+            except TenancyError as second:
+                log.error("that failure could not be recorded: %s", second.message)
+            raise
+
+
+def _failure(user: User, error: Exception) -> InitResult:
+    if not isinstance(error, TenancyError):
+        log.error("user %s could not be initialized", user.id, exc_info=error)
+        error = TenancyError(f"{type(error).__name__}: see the log.", user_id=user.id)
+    return InitResult(user.id, user.email, False, error=error)
+
+
+def _told(error: Exception) -> tuple[str, str]:
+    return (
+        (error.code, error.message) if isinstance(error, TenancyError) else (ProvisionError.code, type(error).__name__)
+    )

@@ -1,0 +1,76 @@
+"""Keep the databases that stand ready on servers for users to come; nobody's yet.
+
+A row is there before its database is, and goes after it. One that is taken is deleted in the transaction that writes
+the same place into a user's configuration.
+"""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from tenancy.catalog import configs
+from tenancy.models import Pending, Placement, State, pending_databases
+
+_table = pending_databases
+_TRIES = 16
+_all = sa.select(*configs.columns(_table), _table.c.id).order_by(_table.c.id)
+_of_server = _all.where(_table.c.server_id == sa.bindparam("server_id"))
+_oldest_ready = _of_server.where(
+    _table.c.state == str(State.READY), _table.c.schema_fingerprint == sa.bindparam("fingerprint")
+).limit(1)
+_take = _table.delete().where(_table.c.tenant_id == sa.bindparam("of"), _table.c.state == str(State.READY))
+_insert = _table.insert()
+
+
+def add(connection: sa.Connection, values: dict[str, Any]) -> Pending:
+    """Insert a database that is about to be made, in state ``provisioning``, and give it."""
+    moment = datetime.now(UTC)
+    shared = {"state": State.PROVISIONING, "version": 1, "epoch": 1, "owned": True, "is_active": True}
+    row = {**shared, "created_at": moment, "updated_at": moment, **values}
+    result = connection.execute(_insert, row)
+    sealed = row.pop("db_password", None)
+    return Pending(user_id=None, sealed_password=sealed, id=int((result.inserted_primary_key or [0])[0]), **row)
+
+
+def take(connection: sa.Connection, server_id: int, fingerprint: str) -> Pending | None:
+    """Take the oldest that stands ready on a server with this schema, in the caller's transaction; None without one.
+
+    Of several who found the same, the one that deletes the row has it; the others look again.
+    """
+    asked = {"server_id": server_id, "fingerprint": fingerprint}
+    for _ in range(_TRIES):
+        row = connection.execute(_oldest_ready, asked).first()
+        if row is None:
+            return None
+        if connection.execute(_take, {"of": row.tenant_id}).rowcount == 1:
+            return _pending(row)
+    return None
+
+
+def of_server(connection: sa.Connection, server_id: int) -> list[Pending]:
+    """List those of a server, oldest first."""
+    return [_pending(row) for row in connection.execute(_of_server, {"server_id": server_id})]
+
+
+def every(connection: sa.Connection) -> list[Pending]:
+    """List all of them, oldest first."""
+    return [_pending(row) for row in connection.execute(_all)]
+
+
+def change(connection: sa.Connection, pending: Placement, **changes: Any) -> bool:
+    """Update columns of one that is still in the state in which it was seen; say whether it was."""
+    mine = (_table.c.tenant_id == pending.tenant_id, _table.c.state == str(pending.state))
+    changed = connection.execute(_table.update().where(*mine), {**changes, "updated_at": datetime.now(UTC)})
+    return changed.rowcount == 1
+
+
+def remove(connection: sa.Connection, tenant_id: uuid.UUID) -> None:
+    connection.execute(_table.delete().where(_table.c.tenant_id == tenant_id))
+
+
+def _pending(row: Any) -> Pending:
+    return Pending(row[0], row[1], row[2], State(row[3]), *row[4:])

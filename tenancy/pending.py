@@ -1,0 +1,256 @@
+"""Keep databases ready on servers, so that a new user's is claimed and not made.
+
+Each is made like any tenant's, with an identity that names no user yet; ``Provisioner`` hands it over. What is behind
+the code, half made or too many is retired: marked, dropped, forgotten, in this order. One filler works on a server at
+a time, under a claim; what it leaves when it is killed the next one clears away.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tenancy.backends.base import Attempt
+from tenancy.backends.server import fresh_password
+from tenancy.catalog import claims, pending, servers
+from tenancy.catalog.claims import Claim
+from tenancy.errors import ClaimedError, ClaimLostError, ProvisionError, TenancyError
+from tenancy.forks import after_fork
+from tenancy.models import Pending, Server, ServerState, State
+from tenancy.operation import Operation
+from tenancy.provision import Provisioner
+from tenancy.types import new_id
+
+log = logging.getLogger(__name__)
+
+LOOK_EVERY_TICKS = 6
+"""So many ticks of the housekeeping pass between two looks at the pools."""
+
+_CLAIMS = uuid.UUID("5d0f3f3e-6f0c-5c1b-9d0a-1f3d8f0a7b11")
+_CLOSING_S = 10.0
+
+
+@dataclass(frozen=True)
+class Filled:
+    """Say how a server's pool is after it was filled; ``busy`` where another process was filling it."""
+
+    name: str
+    wanted: int
+    ready: int
+    made: int = 0
+    retired: int = 0
+    busy: bool = False
+    code: str | None = None
+    error: str | None = None
+
+
+class Pool(Operation):
+    """Keep ``size`` databases ready on every server that takes databases."""
+
+    _thread: threading.Thread | None
+
+    def __init__(self, provisioner: Provisioner, size: int) -> None:
+        super().__init__(provisioner.bench)
+        self._provisioner = provisioner
+        self.size = size
+        self._reset()
+        after_fork(self._reset)
+
+    # --- filling ----------------------------------------------------------------------------------------
+
+    def fill(self, name: str | None = None) -> list[dict[str, Any]]:
+        """Fill the pool of one server, or of all, now; say of each how it is, and what stood in the way."""
+        with self.catalog.reading() as connection:
+            found = servers.every(connection) if name is None else [servers.by_name(connection, name)]
+        return [asdict(self._filled(server, self.size)) for server in found]
+
+    def empty(self, server: Server) -> None:
+        """Retire all that stands ready on a server that is about to be forgotten, or raise what stands in the way."""
+        try:
+            with self._claimed(server) as claim:
+                for found in self._there(server):
+                    self._retire(found, claim)
+        except ClaimedError as error:
+            raise ClaimedError(
+                f"databases are being made ready on server {server.name!r}: wait until that ends and try again.",
+                operation="fill",
+            ) from error
+
+    def _filled(self, server: Server, size: int) -> Filled:
+        wanted = size if server.state is ServerState.ACCEPTING else 0
+        made = retired = 0
+        busy, problem = False, {}
+        try:
+            with self._claimed(server) as claim:
+                made, retired = self._work(server, claim, wanted)
+        except ClaimedError:
+            busy = True
+        except Exception as error:  # noqa: BLE001 - it is told; other servers' pools are filled
+            code, message = _told(error)
+            problem = {"code": code, "error": message}
+            log.warning("the pool of server %r is not full: %s", server.name, message)
+        ready = sum(map(self._good, self._there(server)))
+        return Filled(server.name, wanted, ready, made, retired, busy, **problem)
+
+    @contextmanager
+    def _claimed(self, server: Server) -> Iterator[Claim]:
+        """Be the only one who fills or empties a server's pool, or raise ClaimedError."""
+        with self.catalog.writing() as connection:
+            key = uuid.uuid5(_CLAIMS, str(server.id))
+            claim = claims.take(self.catalog, connection, key, "fill", self.bench.claim_ttl_s)
+        try:
+            yield claim
+        finally:
+            try:
+                with claim.ending():
+                    pass
+            except ClaimLostError:
+                log.warning("another process took over the pool of server %r", server.name)
+
+    def _work(self, server: Server, claim: Claim, wanted: int) -> tuple[int, int]:
+        """Retire what is of no use, then make what is missing; give how many."""
+        there = self._there(server)
+        good = [each for each in there if self._good(each)]
+        useless = [each for each in there if self._useless(each)] + good[wanted:]
+        retired = sum(self._retire(each, claim) for each in useless)
+        made = 0
+        while len(good) + made < wanted and not self._stop.is_set() and self._make(server, claim):
+            made += 1
+        return made, retired
+
+    def _there(self, server: Server) -> list[Pending]:
+        with self.catalog.reading() as connection:
+            return pending.of_server(connection, server.id)
+
+    def _good(self, found: Pending) -> bool:
+        return found.state is State.READY and found.schema_fingerprint == self.chain.fingerprint
+
+    def _useless(self, found: Pending) -> bool:
+        """Say whether one is half made, failed, or behind; what a newer version of the code made is left to that."""
+        if found.state is not State.READY:
+            return True
+        return not self._good(found) and self.chain.knows(found.revision or "")
+
+    # --- one database -----------------------------------------------------------------------------------
+
+    def _make(self, server: Server, claim: Claim) -> bool:
+        """Make one more; say whether the server had room for it."""
+        self.step("record pending")
+        with claim.writing() as connection:
+            here = servers.hold(connection, server.id)
+            if here.state is not ServerState.ACCEPTING or not here.has_room:
+                return False
+            found = pending.add(connection, self._planned(here))
+        try:
+            self._build(found, claim)
+            self.step("pending ready")
+            with claim.writing() as connection:
+                done = {"state": State.READY, "revision": self.chain.head}
+                pending.change(connection, found, **done, schema_fingerprint=self.chain.fingerprint)
+        except ClaimLostError:
+            self._drop_own(found)
+            raise
+        except Exception as error:
+            self._failed_to_make(found, claim, error)
+            raise
+        return True
+
+    def _build(self, found: Pending, claim: Claim) -> None:
+        backend = self.backends.get(found.db_type)
+        attempt = Attempt(1, self.step, claim.holding)
+        backend.create(found, self.bench.access(found), self._provisioner.blueprint(found, backend), attempt)
+
+    def _planned(self, server: Server) -> dict[str, Any]:
+        """Give the columns of a database that is about to be made, with a password sealed for it alone."""
+        self.bench.server_login(server)  # an edited row must not say where a password goes
+        tenant_id = new_id()
+        place = self.backends.get(server.db_type).plan(None, tenant_id, {}, server) | {"tenant_id": tenant_id}
+        binding = Pending(user_id=None, state=State.PROVISIONING, version=1, epoch=1, **place).binding
+        return place | {"db_password": self.bench.keyring.seal(fresh_password(), binding)}
+
+    def _drop_own(self, found: Pending) -> None:
+        """Take away what was made after another filler took over: that one knows nothing of it, and nobody has it."""
+        try:
+            self.backends.get(found.db_type).drop(found, self.bench.access(found))
+        except TenancyError as error:
+            log.error("pending database %s could not be removed again: %s", found.db_name, error.message)
+
+    def _failed_to_make(self, found: Pending, claim: Claim, error: Exception) -> None:
+        """Leave word of a failure; the row stays until what there is of its database was dropped."""
+        code, message = _told(error)
+        log.error("pending database %s could not be made: %s", found.db_name, message)
+        try:
+            with claim.writing() as connection:
+                told = {"state": State.FAILED, "last_error": message, "last_error_code": code}
+                pending.change(connection, found, **told)
+        except ClaimLostError:
+            self._drop_own(found)
+        except TenancyError as second:
+            log.error("that failure could not be recorded: %s", second.message)
+
+    def _retire(self, found: Pending, claim: Claim) -> bool:
+        """Drop a database and forget it, unless a user took it meanwhile."""
+        self.step("retire")
+        with claim.writing() as connection:
+            servers.hold(connection, found.server_id or 0)
+            if not pending.change(connection, found, state=State.ARCHIVED):
+                return False
+        self.step("drop pending")
+        with claim.holding():
+            self.backends.get(found.db_type).drop(found, self.bench.access(found))
+        self.step("forget pending")
+        with claim.writing() as connection:
+            pending.remove(connection, found.tenant_id)
+        return True
+
+    # --- in the background ------------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """Have the pools looked at now and then, in a thread of their own; the housekeeping of a server calls this."""
+        if self.size == 0:
+            return
+        self._ticks += 1
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="unify-pool", daemon=True)
+            self._thread.start()
+            self._wake.set()
+        elif self._ticks % LOOK_EVERY_TICKS == 0:
+            self._wake.set()
+
+    def noted(self) -> None:
+        """Have the pools filled again where a thread does that: a user took one, or found none."""
+        self._wake.set()
+
+    def close(self) -> None:
+        """Stop the thread after the database it is making."""
+        self._stop.set()
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(_CLOSING_S)
+            self._thread = None
+
+    def _reset(self) -> None:
+        self._ticks = 0
+        self._thread = None
+        self._wake = threading.Event()
+        self._stop = threading.Event()
+
+    def _run(self) -> None:
+        while self._wake.wait() and not self._stop.is_set():
+            self._wake.clear()
+            try:
+                self.fill()
+            except Exception:  # the thread goes on; what stood in the way is in the log, and in the rows
+                log.exception("the pools could not be filled")
+
+
+def _told(error: Exception) -> tuple[str, str]:
+    """Give code and words of an error; those of a driver's may hold anything."""
+    return (
+        (error.code, error.message) if isinstance(error, TenancyError) else (ProvisionError.code, type(error).__name__)
+    )
