@@ -22,8 +22,9 @@ check: $(VENV)/.dev ## what CI runs: format, lint, types, layer rules, tests
 	@$(BIN)/python -m pytest -q tests/test_layers.py
 	@$(PYTEST) $(ARGS)
 
-bench: $(VENV)/.dev ## run the benchmarks beside their baselines, into bench/results/latest.json
+bench: $(VENV)/.dev ## run the benchmarks beside their baselines, into bench/results/latest.json and its charts
 	@$(BIN)/python -m bench
+	@$(BIN)/python -m bench.charts
 
 setup: $(VENV)/.dev .env ## only the set-up: environment, dependencies, .env
 

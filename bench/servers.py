@@ -10,6 +10,7 @@ import json
 import random
 import secrets
 import socket
+import sqlite3
 import sys
 import threading
 import time
@@ -17,13 +18,15 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from typing import Any
 
+import psycopg2
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
 from bench.baseline import plain_flask
-from bench.measure import AT_LEAST, AT_MOST, Figure, in_turns, median, same_work
+from bench.measure import AT_LEAST, AT_MOST, Figure, in_turns, median, same_work, timed
 from bench.served import Served, free_port
 from bench.world import World, progress, server_url, task, world
 from tenancy.backends.base import DatabaseFields
@@ -193,13 +196,16 @@ def _crowd(name: str, tenants: int, seconds: float, rounds: int) -> Figure:
         keys = [{"Authorization": f"Bearer {key}"} for key in ours.keys]
         mine: list[tuple[float, Counter[int]]] = []
         theirs: list[tuple[float, Counter[int]]] = []
+        names = _databases(ours)
+        before = _opened(names)
         for turn in range(rounds):
             pairs = [(mine, ours.port, keys), (theirs, plain[0], plain[1])]
             for results, port, headers in pairs if turn % 2 == 0 else reversed(pairs):
                 results.append(_ask_for(port, headers, seconds))
         for _, statuses in (*mine, *theirs):
             same_work({200}, set(statuses))
-        peak = watch()
+        opened = (_opened(names) - before) / sum(statuses.total() for _, statuses in mine)
+        peak, cold_ms = watch(), _cold_ms(names)
     return Figure(
         name,
         f"requests/s over {tenants} PostgreSQL tenants at random, {BUDGET} connections, {WORKERS} workers",
@@ -208,8 +214,39 @@ def _crowd(name: str, tenants: int, seconds: float, rounds: int) -> Figure:
         median([result[0] for result in theirs]),
         "plain Flask, ORM, one PostgreSQL database, as many workers and threads",
         (AT_LEAST, 0.5),
-        notes={"tenants": tenants, "refused": 0, "connections_at_most": peak, "budget": BUDGET},
+        notes={
+            "tenants": tenants,
+            "refused": 0,
+            "connections_at_most": peak,
+            "budget": BUDGET,
+            "connections_opened_a_request": round(opened, 2),
+            "connection_with_its_first_query_ms": cold_ms,
+        },
     )
+
+
+def _databases(ours: Served) -> list[str]:
+    with closing(sqlite3.connect(ours.folder / "admin.db")) as catalog:
+        return [name for (name,) in catalog.execute("SELECT db_name FROM user_database_configs")]
+
+
+def _opened(names: list[str]) -> int:
+    """Give how many connections the server has opened to these databases, of those that are closed again."""
+    count = "SELECT coalesce(sum(sessions), 0) FROM pg_stat_database WHERE datname = ANY(%s)"
+    with _server("postgresql").connect() as server:
+        return int(server.exec_driver_sql(count, (names,)).scalar_one())
+
+
+def _cold_ms(names: list[str]) -> float:
+    """Open, ask one table and close, by the driver alone: what no choice of connections to keep makes cheaper."""
+    at = _address("postgresql")
+
+    def cold(name: str) -> None:
+        whose = {"user": at.username, "password": at.password, "dbname": name}
+        with closing(psycopg2.connect(host=at.host, port=at.port, **whose)) as driver:
+            driver.cursor().execute("SELECT count(*) FROM tasks")
+
+    return median([timed(partial(cold, name)) for name in names[:40]]) * 1000
 
 
 @contextmanager

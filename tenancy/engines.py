@@ -15,11 +15,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import event
 
 from tenancy import guards
 from tenancy.backends.base import Backend
 from tenancy.backends.logins import Access
+from tenancy.backends.pools import tend
 from tenancy.budget import Budgets, ConnectionBudget, connection_limit, give_back, take, waited_for
 from tenancy.errors import StaleRouteError
 from tenancy.forks import after_fork
@@ -29,16 +29,32 @@ IDLE_S = 30.0
 
 
 class Entry:
-    __slots__ = ("budgets", "connected", "engine", "leases", "placement", "retired", "used_at")
+    """Hold a tenant's engine and tend it: guard its transactions, count its connections."""
 
-    def __init__(self, placement: Placement) -> None:
+    __slots__ = ("backend", "budgets", "connected", "engine", "leases", "placement", "retired", "used_at")
+
+    def __init__(self, placement: Placement, backend: Backend, budgets: list[ConnectionBudget]) -> None:
         self.placement = placement
+        self.backend = backend
+        self.budgets = budgets
         self.engine: sa.Engine
-        self.budgets: list[ConnectionBudget] = []
         self.leases = 0
         self.retired = False
         self.connected = False
         self.used_at = 0.0
+
+    def begin(self, connection: sa.Connection) -> None:
+        guards.begin(self.backend, self.placement, connection)
+
+    def may_keep(self) -> bool:
+        """Say no to what comes back to a retired engine, and to what somebody waits for."""
+        if self.retired or waited_for(self.budgets):
+            return False
+        self.connected = True
+        return True
+
+    def closed(self) -> None:
+        give_back(self.budgets)
 
 
 class EngineCache:
@@ -143,8 +159,7 @@ class EngineCache:
             raise StaleRouteError(
                 "the tenant's configuration changed meanwhile: try again.", tenant_id=placement.tenant_id
             )
-        fresh = Entry(placement)
-        fresh.engine = self._make(fresh)
+        fresh = self._make(placement)
         self._entries[placement.tenant_id] = fresh
         self._entries.move_to_end(placement.tenant_id)
         return fresh, [entry] if entry is not None and self._retired(entry) else []
@@ -186,25 +201,22 @@ class EngineCache:
                 entry.connected = False
             _dispose([entry])
 
-    def _make(self, entry: Entry) -> sa.Engine:
-        tenant = entry.placement
+    def _make(self, tenant: Placement) -> Entry:
         backend = self._backend_of(tenant.db_type)
         access = self._serving(tenant)
-        entry.budgets = self.budgets.of(backend.budget_key(tenant))
-        engine = backend.engine(lambda: self._connect(entry, backend, access))
-        _after_each_close(engine, lambda: give_back(entry.budgets))
-        event.listen(engine, "checkin", lambda _, record: self._checked_in(entry, record))
-        event.listen(engine, "begin", lambda connection: guards.begin(backend, tenant, connection))
-        return engine
+        entry = Entry(tenant, backend, self.budgets.of(backend.budget_key(tenant)))
+        entry.engine = backend.engine(lambda: self._connect(entry, access))
+        tend(entry.engine, entry)
+        return entry
 
-    def _connect(self, entry: Entry, backend: Backend, access: Access) -> Any:
+    def _connect(self, entry: Entry, access: Access) -> Any:
         if entry.retired and entry.leases == 0:
             raise StaleRouteError("this engine was retired: ask the manager for the tenant's engine again.")
         take(entry.budgets, self._make_room, may_wait=getattr(self._held, "count", 0) <= 1)
         try:
-            driver = backend.connect(entry.placement, access)
+            driver = entry.backend.connect(entry.placement, access)
             try:
-                guards.check_identity(backend, entry.placement, driver, entry.placement.revision or self._head())
+                guards.check_identity(entry.backend, entry.placement, driver, entry.placement.revision or self._head())
                 driver.rollback()
             except BaseException:
                 driver.close()
@@ -214,13 +226,6 @@ class EngineCache:
             raise
         entry.connected = True
         return driver
-
-    def _checked_in(self, entry: Entry, record: Any) -> None:
-        """Close a connection that comes back to a retired engine, or that somebody waits for; keep any other."""
-        if entry.retired or waited_for(entry.budgets):
-            record.close()
-        else:
-            entry.connected = True
 
     def _forget(self) -> None:
         """Start empty in a forked child; the parent's connections are kept untouched, never used or closed here."""
@@ -232,19 +237,6 @@ class EngineCache:
         self._lock = threading.Lock()
         self._held = threading.local()
         self.budgets = Budgets(self.budgets.process.limit, self.budgets.server_limit)
-
-
-def _after_each_close(engine: sa.Engine, work: Callable[[], None]) -> None:
-    """Do something whenever a connection has been closed; the pool's own event comes before it is."""
-    close = engine.dialect.do_close
-
-    def close_and(driver: Any) -> None:
-        try:
-            close(driver)
-        finally:
-            work()
-
-    engine.dialect.do_close = close_and  # type: ignore[assignment,method-assign]  # this engine's alone
 
 
 def _dispose(entries: list[Entry]) -> None:

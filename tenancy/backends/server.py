@@ -24,7 +24,7 @@ from tenancy.backends import logins
 from tenancy.backends.base import Asked, Attempt, Blueprint, Check, DatabaseFields, Storage
 from tenancy.backends.logins import Access, Login, Options
 from tenancy.backends.points import ServerPoints
-from tenancy.backends.server_engines import CATALOG_POOL, make_engine, watch
+from tenancy.backends.server_engines import CATALOG_POOL, make_engine, tenant_engine, watch
 from tenancy.errors import (
     BackendError,
     CatalogNotReadyError,
@@ -209,7 +209,7 @@ class ServerBackend(ServerPoints):
         return self.open(_known(access.admin).into(tenant.db_name))
 
     def engine(self, creator: Callable[[], Any]) -> sa.Engine:
-        return watch(make_engine(self.scheme, creator, pool_size=2, max_overflow=-1), self.socket_of)
+        return watch(tenant_engine(self.scheme, creator), self.socket_of)
 
     def check_before_commit(self, connection: sa.Connection) -> None:
         """Foreign keys are never switched off here: the server checks them itself."""

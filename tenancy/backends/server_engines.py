@@ -15,6 +15,8 @@ from sqlalchemy import event
 from sqlalchemy.pool import QueuePool
 from sqlalchemy.util import LRUCache
 
+from tenancy.backends.pools import TenantEngine, TenantPool
+
 CATALOG_POOL = {"pool_size": 8, "max_overflow": 8, "pool_timeout": 4.0}
 _OWN = {"_type_memos", "default_schema_name"}
 """What belongs to one engine alone, though its first connection brings it."""
@@ -73,6 +75,15 @@ def make_engine(
         hide_parameters=True,
         execution_options={"compiled_cache": _compiled},
         **{"poolclass": QueuePool, **kw},
+    )
+
+
+def tenant_engine(scheme: str, creator: Callable[[], Any]) -> TenantEngine:
+    """Make the engine of one tenant; the one that SQLAlchemy makes first readies the dialect, and is not used."""
+    made = make_engine(scheme, creator, poolclass=TenantPool)
+    options = made.get_execution_options()
+    return TenantEngine(
+        made.pool, made.dialect, made.url, query_cache_size=0, execution_options=options, hide_parameters=True
     )
 
 

@@ -37,10 +37,10 @@ from tenancy.backends.base import (
 )
 from tenancy.backends.logins import Access
 from tenancy.backends.points import refuse_shared
-from tenancy.backends.sqlite_engines import make_engine, schema_changes
+from tenancy.backends.sqlite_engines import make_engine, schema_changes, tenant_engine
 from tenancy.backends.sqlite_files import (
     SIDE_FILES,
-    FileConnection,
+    check_file,
     look_at_folder,
     make_empty_file,
     open_file,
@@ -124,7 +124,8 @@ class SQLiteBackend(Backend):
     def catalog_engine(self, url: str) -> sa.Engine:
         path = url_path(url, "ADMIN_DATABASE_URL")
         pool = {"poolclass": QueuePool, "pool_size": 2, "max_overflow": -1}
-        engine = self._watched(make_engine(lambda: open_file(path), path=str(path), **pool))
+        engine = make_engine(lambda: open_file(path), path=str(path), **pool)
+        event.listen(engine, "checkout", check_file)
         event.listen(engine, "begin", self._begin_catalog)
         return engine
 
@@ -144,7 +145,7 @@ class SQLiteBackend(Backend):
             raise self.explain(error) or error from error
 
     def engine(self, creator: Callable[[], Any]) -> sa.Engine:
-        return self._watched(make_engine(creator, poolclass=QueuePool, pool_size=2, max_overflow=-1))
+        return tenant_engine(creator)
 
     def begin(self, connection: sa.Connection, write: bool) -> None:
         """Take the write lock at once, or forbid writing: a read that turns into a write cannot wait for the lock."""
@@ -351,22 +352,11 @@ class SQLiteBackend(Backend):
         except sqlite3.Error as error:
             raise self.explain(error) or error from error
 
-    @staticmethod
-    def _watched(engine: sa.Engine) -> sa.Engine:
-        event.listen(engine, "checkout", _check_file)
-        return engine
-
     def _begin_catalog(self, connection: sa.Connection) -> None:
         try:
             self.begin(connection, connection.get_execution_options().get("tenancy_write", True))
         except sqlite3.Error as error:
             raise sa.exc.OperationalError("BEGIN", None, error) from error  # as SQLAlchemy does with its own statements
-
-
-def _check_file(driver: Any, record: Any, proxied: Any) -> None:
-    """Have the pool open the file anew where another one, or none, stands in its place by now."""
-    if isinstance(driver, FileConnection) and not driver.in_place():
-        raise sa.exc.DisconnectionError("the database file was deleted or replaced.")
 
 
 def _tried(work: Callable[[Making], None], making: Making) -> Exception | None:

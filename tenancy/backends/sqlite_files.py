@@ -15,8 +15,10 @@ import uuid
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DisconnectionError
 
 from tenancy.backends.base import Storage
 from tenancy.errors import AccessDeniedError, ConfigurationError, DatabaseExistsError, StorageFullError
@@ -60,6 +62,12 @@ def open_file(path: Path) -> sqlite3.Connection:
         driver.close()
         raise
     return driver
+
+
+def check_file(driver: Any, record: Any, proxied: Any) -> None:
+    """Have a pool open the file anew where another one, or none, stands in its place by now; a pool's event."""
+    if isinstance(driver, FileConnection) and not driver.in_place():
+        raise DisconnectionError("the database file was deleted or replaced.")
 
 
 def url_path(url: str, setting: str) -> Path:

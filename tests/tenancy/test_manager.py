@@ -217,7 +217,8 @@ def two_versions(tmp_path):
     old, new = tmp_path / "old", tmp_path / "new"
     for folder in (old, new):
         revision(folder, "0001", None, "op.create_table('tasks', sa.Column('title', sa.String(20)))")
-    revision(new, "0002", "0001", "op.add_column('tasks', sa.Column('done', sa.Integer))")
+    newest = revision(new, "0002", "0001", "op.add_column('tasks', sa.Column('done', sa.Integer))")
+    newest.write_text(newest.read_text() + "\n\ndestructive = True\n")  # else the old version goes on serving it
     managers = small_manager(tmp_path, old), small_manager(tmp_path, new)
     yield managers
     for manager in managers:
