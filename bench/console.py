@@ -23,7 +23,9 @@ from bench.measure import Figure, in_turns, median, same_work
 from bench.request import logs_to_nowhere, our_cookies
 from bench.world import World, progress, register_only, world
 from bench.wsgi import get
-from tenancy.models import audit_log, tenant_errors, tenant_sizes, user_database_configs, users
+from tenancy.catalog import runs
+from tenancy.catalog.runs import Rules, RunState, Selection
+from tenancy.models import audit_log, fleet_items, tenant_errors, tenant_sizes, user_database_configs, users
 
 ASIDE = ("BEGIN", "COMMIT", "ROLLBACK", "PRAGMA", "SAVEPOINT", "RELEASE")
 LOGGED = 2_000
@@ -38,6 +40,7 @@ def run(small: bool = False) -> list[Figure]:
         here.parts.accounts.promote(here.users[0].id)
         progress(f"registering {tenants:,} tenants")
         register_only(here.parts, tenants)
+        _migrate(here)
         _vary(here, tenants)
         stack.enter_context(logs_to_nowhere())
         app = web.create(here.parts)
@@ -68,6 +71,10 @@ def _pages(here: World, ask: Callable[[str], bytes]) -> Iterator[tuple[str, str,
     yield "health", "/admin/health", manager.health, "the same findings without a page"
     probe = f"/admin/users/{owner}/initialize"
     yield "initialize", probe, partial(manager.load_user_db_config, owner), "one configuration from the catalog"
+    yield "fleet", "/admin/fleet", manager.fleet.status, "the same counts without a page"
+    yield "run", "/admin/fleet/1", partial(manager.fleet.get, 1), "the run's record and counts without a page"
+    failed = partial(manager.fleet.items, 1, states=["failed"], limit=51)
+    yield "run, failed", "/admin/fleet/1?state=failed", failed, "the same rows without a page"
 
 
 def _page(
@@ -95,6 +102,26 @@ def _page(
         what,
         notes={"statements": len(sent), "rounds": rounds, "page_bytes": len(body), "slowest_ms": max(mine) * 1000},
     )
+
+
+def _migrate(here: World) -> None:
+    """Leave the record of a run that touched every tenant, in which some failed, and one that has not ended."""
+    fleet, configs, items = here.parts.manager.fleet, user_database_configs, fleet_items
+    revision, catalog = configs.c.revision, here.parts.catalog
+    head = here.parts.manager.head
+    with catalog.writing() as connection:
+        connection.execute(sa.update(configs).where(revision == head).values(revision="0001"))
+    made = fleet.start(Selection(), Rules())
+    with catalog.writing() as connection:
+        connection.execute(sa.update(items).values(state="done", duration_ms=20))
+        failed = items.c.user_id % sa.literal(211) == 0
+        connection.execute(sa.update(items).where(failed).values(state="failed", error="the disk is full."))
+        runs.change(connection, made.id, RunState.INCOMPLETE)
+        connection.execute(sa.update(configs).where(revision == "0001").values(revision=head))
+    behind = configs.c.user_id % sa.literal(13) == 0
+    with catalog.writing() as connection:
+        connection.execute(sa.update(configs).where(behind).values(revision="0001"))
+    fleet.start(Selection(), Rules())
 
 
 def _vary(here: World, tenants: int) -> None:

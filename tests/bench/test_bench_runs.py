@@ -31,6 +31,9 @@ WANTED = {
             "audit",
             "health",
             "initialize",
+            "fleet",
+            "run",
+            "run, failed",
         )
     },
 }

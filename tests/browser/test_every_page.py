@@ -18,7 +18,7 @@ from repositories.repository_factory import RepositoryFactory
 from tests.browser import axe
 from tests.browser.conftest import PHONE
 from tests.browser.households import STATES
-from tests.tenancy.support import keep_server
+from tests.tenancy.support import keep_runs, keep_server
 
 if TYPE_CHECKING:
     from compose import Parts
@@ -52,7 +52,7 @@ LOOKS = EVERY_LOOK if os.environ.get("LOOKS") == "all" else [("light", "empty"),
 def test_every_page_is_fit_for_everybody(make_parts, serve, browse, look, state):
     parts = make_parts(allow_user_databases="true")
     keep_server(parts.manager, "one")
-    user = _first_user(parts, state)
+    user, runs = _first_user(parts, state)
     app = web.create(parts)
     size = PHONE if look == "phone" else None
     ada = browse(serve(app), scheme="dark" if look == "dark" else "light", size=size)
@@ -61,7 +61,7 @@ def test_every_page_is_fit_for_everybody(make_parts, serve, browse, look, state)
         ada.open(path)
         _look(ada, f"visitor {path}", f"{look}-visitor", path, found)
     _sign_in(ada, user)
-    for path in _pages(app, parts, user):
+    for path in _pages(app, parts, user, runs):
         answer = ada.open(path)
         assert answer.status == 200, path
         if ada.page.locator("#content").count():  # and not a part that a script asks for
@@ -83,21 +83,24 @@ def _look(visitor: Any, name: str, kind: str, path: str, found: dict[str, list[s
     visitor.picture(f"{re.sub('[^a-z0-9]+', '-', plain).strip('-') or 'home'}-{kind}")
 
 
-def _first_user(parts: Parts, state: str) -> User:
+def _first_user(parts: Parts, state: str) -> tuple[User, list[int]]:
+    """Make an administrator, everybody else, and the fleet runs there were; those are nobody's if there is nobody."""
     user = parts.accounts.create("ada@example.org", display_name="Ada", password=PASSWORD, is_admin=True)
     parts.manager.provision(user.id)
     parts.accounts.set_preferences(user.id, {"time_zone": "Europe/Berlin"})
     STATES[state](parts, user.id)
+    tenants = []
     for number in range({"empty": 0, "normal": 5, "full": 120}[state]):
         other = parts.accounts.create(f"person{number}.with.a.rather.long.address@department.example.org")
         if number % 4 and number < 20:
             parts.manager.provision(other.id)
+            tenants.append(other.id)
     if state == "full":
         for number in range(30):
             parts.accounts.issue_key(user.id, f"Program {number}", read_only=bool(number % 2))
         for number in range(12):
             parts.accounts.sign_in_without_password(user.id, user_agent=f"Robot/{number}", address="192.0.2.7")
-    return user
+    return user, keep_runs(parts.manager, tenants) if tenants else []
 
 
 def _sign_in(visitor: Any, user: User) -> None:
@@ -112,16 +115,16 @@ def _of(name: str, session: Any, user: User) -> Any:
     return RepositoryFactory.get_repository(name, session, user.id)
 
 
-def _pages(app: Flask, parts: Parts, user: User) -> list[str]:
+def _pages(app: Flask, parts: Parts, user: User, runs: list[int]) -> list[str]:
     """Give every address of a page, with the user's own rows in it; of what they have none of, there is no page."""
-    rows = {"/admin/users": str(user.id), "/admin/servers": "one"}
+    rows = {"/admin/users": str(user.id), "/admin/servers": "one"} | ({"/admin/fleet": str(runs[-1])} if runs else {})
     with parts.manager.session(user.id, write=True) as session:
         for name in ("tasks", "notes", "events", "categories"):
             first = _of(name, session, user).list(limit=1)
             rows |= {f"/{name}": str(row["id"]) for row in first}
         _of("settings", session, user).put("a.key", "a value")
         rows["/settings/values"] = "a.key"
-    found = []
+    found = [f"/admin/fleet/{number}" for number in runs]
     for rule in app.url_map.iter_rules():
         if (
             "GET" not in (rule.methods or ())

@@ -19,8 +19,9 @@ import sqlalchemy as sa
 
 from tenancy import TenantManager
 from tenancy.backends import Backends
-from tenancy.catalog import Catalog, configs, servers, users
+from tenancy.catalog import Catalog, configs, runs, servers, users
 from tenancy.catalog.claims import take
+from tenancy.catalog.runs import ItemState, Rules, RunState, Selection
 from tenancy.engines import EngineCache
 from tenancy.keyring import Keyring, generate_key
 from tenancy.manager import Options
@@ -131,6 +132,24 @@ def set_back(manager: TenantManager, ids: Iterable[int], revision: str = "0001")
         with claim.ending() as connection:
             configs.change(connection, tenant, **stands, epoch=reached.epoch, version=tenant.version + 1)
     manager.engines.close()
+
+
+def keep_runs(manager: TenantManager, ids: list[int]) -> list[int]:
+    """Leave fleet runs behind: one that is done, one in which a tenant failed, and one that nobody works on yet."""
+    half = len(ids) // 2
+    set_back(manager, ids)
+    done = manager.fleet.start(Selection(tuple(ids[:half])), Rules())
+    manager.fleet.work(done.id)
+    failed = manager.fleet.start(Selection(tuple(ids[half:])), Rules())
+    manager.fleet.work(failed.id)
+    told = {"error": "the version table says 0001, the ledger None: see its backup.", "error_code": "migration_failed"}
+    with manager.catalog.writing() as connection:
+        runs.change_items(connection, failed.id, [{"user_id": ids[-1], "state": ItemState.FAILED} | told])
+        runs.change(connection, failed.id, RunState.INCOMPLETE)
+    change_config(manager, ids[-1], last_error=told["error"], last_error_code=told["error_code"])
+    set_back(manager, ids[half:])
+    running = manager.fleet.start(Selection(), Rules(canary=1, waves=(10.0, 100.0), halt_after=5, halt_percent=True))
+    return [done.id, failed.id, running.id]
 
 
 def expire_claims(manager: TenantManager) -> None:

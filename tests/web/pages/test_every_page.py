@@ -10,7 +10,7 @@ from urllib.parse import urljoin
 import pytest
 
 from repositories.repository_factory import RepositoryFactory
-from tests.tenancy.support import keep_server
+from tests.tenancy.support import add_tenants, keep_runs, keep_server
 from tests.web.pages.conftest import Page
 
 PUBLIC = {"/", "/auth/login", "/auth/logout", "/auth/register", "/api/docs"}
@@ -36,6 +36,7 @@ def rows(ada, parts, user, other):
     """Make a row of each kind, and give its id by the path of its list; administrators act on another account."""
     found = {"/settings/values": "a.key", "int": str(other.id), "/admin/servers": "one"}
     keep_server(parts.manager, "one")
+    found["/admin/fleet"] = str(keep_runs(parts.manager, add_tenants(parts, 4))[-1])
     with parts.manager.session(user.id, write=True) as session:
         for name, label in LABELS.items():
             extra = {"starts_at": NEXT_YEAR} if name == "events" else {}

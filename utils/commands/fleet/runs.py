@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from collections.abc import Iterator
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -31,12 +29,13 @@ class Share(click.ParamType[tuple[float, bool]]):
     name = "number or percentage"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, bool]:
-        found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?)(%?)", str(value).strip())
-        percent = bool(found and found[2])
-        number = float(found[1]) if found else 0.0
-        if not found or number <= 0 or (percent and number > 100) or (not percent and number != int(number)):
-            self.fail(f"{value!r} is no number of tenants such as 5, and no percentage such as 2%.", param, ctx)
-        return number, percent
+        from tenancy.catalog import shares
+        from tenancy.errors import ConfigurationError
+
+        try:
+            return shares.share(str(value))
+        except ConfigurationError as error:
+            self.fail(error.message, param, ctx)
 
 
 class Waves(click.ParamType[tuple[float, ...]]):
@@ -45,14 +44,13 @@ class Waves(click.ParamType[tuple[float, ...]]):
     name = "percentages"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
-        if isinstance(value, tuple):
-            return value
-        shares = [part.strip() for part in str(value).split(",")]
-        numbers = tuple(float(part[:-1]) for part in shares if re.fullmatch(r"\d{1,3}(\.\d{1,3})?%", part))
-        grows = all(one < other for one, other in pairwise(numbers))
-        if len(numbers) != len(shares) or not grows or numbers[0] <= 0 or numbers[-1] > 100:
-            self.fail(f"{value!r} is no list of growing percentages such as 1%,10%,100%.", param, ctx)
-        return numbers if numbers[-1] == 100 else (*numbers, 100.0)
+        from tenancy.catalog import shares
+        from tenancy.errors import ConfigurationError
+
+        try:
+            return value if isinstance(value, tuple) else shares.waves(str(value))
+        except ConfigurationError as error:
+            self.fail(error.message, param, ctx)
 
 
 RUN = click.argument("run_id", type=click.IntRange(1), metavar="[RUN]", required=False)

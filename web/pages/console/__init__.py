@@ -1,4 +1,4 @@
-"""Serve administrators' console: the fleet at a glance, everybody's accounts and databases, audit log, health.
+"""Serve administrators' console: everybody's accounts and databases, servers, fleet runs, audit log, health.
 
 ``frame`` holds what its pages share. Every page shows, and every action is answered, from ``tenancy``'s manager and
 accounts; the commands shown beside them (``commands``) call the same functions.
@@ -6,7 +6,19 @@ accounts; the commands shown beside them (``commands``) call the same functions.
 
 from __future__ import annotations
 
-from web.pages.console import actions, audit, glance, health, initialize, servers, tenant, users
+from web.pages.console import actions, audit, fleet, glance, health, initialize, runs, servers, tenant, users
 from web.pages.console.frame import blueprint
 
-__all__ = ["actions", "audit", "blueprint", "glance", "health", "initialize", "servers", "tenant", "users"]
+__all__ = [
+    "actions",
+    "audit",
+    "blueprint",
+    "fleet",
+    "glance",
+    "health",
+    "initialize",
+    "runs",
+    "servers",
+    "tenant",
+    "users",
+]

@@ -10,7 +10,7 @@ from itertools import chain, islice
 from typing import Any
 
 import orjson
-from flask import Response, request, url_for
+from flask import Response, url_for
 from flask.typing import ResponseReturnValue
 
 from tenancy import names
@@ -18,7 +18,7 @@ from tenancy.errors import AuditBrokenError, ConfigurationError, UserNotFoundErr
 from web import clock
 from web.auth import admin_required
 from web.errors import Problem
-from web.pages.console.frame import blueprint, show, text
+from web.pages.console.frame import blueprint, key, show, text
 from web.parts import current_parts
 
 PAGE = 50
@@ -64,7 +64,7 @@ def export_jsonl() -> ResponseReturnValue:
 
 def _page(seal: dict[str, Any] | None = None) -> str:
     given, asked = _asked()
-    before = _before(request.args.get("before"))
+    before = key("before") or None
     manager = current_parts().manager
     found = manager.audit_page(**asked, before_id=before, limit=PAGE + 1)
     rows, more = found[:PAGE], len(found) > PAGE
@@ -114,14 +114,6 @@ def _day(typed: str | None) -> date | None:
         return day
     except (ValueError, OverflowError):
         raise Problem(400, "filter_invalid", "This is not a day like 2025-12-31.") from None
-
-
-def _before(typed: str | None) -> int | None:
-    if not typed:
-        return None
-    if typed.isascii() and typed.isdigit() and len(typed) <= 18:
-        return int(typed)
-    raise Problem(400, "page_invalid", "This page of the list does not exist. Begin again at the first one.")
 
 
 def _streamed(write: Callable[[Entries], Iterator[bytes]], kind: str, name: str) -> Response:

@@ -20,6 +20,7 @@ TABS = (
     ("index", "Overview"),
     ("users", "Users and databases"),
     ("servers", "Servers"),
+    ("fleet", "Fleet"),
     ("audit", "Audit log"),
     ("health", "Health"),
 )
@@ -57,6 +58,16 @@ def choice(name: str, known: Collection[str]) -> str | None:
     if chosen and chosen not in known:
         raise Problem(400, "filter_invalid", "This list has no such filter. Begin again with the whole list.")
     return chosen or None
+
+
+def key(name: str) -> int:
+    """Give the number after which a page of a list begins, 0 for the first page."""
+    typed = request.args.get(name, "")
+    if not typed:
+        return 0
+    if typed.isascii() and typed.isdigit() and len(typed) <= 18:
+        return int(typed)
+    raise Problem(400, "page_invalid", "This page of the list does not exist. Begin again at the first one.")
 
 
 def to_tenant(user_id: int) -> Response:

@@ -1,0 +1,176 @@
+"""Show how the fleet stands and who is behind, and start a run that brings databases to a revision.
+
+One run's own page is ``runs``. Nothing here opens a tenant's database: the catalog says how each stands.
+"""
+
+from __future__ import annotations
+
+import shlex
+from typing import Annotated, Any
+
+from flask import redirect, request, url_for
+from flask.typing import ResponseReturnValue
+from pydantic import Field as Bound
+from pydantic import StringConstraints
+
+from tenancy.catalog import shares
+from tenancy.catalog.runs import UNFINISHED, WORKABLE, Rules, Selection
+from tenancy.errors import ConfigurationError, RunStateError, ServerNotFoundError, TenancyError
+from web.auth import admin_required
+from web.pages.console.frame import blueprint, key, show
+from web.pages.forms import Choices, Field, Form
+from web.pages.messages import say
+from web.parts import current_parts
+from web.schemas import UNSTORABLE, Strict
+
+BEHIND = 25
+RUNS = 10
+PLANNED = 20
+SHARED = "Users share one database: there is no fleet to migrate."
+
+Text = Annotated[str, StringConstraints(max_length=255, pattern=UNSTORABLE)]
+Short = Annotated[str, StringConstraints(max_length=100, pattern=UNSTORABLE)]
+
+
+class RunCreate(Strict):
+    """Take what a run is to do, to whom, and how."""
+
+    target: Text | None = None
+    db_type: Text | None = None
+    server: Text | None = None
+    canary: Annotated[int, Bound(ge=1, le=1_000_000)] | None = None
+    waves: Short | None = None
+    halt_after: Short | None = None
+    snapshot: bool = False
+
+
+@blueprint.get("/fleet")
+@admin_required
+def fleet() -> ResponseReturnValue:
+    return _page(_blank())
+
+
+@blueprint.post("/fleet")
+@admin_required
+def start_run() -> ResponseReturnValue:
+    """Start a run and lead to its page; with the other button, only say what it would do."""
+    parts = current_parts()
+    if not parts.manager.multi_tenant:
+        say(SHARED, "bad")
+        return redirect(url_for("admin.fleet"), 303)
+    form = Form.posted("run", _controls(), request.form)
+    body = form.validate(RunCreate)
+    asked = _read(form, body) if body else None
+    if body is None or asked is None:
+        return _page(form), 422
+    if request.form.get("step") == "plan":
+        return _page(form, plan=parts.manager.fleet.plan(asked[0], body.target))
+    try:
+        run = parts.manager.fleet.start(*asked, body.target)
+    except RunStateError as error:
+        return _page(form, refused=error), 409
+    say(f"Run {run.id} {'has begun' if run.state in UNFINISHED else 'had nothing to do'}.")
+    if run.state in UNFINISHED:
+        parts.work_on(run.id)
+    return redirect(url_for("admin.run", run_id=run.id), 303)
+
+
+def _page(form: Form, plan: dict[str, Any] | None = None, refused: TenancyError | None = None) -> str:
+    manager = current_parts().manager
+    if not manager.multi_tenant:
+        return show("fleet", found=None)
+    found, after = manager.fleet.status(), key("after")
+    # Where everybody is at head nobody has to be looked for.
+    behind = manager.fleet.behind(after=after, limit=BEHIND + 1) if found["at_head"] < found["total"] else []
+    runs = manager.fleet.recent(RUNS)
+    return show(
+        "fleet",
+        found=found,
+        missing=found["total"] - found["at_head"],
+        behind=behind[:BEHIND],
+        next_url=url_for("admin.fleet", after=behind[BEHIND - 1]["user_id"]) if len(behind) > BEHIND else None,
+        first_url=url_for("admin.fleet") if after else None,
+        runs=runs,
+        unfinished=next((run for run in runs if run.state in UNFINISHED), None),
+        form=form,
+        plan=_shown(plan) if plan else None,
+        refused=refused,
+        command_text=_command(form),
+    )
+
+
+def _shown(plan: dict[str, Any]) -> dict[str, Any]:
+    """Count what a run would do by what it would do, and show the first of those it would touch."""
+    chain = current_parts().manager.chain
+    tenants = plan["tenants"]
+    steps = {revision for tenant in tenants for revision in tenant["revisions"]}
+    skipped = sum(tenant["state"] not in WORKABLE for tenant in tenants)
+    more = {"number": len(tenants), "tenants": tenants[:PLANNED], "skipped": skipped, "workable": WORKABLE}
+    return plan | more | {"destructive": [step for step in chain.checksums if step in steps and _takes_away(step)]}
+
+
+def _takes_away(revision: str) -> bool:
+    return current_parts().manager.chain.is_destructive(revision)
+
+
+def _read(form: Form, body: RunCreate) -> tuple[Selection, Rules] | None:
+    """Give who is meant and how it goes; what is wrong is put beside its control."""
+    manager = current_parts().manager
+    try:
+        manager.fleet.target(body.target)
+        if body.db_type and body.db_type not in {each["name"] for each in manager.database_types()}:
+            raise ConfigurationError("Choose one of the list.", field="db_type")
+        server_id = manager.server(body.server)["id"] if body.server else None
+        waves = shares.waves(body.waves) if body.waves else (100.0,)
+        after, percent = shares.share(body.halt_after) if body.halt_after else (None, False)
+    except ServerNotFoundError:
+        form.refuse("server", "Choose one of the list.")
+    except ConfigurationError as error:
+        form.refuse({"to": "target"}.get(error.field or "", error.field), error.message)
+    else:
+        rules = Rules(body.canary or 0, waves, after, percent, body.snapshot)
+        return Selection((), server_id, body.db_type), rules
+    return None
+
+
+def _blank() -> Form:
+    return Form.blank("run", _controls() if current_parts().manager.multi_tenant else ())
+
+
+def _controls() -> list[Field]:
+    manager = current_parts().manager
+    revisions = [(name, name) for name in reversed(list(manager.chain.checksums))]
+    revisions[0] = (manager.head, f"{manager.head} (current)")
+    types = [(each["name"], each["label"]) for each in manager.database_types()]
+    servers = [(server["name"], server["name"]) for server in manager.servers()]
+    return [
+        Field("target", "To revision", "select", choices=revisions),
+        Field("db_type", "Type", "select", choices=_any("Every type", types)),
+        Field("server", "Server", "select", choices=_any("Every server and folder", servers)),
+        Field("canary", "Canary", "number", number=True, hint="Try so many first; halt if one of them fails."),
+        Field("waves", "Waves", max_length=100, autocomplete="off", hint="Such as 1%,10%,100%; left empty, one wave."),
+        Field("halt_after", "Halt after failures", max_length=20, autocomplete="off", hint="Such as 5, or 2% of all."),
+        Field("snapshot", "Keep a restore point of each database", "checkbox"),
+    ]
+
+
+def _any(label: str, choices: Choices) -> Choices:
+    return [("", label), *choices]
+
+
+WORDS = (
+    ("target", "--to"),
+    ("server", "--server"),
+    ("db_type", "--type"),
+    ("canary", "--canary"),
+    ("waves", "--waves"),
+    ("halt_after", "--halt-after-failures"),
+)
+
+
+def _command(form: Form) -> str:
+    """Give the command that does what the form says, to be typed into a shell."""
+    typed = ((option, form.values.get(name, "").strip()) for name, option in WORDS)
+    words = [f"{option}{'=' if text[0] == '-' else ' '}{shlex.quote(text)}" for option, text in typed if text]
+    snapshot = ["--snapshot"] if form.values.get("snapshot") else []
+    return " ".join(["unify fleet migrate", *words, *snapshot])

@@ -1,0 +1,189 @@
+"""Show one fleet run while it goes and after it, and stop it, take it up again, or take it back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from flask import redirect, request, url_for
+from flask.typing import ResponseReturnValue
+
+from tenancy.catalog.runs import LEFT, UNFINISHED, ItemState, Run, RunState
+from tenancy.errors import TenancyError, UserNotFoundError
+from tenancy.fleet.fleet import Fleet
+from tenancy.fleet.runs import MIGRATE
+from web.auth import admin_required
+from web.errors import NOT_THERE, Problem
+from web.pages.console.frame import blueprint, choice, key, show
+from web.pages.fragments import fragment, wants_fragment
+from web.pages.messages import say
+from web.parts import current_parts
+
+PAGE = 50
+LARGEST_ID = 2**31 - 1
+STATES = ("failed", "offline", "skipped", "running", "waiting", "done", "cancelled", "undone")
+
+
+@dataclass(frozen=True)
+class Action:
+    """Describe one action on a run; ``suits`` says whether it is offered, ``does`` gives the run to look at then."""
+
+    name: str
+    label: str
+    question: str
+    suits: Callable[[Run], bool]
+    does: Callable[[Fleet, int], Run]
+    works: bool = True
+    takes_away: bool = False
+
+
+def _unfinished(run: Run) -> bool:
+    return run.state in UNFINISHED
+
+
+def _left(run: Run) -> bool:
+    return _unfinished(run) or any(run.counts.get(state) for state in (*LEFT, ItemState.CANCELLED))
+
+
+def _to_take_back(run: Run) -> bool:
+    return run.kind == MIGRATE and not _unfinished(run) and bool(run.counts.get(ItemState.DONE))
+
+
+ACTIONS = (
+    Action(
+        "pause",
+        "Pause",
+        "What was begun is finished, and no more is taken until the run is resumed.",
+        lambda run: run.state is RunState.RUNNING,
+        lambda fleet, run_id: fleet.pause(run_id),
+        works=False,
+    ),
+    Action(
+        "resume",
+        "Resume",
+        "The run goes on with what waits, and tries again what failed, did not answer or was skipped. "
+        "Where whoever worked on it is gone, somebody else begins.",
+        _left,
+        lambda fleet, run_id: fleet.resume(run_id),
+    ),
+    Action(
+        "retry",
+        "Retry failed",
+        "The databases that failed are tried again, and no others.",
+        lambda run: bool(run.counts.get(ItemState.FAILED)),
+        lambda fleet, run_id: fleet.resume(run_id, failed_only=True),
+    ),
+    Action(
+        "cancel",
+        "Cancel",
+        "What waits is given up; what was begun is finished, and what was done stays.",
+        _unfinished,
+        lambda fleet, run_id: fleet.cancel(run_id),
+        takes_away=True,
+    ),
+    Action(
+        "rollback",
+        "Roll back",
+        "Exactly what this run did is taken back, database by database, by a run of its own. "
+        "What was written into tables and columns that the run brought is lost.",
+        _to_take_back,
+        lambda fleet, run_id: fleet.rollback(run_id),
+        takes_away=True,
+    ),
+)
+
+
+@blueprint.get("/fleet/<int:run_id>")
+@admin_required
+def run(run_id: int) -> ResponseReturnValue:
+    """Show a run and what it did to each database, those of one state where one is named."""
+    found, state, after = _find(run_id), choice("state", STATES), key("after")
+    rows = _fleet().items(run_id, states=[state] if state else (), after=after, limit=PAGE + 1)
+    kept: dict[str, Any] = {"run_id": run_id} | ({"state": state} if state else {})
+    return show(
+        "fleet",
+        "run",
+        **_about(found),
+        actor=_actor(found),
+        rows=rows[:PAGE],
+        states=STATES,
+        chosen=state,
+        actions=[action for action in ACTIONS if action.suits(found)],
+        next_url=url_for("admin.run", **kept, after=rows[PAGE - 1]["user_id"]) if len(rows) > PAGE else None,
+        first_url=url_for("admin.run", **kept) if after else None,
+    )
+
+
+@blueprint.get("/fleet/<int:run_id>/progress")
+@admin_required
+def run_progress(run_id: int) -> ResponseReturnValue:
+    """Say how far a run is, for the page's script; when its state changes the whole page is asked for again."""
+    found, was = _find(run_id), request.args.get("was")
+    if not wants_fragment():
+        return redirect(url_for("admin.run", run_id=run_id), 303)
+    about = _about(found)
+    answer = fragment("admin/run_state.html", **about)
+    if was is not None and (was != found.state or not about["live"]):
+        answer.headers["HX-Refresh"] = "true"
+    return answer
+
+
+def _ask(action: Action) -> Callable[[int], ResponseReturnValue]:
+    @admin_required
+    def ask(run_id: int) -> ResponseReturnValue:
+        found = _find(run_id)
+        command = f"unify fleet {action.name} {found.id}"
+        return show("fleet", "run_action", run=found, action=action, command_text=command)
+
+    return ask
+
+
+def _act(action: Action) -> Callable[[int], ResponseReturnValue]:
+    @admin_required
+    def act(run_id: int) -> ResponseReturnValue:
+        shown = _find(run_id)
+        try:
+            shown = action.does(_fleet(), run_id)
+        except TenancyError as error:
+            say(f"Nothing was changed: {error.message}", "bad")
+        else:
+            say(f"{action.label}: run {shown.id} is {shown.state}.")
+            if action.works and shown.state is RunState.RUNNING:
+                current_parts().work_on(shown.id)
+        return redirect(url_for("admin.run", run_id=shown.id), 303)
+
+    return act
+
+
+for _action in ACTIONS:
+    _rule = f"/fleet/<int:run_id>/{_action.name}"
+    blueprint.add_url_rule(_rule, f"ask_{_action.name}_run", _ask(_action), methods=["GET"])
+    blueprint.add_url_rule(_rule, f"{_action.name}_run", _act(_action), methods=["POST"])
+
+
+def _fleet() -> Fleet:
+    return current_parts().manager.fleet
+
+
+def _find(run_id: int) -> Run:
+    """Give the run, or 404 for what is no number of one as for a run that never was."""
+    if not 0 < run_id <= LARGEST_ID:
+        raise Problem(404, "not_found", NOT_THERE)
+    return _fleet().get(run_id)
+
+
+def _about(found: Run) -> dict[str, Any]:
+    """Give what is shown of a run while it goes; work is under way also where no more is taken."""
+    counted = [(state, found.counts[state]) for state in STATES if found.counts.get(state)]
+    live = found.state is RunState.RUNNING or bool(found.counts.get(ItemState.RUNNING))
+    return {"run": found, "counted": counted, "live": live}
+
+
+def _actor(found: Run) -> dict[str, Any]:
+    """Give who asked for a run; an account may be gone since."""
+    try:
+        email = current_parts().accounts.get(found.actor_id).email if found.actor_id else None
+    except UserNotFoundError:
+        email = None
+    return {"id": found.actor_id, "email": email}
