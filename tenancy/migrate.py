@@ -211,7 +211,7 @@ class Chain:
             )
             if known:  # else each database is asked, by a statement compiled anew
                 context._version = self._versions
-                context._has_version_table = lambda: True  # type: ignore[method-assign]
+                context._has_version_table = lambda: True  # type: ignore[method-assign]  # it was read just now
             try:
                 with Operations.context(context), context.begin_transaction():
                     context.run_migrations()

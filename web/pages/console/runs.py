@@ -86,7 +86,8 @@ ACTIONS = (
         "rollback",
         "Roll back",
         "Exactly what this run did is taken back, database by database, by a run of its own. "
-        "What was written into tables and columns that the run brought is lost.",
+        "What was written into tables and columns that the run brought is lost; where a restore point was kept, "
+        "so is everything that was written since.",
         _to_take_back,
         lambda fleet, run_id: fleet.rollback(run_id),
         takes_away=True,
