@@ -18,6 +18,9 @@ _EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s.]+(\.[^@\s.]+)*")
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]{0,47}")
 _DATABASE = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,47}")
 _POINT = re.compile(r"[a-z][a-z0-9]{0,9}")
+_PLANNED = re.compile(r"(unify_(\d{1,10}|ready)_[0-9a-f]{12})(?:_(.+))?")
+_FILE = re.compile(r"(user_(\d{1,10})\.db)(?:[.-](.+))?")
+_DRAFT = re.compile(r"([0-9a-f]{32})\.(\d{1,9})\.new")
 
 
 def fold(text: str) -> str:
@@ -91,9 +94,29 @@ def planned_database(owner: int | None, tenant_id: uuid.UUID) -> str:
     return identifier(f"unify_{whose}_{tenant_id.hex[-12:]}")
 
 
+def planned_in(found: str) -> tuple[str, int | None, str] | None:
+    """Read what ``planned_database`` wrote: the name, its user, and what follows it; None where it wrote none."""
+    matched = _PLANNED.fullmatch(found)
+    if matched is None:
+        return None
+    return matched[1], None if matched[2] == "ready" else int(matched[2]), matched[3] or ""
+
+
 def sqlite_file(owner: int | None) -> str:
     """Give the file name of a user's SQLite database."""
     return f"user_{user_id(owner)}.db"
+
+
+def sqlite_file_in(found: str) -> tuple[str, int, str] | None:
+    """Read the name of a file beside ``sqlite_file``: the database's, its user, and what follows it."""
+    matched = _FILE.fullmatch(found)
+    return None if matched is None else (matched[1], int(matched[2]), matched[3] or "")
+
+
+def draft_in(rest: str) -> tuple[uuid.UUID, int] | None:
+    """Read what follows a database's name in that of its draft: tenant and attempt."""
+    matched = _DRAFT.fullmatch(rest)
+    return None if matched is None else (uuid.UUID(matched[1]), int(matched[2]))
 
 
 def restore_point(text: str) -> str:

@@ -112,6 +112,7 @@ ENTRIES = (
     Entry("Status of the fleet: who is behind", ("fleet", "status")),
     Entry("Migrate all databases", ("fleet", "migrate")),
     Entry("Show the newest fleet run", ("fleet", "show")),
+    Entry("Verify all databases deeply", ("fleet", "verify")),
 )
 """The menu in its order; the first five are fixed by the public interface."""
 

@@ -1,8 +1,8 @@
 """State what every database product must offer: one contract, one file a product.
 
 Dialect words stand in this package and nowhere else. ``engines.py`` calls ``connect``, ``engine`` and ``begin``;
-``provision.py`` calls ``given``, ``plan``, ``create`` and ``drop``; fleet runs keep restore points; the rest is for
-operators. What opens a database comes along as an ``Access``; a file needs none.
+``provision.py`` calls ``given``, ``plan``, ``create`` and ``drop``; fleet runs keep restore points and check databases;
+the rest is for operators. What opens a database comes along as an ``Access``; a file needs none.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 import sqlalchemy as sa
 
 from tenancy.backends.logins import Access, Login
+from tenancy.backends.strays import Stray
 from tenancy.errors import TenancyError
 from tenancy.models import TENANT_VERSION_TABLE, Placement, Server
 from tenancy.placeholders import Rules
@@ -314,6 +315,36 @@ class Backend(ABC):
     @abstractmethod
     def points(self, tenant: Placement, access: Access) -> list[str]:
         """Name the restore points of a tenant, whole or not, in order."""
+
+    # --- checks -----------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def looking(self, driver: Any) -> AbstractContextManager[sa.Connection]:
+        """Use an open DBAPI connection to look, in a transaction that only reads, and close it in the end."""
+
+    @abstractmethod
+    def scratch(self, access: Access) -> AbstractContextManager[sa.Connection]:
+        """Make an empty database for the block, to see what revisions make of it; it is gone afterwards."""
+
+    def in_own_words(self, connection: sa.Connection) -> object:
+        """Give what tells a whole schema, where that is quickly had: what is equal has equal tables. Else None."""
+        return None
+
+    def damage(self, connection: sa.Connection) -> str | None:
+        """Say what is broken in a database's own storage, where the product can look."""
+        return None
+
+    @abstractmethod
+    def dangling(self, connection: sa.Connection, tables: Sequence[sa.Table]) -> list[tuple[str, str]]:
+        """Name tables with rows whose parents are missing, each with the parents' table; ``tables`` stand there."""
+
+    def denied(self, driver: Any, tables: Sequence[str]) -> list[str]:
+        """Name tables on which the login of a connection may not do what a tenant's login does there."""
+        return []
+
+    @abstractmethod
+    def strays(self, access: Access) -> Iterator[Stray]:
+        """List all that stands in a place by the names that tenants' databases, logins and what is theirs have."""
 
     # --- figures and errors -----------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ from tenancy.backends.mysql_driver import MODES, be_patient, is_mariadb, open_co
 from tenancy.backends.mysql_points import MySQLPoints
 from tenancy.backends.points import Way
 from tenancy.backends.recordings import Recordings, Statement
-from tenancy.backends.server import ServerBackend, one, run
+from tenancy.backends.server import ServerBackend, column, one, rights_on, run
 from tenancy.backends.server_engines import SharedDialect, make_engine
 from tenancy.errors import (
     AccessDeniedError,
@@ -41,12 +41,11 @@ from tenancy.errors import (
     TenancyError,
     TooManyConnectionsError,
 )
-from tenancy.models import TENANT_VERSION_TABLE, Origin, Placement, house_metadata
+from tenancy.models import Origin, Placement
 from tenancy.placeholders import Rules
 
 PATIENCE_S = 600.0
 LOCK_S = 30
-_HOUSE = frozenset({*house_metadata.tables, TENANT_VERSION_TABLE})
 _PLAIN = "CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
 
 
@@ -190,8 +189,22 @@ class MySQLBackend(MySQLPoints, ServerBackend):
         tables = [row[0] for row in cursor.fetchall()]
         cursor.close()
         for table in tables:
-            rights = "SELECT" if table in _HOUSE else "SELECT, INSERT, UPDATE, DELETE"
-            yield f"GRANT {rights} ON {_q(database)}.{_q(table)} TO {_user(driver, user)}"
+            yield f"GRANT {', '.join(rights_on(table))} ON {_q(database)}.{_q(table)} TO {_user(driver, user)}"
+
+    def denied(self, driver: Any, tables: Sequence[str]) -> list[str]:
+        """Compare what was granted to this very login: a tenant's has its rights table by table."""
+        name, host = (f"QUOTE(SUBSTRING_INDEX(CURRENT_USER(), '@', {which}))" for which in (1, -1))
+        me = f"CONCAT({name}, '@', {host})"
+        granted = (
+            "SELECT table_name, privilege_type FROM information_schema.table_privileges WHERE table_schema = DATABASE()"
+        )
+        with self.explained(), closing(driver.cursor()) as cursor:
+            cursor.execute(f"{granted} AND grantee = {me}")
+            found = set(cursor.fetchall())
+        return [table for table in tables if not {(table, right) for right in rights_on(table)} <= found]
+
+    def logins(self, driver: Any, prefix: str) -> list[str]:
+        return column(driver, "SELECT user FROM mysql.user WHERE LEFT(user, CHAR_LENGTH(%s)) = %s", (prefix, prefix))
 
     # --- making and removing ----------------------------------------------------------------------------
 

@@ -28,7 +28,7 @@ from tenancy.backends.base import FENCE_SQL, Blueprint
 from tenancy.backends.logins import Access, Login
 from tenancy.backends.postgresql_driver import AnswerTimeout, be_patient, open_connection
 from tenancy.backends.postgresql_points import PostgreSQLPoints
-from tenancy.backends.server import ServerBackend, one, run
+from tenancy.backends.server import ServerBackend, column, one, rights_on, run
 from tenancy.backends.server_engines import SharedDialect, make_engine
 from tenancy.errors import (
     AccessDeniedError,
@@ -176,6 +176,18 @@ class PostgreSQLBackend(PostgreSQLPoints, ServerBackend):
             _commit(connection, *_shared_rights(_q(access.login.user), owned_tables))
         elif tenant.origin == Origin.SERVER:
             _commit(connection, *_tenant_rights())
+
+    def denied(self, driver: Any, tables: Sequence[str]) -> list[str]:
+        may = "has_table_privilege(quote_ident(%s), %s)"
+        with self.explained():
+            return [
+                table
+                for table in tables
+                if not all(one(driver, f"SELECT {may}", (table, right)) for right in rights_on(table))
+            ]
+
+    def logins(self, driver: Any, prefix: str) -> list[str]:
+        return column(driver, "SELECT rolname FROM pg_roles WHERE left(rolname, length(%s)) = %s", (prefix, prefix))
 
     # --- making and removing ----------------------------------------------------------------------------
 

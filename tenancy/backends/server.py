@@ -23,7 +23,7 @@ from tenancy import hosts, names
 from tenancy.backends import logins
 from tenancy.backends.base import Asked, Attempt, Blueprint, Check, DatabaseFields, Storage
 from tenancy.backends.logins import Access, Login, Options
-from tenancy.backends.points import ServerPoints
+from tenancy.backends.server_checks import ServerChecks
 from tenancy.backends.server_engines import CATALOG_POOL, make_engine, tenant_engine, watch
 from tenancy.errors import (
     BackendError,
@@ -34,14 +34,15 @@ from tenancy.errors import (
     DatabaseUnreachableError,
     TenancyError,
 )
-from tenancy.models import Origin, Placement, Server
+from tenancy.models import TENANT_VERSION_TABLE, Origin, Placement, Server, house_metadata
 
 log = logging.getLogger(__name__)
 
+_HOUSE = frozenset({*house_metadata.tables, TENANT_VERSION_TABLE})
 SAID = ("db_host", "db_port", "db_name", "db_user", "db_options")
 
 
-class ServerBackend(ServerPoints):
+class ServerBackend(ServerChecks):
     """Offer a product whose databases stand on servers."""
 
     on_server: ClassVar[bool] = True
@@ -304,6 +305,11 @@ class ServerBackend(ServerPoints):
             raise ours from error
 
 
+def rights_on(table: str) -> tuple[str, ...]:
+    """Give what a tenant's login may do on a table: it may read, and not write, what the house keeps of it."""
+    return ("SELECT",) if table in _HOUSE else ("SELECT", "INSERT", "UPDATE", "DELETE")
+
+
 def fresh_password() -> str:
     """Make a password that no person types."""
     return secrets.token_urlsafe(32)
@@ -330,7 +336,7 @@ def one(driver: Any, statement: str, values: tuple[Any, ...] = ()) -> Any:
         cursor.close()
 
 
-def column(driver: Any, statement: str, values: tuple[Any, ...]) -> list[Any]:
+def column(driver: Any, statement: str, values: tuple[Any, ...] = ()) -> list[Any]:
     """Give the first column of all rows."""
     with closing(driver.cursor()) as cursor:
         cursor.execute(statement, values)

@@ -1,7 +1,8 @@
 """Serve tenants from SQLite files: one file a user, in WAL, written durably.
 
 Files are made and opened in ``sqlite_files.py``, engines over them in ``sqlite_engines.py``; what a new tenant is
-copied from is kept in ``sqlite_templates.py``, restore points in ``sqlite_points.py``.
+copied from is kept in ``sqlite_templates.py``, restore points in ``sqlite_points.py``; ``sqlite_checks.py`` looks
+whether all is as it should be.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from sqlalchemy import event
 from sqlalchemy.pool import QueuePool
 
 from tenancy import names
-from tenancy.backends import sqlite_points
+from tenancy.backends import sqlite_checks, sqlite_points
 from tenancy.backends.base import (
     Attempt,
     Backend,
@@ -52,6 +53,7 @@ from tenancy.backends.sqlite_files import (
     write_durably,
 )
 from tenancy.backends.sqlite_templates import Templates
+from tenancy.backends.strays import Stray
 from tenancy.errors import (
     AccessDeniedError,
     ConfigurationError,
@@ -263,6 +265,30 @@ class SQLiteBackend(Backend):
         if tenant.user_id is None:
             return []
         return sqlite_points.points_of(self._point(tenant, "x"))
+
+    @contextmanager
+    def looking(self, driver: Any) -> Iterator[sa.Connection]:
+        with closing(driver), sqlite_checks.reading(driver) as connection:
+            yield connection
+
+    @contextmanager
+    def scratch(self, access: Access) -> Iterator[sa.Connection]:
+        memory = sqlite3.connect(":memory:", isolation_level=None)
+        with closing(memory), schema_changes(memory) as connection:
+            yield connection
+
+    def in_own_words(self, connection: sa.Connection) -> object:
+        return sqlite_checks.schema_of(connection)
+
+    def damage(self, connection: sa.Connection) -> str | None:
+        return sqlite_checks.damage(connection)
+
+    def dangling(self, connection: sa.Connection, tables: Sequence[sa.Table]) -> list[tuple[str, str]]:
+        return sqlite_checks.dangling(connection)
+
+    def strays(self, access: Access) -> Iterator[Stray]:
+        yield from sqlite_checks.strays(self.data_dir)
+        yield from sqlite_checks.strayed_points(self.data_dir / _POINTS)
 
     def shown_path(self, tenant: Placement) -> str | None:
         return str(self._path(tenant))

@@ -21,7 +21,7 @@ from tenancy.backends import sqlserver_driver
 from tenancy.backends.base import Blueprint, DatabaseFields
 from tenancy.backends.logins import Access, Login
 from tenancy.backends.recordings import Recordings, Statement
-from tenancy.backends.server import ServerBackend, one, run
+from tenancy.backends.server import ServerBackend, column, one, rights_on, run
 from tenancy.backends.server_engines import make_engine
 from tenancy.backends.sqlserver_driver import why_unreachable
 from tenancy.backends.sqlserver_points import SQLServerPoints
@@ -39,7 +39,7 @@ from tenancy.errors import (
     TenancyError,
     TooManyConnectionsError,
 )
-from tenancy.models import TENANT_VERSION_TABLE, Origin, Placement, house_metadata
+from tenancy.models import Origin, Placement
 from tenancy.placeholders import Rules
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,6 @@ log = logging.getLogger(__name__)
 PATIENCE_S = 600
 LOCK_MS = 30_000
 DROP_S = 10.0
-_HOUSE = frozenset({*house_metadata.tables, TENANT_VERSION_TABLE})
 _COLLATION = "Latin1_General_100_BIN2"
 _INSTANCE = re.compile(r"[A-Za-z_#][A-Za-z0-9_$#]{0,15}")
 _READS = re.compile(r"\s*(SELECT|WITH|SET|IF)\b", re.IGNORECASE)
@@ -199,6 +198,18 @@ class SQLServerBackend(SQLServerPoints, ServerBackend):
             _grant(driver, tenant.db_user or "")
             driver.commit()
 
+    def denied(self, driver: Any, tables: Sequence[str]) -> list[str]:
+        may = "SELECT HAS_PERMS_BY_NAME(?, 'OBJECT', ?)"
+        with self.explained():
+            return [
+                table
+                for table in tables
+                if not all(one(driver, may, (f"dbo.{_q(table)}", right)) for right in rights_on(table))
+            ]
+
+    def logins(self, driver: Any, prefix: str) -> list[str]:
+        return column(driver, "SELECT name FROM sys.sql_logins WHERE LEFT(name, LEN(?)) = ?", (prefix, prefix))
+
     # --- making and removing ----------------------------------------------------------------------------
 
     def make_login(self, driver: Any, login: Login) -> None:
@@ -319,8 +330,7 @@ def _grant(driver: Any, user: str) -> None:
     tables = [row[0] for row in cursor.fetchall()]
     cursor.close()
     for table in tables:
-        rights = "SELECT" if table in _HOUSE else "SELECT, INSERT, UPDATE, DELETE"
-        run(driver, f"GRANT {rights} ON dbo.{_q(table)} TO {_q(user)}")
+        run(driver, f"GRANT {', '.join(rights_on(table))} ON dbo.{_q(table)} TO {_q(user)}")
 
 
 def _text(value: str) -> str:

@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 
-from tenancy.catalog.runs import Run
+from tenancy.catalog import configs
+from tenancy.catalog.runs import Run, Selection
+from tenancy.errors import TenancyError
+from tenancy.fleet.orphans import Orphans
 from tenancy.fleet.points import Points
+from tenancy.fleet.repair import Repair
 from tenancy.fleet.runner import PER_SERVER, Runner
 from tenancy.fleet.runs import Runs
 from tenancy.fleet.status import Status
+from tenancy.fleet.verify import Finding, Verification
+from tenancy.models import Placement
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Say what was found of one tenant (None: of none), what was mended, and whether its tables were compared."""
+
+    tenant: Placement | None
+    found: list[Finding]
+    mended: list[str]
+    compared: bool = True
 
 
 class Fleet(Runs, Status):
@@ -18,6 +36,43 @@ class Fleet(Runs, Status):
         """Work on a run in this process until it ends, is paused or halts; others may do so at the same time."""
         Runner(self.bench).work(run_id, alive=alive, per_server=per_server)
         return self.get(run_id)
+
+    def verify(self, selection: Selection, *, repair: bool = False) -> Iterator[Checked]:
+        """Open tenants' databases one after another and say of each what is wrong; then what belongs to nobody.
+
+        What belongs to nobody is only looked for where all tenants are meant. With ``repair`` what is safe is mended,
+        and looked at again: what is given then is what is left.
+        """
+        looking = Verification(self.bench)
+        for tenant in looking.tenants(selection):
+            found = looking.look(tenant)
+            mended, found = self._repaired(looking, tenant, found) if repair else ([], found)
+            yield Checked(tenant, found, mended, tenant.user_id not in looking.not_compared)
+        if selection == Selection():
+            yield from self._strays(repair)
+
+    def _repaired(
+        self, looking: Verification, tenant: Placement, found: list[Finding]
+    ) -> tuple[list[str], list[Finding]]:
+        codes = {each.code for each in found if each.repairable}
+        if not codes:
+            return [], found
+        try:
+            Repair(self.bench).mend(tenant.user_id or 0, codes)
+        except TenancyError as error:
+            return [], [*found, Finding(error.code, error.message, tenant.user_id, str(tenant.tenant_id))]
+        with self.catalog.reading() as connection:
+            fresh = configs.get(connection, tenant.user_id or 0)
+        return sorted(codes), looking.look(fresh)
+
+    def _strays(self, repair: bool) -> Iterator[Checked]:
+        for found in Orphans(self.bench).found():
+            mended = False
+            if repair and found.repairable and found.user_id is not None:
+                with suppress(TenancyError):
+                    Repair(self.bench).mend(found.user_id, [found.code])
+                    mended = True
+            yield Checked(None, [] if mended else [found], [found.code] if mended else [])
 
     def discard(self, run_id: int) -> int:
         """Remove a run's restore points; give how many there were."""

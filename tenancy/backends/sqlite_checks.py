@@ -1,0 +1,101 @@
+"""Look whether SQLite databases are what they should be, and what else stands in their folder; nothing is changed."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy import event
+
+from tenancy import names
+from tenancy.backends.sqlite_engines import make_engine
+from tenancy.backends.sqlite_files import SIDE_FILES
+from tenancy.backends.strays import Sort, Stray
+
+_POINT_WORDS = 2
+"""What follows a database's name in that of its point: tenant and point, and ``new`` where it was being made."""
+
+
+@contextmanager
+def reading(driver: sqlite3.Connection) -> Iterator[sa.Connection]:
+    """Give a connection that sees one state of the database, and cannot write."""
+    driver.execute("PRAGMA query_only = ON")
+    given = _to_read.set(driver)
+    try:
+        with _reading().connect() as connection:
+            yield connection
+    finally:
+        _to_read.reset(given)
+
+
+_to_read: ContextVar[sqlite3.Connection] = ContextVar("to_read")
+
+
+@cache
+def _reading() -> sa.Engine:
+    """Give the one engine through which all are read: a new one for each would cost more than the reading."""
+    engine = make_engine(_to_read.get, poolclass=sa.NullPool)
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _begin(connection: sa.Connection) -> None:
+    connection.connection.driver_connection.execute("BEGIN")  # type: ignore[union-attr]  # it is open
+
+
+def schema_of(connection: sa.Connection) -> object:
+    found = connection.exec_driver_sql("SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name")
+    return tuple(map(tuple, found))
+
+
+def damage(connection: sa.Connection) -> str | None:
+    """Read all pages; indexes are not compared with their tables, which would take long."""
+    told = str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one())
+    return None if told == "ok" else told.splitlines()[0]
+
+
+def dangling(connection: sa.Connection) -> list[tuple[str, str]]:
+    found = connection.exec_driver_sql("PRAGMA foreign_key_check")
+    return sorted({(str(row[0]), str(row[2])) for row in found})
+
+
+def strays(folder: Path) -> Iterator[Stray]:
+    """List databases, drafts, and side files whose database is not there."""
+    for name in _listed(folder):
+        read = names.sqlite_file_in(name)
+        if read is None:
+            continue
+        database, owner, rest = read
+        draft = names.draft_in(rest)
+        if not rest:
+            yield Stray(Sort.DATABASE, name, database, owner)
+        elif draft is not None:
+            yield Stray(Sort.DRAFT, name, database, owner, *draft)
+        elif f"-{rest}" in SIDE_FILES and not (folder / database).exists() and (folder / name).exists():
+            yield Stray(Sort.SIDE_FILE, name, database, owner)
+
+
+def strayed_points(folder: Path) -> Iterator[Stray]:
+    """List restore points, and what was being made into one."""
+    for name in _listed(folder):
+        database, owner, rest = names.sqlite_file_in(name) or ("", 0, "")
+        words = rest.split(".")
+        if len(words) >= _POINT_WORDS and len(words[0]) == len(uuid.UUID(int=0).hex):
+            yield Stray(Sort.POINT, f"{folder.name}/{name}", database, owner, uuid.UUID(words[0]))
+
+
+def _listed(folder: Path) -> Iterator[str]:
+    """Go through a folder name by name: it may hold as many files as there are tenants, and more."""
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                yield entry.name
+    except FileNotFoundError:
+        return

@@ -1,0 +1,84 @@
+"""Find what no row of the catalog knows: databases, logins, files and restore points that were left somewhere.
+
+They are named and left. What bears a tenant's name may be a database that a restored catalog has forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from tenancy.backends.logins import NO_ACCESS, Access
+from tenancy.backends.strays import Sort, Stray
+from tenancy.catalog import claims, servers
+from tenancy.catalog.runs import table
+from tenancy.errors import TenancyError
+from tenancy.fleet.verify import Finding
+from tenancy.models import Server, pending_databases
+from tenancy.operation import Operation
+
+
+@dataclass(frozen=True)
+class Known:
+    """Hold what the catalog knows of one place: databases by name, with their tenants."""
+
+    names: dict[str, tuple[str, int | None]]
+
+    def knows(self, stray: Stray) -> bool:
+        tenant_id, _ = self.names.get(stray.database, ("", None))
+        return bool(tenant_id) and (stray.tenant_id is None or str(stray.tenant_id) == tenant_id)
+
+
+class Orphans(Operation):
+    """Look for what belongs to nobody."""
+
+    def found(self) -> Iterator[Finding]:
+        """Go through files, then server after server."""
+        for backend in self.backends.registered():
+            if not backend.on_server:
+                known = self._known(table.c.db_path, table.c.db_type == backend.name)
+                yield from self._of(backend.strays(NO_ACCESS), known, "beside the files")
+        with self.catalog.reading() as connection:
+            registered = servers.every(connection)
+        for server in registered:
+            yield from self._on_server(server)
+
+    def _on_server(self, server: Server) -> Iterator[Finding]:
+        known = self._known(table.c.db_name, table.c.server_id == server.id)
+        waiting = pending_databases.c
+        columns = sa.select(waiting.db_name, waiting.tenant_id).where(waiting.server_id == server.id)
+        with self.catalog.reading() as connection:
+            ready = {row[0]: (str(row[1]), None) for row in connection.execute(columns)}
+        login = self.bench.server_login(server)
+        try:
+            there = list(self.backends.get(server.db_type).strays(Access(None, login)))
+        except TenancyError as error:
+            yield Finding(error.code, f"server {server.name}: {error.message}")
+            return
+        yield from self._of(iter(there), Known(known.names | ready), f"on server {server.name}")
+
+    def _known(self, name: sa.ColumnElement[str], condition: sa.ColumnElement[bool]) -> Known:
+        query = sa.select(name, table.c.tenant_id, table.c.user_id).where(condition, name.is_not(None))
+        with self.catalog.reading() as connection:
+            return Known({row[0]: (str(row[1]), row[2]) for row in connection.execute(query)})
+
+    def _of(self, strays: Iterator[Stray], known: Known, where: str) -> Iterator[Finding]:
+        for stray in strays:
+            tenant_id, user_id = known.names.get(stray.database, ("", None))
+            if stray.sort is Sort.DRAFT and known.knows(stray):
+                if not self._is_made(stray):
+                    what = f"{stray.name} was left by an attempt to make a database"
+                    yield Finding("draft", what, user_id, tenant_id, repairable=True)
+            elif stray.sort in (Sort.SCRATCH, Sort.SIDE_FILE) or not known.knows(stray):
+                code = "side_file" if stray.sort is Sort.SIDE_FILE else "orphan"
+                yield Finding(code, f"the {stray.sort} {stray.name} {where} belongs to nobody: look, and remove it")
+
+    def _is_made(self, stray: Stray) -> bool:
+        """Say whether an attempt is under way that writes this very draft."""
+        if stray.tenant_id is None:
+            return False
+        with self.catalog.reading() as connection:
+            claim = claims.held(connection, stray.tenant_id)
+        return claim is not None and claim["attempt"] == stray.attempt

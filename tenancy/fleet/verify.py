@@ -1,0 +1,194 @@
+"""Open tenants' databases and hold them against what they should be: whose, at which revision, of which shape.
+
+Nothing is changed; ``repair.py`` mends what is safe to mend. What the catalog does not know at all is found by
+``orphans.py``.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from tenancy import ledger
+from tenancy.backends.base import Backend
+from tenancy.catalog import claims, configs
+from tenancy.catalog.runs import Selection
+from tenancy.errors import RevisionMismatchError, TenancyError
+from tenancy.fleet.shapes import Shapes, described, differences
+from tenancy.guards import check_whose, explained
+from tenancy.models import Origin, Placement, State, house_metadata, identity
+from tenancy.operation import Operation, Workbench
+from tenancy.upgrade import Upgrade
+
+log = logging.getLogger(__name__)
+
+PAGE = 200
+REPAIRABLE = frozenset({"edited", "catalog_behind", "closed", "epoch", "rights", "draft"})
+_RESTING = {State.READY: "ready", State.SUSPENDED: "suspended"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Say what is wrong with one tenant, or with what belongs to none."""
+
+    code: str
+    what: str
+    user_id: int | None = None
+    tenant_id: str | None = None
+    repairable: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+
+class Verification(Operation):
+    """Look deeply at one tenant after another."""
+
+    def __init__(self, bench: Workbench) -> None:
+        super().__init__(bench)
+        self._shapes: dict[tuple[str, Any, str], Shapes | None] = {}
+        self.not_compared: list[int] = []
+        """Users whose database has a product of which no scratch database could be made, to compare it with."""
+
+    def tenants(self, selection: Selection) -> Iterator[Placement]:
+        """Go through the tenants that are meant, by user id, some at a time."""
+        after = 0
+        while rows := self._page(selection, after):
+            yield from (found for _, found in rows)
+            after = rows[-1][1].user_id or 0
+
+    def look(self, tenant: Placement) -> list[Finding]:
+        """Give what is wrong with a tenant, which may be that nothing of it can be seen."""
+        if tenant.revision is None:
+            return [self._finding(tenant, "unmade", f"its database was never finished: unify db init {tenant.user_id}")]
+        found: list[tuple[str, str]] = []
+        try:
+            self._look(tenant, self.backends.get(tenant.db_type), found)
+        except TenancyError as error:
+            found.append((error.code, error.message))
+        except Exception as error:
+            log.exception("tenant %s of user %s could not be looked at", tenant.tenant_id, tenant.user_id)
+            found.append(("unforeseen", f"{type(error).__name__}: see the log"))
+        return [self._finding(tenant, *each) for each in found]
+
+    def _look(self, tenant: Placement, backend: Backend, found: list[tuple[str, str]]) -> None:
+        with explained(backend):
+            driver = backend.connect_to_migrate(tenant, self.bench.access(tenant))
+            with backend.looking(driver) as connection:
+                found += self._seen(tenant, backend, connection)
+                there = sa.inspect(connection).get_table_names()
+            found += self._denied(tenant, backend, there)
+
+    def _page(self, selection: Selection, after: int) -> list[tuple[str, Placement]]:
+        with self.catalog.reading() as connection:
+            return configs.page(connection, after, PAGE, selection.conditions())
+
+    def _seen(self, tenant: Placement, backend: Backend, connection: sa.Connection) -> Iterator[tuple[str, str]]:
+        check_whose(backend, tenant, connection.connection)
+        damage = backend.damage(connection)
+        if damage:
+            yield "damaged", damage
+            return
+        yield from self._identity(tenant, connection)
+        here = self._version(connection)
+        if isinstance(here, tuple):
+            yield here
+            return
+        told = ledger.standing(connection)
+        last = next(reversed(told), None)
+        if last != here:
+            yield "ledger", f"the version table says {here}, the ledger {last}"
+            return
+        edited = [name for name in told if told[name] != self.chain.checksums.get(name, told[name])]
+        different = list(self._shape(tenant, backend, connection, here))
+        yield from (("shape", each) for each in different)
+        for name in edited:
+            yield (
+                ("edited" if not different else "edited_and_other"),
+                f"revision {name} was edited after it was applied",
+            )
+        if not edited:
+            yield from self._catalog_says(tenant, here)
+        yield from self._rows(tenant, backend, connection)
+
+    def _identity(self, tenant: Placement, connection: sa.Connection) -> Iterator[tuple[str, str]]:
+        row = connection.execute(sa.select(identity.c.epoch, identity.c.state)).one()
+        if row.epoch != tenant.epoch:
+            yield "epoch", f"its epoch is {row.epoch}, the catalog says {tenant.epoch}"
+        free = not self._claimed(tenant)
+        cut_off = tenant.state is State.MIGRATING and free
+        if cut_off or (free and row.state != _RESTING.get(tenant.state, row.state)):
+            yield "closed", f"it says it is {row.state}, the catalog says {tenant.state}, and nobody works on it"
+
+    def _claimed(self, tenant: Placement) -> bool:
+        with self.catalog.reading() as connection:
+            return claims.held(connection, tenant.tenant_id) is not None
+
+    def _version(self, connection: sa.Connection) -> str | tuple[str, str]:
+        """Give the revision, or what is wrong with the version table."""
+        try:
+            here = self.chain.current(connection)
+        except RevisionMismatchError as error:
+            return "version_table", error.message
+        if here is None:
+            return "version_table", "the version table is missing or empty"
+        if not self.chain.knows(here):
+            return "ahead", f"revision {here} is not known to this version of the application"
+        return here
+
+    def _catalog_says(self, tenant: Placement, here: str) -> Iterator[tuple[str, str]]:
+        if tenant.revision != here:
+            yield "catalog_behind", f"it is at revision {here}, the catalog says {tenant.revision}"
+        elif tenant.schema_fingerprint != self.chain.fingerprints[here]:
+            yield "catalog_behind", f"the catalog keeps another fingerprint of revision {here} than its files have"
+
+    def _shape(self, tenant: Placement, backend: Backend, connection: sa.Connection, here: str) -> Iterator[str]:
+        wanted = self._wanted(tenant, backend, here)
+        if wanted is None:
+            self.not_compared.append(tenant.user_id or 0)
+            return
+        yield from differences(wanted, described(connection))
+
+    def _wanted(self, tenant: Placement, backend: Backend, revision: str) -> Shapes | None:
+        """Give what the chain makes of an empty database there; it is made once for each place and revision."""
+        place = (tenant.db_type, tenant.server_id or (tenant.db_host, tenant.db_port), revision)
+        if place not in self._shapes:
+            try:
+                with backend.scratch(self.bench.access(tenant)) as empty:
+                    house_metadata.create_all(empty)
+                    empty.commit()
+                    self.chain.upgrade(empty, transactional_ddl=backend.transactional_ddl, target=revision)
+                    self._shapes[place] = described(empty)
+            except TenancyError as error:
+                log.warning("no database to compare with could be made: %s", error.message)
+                self._shapes[place] = None
+        return self._shapes[place]
+
+    def _rows(self, tenant: Placement, backend: Backend, connection: sa.Connection) -> Iterator[tuple[str, str]]:
+        there = set(sa.inspect(connection).get_table_names())
+        tables = [each for each in self.bench.schema.metadata.sorted_tables if each.name in there]
+        for each in tables:
+            if "user_id" not in each.c:
+                continue
+            foreign = sa.select(sa.func.count()).select_from(each).where(each.c.user_id != tenant.user_id)
+            number = connection.execute(foreign).scalar_one()
+            if number:
+                yield "foreign_rows", f"{number} rows of {each.name} belong to other users"
+        for child, parent in backend.dangling(connection, tables):
+            yield "dangling_rows", f"rows of {child} name rows of {parent} that are not there"
+
+    def _denied(self, tenant: Placement, backend: Backend, there: Sequence[str]) -> list[tuple[str, str]]:
+        if tenant.origin != Origin.SERVER:
+            return []
+        names = [name for name in Upgrade(self.bench).owned_tables() if name in there]
+        with closing(backend.connect(tenant, self.bench.serving(tenant))) as driver:
+            denied = backend.denied(driver, names)
+        return [("rights", f"its login may not read and write {', '.join(denied)}")] if denied else []
+
+    def _finding(self, tenant: Placement, code: str, what: str) -> Finding:
+        return Finding(code, what, tenant.user_id, str(tenant.tenant_id), code in REPAIRABLE)

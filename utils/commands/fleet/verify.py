@@ -1,0 +1,89 @@
+"""Hold ``unify fleet verify``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from utils.commands.db import TYPES
+from utils.output import Failed, Progress, plain, say, show, table
+from utils.parameters import USER, find_user, json_option
+from utils.toolbox import Toolbox, pass_toolbox
+
+if TYPE_CHECKING:
+    from tenancy.fleet.fleet import Checked
+
+
+@click.command()
+@click.argument("users", type=USER, nargs=-1, metavar="[USER_ID]...")
+@click.option("--server", metavar="S", help="Only databases on this registered server.")
+@click.option("--type", "db_type", type=click.Choice(TYPES), metavar="T", help=f"Only {', '.join(TYPES)}.")
+@click.option("--repair", is_flag=True, help="Mend what is safe to mend, and look again.")
+@json_option
+@pass_toolbox
+def verify(
+    toolbox: Toolbox,
+    /,
+    users: tuple[int | str, ...],
+    server: str | None,
+    db_type: str | None,
+    repair: bool,
+    as_json: bool,
+) -> None:
+    """Open databases and check them deeply: whose, which revision, tables, rows; then what belongs to nobody.
+
+    Exit 1 if anything is found. Nothing is changed without --repair, and no database, login or row is ever removed.
+    """
+    from tenancy.catalog.runs import Selection
+
+    manager = toolbox.parts.manager
+    if not manager.multi_tenant:
+        raise Failed("Users share one database (MULTI_TENANT_MODE=false): there is no fleet to verify.")
+    ids = tuple(sorted({find_user(toolbox, user).id for user in users}))
+    server_id = manager.server(server)["id"] if server else None
+    selection = Selection(ids, server_id, db_type)
+    checked = _looked(manager.fleet.verify(selection, repair=repair), manager.fleet.status()["total"])
+    found = [finding.to_dict() for each in checked for finding in each.found]
+    mended = [{"user_id": _user(each), "codes": each.mended} for each in checked if each.mended]
+    number = sum(each.tenant is not None for each in checked)
+    not_compared = [_user(each) for each in checked if not each.compared]
+    document = {"checked": number, "findings": found, "mended": mended, "not_compared": not_compared}
+    show(as_json, document, lambda: _tell(document))
+    if found:
+        raise Failed(f"{len(found)} findings in {number} databases and beside them.")
+
+
+def _looked(checks: Iterable[Checked], total: int) -> list[Checked]:
+    """Keep what is worth telling: of ten thousand databases most are well."""
+    kept: list[Checked] = []
+    with Progress("Verifying", total) as progress:
+        for each in checks:
+            progress.step() if each.tenant is not None else None
+            kept.append(each)
+            for finding in each.found:
+                progress.complain(f"{_who(each)}{plain(finding.what)} ({finding.code})")
+    return kept
+
+
+def _user(each: Checked) -> int | None:
+    return each.tenant.user_id if each.tenant is not None else None
+
+
+def _who(each: Checked) -> str:
+    return f"User {each.tenant.user_id}: " if each.tenant is not None else ""
+
+
+def _tell(document: dict[str, Any]) -> None:
+    say(f"{document['checked']} databases were verified, {len(document['findings'])} findings.")
+    if document["not_compared"]:
+        number = len(document["not_compared"])
+        say(f"The tables of {number} databases could not be compared: nothing can be made beside them.")
+    if document["mended"]:
+        table(("user", "mended"), ((each["user_id"], ", ".join(each["codes"])) for each in document["mended"]))
+    if document["findings"]:
+        names = ("user_id", "code", "what", "repairable")
+        table(
+            ("user", "code", "finding", "repairable"), ([row[name] for name in names] for row in document["findings"])
+        )
