@@ -50,16 +50,16 @@ class Chain:
 
     @cached_property
     def checksums(self) -> dict[str, str]:
-        """Give the SHA-256 of each revision's file, oldest first."""
+        """Give the SHA-256 of each revision's file, oldest first; it does not depend on how lines end (Windows)."""
         scripts = reversed(list(self._scripts.walk_revisions()))
-        return {script.revision: hashlib.sha256(Path(script.path).read_bytes()).hexdigest() for script in scripts}
+        return {script.revision: checksum(Path(script.path).read_bytes()) for script in scripts}
 
     @cached_property
     def fingerprints(self) -> dict[str, str]:
         """Name the schema at each revision, oldest first: a name changes with the text of any revision up to it."""
         told, found = "", {}
-        for revision, checksum in self.checksums.items():
-            told += f"{revision}:{checksum};"
+        for revision, digest in self.checksums.items():
+            told += f"{revision}:{digest};"
             found[revision] = hashlib.sha256(told.encode()).hexdigest()
         return found
 
@@ -223,6 +223,11 @@ class Chain:
                     applied=done,
                 ) from error
         return done
+
+
+def checksum(text: bytes) -> str:
+    """Give the SHA-256 of a revision's file, whichever way its lines end."""
+    return hashlib.sha256(text.replace(b"\r\n", b"\n")).hexdigest()
 
 
 def _after(first: Callable[[], None], then: Callable[..., None]) -> Callable[..., None]:

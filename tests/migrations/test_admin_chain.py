@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
 from tenancy.migrate import Chain
 from tenancy.models import CATALOG_VERSION_TABLE, api_keys, catalog_metadata, users
 from tenancy.types import new_id
+from tests.migrations import walk
 
 CHAIN = Chain(Path(__file__).resolve().parents[2] / "migrations" / "admin", CATALOG_VERSION_TABLE)
 AFTER_FIRST = list(CHAIN.checksums)[1:]
@@ -23,19 +23,20 @@ def transactional(engine: sa.Engine) -> bool:
 
 
 def up(engine: sa.Engine, target: str = "head") -> list[str]:
-    with engine.connect() as connection:
-        return CHAIN.upgrade(connection, transactional_ddl=transactional(engine), target=target)
+    return walk.up(CHAIN, engine, target)
 
 
 def down(engine: sa.Engine, target: str) -> list[str]:
-    with engine.connect() as connection:
-        return CHAIN.downgrade(connection, target, transactional_ddl=transactional(engine))
+    return walk.down(CHAIN, engine, target)
 
 
 def differences(engine: sa.Engine) -> list[object]:
-    options = {"version_table": CATALOG_VERSION_TABLE, "compare_type": True}
-    with engine.connect() as connection:
-        return list(compare_metadata(MigrationContext.configure(connection, opts=options), catalog_metadata))
+    return walk.equals(CHAIN, engine, catalog_metadata)
+
+
+def test_the_chain_has_one_head_and_one_root() -> None:
+    scripts = ScriptDirectory(str(CHAIN.folder))
+    assert len(scripts.get_heads()) == len(scripts.get_bases()) == 1
 
 
 def test_the_chain_makes_what_the_catalog_expects(whole_product: str, catalog_engine: sa.Engine) -> None:
@@ -48,6 +49,17 @@ def test_what_goes_up_comes_down_and_goes_up_again(whole_product: str, catalog_e
     assert down(catalog_engine, "0001") == AFTER_FIRST[::-1]
     assert up(catalog_engine) == AFTER_FIRST
     assert differences(catalog_engine) == []
+
+
+def test_each_revision_goes_up_comes_down_and_goes_up_again(whole_product: str, catalog_engine: sa.Engine) -> None:
+    walk.each_goes_up_down_and_up_again(CHAIN, catalog_engine)
+    assert differences(catalog_engine) == []
+
+
+def test_each_revision_keeps_the_rows_of_before_and_their_children(
+    whole_product: str, catalog_engine: sa.Engine
+) -> None:
+    walk.each_keeps_the_rows(CHAIN, catalog_engine)
 
 
 def test_people_and_keys_of_before_stay_as_they_were(catalog_engine: sa.Engine) -> None:

@@ -16,8 +16,10 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from repositories.schema import MIGRATIONS, metadata
+from tenancy.fleet.honesty import dishonest
 from tenancy.migrate import Chain
 from tenancy.models import CATALOG_VERSION_TABLE, TENANT_VERSION_TABLE, house_metadata
+from tests.migrations import walk
 
 PROJECT = MIGRATIONS.parent.parent
 CHAIN = Chain(MIGRATIONS, TENANT_VERSION_TABLE)
@@ -27,14 +29,12 @@ def transactional(engine: sa.Engine) -> bool:
     return engine.dialect.name != "mysql"
 
 
-def up(engine: sa.Engine) -> list[str]:
-    with engine.connect() as connection:
-        return CHAIN.upgrade(connection, transactional_ddl=transactional(engine))
+def up(engine: sa.Engine, target: str = "head") -> list[str]:
+    return walk.up(CHAIN, engine, target)
 
 
-def down(engine: sa.Engine) -> list[str]:
-    with engine.connect() as connection:
-        return CHAIN.downgrade(connection, "base", transactional_ddl=transactional(engine))
+def down(engine: sa.Engine, target: str = "base") -> list[str]:
+    return walk.down(CHAIN, engine, target)
 
 
 def tables(engine: sa.Engine) -> set[str]:
@@ -54,12 +54,26 @@ def test_the_chain_has_one_head_and_one_root() -> None:
 
 def test_the_chain_makes_what_the_repositories_expect(whole_product: str, catalog_engine: sa.Engine) -> None:
     assert up(catalog_engine) == list(CHAIN.checksums)
-    with catalog_engine.connect() as connection:
-        # Other engines spell a default back in words of their own; test_schema.py shows what defaults do there.
-        defaults = connection.dialect.name == "sqlite"
-        options = {"version_table": TENANT_VERSION_TABLE, "compare_type": True, "compare_server_default": defaults}
-        found = compare_metadata(MigrationContext.configure(connection, opts=options), metadata)
-    assert found == []
+    # Other engines spell a default back in words of their own; test_schema.py shows what defaults do there.
+    defaults = catalog_engine.dialect.name == "sqlite"
+    assert walk.equals(CHAIN, catalog_engine, metadata, compare_server_default=defaults) == []
+
+
+def test_each_revision_goes_up_comes_down_and_goes_up_again(whole_product: str, catalog_engine: sa.Engine) -> None:
+    walk.each_goes_up_down_and_up_again(CHAIN, catalog_engine)
+    assert walk.equals(CHAIN, catalog_engine, metadata) == []
+
+
+def test_each_revision_keeps_the_rows_of_before_and_their_children(
+    whole_product: str, catalog_engine: sa.Engine
+) -> None:
+    """goals.md, trap 2, for every revision there will be."""
+    walk.each_keeps_the_rows(CHAIN, catalog_engine)
+
+
+def test_each_revision_says_what_it_breaks(whole_product: str, catalog_engine: sa.Engine) -> None:
+    with walk.migrating(catalog_engine) as (connection, given):
+        assert dishonest(CHAIN, connection, transactional_ddl=given["transactional_ddl"]) == []
 
 
 def test_what_goes_up_comes_down_and_goes_up_again(whole_product: str, catalog_engine: sa.Engine) -> None:
@@ -129,8 +143,7 @@ def raw_tables() -> dict[str, sa.Table]:
 def test_rows_of_the_first_revision_are_all_kept_and_stand_where_they_were_made(
     whole_product: str, catalog_engine: sa.Engine
 ) -> None:
-    with catalog_engine.connect() as connection:
-        CHAIN.upgrade(connection, transactional_ddl=transactional(catalog_engine), target="0001")
+    up(catalog_engine, "0001")
     fill(catalog_engine)
     before = kept(catalog_engine)
     assert [len(rows) for rows in before.values()] == [2, 3, 1, 1]
@@ -144,7 +157,7 @@ def test_rows_of_the_first_revision_are_all_kept_and_stand_where_they_were_made(
         newest = connection.execute(sa.select(tasks.c.id).order_by(tasks.c.position.desc())).scalars().first()
         assert str(newest).strip() == "t3", "the default is the database's clock"
         connection.exec_driver_sql("DELETE FROM tasks WHERE id = 't3'")
-    down_to_first(catalog_engine)
+    down(catalog_engine, "0001")
     assert kept(catalog_engine) == before
     up(catalog_engine)
     assert kept(catalog_engine) == before
@@ -189,17 +202,12 @@ def test_the_second_revision_goes_on_where_it_was_cut_off(catalog_engine: sa.Eng
             if cut_off_way == "up":
                 connection.exec_driver_sql(f"UPDATE {TENANT_VERSION_TABLE} SET version_num = '0001'")
         if cut_off_way == "down":
-            down_to_first(catalog_engine)
+            down(catalog_engine, "0001")
         up(catalog_engine)
         with catalog_engine.connect() as connection:
             context = MigrationContext.configure(connection, opts={"version_table": TENANT_VERSION_TABLE})
             assert compare_metadata(context, metadata) == []
         assert kept(catalog_engine) == before
-
-
-def down_to_first(engine: sa.Engine) -> None:
-    with engine.connect() as connection:
-        CHAIN.downgrade(connection, "0001", transactional_ddl=transactional(engine))
 
 
 def test_each_chain_leaves_the_tables_of_the_others_alone(whole_product: str, catalog_engine: sa.Engine) -> None:

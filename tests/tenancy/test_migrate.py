@@ -205,6 +205,16 @@ def test_checksums_and_fingerprint_follow_the_text_of_the_revisions(folder):
     assert before.fingerprint != after.fingerprint
 
 
+def test_checksums_do_not_depend_on_how_lines_end(folder):
+    """A checkout on Windows ends them otherwise; the databases are the same."""
+    before = chain_of(folder)
+    for file in (folder / "versions").glob("*.py"):
+        file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
+    after = chain_of(folder)
+    assert after.checksums == before.checksums
+    assert after.fingerprint == before.fingerprint
+
+
 # --- tables that are rebuilt ----------------------------------------------------------------------------
 
 PARENTS = """

@@ -1,0 +1,191 @@
+"""Hold revisions to what they say: one that is not marked ``destructive = True`` must leave the code before it at work.
+
+What a revision does is seen by its effect: the tables of a database are described before and after it, and whatever
+the code before it could do and now cannot is a break (expand first, contract in a later release). What a revision
+does to rows is not seen.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.types import TypeEngine
+
+from tenancy.migrate import Chain
+
+Rule = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Describe one table as its database does."""
+
+    columns: dict[str, Any]
+    key: tuple[str, ...]
+    unique: frozenset[tuple[str, ...]]
+    checks: frozenset[str] = field(default_factory=frozenset)
+    parents: frozenset[Rule] = field(default_factory=frozenset)
+
+
+def dishonest(chain: Chain, connection: sa.Connection, *, transactional_ddl: bool) -> list[str]:
+    """Run a chain from nothing on an empty database; name what its revisions break without saying so, oldest first."""
+    found: list[str] = []
+    before = shapes(connection)
+    for revision in chain.checksums:
+        chain.upgrade(connection, transactional_ddl=transactional_ddl, target=revision)
+        after = shapes(connection)
+        if not chain.is_destructive(revision):
+            found += [
+                f"revision {revision} is not marked destructive = True and {line}" for line in breaks(before, after)
+            ]
+        before = after
+    return found
+
+
+def breaks(before: dict[str, Shape], after: dict[str, Shape]) -> list[str]:
+    """Name what code that was written for one schema could no longer do with another."""
+    found: list[str] = []
+    for table, old in before.items():
+        found += _table(table, old, after[table]) if table in after else [f"drops table {table}"]
+    return found
+
+
+def shapes(connection: sa.Connection) -> dict[str, Shape]:
+    """Describe every table of a database; ends the transaction."""
+    inspector = sa.inspect(connection)
+    found = {name: _shape(inspector, name) for name in sorted(inspector.get_table_names())}
+    connection.rollback()
+    return found
+
+
+def _shape(inspector: sa.Inspector, table: str) -> Shape:
+    unique = [(item["column_names"], item["name"]) for item in _told(inspector.get_unique_constraints, table)]
+    unique += [(item["column_names"], item["name"]) for item in inspector.get_indexes(table) if item["unique"]]
+    return Shape(
+        columns={column["name"]: column for column in inspector.get_columns(table)},
+        key=tuple(inspector.get_pk_constraint(table)["constrained_columns"]),
+        unique=frozenset(tuple(sorted(filter(None, columns))) for columns, _ in unique),
+        checks=frozenset(str(item["sqltext"]) for item in _told(inspector.get_check_constraints, table)),
+        parents=frozenset(
+            (tuple(key["constrained_columns"]), key["referred_table"], tuple(key["referred_columns"]))
+            for key in inspector.get_foreign_keys(table)
+        ),
+    )
+
+
+def _told(ask: Callable[[str], Any], table: str) -> list[Any]:
+    """Ask for what SQLAlchemy cannot read from every product (of SQL Server no checks)."""
+    try:
+        return list(ask(table))
+    except NotImplementedError:
+        return []
+
+
+def _table(table: str, old: Shape, new: Shape) -> Iterator[str]:
+    for name, column in old.columns.items():
+        if name in new.columns:
+            yield from _column(f"{table}.{name}", column, new.columns[name])
+        else:
+            yield f"drops or renames column {table}.{name}"
+    for name, column in new.columns.items():
+        if name not in old.columns and not column["nullable"] and column["default"] is None:
+            yield f"adds column {table}.{name}, which may not be NULL and has no server default"
+    yield from _rules(table, old, new)
+
+
+def _column(name: str, old: Any, new: Any) -> Iterator[str]:
+    if not holds(new["type"], old["type"]):
+        yield f"narrows or changes the type of column {name} from {old['type']!r} to {new['type']!r}"
+    if old["nullable"] and not new["nullable"]:
+        yield f"forbids NULL in column {name}"
+    if not new["nullable"] and old["default"] is not None and new["default"] is None:
+        yield f"takes the server default from column {name}"
+
+
+def _rules(table: str, old: Shape, new: Shape) -> Iterator[str]:
+    if old.key != new.key:
+        yield f"changes the primary key of {table} from ({', '.join(old.key)}) to ({', '.join(new.key)})"
+    for columns in sorted(new.unique - old.unique):
+        if not any(set(known) <= set(columns) for known in (*old.unique, old.key) if known):
+            yield f"makes {_names(table, columns)} unique"
+    for check in sorted(new.checks - old.checks):
+        named = [column for column in old.columns if re.search(rf"\b{re.escape(column)}\b", check)]
+        if named:
+            yield f"checks column {_names(table, named)} anew: {check}"
+    for columns, parent, _ in sorted(new.parents - old.parents):
+        if set(columns) & old.columns.keys():
+            yield f"holds {_names(table, columns)} to rows of {parent}"
+
+
+def _names(table: str, columns: Iterable[str]) -> str:
+    return ", ".join(f"{table}.{column}" for column in columns)
+
+
+# --- types ----------------------------------------------------------------------------------------------
+
+_INTEGERS: list[tuple[str, ...]] = [
+    ("TINYINT", "BOOLEAN"),
+    ("SMALLINT", "SMALL_INTEGER"),
+    ("MEDIUMINT",),
+    ("INTEGER",),
+    ("BIGINT", "BIG_INTEGER"),
+]
+_TEXTS: dict[str, int] = {"TINYTEXT": 2**8, "TEXT": 2**16, "MEDIUMTEXT": 2**24, "LONGTEXT": 2**32}
+_ENDLESS = 2**40
+
+
+def holds(new: TypeEngine[Any], old: TypeEngine[Any]) -> bool:
+    """Say whether a type takes and gives every value of another, and compares texts alike."""
+    if repr(new) == repr(old):
+        return True
+    if isinstance(new, sa.String) and isinstance(old, sa.String):
+        return _length(new) >= _length(old) and _collation(new) == _collation(old) and not _loses(new, old)
+    if isinstance(new, sa.LargeBinary | sa.VARBINARY) and isinstance(old, sa.LargeBinary | sa.VARBINARY):
+        return (new.length or _ENDLESS) >= (old.length or _ENDLESS)
+    if isinstance(new, sa.DateTime) and isinstance(old, sa.DateTime):
+        return bool(_fraction(new) >= _fraction(old) and new.timezone == old.timezone)
+    if type(new) is type(old) and isinstance(new, sa.Numeric) and isinstance(old, sa.Numeric):
+        return _digits(new)[0] >= _digits(old)[0] and _digits(new)[1] >= _digits(old)[1]
+    ranks = [next((n for n, names in enumerate(_INTEGERS) if _name(kind) in names), None) for kind in (new, old)]
+    return ranks[0] is not None and ranks[1] is not None and ranks[0] >= ranks[1] and _signed(new) == _signed(old)
+
+
+def _name(kind: TypeEngine[Any]) -> str:
+    return str(kind.__visit_name__).upper()
+
+
+def _length(kind: sa.String) -> int:
+    """Give how much a text may hold; MySQL's texts are told apart by their names, elsewhere TEXT has no end."""
+    if kind.length is not None:
+        return kind.length
+    return _TEXTS.get(_name(kind), _ENDLESS) if type(kind).__module__.endswith("mysql.types") else _ENDLESS
+
+
+def _collation(kind: sa.String) -> str | None:
+    return kind.collation
+
+
+def _loses(new: sa.String, old: sa.String) -> bool:
+    """Say whether a text of any character would go into one of a code page (SQL Server)."""
+    return _name(old).startswith("N") and not _name(new).startswith("N")
+
+
+def _fraction(kind: sa.DateTime) -> int:
+    """Give the digits of a second: MySQL says ``fsp``, SQL Server ``precision``, the others keep six."""
+    told = getattr(kind, "fsp", getattr(kind, "precision", 6))
+    return 0 if told is None else int(told)
+
+
+def _digits(kind: sa.Numeric[Any]) -> tuple[int, int]:
+    """Give the digits before the point and after it."""
+    if kind.precision is None:
+        return _ENDLESS, _ENDLESS
+    return kind.precision - (kind.scale or 0), kind.scale or 0
+
+
+def _signed(kind: TypeEngine[Any]) -> bool:
+    return not getattr(kind, "unsigned", False)
