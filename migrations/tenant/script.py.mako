@@ -8,6 +8,7 @@ from alembic import op
 ${imports if imports else ""}
 revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}
+destructive = False
 
 
 def upgrade() -> None:

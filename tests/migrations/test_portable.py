@@ -32,9 +32,9 @@ def dialect_of(name: str) -> sa.Dialect:
     return made
 
 
-def script_of(chain: str, dialect: str) -> str:
+def script_of(chain: str, dialect: str, folder: Path = MIGRATIONS) -> str:
     """Give the SQL that the chain would run, from nothing to its head."""
-    scripts, written = ScriptDirectory(str(MIGRATIONS / chain)), io.StringIO()
+    scripts, written = ScriptDirectory(str(folder / chain)), io.StringIO()
     context = MigrationContext.configure(
         dialect=dialect_of(dialect),
         opts={

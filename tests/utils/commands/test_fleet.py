@@ -178,3 +178,51 @@ def test_a_run_in_processes_of_its_own_does_as_much(shell, environ, settings):
     assert run.returncode == 0, run.stderr
     assert json.loads(run.stdout)["counts"] == {"done": 2}
     assert shell("fleet", "status").returncode == 0
+
+
+# --- new-revision ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def changed_models(tmp_path, monkeypatch):
+    """Let the application's models have one column more than its chain, which is a copy."""
+    import shutil
+
+    import sqlalchemy as sa
+
+    from repositories import schema
+
+    folder = tmp_path / "tenant"
+    shutil.copytree(schema.MIGRATIONS / "versions", folder / "versions")
+    models = sa.MetaData(naming_convention=schema.metadata.naming_convention)
+    for table in schema.metadata.sorted_tables:
+        table.to_metadata(models)
+    monkeypatch.setattr(schema, "MIGRATIONS", folder)
+    monkeypatch.setattr(schema, "metadata", models)
+    models.tables["notes"].append_column(sa.Column("mood", sa.String(8)))
+    return models
+
+
+def test_a_new_revision_is_written_and_described(call, changed_models):
+    made = document(call("fleet", "new-revision", "Give notes a mood", "--json"))
+    assert made["path"].endswith(f"{made['revision']}_give_notes_a_mood.py")
+    assert (made["destructive"], made["breaks"], made["look_at"]) == (False, [], [])
+    assert len(made["checksum"]) == 64
+    again = call("fleet", "new-revision", "Give notes a mood")
+    assert again.exit_code == 1
+    assert again.stderr == f"Error: the models and the chain agree at {made['revision']}: change the models first.\n"
+
+
+def test_a_destructive_revision_is_told_with_its_reason(call, changed_models):
+    changed_models.remove(changed_models.tables["bin"])
+    told = call("fleet", "new-revision", "Throw the bin away")
+    assert told.exit_code == 0, told.stderr
+    assert "It is marked destructive, because it drops table bin." in told.stdout
+    assert "make test" in told.stdout
+
+
+def test_a_message_that_cannot_be_one_is_refused(call, changed_models):
+    refused = call("fleet", "new-revision", "")
+    assert refused.exit_code == 1
+    assert refused.stderr == "Error: say in a few words what the revision does.\n"
+    assert call("fleet", "new-revision").exit_code == 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from utils.commands.fleet import runs, status, verify
+from utils.commands.fleet import revisions, runs, status, verify
 from utils.parameters import CommandGroup
 
 
@@ -13,5 +13,5 @@ def fleet() -> None:
     """Migrate all databases, know who is behind, and check that they are what they should be."""
 
 
-for command in (*runs.COMMANDS, status.status, verify.verify):
+for command in (*runs.COMMANDS, status.status, verify.verify, revisions.new_revision):
     fleet.add_command(command)

@@ -1,0 +1,60 @@
+"""Hold ``unify fleet new-revision``, for people who change the tables."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import click
+
+from utils.output import say, show
+from utils.parameters import json_option
+from utils.toolbox import Toolbox, pass_toolbox
+
+
+@click.command("new-revision")
+@click.argument("message")
+@json_option
+@pass_toolbox
+def new_revision(toolbox: Toolbox, message: str, as_json: bool) -> None:
+    """Write the next revision of users' databases from the models, and say what to look at in it.
+
+    It is tried on a scratch database, up, down and up again; no user's database is touched, no file overwritten. What
+    the version before could not work with is marked destructive.
+    """
+    from tenancy.fleet import revisions
+
+    manager = toolbox.parts.manager
+    made = revisions.new_revision(manager.chain, manager.schema.metadata, message, tidy=_laid_out)
+    found = {
+        "revision": made.revision,
+        "path": str(made.path),
+        "checksum": made.checksum,
+        "destructive": made.destructive,
+        "breaks": made.breaks,
+        "look_at": made.look_at,
+    }
+    show(as_json, found, lambda: _tell(found))
+
+
+def _tell(found: dict[str, Any]) -> None:
+    say(f"Revision {found['revision']} is {found['path']}, SHA-256 {found['checksum']}.")
+    if found["destructive"]:
+        say(f"It is marked destructive, because it {'; '.join(found['breaks'])}.")
+    for line in found["look_at"]:
+        say(f"Look at {line}")
+    if find_spec("ruff") is None:
+        say("ruff is not installed here: format the file before it is committed.")
+    say("Read it, and try it on every product: make test. docs/how-to/migrations.md says what else to mind.")
+
+
+def _laid_out(path: Path, text: str) -> str:
+    """Format a file as the project's others are, where the tool for that is installed."""
+    if find_spec("ruff") is None:
+        return text
+    command = [sys.executable, "-m", "ruff", "format", "--stdin-filename", str(path), "-"]
+    done = subprocess.run(command, input=text, capture_output=True, encoding="utf-8", check=False)
+    return done.stdout if done.returncode == 0 else text
