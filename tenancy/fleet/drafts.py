@@ -224,7 +224,7 @@ class _Writer:
         from alembic.autogenerate.render import _repr_type
 
         wanted: dict[str, dict[str, TypeEngine[Any]]] = {}
-        for key in table.foreign_keys:
+        for key in sorted(table.foreign_keys, key=lambda key: key.target_fullname):
             if key.column.table is not table:
                 wanted.setdefault(key.column.table.name, {})[key.column.name] = key.parent.type
         lines = []

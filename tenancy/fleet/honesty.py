@@ -117,7 +117,9 @@ def _rules(table: str, old: Shape, new: Shape) -> Iterator[str]:
         if named:
             yield f"checks column {_names(table, named)} anew: {check}"
     for columns, parent, _ in sorted(new.parents - old.parents):
-        if set(columns) & old.columns.keys():
+        added = [new.columns[column] for column in columns if column not in old.columns]
+        left_empty = any(column["nullable"] and column["default"] is None for column in added)
+        if set(columns) & old.columns.keys() and not left_empty:  # a key with a NULL in it is not looked at
             yield f"holds {_names(table, columns)} to rows of {parent}"
 
 

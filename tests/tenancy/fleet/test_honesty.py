@@ -56,6 +56,9 @@ KIND = [
     REBUILT + "batch.alter_column('title', type_=sa.Text(), existing_type=sa.String(200))",
     REBUILT + "batch.alter_column('pages', type_=sa.BigInteger(), existing_type=sa.Integer())",
     REBUILT + "batch.alter_column('title', nullable=True)",
+    "with op.batch_alter_table('books') as batch:\n"
+    "    batch.add_column(sa.Column('lent', sa.Integer))\n"
+    "    batch.create_foreign_key('fk', 'books', ['shelf', 'lent'], ['isbn', 'id'])",
     "op.execute('DELETE FROM books')",
 ]
 

@@ -211,6 +211,20 @@ def test_a_check_that_alembic_does_not_see_is_named(folder: Path, models: sa.Met
     assert any("tasks: write the check ck_tasks_version yourself" in line for line in made(folder, models).look_at)
 
 
+def test_a_type_of_somebody_elses_stays_what_the_models_say(tmp_path: Path):
+    """What is read back from SQLite looks like a type of the house."""
+    revision(
+        tmp_path / "chain",
+        "0001",
+        None,
+        "op.create_table('x', sa.Column('id', sa.Integer, primary_key=True), sa.Column('at', sa.DateTime))",
+    )
+    theirs = sa.MetaData()
+    sa.Table("x", theirs, sa.Column("id", sa.Integer, primary_key=True), sa.Column("at", sa.DateTime, nullable=False))
+    text = made(tmp_path / "chain", theirs).path.read_text()
+    assert 'batch_op.alter_column("at", existing_type=sa.DateTime(), nullable=False)' in text
+
+
 def test_models_that_agree_with_the_chain_are_refused(folder: Path, models: sa.MetaData):
     with pytest.raises(MigrationError, match=f"agree at {LAST}: change the models first"):
         made(folder, models)
