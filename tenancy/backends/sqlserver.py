@@ -24,7 +24,7 @@ from tenancy.backends.recordings import Recordings, Statement
 from tenancy.backends.server import ServerBackend, column, one, rights_on, run
 from tenancy.backends.server_engines import make_engine
 from tenancy.backends.sqlserver_driver import why_unreachable
-from tenancy.backends.sqlserver_points import SQLServerPoints
+from tenancy.backends.sqlserver_points import SQLServerPoints, take_lock
 from tenancy.errors import (
     AccessDeniedError,
     ConfigurationError,
@@ -175,11 +175,7 @@ class SQLServerBackend(SQLServerPoints, ServerBackend):
     def migrating(self, driver: Any) -> Iterator[sa.Connection]:
         with self.filling(driver) as connection:
             driver.timeout = PATIENCE_S
-            held = (
-                "SET NOCOUNT ON; DECLARE @got INT; EXEC @got = sp_getapplock 'unify', @LockOwner = 'Session',"
-                f" @LockMode = 'Exclusive', @LockTimeout = {LOCK_MS}; SET NOCOUNT OFF; SELECT @got"
-            )
-            if int(one(driver, held)) < 0:
+            if not take_lock(driver, "unify", LOCK_MS):
                 raise DatabaseBusyError("another migration of this database is running: wait until it ends.")
             driver.commit()
             yield connection

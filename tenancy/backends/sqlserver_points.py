@@ -23,15 +23,34 @@ from tenancy.backends.server import column, one, run
 from tenancy.models import identity
 
 _ROWVERSION = 189  # a column of this type is written by the server alone ("timestamp", sys.types)
+_LENGTHS = {"char": 1, "varchar": 1, "nchar": 2, "nvarchar": 2, "binary": 1, "varbinary": 1}
+"""Types that have a length, and how many bytes of it a character takes in the server's own lists."""
+_TEXTS = ("char", "varchar", "nchar", "nvarchar", "text", "ntext")
+
+
+@dataclass(frozen=True)
+class Column:
+    """Hold a column's name, quoted, what makes it, and whether the server counts it."""
+
+    name: str
+    made: str
+    counted: bool
 
 
 @dataclass(frozen=True)
 class Table:
-    """Hold a table's name, the columns in which rows are written, quoted, and whether the server counts one of them."""
+    """Hold a table's name and the columns in which rows are written."""
 
     name: str
-    columns: str
-    counted: bool
+    listed: tuple[Column, ...]
+
+    @property
+    def columns(self) -> str:
+        return ", ".join(column.name for column in self.listed)
+
+    @property
+    def counted(self) -> bool:
+        return any(column.counted for column in self.listed)
 
 
 class SQLServerPoints(ServerPoints):
@@ -50,12 +69,7 @@ class SQLServerPoints(ServerPoints):
         return column(driver, "SELECT name FROM sys.databases WHERE LEFT(name, LEN(?)) = ?", (name, name))
 
     def lock(self, way: Way) -> bool:
-        held = (
-            f"SET NOCOUNT ON; DECLARE @got INT; EXEC @got = sp_getapplock {_text(f'unify {way.database}')},"
-            f" @LockOwner = 'Session', @LockMode = 'Exclusive', @LockTimeout = {LOCK_S * 1000};"
-            " SET NOCOUNT OFF; SELECT @got"
-        )
-        return int(one(way.driver, held)) >= 0
+        return take_lock(way.driver, f"unify {way.database}", LOCK_S * 1000)
 
     def is_whole(self, way: Way) -> bool:
         """All tables of a point were committed at once, the one that says whose it is among them."""
@@ -74,7 +88,7 @@ class SQLServerPoints(ServerPoints):
             run(way.driver, _no_writers(way.database))
             for table in tables:
                 way.step(f"copy {table.name}")
-                run(way.driver, _kept(table, way.database))
+                run(way.driver, *_kept(table, way.database))
             way.step("commit")
 
     def return_to(self, way: Way, rebuild: Rebuild) -> None:
@@ -92,18 +106,33 @@ class SQLServerPoints(ServerPoints):
             connection.commit()
 
 
+def take_lock(driver: Any, name: str, wait_ms: int) -> bool:
+    """Wait for a lock, which the session then holds to its end; say whether it was got.
+
+    What a server has to say of a lock that was not got stands before the answer.
+    """
+    asked = (
+        f"SET NOCOUNT ON; DECLARE @got INT; EXEC @got = sp_getapplock {_text(name)}, @LockOwner = 'Session',"
+        f" @LockMode = 'Exclusive', @LockTimeout = {wait_ms}; SET NOCOUNT OFF; SELECT @got"
+    )
+    with closing(driver.cursor()) as cursor:
+        cursor.execute(asked)
+        while cursor.description is None and cursor.nextset():
+            pass
+        return int(cursor.fetchone()[0]) >= 0
+
+
 @contextmanager
 def _transaction(driver: Any) -> Iterator[None]:
-    """Make what runs inside one transaction, on a connection whose statements else commit themselves."""
+    """Make what runs inside one transaction, on a connection whose statements else commit themselves.
+
+    One that fails ends with its session, which is closed then: the server may have ended it already, and what a
+    driver says of that would stand in the place of the reason.
+    """
     driver.autocommit = False
-    try:
-        yield
-        driver.commit()
-    except BaseException:
-        driver.rollback()
-        raise
-    finally:
-        driver.autocommit = True
+    yield
+    driver.commit()
+    driver.autocommit = True
 
 
 @contextmanager
@@ -134,22 +163,43 @@ def _no_writers(database: str) -> str:
 def _tables(driver: Any, database: str) -> list[Table]:
     """List the tables of a database, without the columns that the server writes itself."""
     asked = (
-        "SELECT t.name, c.name, c.is_identity FROM sys.tables t JOIN sys.columns c ON c.object_id = t.object_id "
+        "SELECT t.name, c.name, ISNULL(TYPE_NAME(c.system_type_id), TYPE_NAME(c.user_type_id)), c.max_length,"
+        " c.precision, c.scale, c.collation_name, c.is_nullable, c.is_identity "
+        "FROM sys.tables t JOIN sys.columns c ON c.object_id = t.object_id "
         "WHERE c.is_computed = 0 AND c.system_type_id <> ? ORDER BY t.name, c.column_id"
     )
-    columns: dict[str, list[tuple[str, bool]]] = {}
+    columns: dict[str, list[Column]] = {}
     with _standing_in(driver, database), closing(driver.cursor()) as cursor:
         cursor.execute(asked, (_ROWVERSION,))
-        for table, column, counted in cursor.fetchall():
-            columns.setdefault(table, []).append((_q(column), bool(counted)))
-    return [
-        Table(table, ", ".join(name for name, _ in listed), any(counted for _, counted in listed))
-        for table, listed in columns.items()
-    ]
+        for table, name, kind, *how, collation, nullable, counted in cursor.fetchall():
+            collate = f" COLLATE {collation}" if kind in _TEXTS else ""
+            made = f"{_q(name)} {_typed(kind, *how)}{collate}{' IDENTITY' if counted else ''}"
+            made += f" {'' if nullable else 'NOT '}NULL"
+            columns.setdefault(table, []).append(Column(_q(name), made, bool(counted)))
+    return [Table(table, tuple(listed)) for table, listed in columns.items()]
 
 
-def _kept(table: Table, source: str) -> str:
-    return f"SELECT {table.columns} INTO dbo.{_q(table.name)} FROM {_q(source)}.dbo.{_q(table.name)}"  # noqa: S608 - quoted names
+def _typed(kind: str, length: int, precision: int, scale: int) -> str:
+    """Write a type as a column's definition has it."""
+    if kind in _LENGTHS:
+        return f"{kind}({'max' if length < 0 else length // _LENGTHS[kind]})"
+    if kind in ("decimal", "numeric"):
+        return f"{kind}({precision}, {scale})"
+    return f"{kind}({scale})" if kind in ("datetime2", "datetimeoffset", "time") else kind
+
+
+def _kept(table: Table, source: str) -> list[str]:
+    """Make a table that holds another's rows and nothing more; not every server takes INTO from another database."""
+    made = ", ".join(column.made for column in table.listed)
+    return [f"CREATE TABLE dbo.{_q(table.name)} ({made})", *_copied(table, source)]
+
+
+def _copied(table: Table, source: str) -> list[str]:
+    name = f"dbo.{_q(table.name)}"
+    insert = f"INSERT INTO {name} ({table.columns}) SELECT {table.columns} FROM {_q(source)}.{name}"  # noqa: S608 - quoted names
+    if not table.counted:
+        return [insert]
+    return [f"SET IDENTITY_INSERT {name} ON", insert, f"SET IDENTITY_INSERT {name} OFF"]
 
 
 def _take_apart(way: Way, connection: sa.Connection) -> None:
@@ -181,21 +231,10 @@ def _copy_rows(way: Way, connection: sa.Connection, tables: dict[str, Table]) ->
         connection.exec_driver_sql(f"DELETE FROM dbo.{_q(name)}")  # noqa: S608 - a quoted name
     for name in [*(name for name in made if name in tables), *(name for name in tables if name not in made)]:
         way.step(f"copy {name}")
-        for statement in _returned(tables[name], way.point, name in made):
+        for statement in (_copied if name in made else _kept)(tables[name], way.point):
             connection.exec_driver_sql(statement)
     for table, tie in circles:
         connection.exec_driver_sql(f"ALTER TABLE dbo.{_q(table)} WITH CHECK CHECK CONSTRAINT {_q(tie or '')}")
-
-
-def _returned(table: Table, point: str, made: bool) -> list[str]:
-    if not made:
-        return [_kept(table, point)]
-    name = f"dbo.{_q(table.name)}"
-    rows = f"SELECT {table.columns} FROM {_q(point)}.dbo.{_q(table.name)}"  # noqa: S608 - quoted names
-    insert = f"INSERT INTO {name} ({table.columns}) {rows}"
-    if not table.counted:
-        return [insert]
-    return [f"SET IDENTITY_INSERT {name} ON", insert, f"SET IDENTITY_INSERT {name} OFF"]
 
 
 def _text(value: str) -> str:

@@ -7,7 +7,7 @@ from contextlib import suppress
 import sqlalchemy as sa
 
 from tenancy.errors import DatabaseUnreachableError
-from tenancy.models import house_metadata
+from tenancy.models import TENANT_VERSION_TABLE, house_metadata
 from tests.tenancy.support import add_task, add_tenants, placement_of, titles
 
 POINT = "run12"
@@ -27,8 +27,8 @@ def test_a_users_rows_come_back_through_the_engine_that_was_open(parts_on_each):
 
     backend.keep(tenant, access, POINT)
     with backend.migrating(backend.connect_to_migrate(tenant, access)) as connection:
-        manager.chain.downgrade(connection, "0001", transactional_ddl=backend.transactional_ddl)
-        connection.exec_driver_sql("DELETE FROM tasks")
+        for loss in ("DROP TABLE bin", "DELETE FROM tasks", f"UPDATE {TENANT_VERSION_TABLE} SET version_num = '0001'"):
+            connection.exec_driver_sql(loss)
         connection.commit()
     backend.put_back(tenant, access, POINT, rebuild=rebuild)
     with suppress(DatabaseUnreachableError):  # ODBC cannot see that a connection was ended until it is used
@@ -36,6 +36,7 @@ def test_a_users_rows_come_back_through_the_engine_that_was_open(parts_on_each):
     assert titles(manager, user_id) == ["kept"]
     add_task(manager, user_id, "more")
     assert titles(manager, user_id) == ["kept", "more"]
+    assert manager.fetch_all("SELECT id FROM bin", user_id=user_id) == []
     assert backend.kept(tenant, access, POINT)
 
 
