@@ -69,7 +69,9 @@ class Selection:
     def conditions(self) -> list[sa.ColumnElement[bool]]:
         found: list[sa.ColumnElement[bool]] = []
         if self.users:
-            found.append(table.c.user_id.in_(self.users))
+            # Written into the statement: a product may take 2,100 parameters, and these are numbers.
+            ids: sa.BindParameter[Any] = sa.bindparam("users", self.users, expanding=True, literal_execute=True)
+            found.append(table.c.user_id.in_(ids))
         if self.server_id is not None:
             found.append(table.c.server_id == self.server_id)
         if self.db_type is not None:

@@ -140,6 +140,14 @@ def test_a_revision_that_was_edited_after_it_was_applied_can_be_taken_back_and_a
     assert look(tmp_path, user_id)["columns"] == ["id", "c2", "d2"]
 
 
+def test_any_number_of_users_may_be_named(versions):
+    ids = fill(versions(1), 3)
+    many = Selection((*ids[:2], *range(1000, 4000)))
+    second = versions(2)
+    assert [tenant["user_id"] for tenant in second.fleet.plan(many)["tenants"]] == ids[:2]
+    assert second.fleet.work(second.fleet.start(many, Rules()).id).counts == {"done": 2}
+
+
 def test_a_canary_that_fails_halts_the_run(versions, tmp_path):
     ids = fill(versions(1), 6)
     hand(tmp_path, ids[0], "INSERT INTO things (id) VALUES (8)")
