@@ -37,10 +37,11 @@ class Fleet(Runs, Status):
         Runner(self.bench).work(run_id, alive=alive, per_server=per_server)
         return self.get(run_id)
 
-    def verify(self, selection: Selection, *, repair: bool = False) -> Iterator[Checked]:
+    def verify(self, selection: Selection, *, repair: bool = False, orphans: bool = True) -> Iterator[Checked]:
         """Open tenants' databases one after another and say of each what is wrong; then what belongs to nobody.
 
-        What belongs to nobody is only looked for where all tenants are meant. With ``repair`` what is safe is mended,
+        What belongs to nobody is only looked for where all tenants are meant, and ``orphans``: another installation's
+        databases on the same server look as if they did. With ``repair`` what is safe is mended,
         and looked at again: what is given then is what is left.
         """
         looking = Verification(self.bench)
@@ -48,7 +49,7 @@ class Fleet(Runs, Status):
             found = looking.look(tenant)
             mended, found = self._repaired(looking, tenant, found) if repair else ([], found)
             yield Checked(tenant, found, mended, tenant.user_id not in looking.not_compared)
-        if selection == Selection():
+        if orphans and selection == Selection():
             yield from self._strays(repair)
 
     def _repaired(

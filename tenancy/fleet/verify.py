@@ -94,18 +94,20 @@ class Verification(Operation):
         if damage:
             yield "damaged", damage
             return
-        yield from self._identity(tenant, connection)
+        identity_found = list(self._identity(tenant, connection))
         here = self._version(connection)
         if isinstance(here, tuple):
-            yield here
+            yield from (*_unsafe(identity_found), here)
             return
         told = ledger.standing(connection)
         last = next(reversed(told), None)
         if last != here:
+            yield from _unsafe(identity_found)
             yield "ledger", f"the version table says {here}, the ledger {last}"
             return
         edited = [name for name in told if told[name] != self.chain.checksums.get(name, told[name])]
         different = list(self._shape(tenant, backend, connection, here))
+        yield from _unsafe(identity_found) if different else identity_found
         yield from (("shape", each) for each in different)
         for name in edited:
             yield (
@@ -192,3 +194,8 @@ class Verification(Operation):
 
     def _finding(self, tenant: Placement, code: str, what: str) -> Finding:
         return Finding(code, what, tenant.user_id, str(tenant.tenant_id), code in REPAIRABLE)
+
+
+def _unsafe(found: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Mark as nothing to be mended what would open a database whose tables or ledger are not in order."""
+    return [(f"{code}_and_other", what) for code, what in found]

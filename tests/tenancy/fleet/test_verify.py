@@ -189,6 +189,14 @@ def test_a_database_that_was_left_closed_is_opened_again(parts_on_each):
     add_task(manager, one, "it works again")
 
 
+def test_a_closed_database_whose_tables_are_not_in_order_stays_closed(parts_on_each):
+    """A revision may have stopped half-way where each statement commits itself."""
+    manager = parts_on_each.manager
+    (one,) = add_tenants(parts_on_each, 1)
+    spoil(manager, one, "ALTER TABLE bin ADD extra INTEGER", "UPDATE tenancy_identity SET state = 'migrating'")
+    assert codes(manager, repair=True) == {(one, "closed_and_other"), (one, "shape")}
+
+
 def test_an_edited_revision_is_named_and_stamped_anew_only_where_its_tables_are_there(versions, tmp_path):
     (user_id,) = fill(versions(1), 1)
     second = versions(2)
@@ -237,6 +245,7 @@ def test_files_that_belong_to_nobody_are_named_and_left(versions, tmp_path):
     assert not draft.exists()
     assert all(path.exists() for path in left), "nobody's files are left alone"
     assert findings(manager, selection=Selection((user_id,))) == []
+    assert list(manager.fleet.verify(EVERYONE, orphans=False))[1:] == []
 
 
 def test_databases_and_logins_that_belong_to_nobody_are_named(request, make_parts):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 @click.argument("users", type=USER, nargs=-1, metavar="[USER_ID]...")
 @click.option("--server", metavar="S", help="Only databases on this registered server.")
 @click.option("--type", "db_type", type=click.Choice(TYPES), metavar="T", help=f"Only {', '.join(TYPES)}.")
+@click.option("--no-orphans", is_flag=True, help="Do not look for what belongs to nobody.")
 @click.option("--repair", is_flag=True, help="Mend what is safe to mend, and look again.")
 @json_option
 @pass_toolbox
@@ -29,6 +30,7 @@ def verify(
     users: tuple[int | str, ...],
     server: str | None,
     db_type: str | None,
+    no_orphans: bool,
     repair: bool,
     as_json: bool,
 ) -> None:
@@ -44,7 +46,9 @@ def verify(
     ids = tuple(sorted({find_user(toolbox, user).id for user in users}))
     server_id = manager.server(server)["id"] if server else None
     selection = Selection(ids, server_id, db_type)
-    checked = _looked(manager.fleet.verify(selection, repair=repair), manager.fleet.status()["total"])
+    checked = _looked(
+        manager.fleet.verify(selection, repair=repair, orphans=not no_orphans), manager.fleet.status()["total"]
+    )
     found = [finding.to_dict() for each in checked for finding in each.found]
     mended = [{"user_id": _user(each), "codes": each.mended} for each in checked if each.mended]
     number = sum(each.tenant is not None for each in checked)
