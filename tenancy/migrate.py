@@ -107,9 +107,9 @@ class Chain:
             found = connection.execute(self._current).scalars().all()
         except sa.exc.DBAPIError:
             connection.rollback()
-            if sa.inspect(connection).has_table(self.version_table):
-                raise
-            return None
+            if not sa.inspect(connection).has_table(self.version_table):
+                return None
+            found = connection.execute(self._current).scalars().all()  # somebody has just made it, or it is broken
         if len(found) > 1:
             raise RevisionMismatchError(f"the version table names {len(found)} revisions.", revisions=list(found))
         return str(found[0]) if found else None

@@ -60,7 +60,8 @@ def fill(rule: Rule, **values: object) -> str:
     """Give an address for a rule; what is not named gets an id that nobody has."""
     path = rule.rule
     for name in rule.arguments:
-        for written in (f"<{name}>", f"<int:{name}>", f"<uuid:{name}>", f"<string:{name}>"):
+        path = path.replace(f"<int:{name}>", str(values.get(name, 987_654)))
+        for written in (f"<{name}>", f"<uuid:{name}>", f"<string:{name}>"):
             path = path.replace(written, str(values.get(name, uuid4())))
     return path
 
