@@ -55,3 +55,17 @@ def standing(connection: sa.Connection) -> dict[str, str]:
         else:
             found.pop(row.revision, None)
     return found
+
+
+def contradiction(connection: sa.Connection, wanted: list[str]) -> str | None:
+    """Say where the rows do not tell how a database came to stand at ``wanted``, oldest first; None where they do."""
+    standing: list[str] = []
+    order = (ledger.c.applied_at, ledger.c.id)
+    for row in connection.execute(sa.select(ledger.c.revision, ledger.c.direction).order_by(*order)):
+        if (row.direction == "upgrade") is (row.revision in standing):
+            return (
+                f"the ledger tells twice that {row.revision} was {'applied' if row.revision in standing else 'undone'}"
+            )
+        standing.append(row.revision) if row.direction == "upgrade" else standing.remove(row.revision)
+    missing = [name for name in wanted if name not in standing]
+    return f"the ledger does not tell of {', '.join(missing)}" if missing else None

@@ -7,14 +7,15 @@ database, no login and no row is ever removed.
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import suppress
 
 import sqlalchemy as sa
 
 from tenancy.backends.base import Backend
 from tenancy.catalog import claims, configs
 from tenancy.catalog.claims import Claim
-from tenancy.errors import TenancyError
-from tenancy.guards import explained
+from tenancy.errors import ClaimLostError, TenancyError
+from tenancy.guards import check_whose, explained
 from tenancy.models import Placement, State, ledger
 from tenancy.operation import Operation
 from tenancy.upgrade import Upgrade
@@ -35,7 +36,7 @@ class Repair(Operation):
             with explained(backend), claims.beating(self.catalog, [claim]):
                 changes = self._mended(tenant, claim, backend, codes)
         except BaseException:
-            with claim.ending():
+            with suppress(ClaimLostError), claim.ending():
                 pass
             raise
         with claim.ending() as connection:
@@ -52,6 +53,8 @@ class Repair(Operation):
             raise TenancyError(f"the database of user {tenant.user_id} is {tenant.state}: it is left as it is.")
         upgrade, access = Upgrade(self.bench), self.bench.access(tenant)
         with backend.migrating(backend.connect_to_migrate(tenant, access)) as connection:
+            check_whose(backend, tenant, connection.connection)
+            connection.rollback()
             if "edited" in codes:
                 self._restamp(connection)
             if "rights" in codes:

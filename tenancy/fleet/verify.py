@@ -63,9 +63,15 @@ class Verification(Operation):
             after = rows[-1][1].user_id or 0
 
     def look(self, tenant: Placement) -> list[Finding]:
-        """Give what is wrong with a tenant, which may be that nothing of it can be seen."""
+        """Give what is wrong with a tenant, which may be that nothing of it can be seen; none while it is claimed."""
         if tenant.revision is None:
             return [self._finding(tenant, "unmade", f"its database was never finished: unify db init {tenant.user_id}")]
+        found = self._found(tenant)
+        if found and self._claimed(tenant):
+            return []  # somebody is at work on it, and what was seen is on its way to something else
+        return [self._finding(tenant, *each) for each in found]
+
+    def _found(self, tenant: Placement) -> list[tuple[str, str]]:
         found: list[tuple[str, str]] = []
         try:
             self._look(tenant, self.backends.get(tenant.db_type), found)
@@ -74,7 +80,7 @@ class Verification(Operation):
         except Exception as error:
             log.exception("tenant %s of user %s could not be looked at", tenant.tenant_id, tenant.user_id)
             found.append(("unforeseen", f"{type(error).__name__}: see the log"))
-        return [self._finding(tenant, *each) for each in found]
+        return found
 
     def _look(self, tenant: Placement, backend: Backend, found: list[tuple[str, str]]) -> None:
         with explained(backend):
@@ -104,6 +110,11 @@ class Verification(Operation):
         if last != here:
             yield from _unsafe(identity_found)
             yield "ledger", f"the version table says {here}, the ledger {last}"
+            return
+        contradiction = ledger.contradiction(connection, self.chain.between(None, here))
+        if contradiction:
+            yield from _unsafe(identity_found)
+            yield "ledger", contradiction
             return
         edited = [name for name in told if told[name] != self.chain.checksums.get(name, told[name])]
         different = list(self._shape(tenant, backend, connection, here))

@@ -9,6 +9,7 @@ from contextlib import closing
 import pytest
 import sqlalchemy as sa
 
+from tenancy.catalog.claims import take
 from tenancy.catalog.runs import Rules, Selection
 from tenancy.models import State
 from tests.servers import own_server
@@ -129,6 +130,7 @@ def test_rows_of_other_users_and_rows_without_parents_are_counted(parts_on_each)
         ("UPDATE tenant_version SET version_num = '0077'", "ahead"),
         ("DELETE FROM tenancy_ledger", "ledger"),
         ("DELETE FROM tenancy_ledger WHERE revision = '0002'", "ledger"),
+        ("DELETE FROM tenancy_ledger WHERE revision = '0001'", "ledger"),
         ("DELETE FROM tenancy_identity", "identity_mismatch"),
         ("UPDATE tenancy_identity SET user_id = 99", "identity_mismatch"),
     ],
@@ -142,6 +144,28 @@ def test_what_says_of_itself_what_cannot_be_is_named_and_left(parts_on_each, spo
     assert codes(manager, repair=True) == {(one, code)}
     if code == "identity_mismatch":  # so that it can be removed again
         manager.backends.get(kept.db_type).drop(kept, manager.bench.access(kept))
+
+
+def test_a_revision_that_the_ledger_tells_of_twice_is_named(versions, tmp_path):
+    (user_id,) = fill(versions(1), 1)
+    columns = "revision, direction, checksum, applied_at, duration_ms, app_version"
+    twice = f"INSERT INTO tenancy_ledger (id, {columns}) SELECT 'ff', {columns} FROM tenancy_ledger"
+    hand(tmp_path, user_id, twice)
+    assert [(code, what) for _, code, what in findings(versions(1))] == [
+        ("ledger", "the ledger tells twice that 0001 was applied")
+    ]
+
+
+def test_a_tenant_that_somebody_works_on_is_looked_at_another_time(parts):
+    (user_id,) = add_tenants(parts, 1)
+    spoil(parts.manager, user_id, "UPDATE tenancy_identity SET epoch = epoch + 1")
+    tenant = placement_of(parts.manager, user_id)
+    with parts.catalog.writing() as connection:
+        claim = take(parts.catalog, connection, tenant.tenant_id, "test", 60.0)
+    assert codes(parts.manager) == set()
+    with claim.ending():
+        pass
+    assert codes(parts.manager) == {(user_id, "epoch")}
 
 
 def test_a_login_without_its_rights_is_given_them_again(request, make_parts):
