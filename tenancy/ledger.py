@@ -14,6 +14,9 @@ from tenancy.models import ledger
 from tenancy.types import new_id
 
 _date = ledger.update()
+_in_order = (ledger.c.applied_at, ledger.c.id)
+_all = sa.select(ledger).order_by(*_in_order)
+_told = sa.select(ledger.c.revision, ledger.c.direction, ledger.c.checksum).order_by(*_in_order)
 
 
 def record(
@@ -41,15 +44,13 @@ def date_as_new(connection: sa.Connection) -> None:
 
 def entries(connection: sa.Connection) -> list[dict[str, Any]]:
     """List what was applied, oldest first."""
-    query = sa.select(ledger).order_by(ledger.c.applied_at, ledger.c.id)
-    return [dict(row) for row in connection.execute(query).mappings()]
+    return [dict(row) for row in connection.execute(_all).mappings()]
 
 
 def standing(connection: sa.Connection) -> dict[str, str]:
     """Give the revisions that are applied here by the ledger's word, oldest first, each with its checksum."""
     found: dict[str, str] = {}
-    order = (ledger.c.applied_at, ledger.c.id)
-    for row in connection.execute(sa.select(ledger.c.revision, ledger.c.direction, ledger.c.checksum).order_by(*order)):
+    for row in connection.execute(_told):
         if row.direction == "upgrade":
             found[row.revision] = row.checksum
         else:
@@ -60,8 +61,7 @@ def standing(connection: sa.Connection) -> dict[str, str]:
 def contradiction(connection: sa.Connection, wanted: list[str]) -> str | None:
     """Say where the rows do not tell how a database came to stand at ``wanted``, oldest first; None where they do."""
     standing: list[str] = []
-    order = (ledger.c.applied_at, ledger.c.id)
-    for row in connection.execute(sa.select(ledger.c.revision, ledger.c.direction).order_by(*order)):
+    for row in connection.execute(_told):
         if (row.direction == "upgrade") is (row.revision in standing):
             return (
                 f"the ledger tells twice that {row.revision} was {'applied' if row.revision in standing else 'undone'}"

@@ -169,7 +169,7 @@ class Chain:
                 step.migration_fn = _after(on_begin, step.migration_fn)
                 yield step
 
-        return self._run(connection, steps, transactional_ddl, on_apply, known=here is not None)
+        return self._run(connection, steps, transactional_ddl, on_apply, here=here)
 
     def _run(
         self,
@@ -178,9 +178,9 @@ class Chain:
         transactional_ddl: bool,
         on_apply: OnApply | None,
         *,
-        known: bool = False,
+        here: str | None = None,
     ) -> list[str]:
-        """Run steps; ``known`` says that the version table was read just now, and is there."""
+        """Run steps; ``here`` is the revision where the version table was read just now."""
         from alembic.migration import MigrationContext  # slow: see the module's docstring
         from alembic.operations import Operations
 
@@ -209,9 +209,9 @@ class Chain:
                     "on_version_apply": (applied,),
                 },
             )
-            if known:  # else each database is asked, by a statement compiled anew
+            if here is not None:  # else each database is asked again, by statements compiled anew
                 context._version = self._versions
-                context._has_version_table = lambda: True  # type: ignore[method-assign]  # it was read just now
+                context.get_current_heads = lambda: (here,)  # type: ignore[method-assign]  # each step compares it
             try:
                 with Operations.context(context), context.begin_transaction():
                     context.run_migrations()

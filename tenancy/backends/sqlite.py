@@ -38,7 +38,7 @@ from tenancy.backends.base import (
 )
 from tenancy.backends.logins import Access
 from tenancy.backends.points import refuse_shared
-from tenancy.backends.sqlite_engines import make_engine, schema_changes, tenant_engine
+from tenancy.backends.sqlite_engines import make_engine, reading, schema_changes, tenant_engine
 from tenancy.backends.sqlite_files import (
     SIDE_FILES,
     check_file,
@@ -268,7 +268,7 @@ class SQLiteBackend(Backend):
 
     @contextmanager
     def looking(self, driver: Any) -> Iterator[sa.Connection]:
-        with closing(driver), sqlite_checks.reading(driver) as connection:
+        with closing(driver), reading(driver) as connection:
             yield connection
 
     @contextmanager

@@ -3,51 +3,18 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-from functools import cache
 from pathlib import Path
 
 import sqlalchemy as sa
-from sqlalchemy import event
 
 from tenancy import names
-from tenancy.backends.sqlite_engines import make_engine
 from tenancy.backends.sqlite_files import SIDE_FILES
 from tenancy.backends.strays import Sort, Stray
 
 _POINT_WORDS = 2
 """What follows a database's name in that of its point: tenant and point, and ``new`` where it was being made."""
-
-
-@contextmanager
-def reading(driver: sqlite3.Connection) -> Iterator[sa.Connection]:
-    """Give a connection that sees one state of the database, and cannot write."""
-    driver.execute("PRAGMA query_only = ON")
-    given = _to_read.set(driver)
-    try:
-        with _reading().connect() as connection:
-            yield connection
-    finally:
-        _to_read.reset(given)
-
-
-_to_read: ContextVar[sqlite3.Connection] = ContextVar("to_read")
-
-
-@cache
-def _reading() -> sa.Engine:
-    """Give the one engine through which all are read: a new one for each would cost more than the reading."""
-    engine = make_engine(_to_read.get, poolclass=sa.NullPool)
-    event.listen(engine, "begin", _begin)
-    return engine
-
-
-def _begin(connection: sa.Connection) -> None:
-    connection.connection.driver_connection.execute("BEGIN")  # type: ignore[union-attr]  # it is open
 
 
 def schema_of(connection: sa.Connection) -> object:

@@ -1,4 +1,4 @@
-"""Make SQLAlchemy engines over SQLite connections: engines that share compiled SQL, and one for schema changes."""
+"""Make SQLAlchemy engines over SQLite connections: engines that share compiled SQL, and those that are lent one."""
 
 from __future__ import annotations
 
@@ -103,24 +103,38 @@ def schema_changes(driver: sqlite3.Connection) -> Iterator[sa.Connection]:
     """
     driver.execute("PRAGMA foreign_keys = OFF")
     driver.execute("PRAGMA query_only = OFF")  # a pooled connection may come from a unit of work that only read
-    given = _to_change.set(driver)
+    with _over(driver, "BEGIN IMMEDIATE") as connection:
+        yield connection
+
+
+@contextmanager
+def reading(driver: sqlite3.Connection) -> Iterator[sa.Connection]:
+    """Give a connection that sees one state of the database, and cannot write; the driver's is closed in the end."""
+    driver.execute("PRAGMA query_only = ON")
+    with _over(driver, "BEGIN") as connection:
+        yield connection
+
+
+_lent: ContextVar[sqlite3.Connection] = ContextVar("lent")
+
+
+@contextmanager
+def _over(driver: sqlite3.Connection, begin: str) -> Iterator[sa.Connection]:
+    given = _lent.set(driver)
     try:
-        with _changing().connect() as connection:
+        with _lending(begin).connect() as connection:
             yield connection
     finally:
-        _to_change.reset(given)
-
-
-_to_change: ContextVar[sqlite3.Connection] = ContextVar("to_change")
+        _lent.reset(given)
 
 
 @cache
-def _changing() -> sa.Engine:
-    """Give the one engine through which all schemas change: a new one for each would cost as much as the change."""
-    engine = make_engine(_to_change.get, poolclass=sa.NullPool)
-    event.listen(engine, "begin", _begin_at_once)
+def _lending(begin: str) -> sa.Engine:
+    """Give the one engine over what is lent to it: a new one for each database would cost as much as the work there."""
+    engine = make_engine(_lent.get, poolclass=sa.NullPool)
+
+    def say_it(connection: sa.Connection) -> None:
+        connection.connection.driver_connection.execute(begin)  # type: ignore[union-attr]  # it is open
+
+    event.listen(engine, "begin", say_it)
     return engine
-
-
-def _begin_at_once(connection: sa.Connection) -> None:
-    connection.connection.driver_connection.execute("BEGIN IMMEDIATE")  # type: ignore[union-attr]  # it is open

@@ -55,25 +55,23 @@ class Fleet(Runs, Status):
     def _repaired(
         self, looking: Verification, tenant: Placement, found: list[Finding]
     ) -> tuple[list[str], list[Finding]]:
-        codes = {each.code for each in found if each.repairable}
-        if not codes:
+        if not any(each.repairable for each in found):
             return [], found
         try:
-            Repair(self.bench).mend(tenant.user_id or 0, codes)
+            mended = Repair(self.bench).mend(tenant.user_id or 0, looking)
         except TenancyError as error:
             return [], [*found, Finding(error.code, error.message, tenant.user_id, str(tenant.tenant_id))]
         with self.catalog.reading() as connection:
             fresh = configs.get(connection, tenant.user_id or 0)
-        return sorted(codes), looking.look(fresh)
+        return mended, looking.look(fresh)
 
     def _strays(self, repair: bool) -> Iterator[Checked]:
         for found in Orphans(self.bench).found():
-            mended = False
+            mended: list[str] = []
             if repair and found.repairable and found.user_id is not None:
                 with suppress(TenancyError):
-                    Repair(self.bench).mend(found.user_id, [found.code])
-                    mended = True
-            yield Checked(None, [] if mended else [found], [found.code] if mended else [])
+                    mended = Repair(self.bench).clear_drafts(found.user_id)
+            yield Checked(None, [] if mended else [found], mended)
 
     def discard(self, run_id: int) -> int:
         """Remove a run's restore points; give how many there were."""

@@ -6,15 +6,15 @@ database, no login and no row is ever removed.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 
 import sqlalchemy as sa
 
-from tenancy.backends.base import Backend
 from tenancy.catalog import claims, configs
 from tenancy.catalog.claims import Claim
 from tenancy.errors import ClaimLostError, TenancyError
+from tenancy.fleet.verify import Verification
 from tenancy.guards import check_whose, explained
 from tenancy.models import Placement, State, ledger
 from tenancy.operation import Operation
@@ -26,31 +26,53 @@ _WORKABLE = (State.READY, State.MIGRATING, State.FAILED)
 class Repair(Operation):
     """Mend one tenant at a time."""
 
-    def mend(self, user_id: int, codes: Collection[str]) -> None:
-        """Mend these findings of a tenant, or raise what stands in the way."""
+    def mend(self, user_id: int, looking: Verification) -> list[str]:
+        """Look again at a tenant, now that nobody else changes it, and mend what is safe; give the findings' codes.
+
+        Raises what stands in the way.
+        """
+
+        def work(tenant: Placement, claim: Claim) -> tuple[set[str], dict[str, object]]:
+            codes = {each.code for each in looking.look_under(claim, tenant) if each.repairable}
+            return codes, self._mended(tenant, claim, codes) if codes else {}
+
+        return self._under_claim(user_id, work)
+
+    def clear_drafts(self, user_id: int) -> list[str]:
+        """Remove what earlier attempts to make a tenant's database left beside it; give what that is called."""
+
+        def work(tenant: Placement, claim: Claim) -> tuple[set[str], dict[str, object]]:
+            self.backends.get(tenant.db_type).clear_attempts(tenant, claim.attempt)
+            return {"draft"}, {}
+
+        return self._under_claim(user_id, work)
+
+    def _under_claim(
+        self, user_id: int, work: Callable[[Placement, Claim], tuple[set[str], dict[str, object]]]
+    ) -> list[str]:
+        """Do work that gives what was mended, and what the catalog is to say from here on."""
         with self.catalog.writing() as connection:
             tenant = configs.get(connection, user_id)
             claim = claims.take(self.catalog, connection, tenant.tenant_id, "repair", self.bench.claim_ttl_s)
-        backend = self.backends.get(tenant.db_type)
         try:
-            with explained(backend), claims.beating(self.catalog, [claim]):
-                changes = self._mended(tenant, claim, backend, codes)
+            with explained(self.backends.get(tenant.db_type)), claims.beating(self.catalog, [claim]):
+                codes, changes = work(tenant, claim)
         except BaseException:
             with suppress(ClaimLostError), claim.ending():
                 pass
             raise
+        mended = sorted(codes)
         with claim.ending() as connection:
-            configs.change(connection, tenant, **changes)
-            told = {"user_id": user_id, "tenant_id": tenant.tenant_id, "detail": {"found": sorted(codes)}}
-            self.catalog.audit.append(connection, "tenant.repair", **told)  # type: ignore[arg-type]  # by name
+            if mended:
+                configs.change(connection, tenant, **changes)
+                told = {"user_id": user_id, "tenant_id": tenant.tenant_id, "detail": {"found": mended}}
+                self.catalog.audit.append(connection, "tenant.repair", **told)  # type: ignore[arg-type]  # by name
+        return mended
 
-    def _mended(self, tenant: Placement, claim: Claim, backend: Backend, codes: Collection[str]) -> dict[str, object]:
-        if "draft" in codes:
-            backend.clear_attempts(tenant, claim.attempt)
-        if not set(codes) - {"draft"}:
-            return {}
+    def _mended(self, tenant: Placement, claim: Claim, codes: Collection[str]) -> dict[str, object]:
         if tenant.state not in _WORKABLE:
             raise TenancyError(f"the database of user {tenant.user_id} is {tenant.state}: it is left as it is.")
+        backend = self.backends.get(tenant.db_type)
         upgrade, access = Upgrade(self.bench), self.bench.access(tenant)
         with backend.migrating(backend.connect_to_migrate(tenant, access)) as connection:
             check_whose(backend, tenant, connection.connection)

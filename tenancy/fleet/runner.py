@@ -109,10 +109,11 @@ class Runner(Operation):
             return None
         rows = self._available(connection, run_id, wave, size, per_server)
         tenants = configs.of_users(connection, [row["user_id"] for row in rows])
-        self._pass_over(connection, run, [row for row in rows if self._reason(run, row, tenants)], tenants)
+        reasons = {row["user_id"]: self._reason(run, row, tenants.get(row["user_id"])) for row in rows}
+        _pass_over(connection, run_id, {user_id: reason for user_id, reason in reasons.items() if reason})
         there = [row for row in rows if self._is_there(row, tenants.get(row["user_id"]))]
         _say_there(connection, run_id, there)
-        rows = [row for row in rows if row not in there and not self._reason(run, row, tenants)]
+        rows = [row for row in rows if row not in there and not reasons[row["user_id"]]]
         if not rows:
             return []
         ids = [row["tenant_id"] for row in rows]
@@ -140,9 +141,8 @@ class Runner(Operation):
                 return rows[: max(1, alone)]
         return []
 
-    def _reason(self, run: Run, row: dict[str, Any], tenants: dict[int, Placement]) -> str | None:
+    def _reason(self, run: Run, row: dict[str, Any], tenant: Placement | None) -> str | None:
         """Say why a tenant is not to be touched."""
-        tenant = tenants.get(row["user_id"])
         if tenant is None or tenant.tenant_id != row["tenant_id"]:
             return "its database was deleted since"
         if tenant.state not in runs.WORKABLE or not tenant.is_active:
@@ -156,13 +156,6 @@ class Runner(Operation):
         wanted = (row["tenant_id"], State.READY, row["to_revision"], self.chain.fingerprints[row["to_revision"]])
         found = tenant and (tenant.tenant_id, tenant.state, tenant.revision, tenant.schema_fingerprint)
         return found == wanted
-
-    def _pass_over(
-        self, connection: sa.Connection, run: Run, rows: list[dict[str, Any]], tenants: dict[int, Placement]
-    ) -> None:
-        skipped = {"state": ItemState.SKIPPED, "ended_at": datetime.now(UTC), "error_code": "tenant_not_ready"}
-        told = [{"user_id": row["user_id"], "error": self._reason(run, row, tenants)} | skipped for row in rows]
-        runs.change_items(connection, run.id, told)
 
     def _mark(self, connection: sa.Connection, run_id: int, jobs: list[Job]) -> None:
         begun = {"state": ItemState.RUNNING, "runner": claims.runner(), "started_at": datetime.now(UTC)}
@@ -304,6 +297,12 @@ class Runner(Operation):
         if run.state is RunState.RUNNING and (canary or run.rules.too_many(failed, run.total)):
             why = "a canary failed" if canary else f"{failed} of {run.total} tenants failed"
             runs.change(connection, run_id, RunState.HALTED, why)
+
+
+def _pass_over(connection: sa.Connection, run_id: int, reasons: dict[int, str]) -> None:
+    skipped = {"state": ItemState.SKIPPED, "ended_at": datetime.now(UTC), "error_code": "tenant_not_ready"}
+    told = [{"user_id": user_id, "error": reason} | skipped for user_id, reason in reasons.items()]
+    runs.change_items(connection, run_id, told)
 
 
 def _say_there(connection: sa.Connection, run_id: int, rows: list[dict[str, Any]]) -> None:

@@ -17,8 +17,9 @@ import sqlalchemy as sa
 from tenancy import ledger
 from tenancy.backends.base import Backend
 from tenancy.catalog import claims, configs
+from tenancy.catalog.claims import Claim
 from tenancy.catalog.runs import Selection
-from tenancy.errors import RevisionMismatchError, TenancyError
+from tenancy.errors import DatabaseMissingError, DatabaseUnreachableError, RevisionMismatchError, TenancyError
 from tenancy.fleet.shapes import Shapes, described, differences
 from tenancy.guards import check_whose, explained
 from tenancy.models import Origin, Placement, State, house_metadata, identity
@@ -52,6 +53,8 @@ class Verification(Operation):
     def __init__(self, bench: Workbench) -> None:
         super().__init__(bench)
         self._shapes: dict[tuple[str, Any, str], Shapes | None] = {}
+        self._away: dict[str, DatabaseUnreachableError] = {}
+        self._mine: Claim | None = None
         self.not_compared: list[int] = []
         """Users whose database has a product of which no scratch database could be made, to compare it with."""
 
@@ -67,9 +70,17 @@ class Verification(Operation):
         if tenant.revision is None:
             return [self._finding(tenant, "unmade", f"its database was never finished: unify db init {tenant.user_id}")]
         found = self._found(tenant)
-        if found and self._claimed(tenant):
+        if found and self._at_work(tenant):
             return []  # somebody is at work on it, and what was seen is on its way to something else
         return [self._finding(tenant, *each) for each in found]
+
+    def look_under(self, claim: Claim, tenant: Placement) -> list[Finding]:
+        """Look again at a tenant that the caller has claimed: nobody else changes it from here on."""
+        self._mine = claim
+        try:
+            return self.look(tenant)
+        finally:
+            self._mine = None
 
     def _found(self, tenant: Placement) -> list[tuple[str, str]]:
         found: list[tuple[str, str]] = []
@@ -84,11 +95,24 @@ class Verification(Operation):
 
     def _look(self, tenant: Placement, backend: Backend, found: list[tuple[str, str]]) -> None:
         with explained(backend):
-            driver = backend.connect_to_migrate(tenant, self.bench.access(tenant))
-            with backend.looking(driver) as connection:
+            with backend.looking(self._opened(tenant, backend)) as connection:
                 found += self._seen(tenant, backend, connection)
                 there = sa.inspect(connection).get_table_names()
             found += self._denied(tenant, backend, there)
+
+    def _opened(self, tenant: Placement, backend: Backend) -> Any:
+        """Open a database; a server that does not answer is not waited for again, tenant after tenant."""
+        server = backend.budget_key(tenant)
+        if server in self._away:
+            raise self._away[server]
+        try:
+            return backend.connect_to_migrate(tenant, self.bench.access(tenant))
+        except DatabaseMissingError:
+            raise
+        except DatabaseUnreachableError as error:
+            if server is not None:
+                self._away[server] = error
+            raise
 
     def _page(self, selection: Selection, after: int) -> list[tuple[str, Placement]]:
         with self.catalog.reading() as connection:
@@ -133,14 +157,16 @@ class Verification(Operation):
         row = connection.execute(sa.select(identity.c.epoch, identity.c.state)).one()
         if row.epoch != tenant.epoch:
             yield "epoch", f"its epoch is {row.epoch}, the catalog says {tenant.epoch}"
-        free = not self._claimed(tenant)
+        free = not self._at_work(tenant)
         cut_off = tenant.state is State.MIGRATING and free
         if cut_off or (free and row.state != _RESTING.get(tenant.state, row.state)):
             yield "closed", f"it says it is {row.state}, the catalog says {tenant.state}, and nobody works on it"
 
-    def _claimed(self, tenant: Placement) -> bool:
+    def _at_work(self, tenant: Placement) -> bool:
+        """Say whether somebody else is at work on a tenant."""
         with self.catalog.reading() as connection:
-            return claims.held(connection, tenant.tenant_id) is not None
+            found = claims.held(connection, tenant.tenant_id)
+        return found is not None and (self._mine is None or found["attempt"] != self._mine.attempt)
 
     def _version(self, connection: sa.Connection) -> str | tuple[str, str]:
         """Give the revision, or what is wrong with the version table."""

@@ -11,6 +11,8 @@ import sqlalchemy as sa
 
 from tenancy.catalog.claims import take
 from tenancy.catalog.runs import Rules, Selection
+from tenancy.fleet.repair import Repair
+from tenancy.fleet.verify import Verification
 from tenancy.models import State
 from tests.servers import own_server
 from tests.tenancy.fleet.conftest import COLUMN, fill, hand
@@ -221,6 +223,19 @@ def test_a_closed_database_whose_tables_are_not_in_order_stays_closed(parts_on_e
     assert codes(manager, repair=True) == {(one, "closed_and_other"), (one, "shape")}
 
 
+def test_a_repair_looks_again_once_nobody_else_changes_the_database(parts_on_each):
+    """What was found well enough to be opened may have been altered since by whoever was at work on it."""
+    manager = parts_on_each.manager
+    (one,) = add_tenants(parts_on_each, 1)
+    spoil(manager, one, "UPDATE tenancy_identity SET state = 'migrating'")
+    looking, tenant = Verification(manager.bench), placement_of(manager, one)
+    assert [each.code for each in looking.look(tenant)] == ["closed"]
+    spoil(manager, one, "ALTER TABLE bin ADD extra INTEGER")
+    assert Repair(manager.bench).mend(one, looking) == []
+    assert codes(manager) == {(one, "closed_and_other"), (one, "shape")}
+    assert audit_actions(manager)[-1] != "tenant.repair"
+
+
 def test_an_edited_revision_is_named_and_stamped_anew_only_where_its_tables_are_there(versions, tmp_path):
     (user_id,) = fill(versions(1), 1)
     second = versions(2)
@@ -291,6 +306,27 @@ def test_databases_and_logins_that_belong_to_nobody_are_named(request, make_part
         ]
         server.stop()
         assert codes(parts.manager) == {(one, "connection_refused"), (None, "connection_refused")}
+        server.start()
+        clean_up()
+
+
+def test_a_server_that_is_away_is_not_waited_for_tenant_after_tenant(request, make_parts, monkeypatch):
+    from tests.engines import use
+
+    use(request, "postgresql")
+    with own_server("postgresql") as server:
+        parts, clean_up = on_server(make_parts, "postgresql", server.url)
+        ids = add_tenants(parts, 3)
+        parts.manager.engines.close()
+        backend = parts.manager.backends.get("postgresql")
+        opened, open_one = [], backend.open
+        monkeypatch.setattr(backend, "open", lambda login: opened.append(login) or open_one(login))
+        server.stop()
+        checked = list(parts.manager.fleet.verify(EVERYONE, orphans=False))
+        assert [(each.found[0].user_id, each.found[0].code) for each in checked] == [
+            (user_id, "connection_refused") for user_id in ids
+        ]
+        assert len(opened) == 1
         server.start()
         clean_up()
 
