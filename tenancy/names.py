@@ -62,6 +62,26 @@ def user_id(value: object) -> int:
     return value
 
 
+def user_reference(text: str) -> int | str:
+    """Give what names a user as people type it, an id or an e-mail address, or refuse."""
+    named = text.strip()
+    try:
+        return email(named) if "@" in named else user_id(named)
+    except ConfigurationError as error:
+        told = f"{named[:EMAIL_MAX]!r} is no user: type a whole number such as 1, or an e-mail address."
+        raise ConfigurationError(told, field=error.field) from error
+
+
+def user_references(text: str) -> list[int | str]:
+    """Read a list of users with commas between; a text that names nobody is refused, or it would mean everybody."""
+    found = [user_reference(part) for part in text.split(",") if part.strip()]
+    if not found:
+        raise ConfigurationError(
+            "no user is named: type ids or e-mail addresses, with commas between.", field="user_id"
+        )
+    return found
+
+
 def identifier(text: str) -> str:
     """Give a name that every engine takes unquoted and in full length, or refuse."""
     if not _IDENTIFIER.fullmatch(text):

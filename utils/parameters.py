@@ -30,16 +30,29 @@ class UserRef(click.ParamType[int | str]):
         from tenancy import names
         from tenancy.errors import ConfigurationError
 
-        if isinstance(value, int):
-            return value
-        text = str(value).strip()
         try:
-            return names.email(text) if "@" in text else names.user_id(text)
-        except ConfigurationError:
-            self.fail(f"{text!r} is no user: type a whole number such as 1, or an e-mail address.", param, ctx)
+            return value if isinstance(value, int) else names.user_reference(str(value))
+        except ConfigurationError as error:
+            self.fail(error.message, param, ctx)
+
+
+class UserRefs(click.ParamType[list[int | str]]):
+    """Take several of them, with commas between."""
+
+    name = "users"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[int | str]:
+        from tenancy import names
+        from tenancy.errors import ConfigurationError
+
+        try:
+            return value if isinstance(value, list) else names.user_references(str(value))
+        except ConfigurationError as error:
+            self.fail(error.message, param, ctx)
 
 
 USER = UserRef()
+USERS = UserRefs()
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
 

@@ -26,6 +26,8 @@ class Runs(Operation):
     def start(self, selection: Selection, rules: Rules, target: str | None = None) -> Run:
         """Make a run that brings tenants forward to a revision, head unless one is named; or join the one that does."""
         target = self.target(target)
+        if rules.snapshot and rules.bare:
+            raise ConfigurationError("a restore point of each database, and none: choose one.", field="snapshot")
 
         def work(connection: sa.Connection) -> Run:
             known = self._alone(connection)

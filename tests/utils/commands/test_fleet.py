@@ -128,6 +128,7 @@ def test_a_paused_run_is_shown_watched_and_cancelled(behind, settings):
         (("migrate", "--to", "9999"), "there is no revision '9999'"),
         (("migrate", "--only", "nobody@example.org"), "no user with this address"),
         (("migrate", "--server", "nowhere"), "nowhere"),
+        (("migrate", "--snapshot", "--no-restore-points"), "choose one"),
         (("show", "9"), "there is no fleet run 9"),
         (("show",), "There was no fleet run yet"),
         (("pause", "9"), "there is no fleet run 9"),
@@ -144,6 +145,8 @@ def test_what_cannot_be_is_told_in_one_line(ready, words, told):
     "words",
     [
         ("migrate", "--only", "one two"),
+        ("migrate", "--only", ""),
+        ("migrate", "--only", " , "),
         ("migrate", "--waves", "10,100"),
         ("migrate", "--waves", "50%,10%"),
         ("migrate", "--waves", "200%"),

@@ -154,6 +154,19 @@ def test_what_was_chosen_is_what_runs_and_the_command_says_the_same(root, parts,
         assert shown in " ".join(page.split())
 
 
+def test_a_run_over_some_users_touches_no_others(root, parts, tenants, fleet):
+    one, _, three, _ = tenants
+    typed = f"{three}, {parts.accounts.get(one).email},{three}"
+    assert f"--only '{typed}' --no-restore-points" in html.unescape(
+        root.send(PATH, only=typed, bare="1", step="plan").text
+    )
+    root.send(PATH, only=typed, bare="1")
+    run = fleet.work(1)
+    assert (run.counts, run.rules) == ({"done": 2}, Rules(bare=True))
+    assert [row["user_id"] for row in fleet.items(1)] == [one, three]
+    assert all(shown in root.get(f"{PATH}/1").html for shown in ("2 users", "<dd>none</dd>"))
+
+
 def test_a_dry_run_says_what_would_be_done_and_does_nothing(root, parts, tenants, begun, fleet):
     parts.manager.suspend(tenants[3])
     planned = root.send(PATH, step="plan")
@@ -178,6 +191,10 @@ def test_with_nothing_to_do_a_run_ends_at_once(root, begun):
         ("target", "9999"),
         ("db_type", "oracle"),
         ("server", "nowhere"),
+        ("only", "nobody@example.org"),
+        ("only", "1, 0"),
+        ("only", "x"),
+        ("only", ","),
         ("canary", "0"),
         ("canary", "many"),
         ("waves", "50%,10%"),
@@ -194,6 +211,13 @@ def test_what_cannot_be_is_said_beside_its_field(root, fleet, begun, field, text
     assert f'id="run-{field}-error"' in answer.text
     assert Page(answer.text).inline == []
     assert (fleet.recent(), begun) == ([], [])
+
+
+def test_restore_points_of_all_and_of_none_are_not_both_to_be_had(root, tenants, fleet):
+    answer = root.send(PATH, snapshot="1", bare="1")
+    assert answer.status_code == 422
+    assert 'id="run-snapshot-error"' in answer.text
+    assert fleet.recent() == []
 
 
 def test_another_run_is_refused_in_words_with_a_link_to_the_one_there_is(root, tenants, fleet, begun):

@@ -11,7 +11,7 @@ import click
 
 from utils.commands.db import TYPES
 from utils.output import Failed, Progress, plain, say, show, table
-from utils.parameters import USER, find_user, json_option
+from utils.parameters import USERS, find_user, json_option
 from utils.toolbox import Toolbox, pass_toolbox
 
 if TYPE_CHECKING:
@@ -64,7 +64,9 @@ limit_option = click.option(
 
 @click.command()
 @click.option("--to", "target", metavar="REV", help="The revision to bring tenants to; head unless given.")
-@click.option("--only", metavar="USERS", help="Only these users' databases: ids or addresses, with commas between.")
+@click.option(
+    "--only", type=USERS, metavar="USERS", help="Only these users' databases: ids or addresses, with commas between."
+)
 @click.option("--server", metavar="S", help="Only databases on this registered server.")
 @click.option("--type", "db_type", type=click.Choice(TYPES), metavar="T", help=f"Only {', '.join(TYPES)}.")
 @click.option("--canary", type=click.IntRange(1), metavar="N", help="Try N tenants first; halt if one of them fails.")
@@ -248,9 +250,8 @@ def _selection(toolbox: Toolbox, asked: dict[str, Any]) -> Selection:
     from tenancy.catalog.runs import Selection
 
     server_id = toolbox.parts.manager.server(asked["server"])["id"] if asked["server"] else None
-    names = [part.strip() for part in (asked["only"] or "").split(",") if part.strip()]
-    users = tuple(find_user(toolbox, USER.convert(name, None, None)).id for name in names)
-    return Selection(tuple(sorted(set(users))), server_id, asked["db_type"])
+    users = {find_user(toolbox, user).id for user in asked["only"] or ()}
+    return Selection(tuple(sorted(users)), server_id, asked["db_type"])
 
 
 def _rules(asked: dict[str, Any]) -> Rules:

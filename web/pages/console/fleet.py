@@ -13,9 +13,10 @@ from flask.typing import ResponseReturnValue
 from pydantic import Field as Bound
 from pydantic import StringConstraints
 
+from tenancy import names
 from tenancy.catalog import shares
 from tenancy.catalog.runs import UNFINISHED, WORKABLE, Rules, Selection
-from tenancy.errors import ConfigurationError, RunStateError, ServerNotFoundError, TenancyError
+from tenancy.errors import ConfigurationError, RunStateError, ServerNotFoundError, TenancyError, UserNotFoundError
 from web.auth import admin_required
 from web.pages.console.frame import blueprint, key, show
 from web.pages.forms import Choices, Field, Form
@@ -29,6 +30,7 @@ PLANNED = 20
 SHARED = "Users share one database: there is no fleet to migrate."
 
 Text = Annotated[str, StringConstraints(max_length=255, pattern=UNSTORABLE)]
+Names = Annotated[str, StringConstraints(max_length=4000, pattern=UNSTORABLE)]
 Short = Annotated[str, StringConstraints(max_length=100, pattern=UNSTORABLE)]
 
 
@@ -36,12 +38,14 @@ class RunCreate(Strict):
     """Take what a run is to do, to whom, and how."""
 
     target: Text | None = None
+    only: Names | None = None
     db_type: Text | None = None
     server: Text | None = None
     canary: Annotated[int, Bound(ge=1, le=1_000_000)] | None = None
     waves: Short | None = None
     halt_after: Short | None = None
     snapshot: bool = False
+    bare: bool = False
 
 
 @blueprint.get("/fleet")
@@ -67,6 +71,8 @@ def start_run() -> ResponseReturnValue:
         return _page(form, plan=parts.manager.fleet.plan(asked[0], body.target))
     try:
         run = parts.manager.fleet.start(*asked, body.target)
+    except ConfigurationError as error:
+        return _page(form.refuse(error.field, error.message)), 422
     except RunStateError as error:
         return _page(form, refused=error), 409
     say(f"Run {run.id} {'has begun' if run.state in UNFINISHED else 'had nothing to do'}.")
@@ -115,9 +121,10 @@ def _takes_away(revision: str) -> bool:
 
 def _read(form: Form, body: RunCreate) -> tuple[Selection, Rules] | None:
     """Give who is meant and how it goes; what is wrong is put beside its control."""
-    manager = current_parts().manager
+    manager, accounts = current_parts().manager, current_parts().accounts
     try:
         manager.fleet.target(body.target)
+        users = {accounts.find(each).id for each in names.user_references(body.only)} if body.only else set()
         if body.db_type and body.db_type not in {each["name"] for each in manager.database_types()}:
             raise ConfigurationError("Choose one of the list.", field="db_type")
         server_id = manager.server(body.server)["id"] if body.server else None
@@ -125,12 +132,18 @@ def _read(form: Form, body: RunCreate) -> tuple[Selection, Rules] | None:
         after, percent = shares.share(body.halt_after) if body.halt_after else (None, False)
     except ServerNotFoundError:
         form.refuse("server", "Choose one of the list.")
+    except UserNotFoundError as error:
+        form.refuse("only", error.message)
     except ConfigurationError as error:
-        form.refuse({"to": "target"}.get(error.field or "", error.field), error.message)
+        form.refuse(_CONTROL.get(error.field or "", error.field), error.message)
     else:
-        rules = Rules(body.canary or 0, waves, after, percent, body.snapshot)
-        return Selection((), server_id, body.db_type), rules
+        rules = Rules(body.canary or 0, waves, after, percent, body.snapshot, body.bare)
+        return Selection(tuple(sorted(users)), server_id, body.db_type), rules
     return None
+
+
+_CONTROL = {"to": "target", "user_id": "only", "email": "only"}
+"""Where the field of an error has another name than its control."""
 
 
 def _blank() -> Form:
@@ -145,12 +158,14 @@ def _controls() -> list[Field]:
     servers = [(server["name"], server["name"]) for server in manager.servers()]
     return [
         Field("target", "To revision", "select", choices=revisions),
+        Field("only", "Only these users", max_length=4000, autocomplete="off", hint="Ids or addresses, with commas."),
         Field("db_type", "Type", "select", choices=_any("Every type", types)),
         Field("server", "Server", "select", choices=_any("Every server and folder", servers)),
         Field("canary", "Canary", "number", number=True, hint="Try so many first; halt if one of them fails."),
         Field("waves", "Waves", max_length=100, autocomplete="off", hint="Such as 1%,10%,100%; left empty, one wave."),
         Field("halt_after", "Halt after failures", max_length=20, autocomplete="off", hint="Such as 5, or 2% of all."),
         Field("snapshot", "Keep a restore point of each database", "checkbox"),
+        Field("bare", "Keep none, not even before a destructive revision", "checkbox"),
     ]
 
 
@@ -160,6 +175,7 @@ def _any(label: str, choices: Choices) -> Choices:
 
 WORDS = (
     ("target", "--to"),
+    ("only", "--only"),
     ("server", "--server"),
     ("db_type", "--type"),
     ("canary", "--canary"),
@@ -168,9 +184,12 @@ WORDS = (
 )
 
 
+CHECKED = (("snapshot", "--snapshot"), ("bare", "--no-restore-points"))
+
+
 def _command(form: Form) -> str:
     """Give the command that does what the form says, to be typed into a shell."""
     typed = ((option, form.values.get(name, "").strip()) for name, option in WORDS)
     words = [f"{option}{'=' if text[0] == '-' else ' '}{shlex.quote(text)}" for option, text in typed if text]
-    snapshot = ["--snapshot"] if form.values.get("snapshot") else []
-    return " ".join(["unify fleet migrate", *words, *snapshot])
+    words += [option for name, option in CHECKED if form.values.get(name)]
+    return " ".join(["unify fleet migrate", *words])
