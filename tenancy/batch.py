@@ -20,9 +20,11 @@ from tenancy.backends.base import Attempt, Backend, Making
 from tenancy.catalog import claims, configs
 from tenancy.catalog.claims import Claims
 from tenancy.errors import ClaimLostError, ProvisionError, TenancyError
+from tenancy.furnish import Furnishing
 from tenancy.models import Origin, Placement, State, User
-from tenancy.operation import Operation
-from tenancy.provision import Provisioned, Provisioner, planned
+from tenancy.operation import Operation, Workbench
+from tenancy.placing import planned
+from tenancy.provision import Provisioned
 from tenancy.types import new_id
 
 log = logging.getLogger(__name__)
@@ -45,9 +47,9 @@ class InitResult:
 class Batch(Operation):
     """Initialize the databases of several users, past failures, which are named."""
 
-    def __init__(self, provisioner: Provisioner, one: Callable[[int], Provisioned]) -> None:
-        super().__init__(provisioner.bench)
-        self._provisioner = provisioner
+    def __init__(self, bench: Workbench, one: Callable[[int], Provisioned]) -> None:
+        super().__init__(bench)
+        self._furnishing = Furnishing(bench)
         self._provision = one
 
     def initialize(self, users: Sequence[User]) -> Iterator[InitResult]:
@@ -133,14 +135,14 @@ class Batch(Operation):
 
     def _making(self, tenant: Placement, held: Claims, backend: Backend) -> Making:
         attempt = Attempt(held.attempt, self.step, held.one(tenant.tenant_id).holding)
-        return Making(tenant, self.bench.access(tenant), self._provisioner.blueprint(tenant, backend), attempt)
+        return Making(tenant, self.bench.access(tenant), self._furnishing.blueprint(tenant, backend), attempt)
 
     def _ready(self, tenants: list[Placement], held: Claims) -> frozenset[uuid.UUID]:
         """Make ready, in one transaction, the tenants whose claims still hold, and give those."""
         with held.ending([tenant.tenant_id for tenant in tenants]) as (connection, mine):
             ready = [tenant for tenant in tenants if tenant.tenant_id in mine]
             if ready:
-                configs.change_alike(connection, mine, **self._provisioner.done())
+                configs.change_alike(connection, mine, **self._furnishing.done())
                 detail = {"type": ready[0].db_type, "revision": self.chain.head}
                 of = [(tenant.user_id, tenant.tenant_id) for tenant in ready]
                 self.catalog.audit.append_many(connection, "tenant.provision", of, detail=detail)

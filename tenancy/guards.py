@@ -8,6 +8,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import Enum
 from typing import Any
 
 import sqlalchemy as sa
@@ -21,7 +22,17 @@ from tenancy.errors import (
     StaleRouteError,
     TenancyError,
 )
-from tenancy.models import WRITABLE, Kind, Placement
+from tenancy.models import CATALOG_VERSION_TABLE, WRITABLE, Kind, Placement, identity
+
+
+class Standing(Enum):
+    """Say what stands where a tenant's database belongs."""
+
+    EMPTY = "empty"
+    HALF = "half-made"
+    OURS = "this tenant's"
+    WAITING = "this tenant's, and not handed over yet"
+    FOREIGN = "somebody else's"
 
 
 def check_identity(backend: Backend, tenant: Placement, driver: Any, head: str | None) -> None:
@@ -61,6 +72,22 @@ def check_whose(backend: Backend, tenant: Placement, driver: Any) -> None:
         check_identity(backend, tenant, driver, None)
     except StaleRouteError:
         check_identity(backend, tenant.with_(epoch=tenant.epoch + 1), driver, None)
+
+
+def standing(tenant: Placement, connection: sa.Connection) -> Standing:
+    """Look whose a database is that stands where a tenant's belongs."""
+    tables = set(sa.inspect(connection).get_table_names())
+    if not tables:
+        return Standing.EMPTY
+    if identity.name not in tables or CATALOG_VERSION_TABLE in tables:
+        return Standing.FOREIGN
+    row = connection.execute(sa.select(identity.c.tenant_id, identity.c.user_id)).first()
+    connection.rollback()
+    if row is None:
+        return Standing.HALF
+    if row.tenant_id != tenant.tenant_id:
+        return Standing.FOREIGN
+    return Standing.WAITING if row.user_id is None else Standing.OURS
 
 
 def revision_mismatch(tenant: Placement, revision: str | None, head: str) -> RevisionMismatchError:

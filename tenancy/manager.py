@@ -58,6 +58,7 @@ from tenancy.provision import Provisioned, Provisioner
 from tenancy.retire import Retirement
 from tenancy.routes import Router
 from tenancy.servers import Servers
+from tenancy.shared import SharedDatabase
 from tenancy.slot import current_manager
 
 log = logging.getLogger(__name__)
@@ -130,7 +131,7 @@ class TenantManager:
         self.observations = Observations(catalog, backends, self.bench.access)
         self.bench.on_error = self.observations.noticed
         self.provisioner = Provisioner(self.bench)
-        self.batch = Batch(self.provisioner, self.provision)
+        self.batch = Batch(self.bench, self.provision)
         self.retirement = Retirement(self.bench)
         self.router = Router(self.bench, self.engines)
         if self.options.migrate_on_first_touch and self.multi_tenant:
@@ -139,7 +140,7 @@ class TenantManager:
         self.own_databases = OwnDatabases(self.bench, self.provisioner, self.retirement, self.router, allowed=allowed)
         self.database_servers = Servers(self.bench)
         self.fleet = Fleet(self.bench)
-        self.pool = Pool(self.provisioner, self.options.pending_tenants if self.multi_tenant else 0)
+        self.pool = Pool(self.bench, self.options.pending_tenants if self.multi_tenant else 0)
         self.bench.on_placed = self.pool.noted
         self.inspection = Inspection(self.bench, self.catalog_chain, self.router.placement_of)
         self.overview = Overview(self.bench, self.inspection, self.engines)
@@ -287,7 +288,7 @@ class TenantManager:
         """Migrate the catalog (and in shared mode the shared database) to head; give the revisions applied now."""
         applied = self._migrate_catalog()
         if not self.multi_tenant:
-            shared = self.provisioner.provision_shared(self.options.shared_url or "")
+            shared = SharedDatabase(self.bench).provision_shared(self.options.shared_url or "")
             applied += [f"shared {revision}" for revision in shared]
         return applied
 

@@ -21,9 +21,9 @@ from tenancy.catalog import claims, pending, servers
 from tenancy.catalog.claims import Claim
 from tenancy.errors import ClaimedError, ClaimLostError, ProvisionError, TenancyError
 from tenancy.forks import after_fork
+from tenancy.furnish import Furnishing
 from tenancy.models import Pending, Server, ServerState, State
-from tenancy.operation import Operation
-from tenancy.provision import Provisioner
+from tenancy.operation import Operation, Workbench
 from tenancy.types import new_id
 
 log = logging.getLogger(__name__)
@@ -54,9 +54,9 @@ class Pool(Operation):
 
     _thread: threading.Thread | None
 
-    def __init__(self, provisioner: Provisioner, size: int) -> None:
-        super().__init__(provisioner.bench)
-        self._provisioner = provisioner
+    def __init__(self, bench: Workbench, size: int) -> None:
+        super().__init__(bench)
+        self._furnishing = Furnishing(bench)
         self.size = size
         self._reset()
         after_fork(self._reset)
@@ -163,7 +163,7 @@ class Pool(Operation):
     def _build(self, found: Pending, claim: Claim) -> None:
         backend = self.backends.get(found.db_type)
         attempt = Attempt(1, self.step, claim.holding)
-        backend.create(found, self.bench.access(found), self._provisioner.blueprint(found, backend), attempt)
+        backend.create(found, self.bench.access(found), self._furnishing.blueprint(found, backend), attempt)
 
     def _planned(self, server: Server) -> dict[str, Any]:
         """Give the columns of a database that is about to be made, with a password sealed for it alone."""

@@ -19,10 +19,10 @@ from tenancy.errors import (
     StaleRouteError,
     TenancyError,
 )
-from tenancy.guards import check_identity
+from tenancy.guards import Standing, check_identity, standing
 from tenancy.models import CATALOG_VERSION_TABLE, Origin, Placement, State
 from tenancy.operation import Workbench
-from tenancy.provision import Standing, planned, refuse_another, replaceable, standing
+from tenancy.placing import planned, refuse_another, replaceable
 from tenancy.types import new_id
 
 _IS_CATALOG = f"SELECT version_num FROM {CATALOG_VERSION_TABLE}"  # noqa: S608 - a constant

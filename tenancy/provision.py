@@ -7,19 +7,15 @@ taken over where it is empty or this tenant's own; what is taken over is never d
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import Enum
 from typing import Any
 
 import sqlalchemy as sa
 
-from tenancy import ledger
-from tenancy.backends.base import Attempt, Backend, Blueprint, DatabaseFields
-from tenancy.backends.server import fresh_password
+from tenancy.backends.base import Attempt, Backend, DatabaseFields
 from tenancy.catalog import claims, configs, pending, servers
 from tenancy.catalog.claims import Claim
 from tenancy.errors import (
@@ -28,35 +24,16 @@ from tenancy.errors import (
     DatabaseMissingError,
     DatabaseUnreachableError,
     IdentityError,
-    StaleRouteError,
-    TenantExistsError,
     TenantNotReadyError,
 )
-from tenancy.guards import check_identity, check_whose, explained
-from tenancy.models import (
-    CATALOG_VERSION_TABLE,
-    Kind,
-    Origin,
-    Pending,
-    Placement,
-    Server,
-    State,
-    house_metadata,
-    identity,
-)
+from tenancy.furnish import Furnishing
+from tenancy.guards import Standing, check_identity, check_whose, explained, standing
+from tenancy.models import Origin, Placement, State
 from tenancy.operation import Operation, Workbench
+from tenancy.placing import PLACE, planned, refuse_another, replaceable, taken
 from tenancy.types import new_id
 from tenancy.upgrade import Reached, Upgrade
 
-_insert_identity = identity.insert()
-_hand_over = identity.update().where(
-    identity.c.id == 1,
-    identity.c.tenant_id == sa.bindparam("tenant"),
-    identity.c.epoch == sa.bindparam("at_epoch"),
-    identity.c.kind == str(Kind.TENANT),
-    identity.c.user_id.is_(None),
-)
-_PLACE = ("db_type", "db_host", "db_port", "db_name", "db_user", "db_path", "db_options", "server_id", "origin")
 _RESUMABLE = (State.PROVISIONING, State.FAILED, State.MIGRATING)
 
 
@@ -68,18 +45,12 @@ class Provisioned:
     created: bool
 
 
-class Standing(Enum):
-    """Say what stands where a tenant's database belongs."""
-
-    EMPTY = "empty"
-    HALF = "half-made"
-    OURS = "this tenant's"
-    WAITING = "this tenant's, and not handed over yet"
-    FOREIGN = "somebody else's"
-
-
 class Provisioner(Operation):
     """Make tenants' databases and bring them to head."""
+
+    def __init__(self, bench: Workbench) -> None:
+        super().__init__(bench)
+        self.furnishing = Furnishing(bench)
 
     def provision(self, user_id: int, fields: DatabaseFields, origin: Origin = Origin.ADMIN) -> Provisioned:
         """Make a user's database, finish one half-made, or bring one that is behind to head.
@@ -140,38 +111,6 @@ class Provisioner(Operation):
                 )
         return Provisioned(fresh, created=False)
 
-    def provision_shared(self, url: str) -> list[str]:
-        """Make the database that all users share, or bring it to head; give the revisions applied now.
-
-        Other tables may stand in it: the catalog's, for example.
-        """
-        backend = self.backends.for_url(url, "SHARED_DATABASE_URL")
-        wanted = backend.shared_plan(url)
-        with self.catalog.writing() as connection:
-            tenant = configs.shared(connection)
-            if tenant is not None and any(getattr(tenant, name) != wanted[name] for name in wanted if name != "owned"):
-                raise TenantExistsError(
-                    "SHARED_DATABASE_URL names another database than the one in use: move the data, then the setting.",
-                    field="SHARED_DATABASE_URL",
-                )
-            if tenant is not None and tenant.state is State.READY and tenant.revision == self.chain.head:
-                self._found(tenant, backend)
-                return []
-            created = tenant is None
-            if tenant is None:
-                tenant, claim = self._first(connection, None, self._with_shared_login(backend, wanted))
-            else:
-                tenant, claim = self._claimed(connection, tenant)
-        applied: list[str] = []
-
-        def work() -> Reached:
-            reached = self._upgrade_shared(tenant, claim, backend)
-            applied.extend(reached.steps)
-            return reached
-
-        self._guarded(tenant, claim, work, created)
-        return applied
-
     def _found(self, tenant: Placement, backend: Backend) -> Provisioned:
         """Say that there was nothing to do, unless what the catalog calls ready is gone."""
         if not backend.on_server and not backend.exists(tenant, self.bench.access(tenant)):
@@ -205,7 +144,7 @@ class Provisioner(Operation):
         wanted = planned(self.bench, backend, user_id, tenant_id, fields.db_password, given, server, origin)
         if tenant is None:
             return *self._first(connection, user_id, wanted), False
-        blank = dict.fromkeys((*_PLACE, "last_error", "last_error_code"))
+        blank = dict.fromkeys((*PLACE, "last_error", "last_error_code"))
         changes = blank | {"owned": True} | wanted | {"state": State.PROVISIONING, "version": tenant.version + 1}
         claim = self.claim(connection, tenant_id, "provision")
         configs.change(connection, tenant, **changes)
@@ -214,15 +153,6 @@ class Provisioner(Operation):
     def _first(self, connection: sa.Connection, user_id: int | None, wanted: dict[str, Any]) -> tuple[Placement, Claim]:
         tenant = configs.add(connection, user_id, {"tenant_id": new_id(), **wanted})
         return tenant, self.claim(connection, tenant.tenant_id, "provision", first=True)
-
-    def _with_shared_login(self, backend: Backend, wanted: dict[str, Any]) -> dict[str, Any]:
-        """Give the shared database a login of its own, where the product can hold that one to its owner's rows."""
-        wanted = {"tenant_id": new_id(), **wanted}
-        user = backend.shared_login(wanted["tenant_id"])
-        if user is None:
-            return wanted
-        wanted["db_user"] = user
-        return wanted | _sealed(self.bench, None, wanted, fresh_password())
 
     def _claimed(self, connection: sa.Connection, tenant: Placement) -> tuple[Placement, Claim]:
         """Record that work goes on, and take the claim, in the caller's transaction.
@@ -265,30 +195,10 @@ class Provisioner(Operation):
             self.step("ready")
             return Provisioned(self._ready(tenant, claim, created, reached), created)
 
-    def blueprint(self, tenant: Placement, backend: Backend) -> Blueprint:
-        """Say what a new tenant's database holds."""
-        return Blueprint(
-            fingerprint=self.chain.fingerprint,
-            build=lambda connection: self._build(connection, backend),
-            fill=lambda connection: self._fill(connection, tenant),
-        )
-
-    def done(self) -> dict[str, Any]:
-        """Give the columns of a configuration whose database is ready and at head."""
-        return {
-            "state": State.READY,
-            "is_active": True,
-            "revision": self.chain.head,
-            "schema_fingerprint": self.chain.fingerprint,
-            "usable_from": self.chain.usable_from(self.chain.head),
-            "last_error": None,
-            "last_error_code": None,
-        }
-
     def _create(self, tenant: Placement, claim: Claim, backend: Backend) -> None:
         attempt = Attempt(claim.attempt, self.step, claim.holding)
         with self._as_ours(tenant, claim):
-            backend.create(tenant, self.bench.access(tenant), self.blueprint(tenant, backend), attempt)
+            backend.create(tenant, self.bench.access(tenant), self.furnishing.blueprint(tenant, backend), attempt)
 
     @contextmanager
     def _as_ours(self, tenant: Placement, claim: Claim) -> Iterator[None]:
@@ -320,11 +230,7 @@ class Provisioner(Operation):
         except DatabaseMissingError:
             return self._create(tenant, claim, backend)
         with backend.filling(driver) as connection:
-            given = {"user_id": tenant.user_id, "state": str(State.READY), "created_at": datetime.now(UTC)}
-            waiting = {"tenant": tenant.tenant_id, "at_epoch": tenant.epoch}
-            if connection.execute(_hand_over, {**waiting, **given}).rowcount != 1:
-                raise StaleRouteError("the database was handed over or retired meanwhile.", tenant_id=tenant.tenant_id)
-            self._write_first_rows(connection, tenant)
+            self.furnishing.hand_over(connection, tenant)
             self.step("commit")
             connection.commit()
 
@@ -357,10 +263,10 @@ class Provisioner(Operation):
         access = self.bench.access(tenant)
         self.step("build")
         with backend.migrating(backend.connect_to_migrate(tenant, access)) as connection:
-            self._build(connection, backend)
+            self.furnishing.build(connection, backend)
             self.step("rows")
             with claim.holding():
-                self._fill(connection, tenant)
+                self.furnishing.fill(connection, tenant)
                 connection.commit()
 
     def _adopt(self, tenant: Placement, claim: Claim, backend: Backend) -> Reached:
@@ -376,60 +282,14 @@ class Provisioner(Operation):
             ) from error
         return self._upgrade(tenant, claim, backend)
 
-    def _build(self, connection: sa.Connection, backend: Backend) -> None:
-        """Migrate an empty database to head, with its ledger."""
-        house_metadata.create_all(connection)
-        connection.commit()
-        self.chain.upgrade(
-            connection,
-            transactional_ddl=backend.transactional_ddl,
-            on_apply=lambda *seen: self._applied(backend, *seen),
-        )
-
-    def _fill(self, connection: sa.Connection, tenant: Placement) -> None:
-        """Write a new tenant's own rows: whose it is, when its revisions were applied, its first rows."""
-        _write_identity(connection, tenant)
-        ledger.date_as_new(connection)
-        self._write_first_rows(connection, tenant)
-
-    def _write_first_rows(self, connection: sa.Connection, tenant: Placement) -> None:
-        if tenant.user_id is not None:
-            for table, values in self.bench.schema.first_rows(tenant.user_id):
-                connection.execute(table.insert(), values)
-
     def _upgrade(self, tenant: Placement, claim: Claim, backend: Backend) -> Reached:
         """Apply what is missing."""
         with claims.beating(self.catalog, [claim]):
             return Upgrade(self.bench).bring(tenant, claim, backend, self.chain.head)
 
-    def _upgrade_shared(self, tenant: Placement, claim: Claim, backend: Backend) -> Reached:
-        """Apply what is missing in the database that all share, once it says whose it is."""
-        access = self.bench.access(tenant)
-        if tenant.revision is None:
-            backend.make_empty(tenant, access)
-        with backend.migrating(backend.connect_to_migrate(tenant, access)) as connection:
-            self._adopt_shared(connection, tenant)
-        return self._upgrade(tenant, claim, backend)
-
-    def _adopt_shared(self, connection: sa.Connection, tenant: Placement) -> None:
-        house_metadata.create_all(connection)
-        row = connection.execute(sa.select(identity)).first()
-        if row is None:
-            _write_identity(connection, tenant)
-        elif (row.tenant_id, row.kind) != (tenant.tenant_id, Kind.SHARED):
-            raise DatabaseExistsError("SHARED_DATABASE_URL names a database that belongs to somebody else.")
-        connection.commit()
-
-    def _applied(
-        self, backend: Backend, connection: sa.Connection, revision: str, direction: str, checksum: str, took_ms: int
-    ) -> None:
-        backend.check_before_commit(connection)
-        ledger.record(connection, revision, direction, checksum, took_ms, self.bench.schema.app_version)
-        self.step(f"applied {revision}")
-
     def _ready(self, tenant: Placement, claim: Claim, created: bool, reached: Reached | None) -> Placement:
         now = datetime.now(UTC)
-        done = self.done()
+        done = self.furnishing.done()
         if reached is not None:
             done |= {"epoch": reached.epoch, "version": tenant.version + 1}
         with claim.ending() as connection:
@@ -446,76 +306,6 @@ class Provisioner(Operation):
         return tenant.with_(**done, updated_at=now)
 
 
-def planned(
-    bench: Workbench,
-    backend: Backend,
-    user_id: int,
-    tenant_id: uuid.UUID,
-    password: str | None,
-    given: dict[str, Any],
-    server: Server | None,
-    origin: Origin,
-) -> dict[str, Any]:
-    """Give the columns of a new configuration: where it will stand, who said so, and its password, sealed."""
-    if server is not None:
-        bench.server_login(server)  # an edited row must not say where a tenant's own password goes
-    wanted: dict[str, Any] = {"tenant_id": tenant_id} | backend.plan(user_id, tenant_id, given, server)
-    if given:
-        wanted["origin"] = str(origin)
-    if not backend.on_server:
-        return wanted
-    return wanted | _sealed(bench, user_id, wanted, fresh_password() if server else password or "")
-
-
-def taken(bench: Workbench, user_id: int, found: Pending) -> dict[str, Any]:
-    """Give the columns of a new configuration whose database stood ready: its place, and its password, sealed anew."""
-    wanted = {name: getattr(found, name) for name in ("tenant_id", *_PLACE)}
-    password = bench.keyring.open(found.sealed_password or "", found.binding)
-    return wanted | _sealed(bench, user_id, wanted, password)
-
-
-def _sealed(bench: Workbench, user_id: int | None, wanted: dict[str, Any], password: str) -> dict[str, str]:
-    """Seal a password for the row that is about to be written."""
-    place = Placement(user_id=user_id, state=State.PROVISIONING, version=1, epoch=1, **wanted)
-    return {"db_password": bench.keyring.seal(password, place.binding)}
-
-
-def replaceable(tenant: Placement, fields: DatabaseFields, given: dict[str, Any]) -> bool:
-    """Say whether a configuration may be replaced by another one: nothing was ever made of it."""
-    unmade = tenant.revision is None and tenant.state is State.FAILED
-    return unmade and (bool(given) or fields.db_password is not None or fields.db_type not in (None, tenant.db_type))
-
-
-def refuse_another(tenant: Placement, backend: Backend, given: dict[str, Any]) -> None:
-    """Refuse to configure a second database; asking for the one there is again is no harm."""
-    wanted = {"db_type": backend.name, **given}
-    if not backend.on_server and tenant.user_id is not None:  # files have one place each
-        wanted |= backend.plan(tenant.user_id, tenant.tenant_id, {}, None)
-    for name, value in wanted.items():
-        if getattr(tenant, name) != value:
-            raise TenantExistsError(
-                f"user {tenant.user_id} has another database already ({name} differs).",
-                user_id=tenant.user_id,
-                field=name,
-            )
-
-
-def standing(tenant: Placement, connection: sa.Connection) -> Standing:
-    """Look whose a database is that stands where a tenant's belongs."""
-    tables = set(sa.inspect(connection).get_table_names())
-    if not tables:
-        return Standing.EMPTY
-    if identity.name not in tables or CATALOG_VERSION_TABLE in tables:
-        return Standing.FOREIGN
-    row = connection.execute(sa.select(identity.c.tenant_id, identity.c.user_id)).first()
-    connection.rollback()
-    if row is None:
-        return Standing.HALF
-    if row.tenant_id != tenant.tenant_id:
-        return Standing.FOREIGN
-    return Standing.WAITING if row.user_id is None else Standing.OURS
-
-
 def _refuse_unless_resumable(tenant: Placement) -> None:
     behind = tenant.state is State.READY
     if not behind and tenant.state not in _RESUMABLE:
@@ -528,19 +318,4 @@ def _lost(tenant: Placement) -> DatabaseMissingError:
     return DatabaseMissingError(
         f"the database of user {tenant.user_id} was there and is gone: restore it; none is made in its place.",
         tenant_id=tenant.tenant_id,
-    )
-
-
-def _write_identity(connection: sa.Connection, tenant: Placement) -> None:
-    connection.execute(
-        _insert_identity,
-        {
-            "id": 1,
-            "tenant_id": tenant.tenant_id,
-            "user_id": tenant.user_id,
-            "kind": str(tenant.kind),
-            "epoch": tenant.epoch,
-            "state": str(State.PROVISIONING if isinstance(tenant, Pending) else State.READY),
-            "created_at": datetime.now(UTC),
-        },
     )

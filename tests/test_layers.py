@@ -44,7 +44,7 @@ ORDER = [
     ["guards"],
     ["engines"],
     ["operation"],
-    ["upgrade"],
+    ["furnish", "placing", "upgrade"],
     [
         "provision",
         "retire",
@@ -57,7 +57,7 @@ ORDER = [
         "connection",
         "servers",
     ],
-    ["overview", "bring", "batch", "pending"],
+    ["overview", "bring", "batch", "pending", "shared"],
     ["fleet", "archive", "move", "accounts"],
     ["manager"],
     ["__init__"],

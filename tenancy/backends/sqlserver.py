@@ -204,7 +204,11 @@ class SQLServerBackend(SQLServerPoints, ServerBackend):
             ]
 
     def logins(self, driver: Any, prefix: str) -> list[str]:
-        return column(driver, "SELECT name FROM sys.sql_logins WHERE LEFT(name, LEN(?)) = ?", (prefix, prefix))
+        return column(
+            driver,
+            "SELECT name FROM sys.server_principals WHERE type = 'S' AND LEFT(name, LEN(?)) = ?",
+            (prefix, prefix),
+        )
 
     # --- making and removing ----------------------------------------------------------------------------
 

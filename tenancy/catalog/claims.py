@@ -38,6 +38,7 @@ _of_tenant = sa.select(claims).where(claims.c.tenant_id == _tenant)
 _of_tenant_locked = _of_tenant.with_for_update()
 _first = claims.insert()
 _next = claims.update().where(claims.c.tenant_id == _tenant)
+_next_after = _next.where(claims.c.attempt == sa.bindparam("seen"))
 _renew = claims.update().where(*_mine)
 _held_now = sa.select(claims.c.attempt).where(*_mine)
 _held = _held_now.with_for_update()
@@ -261,7 +262,8 @@ def _next_attempt(connection: sa.Connection, tenant_id: uuid.UUID, operation: st
     if row.expires_at is not None and row.expires_at > moment:
         raise _busy(tenant_id, row.operation)
     attempt = int(row.attempt) + 1
-    connection.execute(_next, {**of, "attempt": attempt, **held})
+    if connection.execute(_next_after, {**of, "seen": row.attempt, "attempt": attempt, **held}).rowcount != 1:
+        raise _busy(tenant_id, operation)  # the row was read under a lock, where the product has one to give
     return attempt
 
 

@@ -100,7 +100,7 @@ def test_going_back_is_told_too_and_the_end_of_the_ledger_is_where_the_database_
     (user_id,) = add_users(manager, 1)
     manager.provision(user_id)
     manager.engines.close()
-    backend, provisioner = manager.backends.get("sqlite"), manager.provisioner
+    backend, provisioner = manager.backends.get("sqlite"), manager.provisioner.furnishing
     with backend.migrating(backend.connect(placement_of(manager, user_id), NO_ACCESS)) as connection:
         manager.chain.downgrade(
             connection, "0001", transactional_ddl=True, on_apply=lambda *seen: provisioner._applied(backend, *seen)
