@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from tenancy.backends.base import Attempt, Backend, Making
 from tenancy.catalog import claims, configs
 from tenancy.catalog.claims import Claims
-from tenancy.errors import ClaimLostError, ProvisionError, TenancyError
+from tenancy.errors import ClaimLostError, TenancyError, told
 from tenancy.furnish import Furnishing
 from tenancy.models import Origin, Placement, State, User
 from tenancy.operation import Operation, Workbench
@@ -156,7 +156,7 @@ class Batch(Operation):
         except Exception as error:
             for tenant in tenants:
                 self.bench.on_error(tenant, error)
-            code, message = _told(error)
+            code, message = told(error)
             log.error("making %d databases together failed: %s", len(tenants), message)
             try:
                 with held.ending(held.tenant_ids) as (connection, mine):
@@ -172,9 +172,3 @@ def _failure(user: User, error: Exception) -> InitResult:
         log.error("user %s could not be initialized", user.id, exc_info=error)
         error = TenancyError(f"{type(error).__name__}: see the log.", user_id=user.id)
     return InitResult(user.id, user.email, False, error=error)
-
-
-def _told(error: Exception) -> tuple[str, str]:
-    return (
-        (error.code, error.message) if isinstance(error, TenancyError) else (ProvisionError.code, type(error).__name__)
-    )

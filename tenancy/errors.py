@@ -300,3 +300,10 @@ class ReadOnlyRouteError(ScopeError):
     """Refuse a write in a unit of work that was opened for reading, or on a read-only tenant."""
 
     code = "read_only"
+
+
+def told(error: BaseException) -> tuple[str, str]:
+    """Give code and words of an error, as the catalog keeps them; a driver's own words may hold anything."""
+    if isinstance(error, TenancyError):
+        return error.code, error.message
+    return ProvisionError.code, type(error).__name__

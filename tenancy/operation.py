@@ -15,7 +15,7 @@ from tenancy.backends.base import Backend, Step
 from tenancy.backends.logins import NO_ACCESS, Access, Login, Options
 from tenancy.catalog import Catalog, claims, configs, servers
 from tenancy.catalog.claims import Claim
-from tenancy.errors import ClaimLostError, ProvisionError, StaleRouteError, TamperedCredentialError, TenancyError
+from tenancy.errors import ClaimLostError, StaleRouteError, TamperedCredentialError, TenancyError, told
 from tenancy.guards import check_identity
 from tenancy.hosts import HostPolicy
 from tenancy.keyring import Keyring
@@ -143,18 +143,11 @@ class Operation:
     def _failed(self, tenant: Placement, claim: Claim, state: State, error: Exception) -> None:
         """Leave word in the catalog; the error itself goes on to the caller, unless the claim is lost besides."""
         self.bench.on_error(tenant, error)
-        known = isinstance(error, TenancyError)
-        message = error.message if isinstance(error, TenancyError) else type(error).__name__
+        code, message = told(error)
         log.error("work on tenant %s of user %s failed: %s", tenant.tenant_id, tenant.user_id, message)
         try:
             with claim.ending() as connection:
-                configs.change(
-                    connection,
-                    tenant,
-                    state=state,
-                    last_error=message,
-                    last_error_code=getattr(error, "code", ProvisionError.code) if known else ProvisionError.code,
-                )
+                configs.change(connection, tenant, state=state, last_error=message, last_error_code=code)
         except ClaimLostError as lost:
             raise lost from error
         except TenancyError as second:

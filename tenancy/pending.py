@@ -19,7 +19,7 @@ from tenancy.backends.base import Attempt
 from tenancy.backends.server import fresh_password
 from tenancy.catalog import claims, pending, servers
 from tenancy.catalog.claims import Claim
-from tenancy.errors import ClaimedError, ClaimLostError, ProvisionError, TenancyError
+from tenancy.errors import ClaimedError, ClaimLostError, TenancyError, told
 from tenancy.forks import after_fork
 from tenancy.furnish import Furnishing
 from tenancy.models import Pending, Server, ServerState, State
@@ -91,7 +91,7 @@ class Pool(Operation):
         except ClaimedError:
             busy = True
         except Exception as error:  # noqa: BLE001 - it is told; other servers' pools are filled
-            code, message = _told(error)
+            code, message = told(error)
             problem = {"code": code, "error": message}
             log.warning("the pool of server %r is not full: %s", server.name, message)
         ready = sum(map(self._good, self._there(server)))
@@ -182,12 +182,12 @@ class Pool(Operation):
 
     def _failed_to_make(self, found: Pending, claim: Claim, error: Exception) -> None:
         """Leave word of a failure; the row stays until what there is of its database was dropped."""
-        code, message = _told(error)
+        code, message = told(error)
         log.error("pending database %s could not be made: %s", found.db_name, message)
         try:
             with claim.writing() as connection:
-                told = {"state": State.FAILED, "last_error": message, "last_error_code": code}
-                pending.change(connection, found, **told)
+                failed = {"state": State.FAILED, "last_error": message, "last_error_code": code}
+                pending.change(connection, found, **failed)
         except ClaimLostError:
             self._drop_own(found)
         except TenancyError as second:
@@ -247,10 +247,3 @@ class Pool(Operation):
                 self.fill()
             except Exception:  # the thread goes on; what stood in the way is in the log, and in the rows
                 log.exception("the pools could not be filled")
-
-
-def _told(error: Exception) -> tuple[str, str]:
-    """Give code and words of an error; those of a driver's may hold anything."""
-    return (
-        (error.code, error.message) if isinstance(error, TenancyError) else (ProvisionError.code, type(error).__name__)
-    )

@@ -8,36 +8,25 @@ does to rows is not seen.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.types import TypeEngine
 
+from tenancy.fleet.shapes import Shape, Shapes, described
 from tenancy.migrate import Chain
 
 Rule = tuple[Any, ...]
 
 
-@dataclass(frozen=True)
-class Shape:
-    """Describe one table as its database does."""
-
-    columns: dict[str, Any]
-    key: tuple[str, ...]
-    unique: frozenset[tuple[str, ...]]
-    checks: frozenset[str] = field(default_factory=frozenset)
-    parents: frozenset[Rule] = field(default_factory=frozenset)
-
-
 def dishonest(chain: Chain, connection: sa.Connection, *, transactional_ddl: bool) -> list[str]:
     """Run a chain from nothing on an empty database; name what its revisions break without saying so, oldest first."""
     found: list[str] = []
-    before = shapes(connection)
+    before = described(connection)
     for revision in chain.checksums:
         chain.upgrade(connection, transactional_ddl=transactional_ddl, target=revision)
-        after = shapes(connection)
+        after = described(connection)
         if not chain.is_destructive(revision):
             found += [
                 f"revision {revision} is not marked destructive = True and {line}" for line in breaks(before, after)
@@ -46,7 +35,7 @@ def dishonest(chain: Chain, connection: sa.Connection, *, transactional_ddl: boo
     return found
 
 
-def breaks(before: dict[str, Shape], after: dict[str, Shape]) -> list[str]:
+def breaks(before: Shapes, after: Shapes) -> list[str]:
     """Name what code that was written for one schema could no longer do with another."""
     found: list[str] = []
     for table, old in before.items():
@@ -54,35 +43,21 @@ def breaks(before: dict[str, Shape], after: dict[str, Shape]) -> list[str]:
     return found
 
 
-def shapes(connection: sa.Connection) -> dict[str, Shape]:
-    """Describe every table of a database; ends the transaction."""
-    inspector = sa.inspect(connection)
-    found = {name: _shape(inspector, name) for name in sorted(inspector.get_table_names())}
-    connection.rollback()
-    return found
+def _unique(shape: Shape) -> frozenset[tuple[str, ...]]:
+    """Give the sets of columns that may not be the same twice."""
+    sets = [*shape.uniques, *(index for index in shape.indexes if index["unique"])]
+    return frozenset(tuple(sorted(filter(None, each["column_names"]))) for each in sets)
 
 
-def _shape(inspector: sa.Inspector, table: str) -> Shape:
-    unique = [(item["column_names"], item["name"]) for item in _told(inspector.get_unique_constraints, table)]
-    unique += [(item["column_names"], item["name"]) for item in inspector.get_indexes(table) if item["unique"]]
-    return Shape(
-        columns={column["name"]: column for column in inspector.get_columns(table)},
-        key=tuple(inspector.get_pk_constraint(table)["constrained_columns"]),
-        unique=frozenset(tuple(sorted(filter(None, columns))) for columns, _ in unique),
-        checks=frozenset(str(item["sqltext"]) for item in _told(inspector.get_check_constraints, table)),
-        parents=frozenset(
-            (tuple(key["constrained_columns"]), key["referred_table"], tuple(key["referred_columns"]))
-            for key in inspector.get_foreign_keys(table)
-        ),
+def _checks(shape: Shape) -> frozenset[str]:
+    return frozenset(str(each["sqltext"]) for each in shape.checks)
+
+
+def _parents(shape: Shape) -> frozenset[Rule]:
+    return frozenset(
+        (tuple(key["constrained_columns"]), key["referred_table"], tuple(key["referred_columns"]))
+        for key in shape.parents
     )
-
-
-def _told(ask: Callable[[str], Any], table: str) -> list[Any]:
-    """Ask for what SQLAlchemy cannot read from every product (of SQL Server no checks)."""
-    try:
-        return list(ask(table))
-    except NotImplementedError:
-        return []
 
 
 def _table(table: str, old: Shape, new: Shape) -> Iterator[str]:
@@ -109,14 +84,14 @@ def _column(name: str, old: Any, new: Any) -> Iterator[str]:
 def _rules(table: str, old: Shape, new: Shape) -> Iterator[str]:
     if old.key != new.key:
         yield f"changes the primary key of {table} from ({', '.join(old.key)}) to ({', '.join(new.key)})"
-    for columns in sorted(new.unique - old.unique):
-        if not any(set(known) <= set(columns) for known in (*old.unique, old.key) if known):
+    for columns in sorted(_unique(new) - _unique(old)):
+        if not any(set(known) <= set(columns) for known in (*_unique(old), old.key) if known):
             yield f"makes {_names(table, columns)} unique"
-    for check in sorted(new.checks - old.checks):
+    for check in sorted(_checks(new) - _checks(old)):
         named = [column for column in old.columns if re.search(rf"\b{re.escape(column)}\b", check)]
         if named:
             yield f"checks column {_names(table, named)} anew: {check}"
-    for columns, parent, _ in sorted(new.parents - old.parents):
+    for columns, parent, _ in sorted(_parents(new) - _parents(old)):
         added = [new.columns[column] for column in columns if column not in old.columns]
         left_empty = any(column["nullable"] and column["default"] is None for column in added)
         if set(columns) & old.columns.keys() and not left_empty:  # a key with a NULL in it is not looked at

@@ -18,7 +18,8 @@ import sqlalchemy as sa
 
 from tenancy.errors import ConfigurationError, MigrationError
 from tenancy.fleet.drafts import Draft, draft
-from tenancy.fleet.honesty import breaks, shapes
+from tenancy.fleet.honesty import breaks
+from tenancy.fleet.shapes import described
 from tenancy.migrate import Chain, checksum
 
 MESSAGE_MAX = 100
@@ -125,11 +126,12 @@ def _tried(chain: Chain, drafted: Draft, metadata: sa.MetaData, names: tuple[str
         (versions / f"{revision}.py").write_text(text, encoding="utf-8")
         trial = Chain(Path(folder), chain.version_table)
         with _scratch(chain) as connection:
-            before = shapes(connection)
+            before = described(connection)
             trial.upgrade(connection, transactional_ddl=True)
-            after = shapes(connection)
+            after = described(connection)
+            connection.rollback()
             trial.downgrade(connection, last or "base", transactional_ddl=True)
-            if breaks(before, shapes(connection)):
+            if breaks(before, described(connection)):
                 drafted.look_at.append("the downgrade does not bring back the tables of before.")
             trial.upgrade(connection, transactional_ddl=True)
             if draft(trial, connection, metadata) is not None:

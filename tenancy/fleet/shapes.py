@@ -6,69 +6,81 @@ What a database should be is what the chain makes of an empty one of the same pr
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
+Told = tuple[Any, ...]
+"""What SQLAlchemy's inspector tells of one thing each, in its own dicts."""
+
 
 @dataclass(frozen=True)
 class Shape:
-    """Hold one table: what it has, by a name for people."""
+    """Hold one table: its columns by name, and its rules."""
 
-    columns: dict[str, str] = field(default_factory=dict)
-    rest: frozenset[str] = frozenset()
-    """Keys, indexes and constraints, each in one line."""
+    columns: dict[str, Any]
+    key: tuple[str, ...]
+    uniques: Told
+    indexes: Told
+    checks: Told
+    parents: Told
 
 
 Shapes = dict[str, Shape]
 
 
 def described(connection: sa.Connection) -> Shapes:
-    """Describe all tables of a database."""
+    """Describe all tables of a database, by name."""
     there = sa.inspect(connection)
-    columns = {key[1]: found for key, found in there.get_multi_columns().items()}
-    rest: dict[str, set[str]] = {name: set() for name in columns}
-    for (_, table), key in there.get_multi_pk_constraint().items():
-        rest[table].add(f"primary key ({_list(key['constrained_columns'])})")
-    for (_, table), keys in there.get_multi_foreign_keys().items():
-        rest[table] |= {_foreign_key(key) for key in keys}
-    uniques = _asked(there.get_multi_unique_constraints)
-    for (_, table), constraints in uniques.items():
-        rest[table] |= {f"unique ({_list(each['column_names'])})" for each in constraints}
-    for (_, table), indexes in there.get_multi_indexes().items():
-        alike = {f"unique ({_list(each['column_names'])})" for each in uniques.get((_, table), [])}
-        rest[table] |= {told for told in map(_index, indexes) if told.removeprefix("index ") not in alike}
-    for (_, table), checks in _asked(there.get_multi_check_constraints).items():
-        rest[table] |= {f"check {' '.join(str(each['sqltext']).split())}" for each in checks}
+    keys, parents, indexes = there.get_multi_pk_constraint(), there.get_multi_foreign_keys(), there.get_multi_indexes()
+    uniques, checks = _asked(there.get_multi_unique_constraints), _asked(there.get_multi_check_constraints)
     return {
-        name: Shape({each["name"]: _column(each, connection.dialect) for each in found}, frozenset(rest[name]))
-        for name, found in columns.items()
+        at[1]: Shape(
+            columns={each["name"]: each for each in columns},
+            key=tuple(keys[at]["constrained_columns"]) if at in keys else (),
+            uniques=tuple(uniques.get(at, ())),
+            indexes=tuple(indexes.get(at, ())),
+            checks=tuple(checks.get(at, ())),
+            parents=tuple(parents.get(at, ())),
+        )
+        for at, columns in sorted(there.get_multi_columns().items())
     }
 
 
-def differences(wanted: Shapes, found: Shapes) -> Iterator[str]:
+def differences(wanted: Shapes, found: Shapes, dialect: sa.Dialect) -> Iterator[str]:
     """Say in words how a database differs from what it should be, table by table."""
     for name in sorted(wanted.keys() - found.keys()):
         yield f"table {name} is missing"
     for name in sorted(found.keys() - wanted.keys()):
         yield f"table {name} is too many"
     for name in sorted(wanted.keys() & found.keys()):
-        yield from _of_table(name, wanted[name], found[name])
+        yield from _of_table(name, wanted[name], found[name], dialect)
 
 
-def _of_table(name: str, wanted: Shape, found: Shape) -> Iterator[str]:
+def _of_table(name: str, wanted: Shape, found: Shape, dialect: sa.Dialect) -> Iterator[str]:
     for column in sorted(wanted.columns.keys() - found.columns.keys()):
         yield f"column {name}.{column} is missing"
     for column in sorted(found.columns.keys() - wanted.columns.keys()):
         yield f"column {name}.{column} is too many"
-    for column, told in wanted.columns.items():
-        if column in found.columns and found.columns[column] != told:
-            yield f"column {name}.{column} is {found.columns[column]}, and should be {told}"
-    for told in sorted(wanted.rest - found.rest):
-        yield f"{name} lacks {told}"
-    for told in sorted(found.rest - wanted.rest):
-        yield f"{name} has {told} too many"
+    for column in wanted.columns.keys() & found.columns.keys():
+        should, is_now = (_column(shape.columns[column], dialect) for shape in (wanted, found))
+        if should != is_now:
+            yield f"column {name}.{column} is {is_now}, and should be {should}"
+    for line in sorted(_rules(wanted) - _rules(found)):
+        yield f"{name} lacks {line}"
+    for line in sorted(_rules(found) - _rules(wanted)):
+        yield f"{name} has {line} too many"
+
+
+def _rules(shape: Shape) -> set[str]:
+    """Give keys, indexes and constraints, each in one line."""
+    lines = {f"primary key ({_list(shape.key)})"} if shape.key else set()
+    lines |= {_foreign_key(key) for key in shape.parents}
+    uniques = {f"unique ({_list(each['column_names'])})" for each in shape.uniques}
+    lines |= uniques
+    lines |= {line for line in map(_index, shape.indexes) if line.removeprefix("index ") not in uniques}
+    return lines | {f"check {' '.join(str(each['sqltext']).split())}" for each in shape.checks}
 
 
 def _asked(ask: Any) -> Any:

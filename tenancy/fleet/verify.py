@@ -191,7 +191,7 @@ class Verification(Operation):
         if wanted is None:
             self.not_compared.append(tenant.user_id or 0)
             return
-        yield from differences(wanted, described(connection))
+        yield from differences(wanted, described(connection), connection.dialect)
 
     def _wanted(self, tenant: Placement, backend: Backend, revision: str) -> Shapes | None:
         """Give what the chain makes of an empty database there; it is made once for each place and revision."""

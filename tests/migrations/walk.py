@@ -17,7 +17,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from tenancy.backends import Backends
-from tenancy.fleet.honesty import shapes
+from tenancy.fleet import shapes
+from tenancy.fleet.shapes import Shapes
 from tenancy.migrate import Chain
 
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC).replace(tzinfo=None)
@@ -58,9 +59,11 @@ def each_goes_up_down_and_up_again(chain: Chain, engine: sa.Engine) -> None:
         assert up(chain, engine, revision) == [revision]
         with_it = described(engine)
         assert down(chain, engine, before) == [revision]
-        assert described(engine) == without or before == "base", f"the downgrade of {revision} leaves another schema"
+        assert before == "base" or not differ(without, described(engine), engine), (
+            f"the downgrade of {revision} leaves another schema"
+        )
         assert up(chain, engine, revision) == [revision]
-        assert described(engine) == with_it, f"{revision} makes another schema the second time"
+        assert not differ(with_it, described(engine), engine), f"{revision} makes another schema the second time"
 
 
 def each_keeps_the_rows(chain: Chain, engine: sa.Engine) -> None:
@@ -104,16 +107,13 @@ def missing_checks(connection: sa.Connection, metadata: sa.MetaData) -> list[str
 # --- schemas and rows -----------------------------------------------------------------------------------
 
 
-def described(engine: sa.Engine) -> list[str]:
-    """Write a schema down so that two can be compared."""
-    lines = []
+def described(engine: sa.Engine) -> Shapes:
     with engine.connect() as connection:
-        for table, shape in shapes(connection).items():
-            lines += [f"{table} {name} {column}" for name, column in sorted(shape.columns.items())]
-            sets = (shape.unique, shape.checks, shape.parents)
-            lines += [f"{table} {shape.key}", *(f"{table} {sorted(each)}" for each in sets)]
-            lines += sorted(f"{table} {index}" for index in sa.inspect(connection).get_indexes(table))
-    return lines
+        return shapes.described(connection)
+
+
+def differ(one: Shapes, other: Shapes, engine: sa.Engine) -> list[str]:
+    return list(shapes.differences(one, other, engine.dialect))
 
 
 def fill(engine: sa.Engine, number: int) -> sa.MetaData:

@@ -71,6 +71,15 @@ def test_of_sixteen_that_take_over_an_expired_claim_one_wins(whole_product, stri
     assert won.attempt == 2
 
 
+def test_one_wins_also_where_a_product_gives_no_lock_to_read_under(whole_product, catalog, monkeypatch):
+    """What is written names the attempt that was read; under a lock nobody could have moved it meanwhile."""
+    monkeypatch.setattr(claims, "_of_tenant_locked", claims._of_tenant)
+    take(catalog)
+    for _ in range(3):
+        expire(catalog)
+        assert len(winners(at_once(16, lambda number: take(catalog)))) == 1
+
+
 def test_a_claimed_tenant_is_refused_with_what_runs_there(catalog):
     take(catalog, operation="restore")
     with pytest.raises(ClaimedError, match="busy \\(restore\\)") as refused:
