@@ -71,6 +71,33 @@ def in_turns(rounds: int, *works: Callable[[], object]) -> list[list[float]]:
     return taken
 
 
+class Laps:
+    """Hear the name of each step before it is taken (``Workbench.step``), and keep how long each took."""
+
+    def __init__(self) -> None:
+        self._taken: dict[str, list[float]] = {}
+        self._under_way: tuple[str, float] | None = None
+
+    def step(self, name: str | None) -> None:
+        """Begin a step, which ends the one before; None only ends it."""
+        at = time.perf_counter()
+        if self._under_way is not None:
+            self._taken.setdefault(self._under_way[0], []).append(at - self._under_way[1])
+        self._under_way = None if name is None else (name, at)
+
+    def heard(self, work: Callable[[], object]) -> Callable[[], None]:
+        """Give the same work, whose last step ends with it."""
+
+        def run() -> None:
+            work()
+            self.step(None)
+
+        return run
+
+    def medians_ms(self) -> dict[str, float]:
+        return {name: round(statistics.median(taken) * 1000, 3) for name, taken in self._taken.items()}
+
+
 def median(values: Sequence[float]) -> float:
     return statistics.median(values)
 

@@ -26,7 +26,7 @@ import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
 from bench.baseline import plain_flask
-from bench.measure import AT_LEAST, AT_MOST, Figure, in_turns, median, same_work, timed
+from bench.measure import AT_LEAST, AT_MOST, Figure, Laps, in_turns, median, same_work, timed
 from bench.served import Served, free_port
 from bench.world import World, progress, server_url, task, world
 from tenancy.backends.base import DatabaseFields
@@ -69,15 +69,16 @@ def _provisioning(db_type: str, number: int) -> Figure:
         assert isinstance(backend, ServerBackend)
         made: list[str] = []
 
-        def ours() -> None:
-            manager.provision(next(ids), DatabaseFields(db_type))
-
         here.add_users(1, [db_type])  # makes the template, or records the DDL
+        laps = Laps()
+        manager.bench.step = laps.step
+        ours = laps.heard(lambda: manager.provision(next(ids), DatabaseFields(db_type)))
         first = manager.placement_of(here.users[0].id)
         with _server(db_type).connect() as server:
             plain = _PLAIN[db_type](server, first.db_name or "", manager.chain.fingerprint, made)
             try:
                 mine, theirs = in_turns(number, ours, plain)
+                steps_ms = laps.medians_ms()
                 _check_tables(db_type, first.db_name or "", made[-1])
             finally:
                 for name in made:
@@ -95,7 +96,7 @@ def _provisioning(db_type: str, number: int) -> Figure:
         median(theirs) * 1000,
         what[db_type],
         (AT_MOST, 1.2),
-        notes={"tenants": number},
+        notes={"tenants": number, "steps_ms": steps_ms},
     )
 
 
