@@ -132,8 +132,8 @@ def _read(form: Form, body: RunCreate) -> tuple[Selection, Rules] | None:
         after, percent = shares.share(body.halt_after) if body.halt_after else (None, False)
     except ServerNotFoundError:
         form.refuse("server", "Choose one of the list.")
-    except UserNotFoundError as error:
-        form.refuse("only", error.message)
+    except UserNotFoundError:
+        form.refuse("only", "Nobody here has one of these ids or addresses.")
     except ConfigurationError as error:
         form.refuse(_CONTROL.get(error.field or "", error.field), error.message)
     else:
@@ -165,7 +165,7 @@ def _controls() -> list[Field]:
         Field("waves", "Waves", max_length=100, autocomplete="off", hint="Such as 1%,10%,100%; left empty, one wave."),
         Field("halt_after", "Halt after failures", max_length=20, autocomplete="off", hint="Such as 5, or 2% of all."),
         Field("snapshot", "Keep a restore point of each database", "checkbox"),
-        Field("bare", "Keep none, not even before a destructive revision", "checkbox"),
+        Field("bare", "Keep no restore point, whatever a revision takes away", "checkbox"),
     ]
 
 
