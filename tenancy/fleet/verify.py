@@ -104,7 +104,8 @@ class Verification(Operation):
         """Open a database; a server that does not answer is not waited for again, tenant after tenant."""
         server = backend.budget_key(tenant)
         if server in self._away:
-            raise self._away[server]
+            known = self._away[server]
+            raise type(known)(known.message, **known.fields)  # a new one: the same would grow with every tenant
         try:
             return backend.connect_to_migrate(tenant, self.bench.access(tenant))
         except DatabaseMissingError:
