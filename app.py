@@ -2,18 +2,83 @@
 
 from __future__ import annotations
 
+import logging
+import sys
+
+import click
 from flask import Flask
+from flask.cli import ScriptInfo
+from werkzeug.serving import make_server
 
 import compose
 import web
-from settings import Settings
+from settings import PROJECT, Settings
+from tenancy.errors import TenancyError
+
+FOR_DEVELOPMENT = (
+    "This server is for development: it does not bound how slowly a client may send, nor how many threads and bytes"
+    " clients take up. To serve others, type: unify serve"
+)
+
+BARE_GUNICORN = (
+    f"gunicorn does not read Unify's configuration, so that slow clients hold its threads. Start it in {PROJECT}, "
+    f"or with -c {PROJECT / 'gunicorn.conf.py'}, or type: unify serve"
+)
+
+log = logging.getLogger(__name__)
 
 
 def create_app(settings: Settings | None = None) -> Flask:
     """Build the application from ``settings``, or from the environment and ``.env``."""
-    return web.create(compose.build(settings or Settings.load()))
+    asked = click.get_current_context(silent=True)
+    if settings is None and asked is not None and asked.find_object(ScriptInfo) is not None:
+        return _for_flask_command(asked)
+    app = web.create(compose.build(settings or Settings.load()))
+    if _under_bare_gunicorn():
+        log.warning(BARE_GUNICORN)
+    return app
+
+
+def _under_bare_gunicorn() -> bool:
+    """Say whether gunicorn makes this app, and not the worker that gunicorn.conf.py and `unify serve` give it."""
+    return "gunicorn.arbiter" in sys.modules and "utils.worker" not in sys.modules
+
+
+def _for_flask_command(asked: click.Context) -> Flask:
+    """Build the application for Flask's own command, which shows errors of click's kind in one line."""
+    try:
+        app = web.create(compose.build(Settings.load()))
+    except TenancyError as error:
+        raise click.ClickException(error.message) from None
+    if asked.info_name == "run":
+        _tell(app, asked.params["host"], asked.params["port"])
+    return app
+
+
+def _tell(app: Flask, host: str, port: int) -> None:
+    for line in (FOR_DEVELOPMENT, *compose.first_steps(app.extensions["unify"], host, port)):
+        click.echo(line, err=True)
+
+
+def main() -> None:
+    """Serve for development on HOST and PORT, without Flask's debugger: it runs code for whoever reaches it."""
+    try:
+        settings = Settings.load()
+        app = create_app(settings)
+    except TenancyError as error:
+        sys.exit(f"Error: {error.message}")
+    try:
+        server = make_server(settings.host, settings.port, app, threaded=True)
+    except OSError as error:
+        sys.exit(f"Error: cannot listen on HOST {settings.host}, PORT {settings.port}: {error.strerror}.")
+    _tell(app, settings.host, settings.port)
+    click.echo(f"Serving on {server.server_name}:{server.server_port}. Ctrl-C ends it.", err=True)
+    try:
+        server.serve_forever()
+    finally:
+        server.server_close()
+        app.extensions["unify"].close()
 
 
 if __name__ == "__main__":
-    configured = Settings.load()
-    create_app(configured).run(configured.host, configured.port, threaded=True)
+    main()

@@ -20,7 +20,8 @@ from tenancy.accounts import AccountRules, Accounts
 from tenancy.activity import Activity
 from tenancy.backends import Backends
 from tenancy.catalog import Catalog
-from tenancy.errors import UnsupportedBackendError
+from tenancy.errors import TenancyError, UnsupportedBackendError
+from tenancy.hosts import is_loopback
 from tenancy.keyring import Keyring
 from tenancy.manager import Options
 
@@ -92,7 +93,7 @@ def build(settings: Settings) -> Parts:
             pending_tenants=settings.pending_tenants,
         ),
     )
-    activity = Activity(catalog, manager.sweep, manager.observations)
+    activity = Activity(catalog, manager.sweep, manager.observations, manager.settle_interrupted)
     rules = AccountRules(
         registration_open=settings.registration == "open",
         admin_emails=settings.admin_emails,
@@ -130,6 +131,38 @@ def _check_served(backends: Backends, settings: Settings) -> None:
 def bootstrap_token(settings: Settings) -> str:
     """Give the token that every process of one installation knows: the one that printed it may not be the one asked."""
     return hmac.new(settings.secret_key.encode(), b"unify bootstrap token", "sha256").hexdigest()[:32]
+
+
+OTHERS_REFUSED = (
+    "TRUSTED_HOSTS has only this machine's own names: requests from other machines are refused (400) until it has the "
+    "name or address that they use."
+)
+
+
+def first_steps(parts: Parts, host: str | None = None, port: int | None = None) -> list[str]:
+    """Say what whoever starts a server should know: how to become its first administrator, or what is missing."""
+    settings = parts.settings
+    host = host or settings.host
+    only_here = all(is_loopback(name.strip("[]")) for name in settings.trusted_hosts)
+    hosts = [OTHERS_REFUSED] if only_here and not is_loopback(host) else []
+    try:
+        if not parts.accounts.bootstrap_open():
+            return hosts
+    except TenancyError as error:
+        return [f"The catalog: {error.message} If it was never made, type: unify db create-config-table"]
+    url = f"http://{_named(host)}:{port or settings.port}/auth/register"
+    return [
+        *hosts,
+        f"No account yet: the first one becomes administrator. From this machine: {url}",
+        f"From elsewhere, type this bootstrap token in the form there: {parts.accounts.bootstrap_token}",
+    ]
+
+
+def _named(host: str) -> str:
+    """Give the host as it stands in an address that somebody on this machine can open."""
+    if host in ("0.0.0.0", "::", ""):  # noqa: S104 - compared, not bound
+        return "localhost"
+    return f"[{host}]" if ":" in host else host
 
 
 def app_version() -> str:

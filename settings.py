@@ -14,6 +14,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
@@ -98,7 +99,7 @@ def _secret(text: str) -> str:
     if len(text) < MIN_SECRET_LENGTH:
         raise ValueError(f"is too short: at least {MIN_SECRET_LENGTH} random characters")
     if _PUBLISHED_SECRETS.search(text) or len(set(text)) < 4:
-        raise ValueError("is a value that others can guess: make a random one")
+        raise ValueError("is a value that others can guess: make a random one, for example with `openssl rand -hex 32`")
     return text
 
 
@@ -328,7 +329,12 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting("SESSION_HOURS", "12", _number(1, 8760), "How long a sign-in lasts."),
     Setting("REMEMBER_DAYS", "30", _number(1, 3650), 'How long it lasts with "remember me".'),
-    Setting("MAX_BODY_BYTES", "1048576", _number(1024, 2**30), "The largest request body that is read."),
+    Setting(
+        "MAX_BODY_BYTES",
+        "1048576",
+        _number(1024, 2**30),
+        "The largest request body, without what a form's `%` and JSON's `\\u` add to it.",
+    ),
     Setting(
         "METRICS_TOKEN",
         "",
@@ -365,13 +371,14 @@ TEST_SETTINGS = {
 """Servers on which the tests may create and drop databases, with what is tried where nothing is set."""
 
 COMPOSE_SETTINGS = {
+    "COMPOSE_PROFILES": "postgresql,mysql",
     "POSTGRES_PASSWORD": None,
     "MYSQL_ROOT_PASSWORD": None,
     "MSSQL_SA_PASSWORD": None,
     "ACCEPT_EULA": "Y",
     "MSSQL_PID": "Developer",
 }
-"""What ``docker-compose.yml`` gives to the database images, under their own names; None where it is made at random."""
+"""What ``docker-compose.yml`` and its images read, under their own names; None where it is made at random."""
 
 _NOT_OURS = re.compile(r"(FLASK|GUNICORN|PROMETHEUS|PYTHON|REQUIRE|COMPOSE|DOCKER)_")
 
@@ -415,7 +422,11 @@ class Settings:
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None, dotenv: Path | None = DOTENV) -> Settings:
         """Read every setting; the environment wins over the file. Raises SettingsError at the first wrong one."""
-        texts = given(environ, dotenv)
+        from_file, environment = _from_file(dotenv), _environment(environ)
+        if dotenv is not None:
+            _warn_of_unknown(dotenv.name, from_file, least=0.6, close_alone=False)
+        _warn_of_unknown("environment", environment, least=0.8, close_alone=True)
+        texts = from_file | environment
         values = {setting.name.lower(): _value(setting, texts.get(setting.name)) for setting in SETTINGS}
         values["shared_database_url"] = values["shared_database_url"] or values["admin_database_url"]
         settings = cls(**values)
@@ -425,8 +436,15 @@ class Settings:
 
 def given(environ: Mapping[str, str] | None = None, dotenv: Path | None = DOTENV) -> dict[str, str]:
     """Give what the environment and the file say, by name, before anything is parsed."""
-    from_file = _read_dotenv(dotenv) if dotenv is not None and dotenv.exists() else {}
-    return from_file | dict(os.environ if environ is None else environ)
+    return _from_file(dotenv) | _environment(environ)
+
+
+def _environment(environ: Mapping[str, str] | None) -> dict[str, str]:
+    return dict(os.environ if environ is None else environ)
+
+
+def _from_file(path: Path | None) -> dict[str, str]:
+    return _read_dotenv(path) if path is not None and path.exists() else {}
 
 
 def _read_dotenv(path: Path) -> dict[str, str]:
@@ -446,18 +464,29 @@ def _read_dotenv(path: Path) -> dict[str, str]:
             raise SettingsError(f"{path.name}, line {line}: this is not of the form NAME=value.", field=path.name)
         if binding.key is not None and binding.value is not None:
             texts[binding.key] = binding.value
-    _warn_of_unknown(path, texts)
     return texts
 
 
-def _warn_of_unknown(path: Path, texts: Mapping[str, str]) -> None:
-    known = [setting.name for setting in SETTINGS] + [*TEST_SETTINGS, *COMPOSE_SETTINGS]
+def _warn_of_unknown(where: str, texts: Mapping[str, str], *, least: float, close_alone: bool) -> None:
+    """Warn of names that are no settings, with the closest one.
+
+    All of .env is meant for us; of the environment, which is everybody's, only what is close to a name of ours is.
+    """
+    ours = [setting.name for setting in SETTINGS]
+    known = {*ours, *TEST_SETTINGS, *COMPOSE_SETTINGS}
     for name in texts:
         if name in known or _NOT_OURS.match(name):
             continue
-        close = difflib.get_close_matches(name.upper(), known, n=1)
-        hint = f" (is {close[0]} meant?)" if close else ""
-        _log.warning("%s: %s is not a setting of Unify and has no effect%s", path.name, name, hint)
+        close = difflib.get_close_matches(name.upper().removeprefix("UNIFY_"), ours, n=1, cutoff=least)
+        if close or not close_alone:
+            hint = f" (is {close[0]} meant?)" if close else ""
+            _warn_once(f"{where}: {name} is not a setting of Unify and has no effect{hint}")
+
+
+@cache
+def _warn_once(text: str) -> None:
+    """Say it once in a process: a server reads its settings for itself and for each of its parts."""
+    _log.warning("%s", text)
 
 
 def _value(setting: Setting, text: str | None) -> Any:
@@ -468,7 +497,8 @@ def _value(setting: Setting, text: str | None) -> Any:
             f"{setting.name} is not set, and has no default: `make run` makes a .env.", field=setting.name
         )
     if not text and setting.default != "":
-        raise SettingsError(f"{setting.name} is empty.", field=setting.name)
+        other = f", or take its line out: {setting.default} is used then" if setting.default else ""
+        raise SettingsError(f"{setting.name} is empty: give it a value{other}.", field=setting.name)
     try:
         return setting.parse(text)
     except ConfigurationError as error:

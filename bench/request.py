@@ -235,7 +235,8 @@ def our_cookies(here: World, app: Flask) -> list[str]:
     """Sign everybody in; the login page itself hashes passwords and is not what is measured."""
     signer = app.session_interface.get_signing_serializer(app)  # type: ignore[attr-defined]  # Flask's cookie sessions have it
     tokens = [here.parts.accounts.sign_in_without_password(user.id).token for user in here.users]
-    return [f"unify_session={signer.dumps({'_user_id': token, '_fresh': True})}" for token in tokens]
+    name = app.config["SESSION_COOKIE_NAME"]
+    return [f"{name}={signer.dumps({'_user_id': token, '_fresh': True})}" for token in tokens]
 
 
 def _their_cookies(here: World, app: Flask) -> list[str]:

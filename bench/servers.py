@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import random
 import secrets
 import socket
@@ -29,6 +30,7 @@ from bench.baseline import plain_flask
 from bench.measure import AT_LEAST, AT_MOST, Figure, Laps, in_turns, median, same_work, timed
 from bench.served import Served, free_port
 from bench.world import World, progress, server_url, task, world
+from tenancy import names
 from tenancy.backends.base import DatabaseFields
 from tenancy.backends.server import ServerBackend
 
@@ -140,9 +142,11 @@ def _holds(here: World) -> list[Any]:
 
 
 def _copy_template(server: sa.Connection, name: str, fingerprint: str, made: list[str]) -> Callable[[], None]:
+    template = names.template(names.installation_in(name) or "", fingerprint)
+
     def work() -> None:
         made.append(f"unify_bench_{secrets.token_hex(6)}")
-        server.exec_driver_sql(f"CREATE DATABASE {made[-1]} TEMPLATE unify_template_{fingerprint[:16]}")
+        server.exec_driver_sql(f"CREATE DATABASE {made[-1]} TEMPLATE {template}")
 
     return work
 
@@ -217,7 +221,7 @@ def _crowd(name: str, tenants: int, seconds: float, rounds: int) -> Figure:
         (AT_LEAST, 0.5),
         notes={
             "tenants": tenants,
-            "refused": 0,
+            "refused": sum(statuses[503] for _, statuses in mine),
             "connections_at_most": peak,
             "budget": BUDGET,
             "connections_opened_a_request": round(opened, 2),
@@ -282,6 +286,7 @@ def _gunicorn(port: int, app: str, threads: int) -> Any:
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "gunicorn", app, "--bind", f"127.0.0.1:{port}", "--workers", str(WORKERS)),
+            *("--config", os.devnull),  # else it reads gunicorn.conf.py of this folder, which is Unify's
             *("--worker-class", "gthread", "--threads", str(threads), "--log-level", "error"),
         ]
     )
@@ -295,7 +300,10 @@ def _gunicorn(port: int, app: str, threads: int) -> Any:
 
 
 def _ask_for(port: int, headers: list[dict[str, str]], seconds: float) -> tuple[float, Counter[int]]:
-    """Ask at random with several clients for some seconds; give answers a second and their statuses."""
+    """Ask at random with several clients for some seconds; give what was served a second, and the statuses.
+
+    An answer that is well but for its rows counts as status 0.
+    """
     statuses: list[Counter[int]] = [Counter() for _ in range(CLIENTS)]
     ends = time.monotonic() + seconds
 
@@ -306,7 +314,7 @@ def _ask_for(port: int, headers: list[dict[str, str]], seconds: float) -> tuple[
                 connection.request("GET", PATH, headers=choose.choice(headers))
                 answer = connection.getresponse()
                 items = json.loads(answer.read()).get("items", [])
-                statuses[number][answer.status if len(items) == ROWS else 0] += 1
+                statuses[number][0 if answer.status == 200 and len(items) != ROWS else answer.status] += 1
 
     threads = [threading.Thread(target=client, args=(number,)) for number in range(CLIENTS)]
     started = time.perf_counter()
@@ -315,7 +323,7 @@ def _ask_for(port: int, headers: list[dict[str, str]], seconds: float) -> tuple[
     for thread in threads:
         thread.join()
     counted = sum(statuses, Counter())
-    return counted.total() / (time.perf_counter() - started), counted
+    return counted[200] / (time.perf_counter() - started), counted
 
 
 @contextmanager

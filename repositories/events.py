@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, time
 from typing import Any, ClassVar
 
@@ -14,7 +14,7 @@ from repositories.base_user_scoped_repository import Conditions
 from repositories.categorized import CATEGORY, IN_CATEGORY, CategorizedRepository
 from repositories.listed import AMONG, CHUNK
 from repositories.schema import LOCATION_MAX, TITLE_MAX, events
-from repositories.sorting import Row, Rows, down, up
+from repositories.sorting import Page, Row, Rows, down, up
 from repositories.statements import Filter
 from tenancy.errors import ConfigurationError
 
@@ -74,14 +74,29 @@ class EventRepository(CategorizedRepository):
         return self._touching(sa.and_(starts_at <= max(until, last), sa.or_(timed, whole_days)), limit)
 
     def upcoming(self, now: datetime, *, today: date | None = None, limit: int = 10) -> Rows:
-        """Give the events that are not over, the soonest first, with their category; one statement.
+        """Give the events that are not over (``agenda``), the soonest first, with their category; one statement."""
+        return self._touching(sa.not_(_over(now, today)), limit)
 
-        ``today`` is the viewer's date, by which all-day events are over or not; without it the date in UTC.
+    def agenda(
+        self,
+        now: datetime,
+        *,
+        today: date | None = None,
+        past: bool = False,
+        limit: int = 50,
+        after: Sequence[Any] | None = None,
+        text: str | None = None,
+        **filters: Any,
+    ) -> Page:
+        """Give a page of the events that are not over, the soonest first, or with ``past`` of the others, latest first.
+
+        Each event is in one of the two lists: a timed one is over when it has ended (one without an end as soon as it
+        has begun), a whole-day one when its last day has. ``today`` is the viewer's date, which says when that is;
+        without it it is the date in UTC. The rest is as in ``page``.
         """
-        since = values.moment(now, "now")
-        first = _day_starts(since.date() if today is None else today, "today")
-        over_at = sa.func.coalesce(events.c.ends_at, events.c.starts_at)
-        return self._touching(sa.or_(over_at >= since, sa.and_(_ALL_DAY, over_at >= first)), limit)
+        over = _over(now, today)
+        statement = self._narrowed(text, filters).where(over if past else sa.not_(over))
+        return self._page(statement, self._sort("latest" if past else "starts"), limit, after)
 
     def feed(self, since: datetime) -> Iterator[Row]:
         """Yield the events that end at a moment or later, by their start; a statement for each 500."""
@@ -114,6 +129,15 @@ class EventRepository(CategorizedRepository):
         if changes["starts_at"] and changes["ends_at"] and changes["ends_at"] < changes["starts_at"]:
             return _ends_too_early()
         return super()._explain_missed(changes)
+
+
+def _over(now: datetime, today: date | None) -> sa.ColumnElement[bool]:
+    """Say which events are over at a moment, on a day of the viewer's calendar."""
+    at = values.moment(now, "now")
+    first = _day_starts(at.date() if today is None else today, "today")
+    ends_at = events.c.ends_at
+    timed = sa.and_(~_ALL_DAY, at > _STARTS, sa.or_(ends_at.is_(None), ends_at <= at))
+    return sa.or_(timed, sa.and_(_ALL_DAY, sa.func.coalesce(ends_at, _STARTS) < first))
 
 
 def _ends_too_early() -> ConfigurationError:

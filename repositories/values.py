@@ -14,7 +14,7 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 from tenancy.errors import ConfigurationError
-from tenancy.names import storable
+from tenancy.names import is_visible, storable
 
 TEXT_MAX = 1_000_000
 """Characters in a long text: below what a MySQL server takes in one packet as it comes."""
@@ -42,12 +42,12 @@ def text(maximum: int = TEXT_MAX) -> Check:
 
 
 def line(maximum: int) -> Check:
-    """Take text that shows something: not empty, not blanks alone."""
+    """Take text that shows something: not empty, not blanks or other invisible characters alone."""
     plain = text(maximum)
 
     def check(value: object, field: str) -> str:
         checked: str = plain(value, field)
-        if not checked.strip():
+        if not is_visible(checked):
             raise refuse(field, "must not be empty.")
         return checked
 

@@ -122,9 +122,13 @@ class Accounts:
     def activate(self, user_id: int) -> User:
         return self._change(user_id, "user.activate", is_active=True)
 
-    def deactivate(self, user_id: int) -> User:
-        """Shut an account out, from its next request on, in every process."""
-        return self._change(user_id, "user.deactivate", is_active=False)
+    def demote(self, user_id: int, *, force: bool = False) -> User:
+        """Make an administrator an ordinary account; the only active one only with ``force``."""
+        return self._change(user_id, "user.demote", force=force, is_admin=False)
+
+    def deactivate(self, user_id: int, *, force: bool = False) -> User:
+        """Shut an account out, from its next request on, in every process; the only administrator with ``force``."""
+        return self._change(user_id, "user.deactivate", force=force, is_active=False)
 
     def rename(self, user_id: int, display_name: str) -> User:
         """Give an account another name to be shown by; without one it is the address's first part."""
@@ -261,8 +265,12 @@ class Accounts:
         expires_days: int | None = None,
         expires_at: datetime | None = None,
         purpose: str = "api",
+        made_by: uuid.UUID | None = None,
     ) -> tuple[dict[str, Any], str]:
-        """Make a key; give its public row and the key, which is shown this once."""
+        """Make a key; give its public row and the key, which is shown this once.
+
+        ``made_by`` is the key that asks for it: the new one may do no more than that one, and no longer.
+        """
         label = _name(name, "name")
         if purpose not in api_keys.PREFIXES:
             raise ConfigurationError(f"purpose must be one of {', '.join(api_keys.PREFIXES)}.", field="purpose")
@@ -274,6 +282,8 @@ class Accounts:
             raise ConfigurationError("expires_at is in the past.", field="expires_at")
         with self.catalog.writing() as connection:
             users.get(connection, user_id)
+            if made_by is not None:
+                _check_no_more(api_keys.get(connection, user_id, made_by), read_only, expires_at)
             row, key = api_keys.add(connection, user_id, label, read_only, expires_at, purpose=purpose)
             detail = {"key_id": str(row["id"]), "read_only": read_only, "purpose": purpose}
             self.catalog.audit.append(connection, "key.create", user_id=user_id, detail=detail)
@@ -316,14 +326,22 @@ class Accounts:
         ended = sessions.end_all(connection, user_id, keep_token)
         self.catalog.audit.append(connection, "user.password", user_id=user_id, detail={"sessions_ended": ended})
 
-    def _change(self, user_id: int, action: str, **changes: Any) -> User:
-        with self.catalog.writing() as connection:
+    def _change(self, user_id: int, action: str, *, force: bool = True, **changes: Any) -> User:
+        """Change an account and say so in the audit log; without ``force`` an administrator has to be left."""
+
+        def work(connection: sa.Connection) -> User:
             users.get(connection, user_id)
-            user = users.change(connection, user_id, **changes)
+            if force:
+                user = users.change(connection, user_id, **changes)
+            else:
+                self.catalog.audit.lock(connection)
+                user = users.change_unless_last(connection, user_id, **changes)
             if not user.is_active:
                 sessions.end_all(connection, user_id)
             self.catalog.audit.append(connection, action, user_id=user_id)
             return user
+
+        return self.catalog.repeating(work)
 
     def _reserve(self, key: str) -> None:
         try:
@@ -365,11 +383,22 @@ class Accounts:
             self.catalog.audit.append(connection, "key.revoke", user_id=owner, detail={"key_id": str(key_id)})
 
 
+def _check_no_more(maker: dict[str, Any], read_only: bool, expires_at: datetime | None) -> None:
+    if maker["read_only"] and not read_only:
+        raise ConfigurationError("A key that may only read makes no key that writes.", field="read_only")
+    end = maker["expires_at"]
+    if end is not None and (expires_at is None or expires_at > end):
+        raise ConfigurationError(
+            f"A key makes no key that lives longer: expires_at must be {end:%Y-%m-%dT%H:%M:%SZ} or earlier.",
+            field="expires_at",
+        )
+
+
 def _name(text: str, field: str) -> str:
     name = " ".join(names.storable(text, field).split())
     if len(name) > 100:
         raise ConfigurationError(f"{field} has at most 100 characters.", field=field)
-    return name
+    return name if names.is_visible(name) else ""
 
 
 def _printable(text: str) -> str:

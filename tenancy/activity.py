@@ -1,7 +1,8 @@
 """Gather who was seen and which tenants were used, and write it seldom, off the request, with what was observed.
 
-One background thread a process does this and gives back idle connections; it starts with the first
-request, so that it runs in the workers and not in the process they were forked from.
+One background thread a process does this, gives back idle connections, and settles what was cut off
+(``settling.py``). Requests start it, so that it runs in the workers and not in the process they were forked from, and
+so that it is started again if anything ends it.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ from tenancy.errors import TenancyError
 from tenancy.forks import after_fork
 from tenancy.models import Placement, Principal
 from tenancy.observations import Observations
+from tenancy.upkeep import Upkeep
 
 log = logging.getLogger(__name__)
 
 FLUSH_S = 300
+SETTLE_S = 60
 _TICK_S = 10
 
 
@@ -32,12 +35,18 @@ class Activity:
     _sessions: dict[str, datetime]
     _keys: dict[uuid.UUID, datetime]
     _tenants: dict[uuid.UUID, tuple[Placement, datetime]]
-    _thread: threading.Thread | None
 
-    def __init__(self, catalog: Catalog, sweep: Callable[[], None], observations: Observations | None = None) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        sweep: Callable[[], None],
+        observations: Observations | None = None,
+        settle: Callable[[], object] = lambda: None,
+    ) -> None:
         self._catalog = catalog
         self._sweep = sweep
         self._observations = observations
+        self._settle = settle
         self._reset()
         after_fork(self._reset)
 
@@ -51,8 +60,7 @@ class Activity:
             self._keys[principal.key_id] = moment
         if principal.placement is not None:
             self._tenants[principal.placement.tenant_id] = (principal.placement, moment)
-        if self._thread is None:
-            self._start()
+        self.upkeep.ensure()
 
     def flush(self) -> None:
         """Write what was gathered, and clear away what has expired."""
@@ -67,10 +75,7 @@ class Activity:
 
     def close(self) -> None:
         """Stop the thread and write what is left."""
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        self.upkeep.stop()
         self.flush()
 
     def _write(
@@ -93,28 +98,36 @@ class Activity:
             with self._catalog.writing() as connection:
                 purge(connection)
 
+    @property
+    def _thread(self) -> threading.Thread | None:
+        return self.upkeep.thread
+
     def _reset(self) -> None:
         self._users = {}
         self._sessions = {}
         self._keys = {}
         self._tenants = {}
-        self._thread = None
-        self._starting = threading.Lock()
-        self._stop = threading.Event()
-
-    def _start(self) -> None:
-        with self._starting:
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="unify-housekeeping", daemon=True)
-                self._thread.start()
+        self.failures = 0
+        """How many rounds of the housekeeping failed since the start."""
+        self.upkeep = Upkeep("unify-housekeeping", self._run)
 
     def _run(self) -> None:
-        ticks = 0
-        while not self._stop.wait(_TICK_S):
+        ticks, upkeep = 0, self.upkeep
+        while not upkeep.stopped.wait(_TICK_S):
             ticks += 1
-            self._sweep()
+            self._attempt("idle connections could not be given back", self._sweep)
+            if ticks % (SETTLE_S // _TICK_S) == 0:
+                self._attempt("databases could not be settled", self._settle)
             if ticks % (FLUSH_S // _TICK_S) == 0:
-                try:
-                    self.flush()
-                except TenancyError as error:
-                    log.warning("sightings could not be written: %s", error.message)
+                self._attempt("sightings could not be written", self.flush)
+
+    def _attempt(self, failed: str, work: Callable[[], object]) -> None:
+        """Do one piece of the work; the next one is done whatever came of it."""
+        try:
+            work()
+        except TenancyError as error:
+            self.failures += 1
+            log.warning("%s: %s", failed, error.message)
+        except Exception:  # told with its traceback; the thread goes on
+            self.failures += 1
+            log.exception("%s", failed)

@@ -16,15 +16,15 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from tenancy.backends.base import Attempt, Backend, Making
+from tenancy.backends.base import Attempt, Backend, DatabaseFields, Making, Whose
 from tenancy.catalog import claims, configs
+from tenancy.catalog import users as users_table
 from tenancy.catalog.claims import Claims
 from tenancy.errors import ClaimLostError, TenancyError, told
-from tenancy.furnish import Furnishing
 from tenancy.models import Origin, Placement, State, User
-from tenancy.operation import Operation, Workbench
+from tenancy.operation import Operation
 from tenancy.placing import planned
-from tenancy.provision import Provisioned
+from tenancy.provision import Provisioned, Provisioner
 from tenancy.types import new_id
 
 log = logging.getLogger(__name__)
@@ -47,9 +47,10 @@ class InitResult:
 class Batch(Operation):
     """Initialize the databases of several users, past failures, which are named."""
 
-    def __init__(self, bench: Workbench, one: Callable[[int], Provisioned]) -> None:
-        super().__init__(bench)
-        self._furnishing = Furnishing(bench)
+    def __init__(self, provisioner: Provisioner, one: Callable[[int], Provisioned]) -> None:
+        super().__init__(provisioner.bench)
+        self._furnishing = provisioner.furnishing
+        self._undo = provisioner.undo
         self._provision = one
 
     def initialize(self, users: Sequence[User]) -> Iterator[InitResult]:
@@ -105,20 +106,22 @@ class Batch(Operation):
         self, connection: sa.Connection, users: Sequence[User], backend: Backend
     ) -> tuple[list[Placement], Claims]:
         """Record where each database is about to be made, and claim them, in the caller's transaction."""
-        there = configs.of_users(connection, [user.id for user in users])
+        ids = [user.id for user in users]
+        # A user's later database begins above the epochs of the earlier ones: each of those is made alone.
+        left_out = configs.of_users(connection, ids).keys() | users_table.with_earlier_databases(connection, ids)
         wanted = {
-            user.id: planned(self.bench, backend, user.id, new_id(), None, {}, None, Origin.ADMIN)
+            user.id: planned(self.bench, backend, Whose(user.id, new_id()), DatabaseFields(), None, Origin.ADMIN)
             for user in users
-            if user.id not in there
+            if user.id not in left_out
         }
         tenants = configs.add_many(connection, wanted) if wanted else []
-        ids = [tenant.tenant_id for tenant in tenants]
-        return tenants, claims.take_new(self.catalog, connection, ids, "provision", self.bench.claim_ttl_s)
+        new = [tenant.tenant_id for tenant in tenants]
+        return tenants, claims.take_new(self.catalog, connection, new, "provision", self.bench.claim_ttl_s)
 
     def _made(self, tenants: list[Placement], held: Claims, backend: Backend) -> dict[uuid.UUID, Exception]:
         """Make what was recorded, and give what went wrong, by tenant; the catalog says it too."""
         with self._told_of_all(tenants, held):
-            failed = backend.create_many([self._making(tenant, held, backend) for tenant in tenants], held.holding)
+            failed = backend.create_many([self._making(tenant, held, backend) for tenant in tenants])
             self.step("ready batch")
             ready = self._ready([tenant for tenant in tenants if tenant.tenant_id not in failed], held)
         for tenant in tenants:
@@ -128,13 +131,14 @@ class Batch(Operation):
                     error = failed[tenant.tenant_id]
                     self._failed(tenant, claim, State.FAILED, backend.explain(error) or error)
                 elif tenant.tenant_id not in ready:
+                    self._undo(tenant)
                     claim.lost()
             except ClaimLostError as lost:
                 failed[tenant.tenant_id] = lost
         return failed
 
     def _making(self, tenant: Placement, held: Claims, backend: Backend) -> Making:
-        attempt = Attempt(held.attempt, self.step, held.one(tenant.tenant_id).holding)
+        attempt = Attempt(held.attempt, self.step)
         return Making(tenant, self.bench.access(tenant), self._furnishing.blueprint(tenant, backend), attempt)
 
     def _ready(self, tenants: list[Placement], held: Claims) -> frozenset[uuid.UUID]:
@@ -162,6 +166,8 @@ class Batch(Operation):
                 with held.ending(held.tenant_ids) as (connection, mine):
                     state = {"state": State.FAILED, "last_error": message, "last_error_code": code}
                     configs.change_alike(connection, mine, **state)
+                    of = [(tenant.user_id, tenant.tenant_id) for tenant in tenants if tenant.tenant_id in mine]
+                    self.catalog.audit.failed(connection, "provision", error, of)
             except TenancyError as second:
                 log.error("that failure could not be recorded: %s", second.message)
             raise

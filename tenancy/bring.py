@@ -1,55 +1,165 @@
 """Let users keep their rows in a database of their own, where the operator allows that (ALLOW_USER_DATABASES).
 
 Which hosts they may name is decided by ``hosts.HostPolicy`` at every connection. A database that holds rows already
-is not given up for another one: rows are moved by an operation of their own.
+is not given up for another one: rows are moved by an operation of their own. So the present database is fenced before
+it is looked at, and removed after the user has the other one; whatever refuses on the way leaves the user as they were.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import sqlalchemy as sa
 
-from tenancy.backends.base import DatabaseFields
-from tenancy.catalog import configs
-from tenancy.errors import AccessDeniedError, ConfigurationError, TenantExistsError
-from tenancy.models import Origin, Placement, State
-from tenancy.operation import Operation, Workbench
+from tenancy.backends.base import Backend, DatabaseFields, Whose
+from tenancy.catalog import configs, leftovers, users
+from tenancy.catalog.claims import Claim
+from tenancy.catalog.leftovers import Reason
+from tenancy.crowd import Crowd
+from tenancy.deadline import lifted, unhurried
+from tenancy.errors import (
+    AccessDeniedError,
+    ClaimLostError,
+    ConfigurationError,
+    TenancyError,
+    TenantExistsError,
+    TenantNotReadyError,
+)
+from tenancy.guards import explained, way_on
+from tenancy.leftovers import Leftovers
+from tenancy.models import Leftover, Origin, Placement, State
+from tenancy.operation import Operation
+from tenancy.placing import emptied, planned
 from tenancy.probe import probe
 from tenancy.provision import Provisioned, Provisioner
-from tenancy.retire import Retirement
-from tenancy.routes import Router
+
+_PLACE = ("db_type", "db_host", "db_port", "db_name", "db_user")
 
 
 class OwnDatabases(Operation):
     """Try and connect databases that users name."""
 
-    def __init__(
-        self, bench: Workbench, provisioner: Provisioner, retirement: Retirement, router: Router, *, allowed: bool
-    ) -> None:
-        super().__init__(bench)
+    def __init__(self, provisioner: Provisioner, crowd: Crowd, *, allowed: bool) -> None:
+        super().__init__(provisioner.bench)
         self._provisioner = provisioner
-        self._retirement = retirement
-        self._router = router
+        self._crowd = crowd
+        self._leftovers = Leftovers(provisioner.bench)
         self.allowed = allowed
 
     def probe(self, user_id: int, fields: DatabaseFields) -> dict[str, Any]:
         """Say what is right and wrong with a database that a user names, as ``probe.probe`` does; nothing is made."""
         self._refuse(fields)
-        return probe(self.bench, user_id, fields, Origin.USER, replacing=True)
+        with self._crowd.place(user_id):
+            return probe(self.bench, user_id, fields, Origin.USER, replacing=True)
 
     def connect(self, user_id: int, fields: DatabaseFields) -> Provisioned:
-        """Keep a user's rows in the database they name from here on; what cannot be used leaves all as it was."""
+        """Keep a user's rows in the database they name from here on; what cannot be used leaves all as it was.
+
+        The server may be far away, or say nothing: each part of the work is bounded, and so are the threads.
+        """
         self._refuse(fields)
+        with self._crowd.place(user_id), lifted():
+            return self._connected(user_id, fields)
+
+    def _connected(self, user_id: int, fields: DatabaseFields) -> Provisioned:
         with self.catalog.reading() as connection:
             there = configs.of_account(connection, user_id)
-        if there is not None and there.revision is not None:
-            self._refuse_used(there, user_id)
-            found = self.probe(user_id, fields)
-            if not found["ok"]:
-                raise ConfigurationError(found["message"], field="db_host", reason=found["code"])
-            self._retirement.delete(user_id)
-        return self._provisioner.provision(user_id, fields, Origin.USER)
+        if there is None or there.revision is None or self._is_there(there, fields):
+            with unhurried():
+                return self._provisioner.provision(user_id, fields, Origin.USER)
+        found = self.probe(user_id, fields)
+        if not found["ok"]:
+            raise ConfigurationError(found["message"], field="db_host", reason=found["code"])
+        return self._exchanged(user_id, fields)
+
+    def _exchanged(self, user_id: int, fields: DatabaseFields) -> Provisioned:
+        """Give up an empty database for the one that is named; only once that one is in use is the other removed."""
+        self.step("claim")
+        with self.catalog.writing() as connection:
+            tenant = configs.get(connection, user_id)
+            if tenant.state not in (State.READY, State.MOVING):
+                raise TenantNotReadyError(
+                    f"your database is {tenant.state}: {way_on(tenant)}", state=tenant.state, user_id=user_id
+                )
+            before = self.bench.backend(tenant)
+            backend = self.bench.backend_for(tenant, fields.db_type)
+            claim = self.claim(connection, tenant, "exchange")
+            configs.change(connection, tenant, state=State.MOVING)
+        with self._returned(tenant, claim, before):
+            self.step("fence")
+            with unhurried(), explained(before):
+                self.mark(tenant, claim, before, State.MOVING)
+                self._refuse_rows(tenant, before)
+            with unhurried(), explained(backend):
+                whose = Whose(user_id, tenant.tenant_id, claim.epoch)
+                wanted = planned(self.bench, backend, whose, fields, None, Origin.USER)
+                made = _at(tenant, wanted)
+                left = self._made(made.with_(epoch=0), claim, backend)  # an attempt that was cut off may be there
+            made = made.with_(owned=left is not None)
+            self.step("switch")
+            with claim.ending() as connection:
+                self._switch(connection, tenant, made, wanted)
+                leftovers.remove(connection, [left] if left else [])
+        self.bench.on_retire(tenant.tenant_id)
+        with unhurried():
+            self._leftovers.clear(self._leftovers.of_user(user_id))
+        return Provisioned(made.with_(**self._provisioner.furnishing.done()), created=True)
+
+    def _made(self, tenant: Placement, claim: Claim, backend: Backend) -> Leftover | None:
+        """Make the named database, or fill it where it stands empty; where it is made, give the row that remembers it.
+
+        That row is there before the database is, and goes with the switch: a kill in between leaves it in the list.
+        """
+        if backend.exists(tenant, self.bench.access(tenant)):
+            self._provisioner.take_over(tenant, claim, backend)
+            return None
+        with claim.writing() as connection:
+            left = leftovers.add(connection, tenant.with_(owned=True, epoch=claim.epoch), Reason.HALF_MADE)
+        self._provisioner.create(tenant, claim, backend)
+        return left
+
+    def _switch(self, connection: sa.Connection, tenant: Placement, made: Placement, wanted: dict[str, Any]) -> None:
+        """Say in one transaction where the user's rows are from here on, and what is to be removed."""
+        if tenant.owned:
+            leftovers.add(connection, tenant.with_(epoch=made.epoch), Reason.REPLACED)
+        changes = emptied() | wanted | self._provisioner.furnishing.done()
+        configs.change(connection, tenant, **changes | {"owned": made.owned, "version": made.version})
+        users.keep_database_epoch(connection, tenant.user_id or 0, made.epoch)
+        detail = {"type": made.db_type, "instead_of": tenant.db_type}
+        self.catalog.audit.append(
+            connection, "tenant.own_database", user_id=tenant.user_id, tenant_id=tenant.tenant_id, detail=detail
+        )
+
+    @contextmanager
+    def _returned(self, tenant: Placement, claim: Claim, backend: Backend) -> Iterator[None]:
+        """Let the present database be used again where the block fails, and end the claim."""
+        try:
+            yield
+        except ClaimLostError:
+            raise
+        except Exception as error:
+            with suppress(ClaimLostError), unhurried():
+                self._return(tenant, claim, backend, error)
+                self._leftovers.clear(self._leftovers.of_user(tenant.user_id or 0))
+            raise
+
+    def _return(self, tenant: Placement, claim: Claim, backend: Backend, why: Exception) -> None:
+        of = [(tenant.user_id, tenant.tenant_id)]
+        open_again = {"state": State.READY, "epoch": claim.epoch, "version": tenant.version + 1}
+        try:
+            with explained(backend):
+                self.mark(tenant, claim, backend, State.READY)
+        except TenancyError as error:  # whoever works on it next opens it
+            self.bench.on_error(tenant, error)
+            with claim.failing() as connection:
+                configs.change(connection, tenant, state=State.READY)
+                self.catalog.audit.failed(connection, claim.operation, why, of)
+        else:
+            with claim.ending() as connection:
+                configs.change(connection, tenant, **open_again)
+                self.catalog.audit.failed(connection, claim.operation, why, of)
 
     def _refuse(self, fields: DatabaseFields) -> None:
         if not self.allowed:
@@ -59,19 +169,34 @@ class OwnDatabases(Operation):
             raise ConfigurationError(f"{name} is needed to name a database of your own.", field=name)
         self.backends.get(fields.db_type).given(fields)
 
-    def _refuse_used(self, tenant: Placement, user_id: int) -> None:
-        if tenant.state is not State.READY or self._holds_rows(user_id):
-            raise TenantExistsError(
-                "your present database holds rows: they have to be moved, which is an operator's work.", user_id=user_id
-            )
+    def _is_there(self, tenant: Placement, fields: DatabaseFields) -> bool:
+        """Say whether the database that is named is the one that the user has."""
+        wanted = planned(
+            self.bench,
+            self.backends.get(fields.db_type or ""),
+            Whose(tenant.user_id, tenant.tenant_id),
+            fields,
+            None,
+            Origin.USER,
+        )
+        return tenant.origin == Origin.USER and all(getattr(tenant, name) == wanted.get(name) for name in _PLACE)
 
-    def _holds_rows(self, user_id: int) -> bool:
-        """Say whether a user has written anything beside what every new database begins with."""
-        first = [table.name for table, _ in self.bench.schema.first_rows(user_id)]
+    def _refuse_rows(self, tenant: Placement, backend: Backend) -> None:
+        """Refuse where a user has written anything beside what every new database begins with."""
+        first = [table.name for table, _ in self.bench.schema.first_rows(tenant.user_id or 0)]
         owned = [table for table in self.bench.schema.metadata.sorted_tables if "user_id" in table.c]
-        with self._router.connected(user_id, write=False) as (connection, _):
+        with backend.looking(backend.connect(tenant, self.bench.serving(tenant))) as connection:
             for table in owned:
-                some = sa.select(sa.literal(1)).select_from(table).where(table.c.user_id == user_id)
+                some = sa.select(sa.literal(1)).select_from(table).where(table.c.user_id == tenant.user_id)
                 if len(connection.execute(some.limit(first.count(table.name) + 1)).all()) > first.count(table.name):
-                    return True
-        return False
+                    raise TenantExistsError(
+                        "your present database holds rows: they have to be moved, which is an operator's work.",
+                        user_id=tenant.user_id,
+                    )
+
+
+def _at(tenant: Placement, wanted: dict[str, Any]) -> Placement:
+    """Give the tenant as it will be in the place that is wanted."""
+    place = emptied() | wanted | {"owned": False, "version": tenant.version + 1}
+    sealed = place.pop("db_password")
+    return tenant.with_(**place, sealed_password=sealed)

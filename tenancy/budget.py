@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
+from tenancy.deadline import left
 from tenancy.errors import DatabaseBusyError
 
 _DESCRIPTORS_A_CONNECTION = 4
@@ -47,7 +48,7 @@ class Budgets:
 class ConnectionBudget:
     """Bound open connections of all engines together; those who wait are served in order."""
 
-    def __init__(self, limit: int, patience_s: float = 5.0) -> None:
+    def __init__(self, limit: int, patience_s: float = 4.0) -> None:
         self.limit = limit
         self.open = 0
         self._patience_s = patience_s
@@ -68,7 +69,7 @@ class ConnectionBudget:
                 return
             self._line.append(turn)
         make_room(self)  # once in line: what comes free from here on is ours when our turn comes
-        if turn.wait(self._patience_s if may_wait else 0):
+        if turn.wait(left(self._patience_s) if may_wait else 0):
             return
         with self._lock:
             if turn.is_set():

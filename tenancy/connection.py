@@ -6,18 +6,26 @@ for SELECT, a fenced writing one for anything else.
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import sqlalchemy as sa
 
 from tenancy.catalog import READ, WRITE
+from tenancy.errors import UnfencedError
 from tenancy.slot import current_manager
 
 if TYPE_CHECKING:
     from tenancy.manager import TenantManager
+
+log = logging.getLogger(__name__)
+
+_SENDS = frozenset(("executescript", "callproc", "copy_from", "copy_to", "copy_expert"))
+"""Ways of drivers' cursors to send something; the connection under them may be another's by the time they are used."""
 
 _READS = re.compile(r"\s*(SELECT|VALUES|EXPLAIN|SHOW)\b", re.IGNORECASE)
 
@@ -28,11 +36,14 @@ def only_reads(sql: str) -> bool:
 
 
 class LeasedConnection:
-    """Behave as a DBAPI connection of one tenant; ``close()`` rolls back and ends the lease."""
+    """Behave as a DBAPI connection of one tenant; ``close()`` rolls back and ends the lease.
+
+    Whatever fails, the lease ends once, and a connection that may be left in a transaction is thrown away.
+    """
 
     def __init__(self, engine: sa.Engine, release: Callable[[], None]) -> None:
         self._engine = engine
-        self._release: Callable[[], None] | None = release
+        self._release = [release]
         self._open: sa.Connection | None = None
         self._writing = False
 
@@ -44,18 +55,24 @@ class LeasedConnection:
         return self.cursor().execute(sql, params)
 
     def commit(self) -> None:
-        self._end(keep=True)
+        self._end(sa.Connection.commit)
 
     def rollback(self) -> None:
-        self._end(keep=False)
+        self._end(sa.Connection.rollback)
 
     def close(self) -> None:
-        """End the lease; calling it twice is no harm."""
-        release, self._release = self._release, None
-        if release is None:
+        """End the lease; calling it twice is no harm.
+
+        A rollback that fails is no error here: with its connection ends whatever was open in it.
+        """
+        try:
+            release = self._release.pop()  # of two threads that close it, one gets it
+        except IndexError:
             return
         try:
-            self._end(keep=False)
+            self._end(sa.Connection.rollback)
+        except Exception as error:  # noqa: BLE001 - see above
+            log.warning("a tenant's connection could not be rolled back and was closed: %s", type(error).__name__)
         finally:
             release()
 
@@ -63,20 +80,34 @@ class LeasedConnection:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        self._end(keep=kind is None)
-        self.close()
+        try:
+            if kind is None:
+                self.commit()
+        finally:
+            self.close()
 
     def driver_cursor(self, sql: str) -> Any:
         """Begin the transaction that ``sql`` needs, and give a cursor of the driver in it."""
-        if self._release is None:
+        if not self._release:
             raise sa.exc.InvalidRequestError("this connection is closed.")
         write = not only_reads(sql)
         if self._open is not None and write and not self._writing:
-            self._end(keep=True)  # a reading transaction becomes a writing one only by starting anew
+            self.commit()  # a reading transaction becomes a writing one only by starting anew
         if self._open is None:
             self._begin(write)
         assert self._open is not None  # noqa: S101 - begun above
         return self._open.connection.cursor()
+
+    @contextmanager
+    def undone_where_refused(self) -> Iterator[None]:
+        """Leave nothing begun for a statement that is refused before it is sent."""
+        idle = self._open is None
+        try:
+            yield
+        except UnfencedError:
+            if idle:
+                self.rollback()
+            raise
 
     def _begin(self, write: bool) -> None:
         """Open a transaction; where the fence refuses it, nothing stays open that could be written to without one."""
@@ -84,19 +115,27 @@ class LeasedConnection:
         try:
             opened.begin()
         except BaseException:
-            opened.close()
+            _throw_away(opened)
             raise
         self._open, self._writing = opened, write
 
-    def _end(self, *, keep: bool) -> None:
+    def _end(self, how: Callable[[sa.Connection], None]) -> None:
         opened, self._open = self._open, None
         if opened is None:
             return
         try:
-            if keep:
-                opened.commit()
-        finally:
+            how(opened)
             opened.close()
+        except BaseException:
+            _throw_away(opened)
+            raise
+
+
+def _throw_away(opened: sa.Connection) -> None:
+    """Close a connection for good: nobody knows what is still open in it."""
+    if not opened.closed:
+        opened.invalidate()
+        opened.close()
 
 
 class LeasedCursor:
@@ -107,13 +146,15 @@ class LeasedCursor:
         self._cursor: Any = None
 
     def execute(self, sql: str, params: Sequence[Any] = ()) -> LeasedCursor:
-        self._cursor = self.connection.driver_cursor(sql)
-        self._cursor.execute(sql, params)
+        with self.connection.undone_where_refused():
+            self._cursor = self.connection.driver_cursor(sql)
+            self._cursor.execute(sql, params)
         return self
 
     def executemany(self, sql: str, rows: Sequence[Sequence[Any]]) -> LeasedCursor:
-        self._cursor = self.connection.driver_cursor(sql)
-        self._cursor.executemany(sql, rows)
+        with self.connection.undone_where_refused():
+            self._cursor = self.connection.driver_cursor(sql)
+            self._cursor.executemany(sql, rows)
         return self
 
     def close(self) -> None:
@@ -122,6 +163,8 @@ class LeasedCursor:
 
     def __getattr__(self, name: str) -> Any:
         """Pass fetchone, fetchall, rowcount, description and the like on to the driver's cursor."""
+        if name in _SENDS:
+            raise UnfencedError(f"{name}() would be sent past the fence: use execute() or executemany().")
         if self._cursor is None:
             raise AttributeError(name)
         return getattr(self._cursor, name)

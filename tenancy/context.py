@@ -1,4 +1,4 @@
-"""Carry who the running code works for: tenant's owner, actor, request.
+"""Carry who the running code works for: tenant's owner, actor, request, and the way in that brought it here.
 
 The context lives in a ``ContextVar``. ``web`` gives every WSGI call a copied context, so that nothing set
 here outlives a request; threads and tasks have their own by Python's rules.
@@ -6,6 +6,7 @@ here outlives a request; threads and tasks have their own by Python's rules.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -22,7 +23,8 @@ class Context:
 
     ``owner`` is None and ``main`` True after ``clear_user_context()``: the main database, chosen explicitly.
     ``locked`` contexts (a web request, a ``tenant()`` block) refuse any user but ``held_for``; one that is held for
-    nobody is an administrator's call, whose every step names its user.
+    nobody is an administrator's call, whose every step names its user. ``actor`` says by which way somebody acts, as
+    the audit log shows it: one of the names below, or ``command`` with the operating system's user and host.
     """
 
     owner: int | None = None
@@ -32,11 +34,15 @@ class Context:
     held_for: int | None = None
     actor_id: int | None = None
     request_id: str | None = None
+    actor: str | None = None
 
     @property
     def administers(self) -> bool:
         return self.locked and self.held_for is None
 
+
+SELF, CONSOLE, HOUSEKEEPING, FLEET, LIBRARY = "self", "console", "housekeeping", "fleet", "library"
+"""Name the ways in: an account in its own name, an administrator, the two that run by themselves, a program's call."""
 
 _NOBODY = Context()
 _current: ContextVar[Context] = ContextVar("tenancy_context", default=_NOBODY)
@@ -49,6 +55,20 @@ def current() -> Context:
 def bind(context: Context) -> None:
     """Set the whole context, for as long as the surrounding copied context lives."""
     _current.set(context)
+
+
+@contextmanager
+def acting(actor: str, request_id: str | None = None) -> Iterator[None]:
+    """Say inside the block, in this thread or task only, by which way somebody acts; it counts as one request."""
+    token = _current.set(replace(_current.get(), actor=actor, request_id=request_id or new_request_id()))
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def new_request_id() -> str:
+    return os.urandom(8).hex()
 
 
 def set_user(user_id: int) -> None:
@@ -71,7 +91,7 @@ def held(user_id: int, actor_id: int | None) -> Iterator[None]:
     _check_held(here, user_id)
     placement = here.placement if here.owner == user_id else None
     actor = actor_id if actor_id is not None else here.actor_id
-    token = _current.set(Context(user_id, placement, False, True, user_id, actor, here.request_id))
+    token = _current.set(Context(user_id, placement, False, True, user_id, actor, here.request_id, here.actor))
     try:
         yield
     finally:

@@ -57,6 +57,20 @@ class Entry:
         give_back(self.budgets)
 
 
+class Holder:
+    """Count the leases that one thread has begun: who holds one never waits for a second."""
+
+    __slots__ = ("leases",)
+
+    def __init__(self) -> None:
+        self.leases = 0
+
+
+class _ThisThread(threading.local):
+    def __init__(self) -> None:
+        self.holder = Holder()
+
+
 class EngineCache:
     """Lease engines by tenant and configuration version.
 
@@ -83,7 +97,7 @@ class EngineCache:
         self._clock = clock
         self._lock = threading.Lock()
         self._entries: OrderedDict[uuid.UUID, Entry] = OrderedDict()
-        self._held = threading.local()
+        self._held = _ThisThread()
         self._left_to_parent: list[sa.Pool] = []
         after_fork(self._forget)
 
@@ -103,18 +117,25 @@ class EngineCache:
 
     def acquire(self, placement: Placement) -> Entry:
         """Begin a lease by hand; ``release`` must follow."""
+        holder = self.holder()
         with self._lock:
             entry, out = self._current(placement)
             entry.leases += 1
+            holder.leases += 1
             out += self._over_size()
-        self._held.count = getattr(self._held, "count", 0) + 1
         _dispose(out)
         return entry
 
-    def release(self, entry: Entry) -> None:
-        self._held.count = getattr(self._held, "count", 1) - 1
+    def holder(self) -> Holder:
+        """Give this thread as one that holds leases."""
+        return self._held.holder
+
+    def release(self, entry: Entry, holder: Holder | None = None) -> None:
+        """End a lease; where another thread may have begun it, ``holder`` is that one."""
+        holder = holder or self.holder()
         with self._lock:
             entry.leases -= 1
+            holder.leases -= 1
             entry.used_at = self._clock()
             over = (entry.retired and entry.leases == 0) or waited_for(entry.budgets)
             out = ([entry] if over else []) + self._over_size()
@@ -202,8 +223,8 @@ class EngineCache:
             _dispose([entry])
 
     def _make(self, tenant: Placement) -> Entry:
+        access = self._serving(tenant)  # first: what was tampered with is found without a driver
         backend = self._backend_of(tenant.db_type)
-        access = self._serving(tenant)
         entry = Entry(tenant, backend, self.budgets.of(backend.budget_key(tenant)))
         entry.engine = backend.engine(lambda: self._connect(entry, access))
         tend(entry.engine, entry)
@@ -212,12 +233,13 @@ class EngineCache:
     def _connect(self, entry: Entry, access: Access) -> Any:
         if entry.retired and entry.leases == 0:
             raise StaleRouteError("this engine was retired: ask the manager for the tenant's engine again.")
-        take(entry.budgets, self._make_room, may_wait=getattr(self._held, "count", 0) <= 1)
+        take(entry.budgets, self._make_room, may_wait=self._held.holder.leases <= 1)
         try:
             driver = entry.backend.connect(entry.placement, access)
             try:
                 guards.check_identity(entry.backend, entry.placement, driver, entry.placement.revision or self._head())
                 driver.rollback()
+                driver = entry.backend.gated(driver)
             except BaseException:
                 driver.close()
                 raise
@@ -235,7 +257,7 @@ class EngineCache:
             entry.engine.dispose(close=False)
         self._entries = OrderedDict()
         self._lock = threading.Lock()
-        self._held = threading.local()
+        self._held = _ThisThread()
         self.budgets = Budgets(self.budgets.process.limit, self.budgets.server_limit)
 
 

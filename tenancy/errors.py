@@ -8,11 +8,16 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+PREPARE_CATALOG = "run `unify db create-config-table` or call `manager.prepare_catalog()`"
+"""What to do about a missing catalog, or shared database: by Unify's command, or in another application's code."""
+
 
 class TenancyError(Exception):
     """Carry a message for people, a stable ``code`` for programs and ``fields`` for both."""
 
     code: ClassVar[str] = "tenancy_error"
+    retryable: ClassVar[bool] = False
+    """Whether it passes by itself: what failed over it is left as it was, and may be tried again."""
 
     def __init__(self, message: str, **fields: object) -> None:
         super().__init__(message)
@@ -42,6 +47,12 @@ class CatalogNotReadyError(CatalogError):
     """Report a catalog that cannot be reached or is not at the code's revision."""
 
     code = "catalog_not_ready"
+
+
+class CatalogDamagedError(CatalogError):
+    """Report a row of the catalog that cannot be read as it is."""
+
+    code = "catalog_damaged"
 
 
 class UserNotFoundError(CatalogError):
@@ -90,6 +101,12 @@ class TenantNotReadyError(CatalogError):
     code = "tenant_not_ready"
 
 
+class TenantCrowdedError(CatalogError):
+    """Refuse one more request at once of a user whose database does not answer; ``retry_after_s`` says when to come."""
+
+    code = "tenant_crowded"
+
+
 class ClaimedError(CatalogError):
     """Report that another operation holds the tenant's claim."""
 
@@ -124,6 +141,12 @@ class AccountError(CatalogError):
     """Report that an account cannot do what was asked."""
 
     code = "account_error"
+
+
+class LastAdministratorError(AccountError):
+    """Refuse to take away the only active administrator."""
+
+    code = "last_administrator"
 
 
 class BadCredentialsError(AccountError):
@@ -194,6 +217,7 @@ class DatabaseUnreachableError(BackendError):
     """Report a database that is down, gone or silent."""
 
     code = "database_unreachable"
+    retryable = True
 
 
 class ConnectionRefusedByServerError(DatabaseUnreachableError):
@@ -208,16 +232,28 @@ class DatabaseTimeoutError(DatabaseUnreachableError):
     code = "database_timeout"
 
 
+class StatementTooLongError(DatabaseTimeoutError):
+    """Report a statement that a server gave up by its own limit: the server is well, and would do so again."""
+
+    retryable = False
+
+
 class DatabaseMissingError(DatabaseUnreachableError):
     """Report a database that was provisioned and is not there any more; none is made in its place."""
 
     code = "database_missing"
+    retryable = False
 
 
 class DatabaseBusyError(BackendError):
     """Report a lock or a connection that was not free in time."""
 
     code = "database_busy"
+    retryable = True
+
+
+class WriteConflictError(DatabaseBusyError):
+    """Report a transaction that was given up because another one wrote the same at that moment."""
 
 
 class TooManyConnectionsError(DatabaseBusyError):
@@ -300,6 +336,12 @@ class ReadOnlyRouteError(ScopeError):
     """Refuse a write in a unit of work that was opened for reading, or on a read-only tenant."""
 
     code = "read_only"
+
+
+class UnfencedError(ScopeError):
+    """Refuse a statement that would write past the fence; the message says what to use in its place."""
+
+    code = "unfenced"
 
 
 def told(error: BaseException) -> tuple[str, str]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import weakref
 from collections.abc import Callable
 
 _listeners: set[weakref.WeakMethod[Callable[[], None]]] = set()
+atexit.register(_listeners.clear)  # a WeakMethod that outlives its module's globals ends in an error on standard error
 
 
 def after_fork(method: Callable[[], None]) -> None:

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
 
-from tenancy import ledger
+from tenancy import identity, ledger
 from tenancy.backends.base import Backend, Blueprint
-from tenancy.errors import StaleRouteError
-from tenancy.models import Kind, Pending, Placement, State, house_metadata, identity
+from tenancy.catalog.claims import Claim
+from tenancy.models import Placement, State, house_metadata
 from tenancy.operation import Operation
-
-_insert_identity = identity.insert()
-_hand_over = identity.update().where(
-    identity.c.id == 1,
-    identity.c.tenant_id == sa.bindparam("tenant"),
-    identity.c.epoch == sa.bindparam("at_epoch"),
-    identity.c.kind == str(Kind.TENANT),
-    identity.c.user_id.is_(None),
-)
 
 
 class Furnishing(Operation):
@@ -58,7 +48,7 @@ class Furnishing(Operation):
 
     def fill(self, connection: sa.Connection, tenant: Placement) -> None:
         """Write a new tenant's own rows: whose it is, when its revisions were applied, its first rows."""
-        write_identity(connection, tenant)
+        identity.write(connection, tenant)
         ledger.date_as_new(connection)
         self._first_rows(connection, tenant)
 
@@ -74,26 +64,7 @@ class Furnishing(Operation):
         ledger.record(connection, revision, direction, checksum, took_ms, self.bench.schema.app_version)
         self.step(f"applied {revision}")
 
-    def hand_over(self, connection: sa.Connection, tenant: Placement) -> None:
+    def hand_over(self, connection: sa.Connection, tenant: Placement, claim: Claim) -> None:
         """Give a database that stood ready to its user, in the caller's transaction there; whoever was first has it."""
-        given = {"user_id": tenant.user_id, "state": str(State.READY), "created_at": datetime.now(UTC)}
-        waiting = {"tenant": tenant.tenant_id, "at_epoch": tenant.epoch}
-        if connection.execute(_hand_over, {**waiting, **given}).rowcount != 1:
-            raise StaleRouteError("the database was handed over or retired meanwhile.", tenant_id=tenant.tenant_id)
+        identity.hand_over(connection, tenant, claim)
         self._first_rows(connection, tenant)
-
-
-def write_identity(connection: sa.Connection, tenant: Placement) -> None:
-    """Say in a database whose it is; one that waits for its user is not to be used yet."""
-    connection.execute(
-        _insert_identity,
-        {
-            "id": 1,
-            "tenant_id": tenant.tenant_id,
-            "user_id": tenant.user_id,
-            "kind": str(tenant.kind),
-            "epoch": tenant.epoch,
-            "state": str(State.PROVISIONING if isinstance(tenant, Pending) else State.READY),
-            "created_at": datetime.now(UTC),
-        },
-    )

@@ -6,23 +6,24 @@ Every connection of every tenant engine passes ``check_identity`` when it opens,
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError
 
 from tenancy.backends.base import IDENTITY_SQL, WHOSE_SQL, Backend
+from tenancy.backends.gates import Gated
 from tenancy.errors import (
+    PREPARE_CATALOG,
     DatabaseUnreachableError,
     IdentityError,
     RevisionMismatchError,
     StaleRouteError,
     TenancyError,
 )
-from tenancy.models import CATALOG_VERSION_TABLE, WRITABLE, Kind, Placement, identity
+from tenancy.models import CATALOG_VERSION_TABLE, WRITABLE, Kind, Placement, State, identity
 
 
 class Standing(Enum):
@@ -35,10 +36,13 @@ class Standing(Enum):
     FOREIGN = "somebody else's"
 
 
-def check_identity(backend: Backend, tenant: Placement, driver: Any, head: str | None) -> None:
+def check_identity(
+    backend: Backend, tenant: Placement, driver: Any, head: str | None, *, or_later: bool = False
+) -> None:
     """Compare a fresh connection's database with what the catalog says stands there.
 
-    Without ``head`` the revision is left aside: the caller is about to migrate, or to look.
+    Without ``head`` the revision is left aside: the caller is about to migrate, or to look. ``or_later`` lets a higher
+    epoch pass.
     """
     cursor = driver.cursor()
     try:
@@ -52,7 +56,12 @@ def check_identity(backend: Backend, tenant: Placement, driver: Any, head: str |
         cursor.close()
     if len(rows) != 1:
         raise IdentityError("the database's identity or version is missing.", tenant_id=tenant.tenant_id)
-    tenant_id, user_id, kind, epoch, revision = rows[0]
+    with legible(tenant):
+        _compare(tenant, rows[0], head, or_later=or_later)
+
+
+def _compare(tenant: Placement, row: Sequence[Any], head: str | None, *, or_later: bool) -> None:
+    tenant_id, user_id, kind, epoch, revision = row
     # One that stood ready for whoever came, and was claimed for this user, has not been told of them yet.
     waiting = user_id is None and tenant.revision is None
     owner = tenant.user_id if waiting else user_id
@@ -60,18 +69,24 @@ def check_identity(backend: Backend, tenant: Placement, driver: Any, head: str |
         raise IdentityError(
             f"the database configured for user {tenant.user_id} belongs to another tenant.", tenant_id=tenant.tenant_id
         )
-    if epoch != tenant.epoch:
+    if epoch != tenant.epoch and not (or_later and epoch > tenant.epoch):
         raise StaleRouteError("the database was replaced or retired.", tenant_id=tenant.tenant_id)
     if head is not None and revision != head:
         raise revision_mismatch(tenant, revision, head)
 
 
-def check_whose(backend: Backend, tenant: Placement, driver: Any) -> None:
-    """Compare whose a database is before it is migrated; a run that was killed may have raised its epoch already."""
+@contextmanager
+def legible(tenant: Placement) -> Iterator[None]:
+    """Say of an identity row whose values no database of ours can have that it is not this tenant's."""
     try:
-        check_identity(backend, tenant, driver, None)
-    except StaleRouteError:
-        check_identity(backend, tenant.with_(epoch=tenant.epoch + 1), driver, None)
+        yield
+    except (ValueError, TypeError, OverflowError) as error:
+        raise IdentityError("the database's identity cannot be read.", tenant_id=tenant.tenant_id) from error
+
+
+def check_whose(backend: Backend, tenant: Placement, driver: Any) -> None:
+    """Compare whose a database is; an operation that was cut off may have raised its epoch already."""
+    check_identity(backend, tenant, driver, None, or_later=True)
 
 
 def standing(tenant: Placement, connection: sa.Connection) -> Standing:
@@ -81,7 +96,8 @@ def standing(tenant: Placement, connection: sa.Connection) -> Standing:
         return Standing.EMPTY
     if identity.name not in tables or CATALOG_VERSION_TABLE in tables:
         return Standing.FOREIGN
-    row = connection.execute(sa.select(identity.c.tenant_id, identity.c.user_id)).first()
+    with legible(tenant):
+        row = connection.execute(sa.select(identity.c.tenant_id, identity.c.user_id)).first()
     connection.rollback()
     if row is None:
         return Standing.HALF
@@ -93,9 +109,11 @@ def standing(tenant: Placement, connection: sa.Connection) -> Standing:
 def revision_mismatch(tenant: Placement, revision: str | None, head: str) -> RevisionMismatchError:
     """Say that a tenant and the code are not at the same revision, and what to do."""
     whose = "the shared database" if tenant.user_id is None else f"the database of user {tenant.user_id}"
-    cure = "unify db create-config-table" if tenant.user_id is None else f"unify db init {tenant.user_id}"
+    cure = f"run `unify db init {tenant.user_id}` or call `manager.provision({tenant.user_id})`"
+    if tenant.user_id is None:
+        cure = PREPARE_CATALOG
     return RevisionMismatchError(
-        f"{whose} is at revision {revision}, the application needs {head}: run `{cure}`, "
+        f"{whose} is at revision {revision}, the application needs {head}: {cure}, "
         "or start the version of the application that made it.",
         tenant_id=tenant.tenant_id,
         revision=revision,
@@ -103,11 +121,28 @@ def revision_mismatch(tenant: Placement, revision: str | None, head: str) -> Rev
     )
 
 
+def way_on(tenant: Placement) -> str:
+    """Say of a tenant that cannot be used what keeps it so, or what ends that."""
+    if tenant.state is State.SUSPENDED and tenant.user_id is not None:
+        return f"an operator ends that with `unify db resume {tenant.user_id}` or `manager.resume({tenant.user_id})`."
+    if tenant.state is State.ARCHIVED and tenant.user_id is not None:
+        return (
+            f"an operator ends that with `unify db delete {tenant.user_id}` or "
+            f"`manager.delete_user_database({tenant.user_id})`."
+        )
+    return tenant.last_error or "try again later."
+
+
 def begin(backend: Backend, tenant: Placement, connection: sa.Connection) -> None:
-    """Begin a transaction; unless it says that it only reads, it must pass the fence."""
+    """Begin a transaction; unless it says that it only reads, it must pass the fence.
+
+    In AUTOCOMMIT there is none that could hold the fence: each statement reads by itself, and a write is refused.
+    """
     options = connection.get_execution_options()
     write = options.get("tenancy_write", True)
     try:
+        if str(options.get("isolation_level")).upper() == "AUTOCOMMIT":
+            return backend.read_singly(connection)
         backend.begin(connection, write)
         if tenant.kind is Kind.SHARED and "tenancy_owner" in options:
             backend.set_owner(connection, options["tenancy_owner"])
@@ -118,6 +153,9 @@ def begin(backend: Backend, tenant: Placement, connection: sa.Connection) -> Non
         raise
     except Exception as error:
         raise backend.explain(error) or DatabaseUnreachableError("the database cannot be reached.") from error
+    driver: Any = connection.connection.dbapi_connection
+    if isinstance(driver, Gated):
+        driver.begun()
 
 
 def pass_fence(backend: Backend, tenant: Placement, connection: sa.Connection) -> None:
@@ -135,11 +173,6 @@ def pass_fence(backend: Backend, tenant: Placement, connection: sa.Connection) -
 
 @contextmanager
 def explained(backend: Backend) -> Iterator[None]:
-    """Turn a driver's error about the database's health into ours; other errors pass."""
-    try:
+    """Turn errors of a driver's and of SQLAlchemy's into ours."""
+    with backend.explained():
         yield
-    except DBAPIError as error:
-        ours = backend.explain(error)
-        if ours is None:
-            raise
-        raise ours from error

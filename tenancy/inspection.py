@@ -12,8 +12,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from tenancy.catalog import configs, users
-from tenancy.errors import TenancyError, UnsupportedBackendError
-from tenancy.guards import check_identity
+from tenancy.errors import TenancyError
+from tenancy.guards import check_identity, way_on
 from tenancy.migrate import Chain
 from tenancy.models import Placement, State, shared_database, user_database_configs
 from tenancy.operation import Workbench
@@ -74,35 +74,52 @@ class Inspection:
             if not self._catalog.multi_tenant:
                 return self._shared_page(connection, after, limit, behind=behind, **asked)
             found = configs.page(connection, after, limit, self._conditions(user_database_configs, behind, **asked))
-        return [self._row(tenant, tenant.user_id or 0) | {"email": email} for email, tenant in found]
+        return [self._row(tenant, tenant.user_id or 0) | _listed(email, tenant) for email, tenant in found]
 
     def stats(self) -> dict[str, Any]:
-        """Give totals, counts by status and type, and one entry a database with its size and age."""
-        databases = []
+        """Give totals, counts by status and type, and one entry a database with its size and age; none is opened.
+
+        A file's size is its own, now. What a server keeps has the size that was measured last, and ``measured_at``
+        says when; what was never measured has None, and ``measured`` says of how many the total is.
+        """
         with self._catalog.reading() as connection:
-            shared = None if self._catalog.multi_tenant else configs.shared(connection)
-            tenants = list(configs.every(connection)) if self._catalog.multi_tenant else [shared] if shared else []
-        total = 0
-        for tenant in tenants:
-            size = self._size(tenant) or 0
-            total += size
-            databases.append(
-                {
-                    "user_id": tenant.user_id,
-                    "name": Path(self._path(tenant) or tenant.db_name or "").name,
-                    "size_mb": round(size / _MIB, 3),
-                    "modified": self._modified(tenant),
-                    "status": str(tenant.state),
-                    "db_type": tenant.db_type,
-                }
-            )
+            rows = configs.measured(connection) if self._catalog.multi_tenant else configs.shared_measured(connection)
+            found = [self._entry(tenant, size, at) for tenant, size, at in rows]
+        known = [size for _, size in found if size is not None]
+        databases = [entry for entry, _ in found]
         return {
             "total_databases": len(databases),
-            "total_size_mb": round(total / _MIB, 3),
+            "total_size_mb": round(sum(known) / _MIB, 3),
+            "measured": len(known),
             "by_status": dict(Counter(entry["status"] for entry in databases)),
             "by_type": dict(Counter(entry["db_type"] for entry in databases)),
             "databases": databases,
         }
+
+    def _entry(
+        self, tenant: Placement, size: int | None, measured_at: datetime | None
+    ) -> tuple[dict[str, Any], int | None]:
+        """Give a database's line of the statistics, and its size in bytes."""
+        modified = None
+        if not self._on_server(tenant):
+            size, measured_at, modified = self._size(tenant), datetime.now(UTC), self._modified(tenant)
+        entry = {
+            "user_id": tenant.user_id,
+            "name": Path(self._path(tenant) or tenant.db_name or "").name,
+            "size_mb": None if size is None else round(size / _MIB, 3),
+            "measured_at": None if size is None else measured_at,
+            "modified": modified,
+            "status": str(tenant.state),
+            "db_type": tenant.db_type,
+        }
+        return entry | ({"damaged": list(tenant.damaged)} if tenant.damaged else {}), size
+
+    def _on_server(self, tenant: Placement) -> bool:
+        """Say whether a server keeps a database; one whose product is not known here is not looked for either."""
+        try:
+            return self._bench.backends.get(tenant.db_type).on_server
+        except TenancyError:
+            return True
 
     def test(self, user_id: int) -> dict[str, Any]:
         """Connect to a user's database and say how it is; a failure is an answer, not an error."""
@@ -111,16 +128,17 @@ class Inspection:
         answer = {"user_id": user_id, "revision": tenant.revision, "head_revision": bench.chain.head}
         started = time.perf_counter()
         try:
-            backend = bench.backends.get(tenant.db_type)
+            backend = bench.backend(tenant)
             driver = backend.connect(tenant, bench.serving(tenant))
             try:
                 check_identity(backend, tenant, driver, bench.chain.head)
+                backend.check_writable(driver)
             finally:
                 driver.close()
         except TenancyError as error:
             return answer | {"ok": False, "code": error.code, "message": error.message, "latency_ms": _ms(started)}
         if tenant.state is not State.READY:
-            message = f"the database answers, and is {tenant.state}."
+            message = f"the database answers, and is {tenant.state}: {way_on(tenant)}"
             return answer | {"ok": False, "code": "tenant_not_ready", "message": message, "latency_ms": _ms(started)}
         return answer | {"ok": True, "code": "ok", "message": "the database answers.", "latency_ms": _ms(started)}
 
@@ -147,7 +165,8 @@ class Inspection:
         if tenant is None:
             return []
         return [
-            self._row(tenant, user.id) | {"email": user.email} for user in users.page(connection, after, limit, query)
+            self._row(tenant, user.id) | _listed(user.email, tenant)
+            for user in users.page(connection, after, limit, query)
         ]
 
     def _conditions(
@@ -189,15 +208,20 @@ class Inspection:
     def _size(self, tenant: Placement) -> int | None:
         try:
             return self._bench.backends.get(tenant.db_type).size_bytes(tenant, self._bench.access(tenant))
-        except (TenancyError, UnsupportedBackendError):
+        except (TenancyError, OSError):
             return None
 
     def _modified(self, tenant: Placement) -> datetime | None:
         try:
             moment = self._bench.backends.get(tenant.db_type).modified(tenant)
-        except TenancyError:
+        except (TenancyError, OSError):
             return None
         return None if moment is None else moment.astimezone(UTC)
+
+
+def _listed(email: str, tenant: Placement) -> dict[str, Any]:
+    """Give what a row of a list has besides: whose it is, and which of its columns cannot be read."""
+    return {"email": email, "damaged": list(tenant.damaged)}
 
 
 def _ms(started: float) -> float:

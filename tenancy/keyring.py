@@ -33,14 +33,19 @@ def check_keys(keys: Sequence[str]) -> None:
     """Refuse missing, short or repeated keys by position, without showing a byte of them."""
     if not keys:
         raise ConfigurationError(
-            f"{SETTING} is empty: make a key with `unify credentials generate-key`.", field=SETTING
+            f"{SETTING} is empty: make a key with `unify credentials generate-key` or `keyring.generate_key()`.",
+            field=SETTING,
         )
     decoded: list[bytes] = []
     for position, key in enumerate(keys, 1):
         # The decoder skips what is no base64, so that a mistyped key would pass as another one.
         raw = base64.urlsafe_b64decode(key) if _KEY.fullmatch(key) else b""
         if len(raw) != 32:
-            raise ConfigurationError(f"{SETTING}: key {position} is not 32 bytes in url-safe base64.", field=SETTING)
+            raise ConfigurationError(
+                f"{SETTING}: key {position} is not 32 bytes in url-safe base64: "
+                "`unify credentials generate-key` or `keyring.generate_key()` makes one.",
+                field=SETTING,
+            )
         if raw in decoded:
             raise ConfigurationError(f"{SETTING}: key {position} is there twice.", field=SETTING)
         decoded.append(raw)

@@ -1,10 +1,17 @@
 """Write into each tenant database what was applied there, and read it back.
 
 The row is written in the revision's own transaction. The version table decides; the ledger tells.
+
+Machines whose clocks differ write into one ledger, so a row's time says nothing about its place. A row's id follows all
+ids that are there, and so gives the order. Older versions made ids by their machine's clock alone: what is applied is
+therefore found by counting, which needs no order, and listed in the order of the chain.
 """
 
 from __future__ import annotations
 
+import uuid
+from collections import Counter
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,9 +21,9 @@ from tenancy.models import ledger
 from tenancy.types import new_id
 
 _date = ledger.update()
-_in_order = (ledger.c.applied_at, ledger.c.id)
-_all = sa.select(ledger).order_by(*_in_order)
-_told = sa.select(ledger.c.revision, ledger.c.direction, ledger.c.checksum).order_by(*_in_order)
+_all = sa.select(ledger).order_by(ledger.c.id)
+_told = sa.select(ledger.c.revision, ledger.c.direction, ledger.c.checksum).order_by(ledger.c.id)
+_last = sa.select(sa.type_coerce(ledger.c.id, sa.String)).order_by(ledger.c.id.desc()).limit(1)
 
 
 def record(
@@ -26,7 +33,7 @@ def record(
     connection.execute(
         ledger.insert(),
         {
-            "id": new_id(),
+            "id": _next_id(connection.execute(_last).scalar()),
             "revision": revision,
             "direction": direction,
             "checksum": checksum,
@@ -47,25 +54,39 @@ def entries(connection: sa.Connection) -> list[dict[str, Any]]:
     return [dict(row) for row in connection.execute(_all).mappings()]
 
 
-def standing(connection: sa.Connection) -> dict[str, str]:
-    """Give the revisions that are applied here by the ledger's word, oldest first, each with its checksum."""
-    found: dict[str, str] = {}
+def standing(connection: sa.Connection, chain: Iterable[str]) -> dict[str, str]:
+    """Give the revisions that are applied here by the ledger's word, each with the checksum it was last applied with.
+
+    They come in the order of ``chain``, oldest first; what that does not know comes last.
+    """
+    places = {revision: place for place, revision in enumerate(chain)}
+    surplus: Counter[str] = Counter()
+    checksums: dict[str, str] = {}
     for row in connection.execute(_told):
+        surplus[row.revision] += _weight(row.direction)
         if row.direction == "upgrade":
-            found[row.revision] = row.checksum
-        else:
-            found.pop(row.revision, None)
-    return found
+            checksums[row.revision] = row.checksum
+    found = [revision for revision, times in surplus.items() if times > 0]
+    return {name: checksums[name] for name in sorted(found, key=lambda name: places.get(name, len(places)))}
 
 
 def contradiction(connection: sa.Connection, wanted: list[str]) -> str | None:
     """Say where the rows do not tell how a database came to stand at ``wanted``, oldest first; None where they do."""
-    standing: list[str] = []
+    surplus: Counter[str] = Counter()
     for row in connection.execute(_told):
-        if (row.direction == "upgrade") is (row.revision in standing):
-            return (
-                f"the ledger tells twice that {row.revision} was {'applied' if row.revision in standing else 'undone'}"
-            )
-        standing.append(row.revision) if row.direction == "upgrade" else standing.remove(row.revision)
-    missing = [name for name in wanted if name not in standing]
+        surplus[row.revision] += _weight(row.direction)
+    for revision, times in surplus.items():
+        if times not in (0, 1):
+            return f"the ledger tells twice that {revision} was {'applied' if times > 0 else 'undone'}"
+    missing = [name for name in wanted if not surplus[name]]
     return f"the ledger does not tell of {', '.join(missing)}" if missing else None
+
+
+def _weight(direction: str) -> int:
+    return 1 if direction == "upgrade" else -1
+
+
+def _next_id(last: str | None) -> uuid.UUID:
+    """Make an id that sorts after the last one there, also where the clock that made that one was ahead of ours."""
+    made = new_id()
+    return made if last is None or last < made.hex else uuid.UUID(int=int(last, 16) + 1)

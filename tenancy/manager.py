@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,7 +20,7 @@ from sqlalchemy.orm import Session
 
 from tenancy import context, names, placeholders
 from tenancy.backends import Backends
-from tenancy.backends.base import DatabaseFields
+from tenancy.backends.base import Backend, DatabaseFields
 from tenancy.backends.logins import Login
 from tenancy.batch import Batch, InitResult
 from tenancy.bring import OwnDatabases
@@ -57,11 +59,15 @@ from tenancy.probe import probe
 from tenancy.provision import Provisioned, Provisioner
 from tenancy.retire import Retirement
 from tenancy.routes import Router
-from tenancy.servers import Servers
+from tenancy.servers import Servers, Told, unheard
+from tenancy.settling import Settling
 from tenancy.shared import SharedDatabase
 from tenancy.slot import current_manager
 
 log = logging.getLogger(__name__)
+
+CATALOG_MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations" / "admin"
+"""The catalog's revisions, which are installed beside this package: its tables are ours, whatever the application."""
 
 
 @dataclass(frozen=True)
@@ -108,8 +114,8 @@ class TenantManager:
         self.backends = backends
         self.schema = schema
         self.keyring = keyring
-        self.chain = Chain(schema.migrations, TENANT_VERSION_TABLE)
-        self.catalog_chain = catalog_chain or Chain(schema.migrations.parent / "admin", CATALOG_VERSION_TABLE)
+        self.chain = Chain(schema.migrations, TENANT_VERSION_TABLE, argument="TenantSchema(migrations)")
+        self.catalog_chain = catalog_chain or Chain(CATALOG_MIGRATIONS, CATALOG_VERSION_TABLE)
         self.bench = Workbench(
             catalog,
             backends,
@@ -131,13 +137,15 @@ class TenantManager:
         self.observations = Observations(catalog, backends, self.bench.access)
         self.bench.on_error = self.observations.noticed
         self.provisioner = Provisioner(self.bench)
-        self.batch = Batch(self.bench, self.provision)
+        self.batch = Batch(self.provisioner, self.provision)
         self.retirement = Retirement(self.bench)
+        self.settling = Settling(catalog, self.retirement)
         self.router = Router(self.bench, self.engines)
         if self.options.migrate_on_first_touch and self.multi_tenant:
             self.router.on_behind = FirstTouch(self.provisioner).bring
         allowed = self.options.user_databases and self.multi_tenant
-        self.own_databases = OwnDatabases(self.bench, self.provisioner, self.retirement, self.router, allowed=allowed)
+        self.own_databases = OwnDatabases(self.provisioner, self.router.crowd, allowed=allowed)
+        self.leftovers = self.provisioner.leftovers
         self.database_servers = Servers(self.bench)
         self.fleet = Fleet(self.bench)
         self.pool = Pool(self.bench, self.options.pending_tenants if self.multi_tenant else 0)
@@ -170,8 +178,13 @@ class TenantManager:
                 held_for=user_id if own_database else None,
                 actor_id=user_id,
                 request_id=request_id,
+                actor=context.SELF if own_database else context.CONSOLE,
             )
         )
+
+    def share_threads(self, threads: int) -> None:
+        """Say how many threads answer requests in this process, of which a database that hangs may hold a part."""
+        self.router.crowd.share(threads)
 
     @property
     def current_user_id(self) -> int | None:
@@ -211,7 +224,7 @@ class TenantManager:
         owner = context.owner(user_id)
         self._refuse_raw(owner)
         entry = self.router.acquire(self.router.route(owner, write=False))
-        return LeasedConnection(entry.engine, lambda: self.engines.release(entry))
+        return LeasedConnection(entry.engine, partial(self.engines.release, entry, self.engines.holder()))
 
     def fetch_all(self, sql: str, params: Sequence[Any] = (), user_id: int | None = None) -> list[tuple[Any, ...]]:
         """Run a query with ``?`` placeholders; give plain tuples."""
@@ -270,10 +283,18 @@ class TenantManager:
         with self.catalog.reading() as connection:
             return len(configs.users_without(connection))
 
-    def delete_user_database(self, user_id: int) -> None:
-        """Retire and remove a user's database; the account stays."""
+    def delete_user_database(self, user_id: int, *, forget: bool = False) -> bool:
+        """Retire and remove a user's database; the account stays. Say whether the database is gone.
+
+        With ``forget`` one that cannot be reached is let go of: ``leftovers`` lists it until it is gone.
+        """
         self._refuse_shared("delete")
-        self.retirement.delete(names.user_id(user_id))
+        return self.retirement.delete(names.user_id(user_id), forget=forget)
+
+    def release_claim(self, user_id: int) -> dict[str, Any] | None:
+        """End the operation that holds a user's database, and say which it was; None where none does."""
+        self._refuse_shared("release")
+        return self.retirement.release(names.user_id(user_id))
 
     def suspend(self, user_id: int) -> None:
         """Stop all work on a user's database, until ``resume``."""
@@ -283,6 +304,13 @@ class TenantManager:
     def resume(self, user_id: int) -> None:
         self._refuse_shared("resume")
         self.retirement.set_state(names.user_id(user_id), State.SUSPENDED, State.READY)
+
+    def settle_interrupted(self) -> list[int]:
+        """Write anew, into databases whose last operation was cut off, what the catalog says of them; give their users.
+
+        ``unify serve`` does it once a minute, 20 databases at a time; one that cannot be reached is tried again later.
+        """
+        return self.settling.round()
 
     def prepare_catalog(self) -> list[str]:
         """Migrate the catalog (and in shared mode the shared database) to head; give the revisions applied now."""
@@ -295,11 +323,21 @@ class TenantManager:
     # --- database servers -------------------------------------------------------------------------------
 
     def add_server(
-        self, name: str, db_type: str, url: str | Login, *, max_tenants: int | None = None, weight: int = 1
+        self,
+        name: str,
+        db_type: str,
+        url: str | Login,
+        *,
+        max_tenants: int | None = None,
+        weight: int = 1,
+        told: Told = unheard,
     ) -> dict[str, Any]:
-        """Register a server by its URL (or login) once it has answered; give it without its secret."""
+        """Register a server by its URL (or login) once it has answered; give it without its secret.
+
+        ``told`` hears what was done to rights on the server, and what its operator should do there.
+        """
         login = self.database_servers.read_login(db_type, url) if isinstance(url, str) else url
-        return self.database_servers.add(name, db_type, login, max_tenants=max_tenants, weight=weight)
+        return self.database_servers.add(name, db_type, login, max_tenants=max_tenants, weight=weight, told=told)
 
     def servers(self) -> list[dict[str, Any]]:
         """List the registered servers, without their secrets, each with the number of databases there."""
@@ -323,13 +361,20 @@ class TenantManager:
         """Keep a new password of a server's login, which has to open the server; databases there go on working."""
         return self.database_servers.set_password(name, password)
 
-    def remove_server(self, name: str) -> None:
-        """Forget a server, and drop what was kept ready there; ServerExistsError while users' databases stand there."""
+    def remove_server(self, name: str, told: Told = unheard) -> None:
+        """Forget a server, and drop what was kept ready there; ServerExistsError while users' databases stand there.
+
+        ``told`` hears what was done there, and what may be left.
+        """
         with self.catalog.reading() as connection:
             server = server_rows.by_name(connection, name)
         if not server.tenants and server.pending:
             self.pool.empty(server)
-        self.database_servers.remove(name)
+        self.database_servers.remove(name, told)
+
+    def tidy_server(self, name: str) -> dict[str, Any]:
+        """Remove what is left on a server and nothing needs, and keep tenants' logins out of its own databases."""
+        return self.database_servers.tidy(name)
 
     def fill_servers(self, name: str | None = None) -> list[dict[str, Any]]:
         """Make the databases that are to stand ready (PENDING_TENANTS) on one server, or on all; say how each is."""
@@ -457,8 +502,9 @@ class TenantManager:
 
     def sweep(self) -> None:
         """Do what a serving process does every few seconds: give back idle connections, look at the pools."""
-        self.engines.sweep()
-        self.pool.tick()
+        with context.acting(context.HOUSEKEEPING):
+            self.engines.sweep()
+            self.pool.tick()
 
     # --- inside -----------------------------------------------------------------------------------------
 
@@ -508,6 +554,10 @@ class TenantManager:
 
     def _migrate_catalog(self) -> list[str]:
         backend = self.backends.for_url(str(self.catalog.engine.url), "ADMIN_DATABASE_URL")
+        with self.catalog.being_made(), backend.explained():
+            return self._migrate(backend)
+
+    def _migrate(self, backend: Backend) -> list[str]:
         backend.make_catalog(self.catalog.engine)
         proxied = self.catalog.engine.raw_connection()
         driver = proxied.driver_connection
@@ -518,6 +568,7 @@ class TenantManager:
                     connection,
                     transactional_ddl=backend.transactional_ddl,
                     on_apply=lambda changed, *_: backend.check_before_commit(changed),
+                    at_once=not backend.on_server,  # a file has no lock that outlasts a transaction, as servers have
                 )
             except MigrationError:
                 if self.catalog.revision() == self.catalog_chain.head:

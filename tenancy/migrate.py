@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -28,22 +29,44 @@ OnApply = Callable[[sa.Connection, str, str, str, int], None]
 
 
 class Chain:
-    """Read a folder of revisions and apply them; ``version_table`` keeps two chains in one database apart."""
+    """Read a folder of revisions and apply them; ``version_table`` keeps two chains in one database apart.
 
-    def __init__(self, folder: Path, version_table: str) -> None:
-        self.folder = folder
+    ``argument`` is what the caller's program calls the folder: errors about it name that.
+    """
+
+    def __init__(self, folder: Path, version_table: str, *, argument: str = "Chain(folder)") -> None:
+        self.folder = Path(folder)
         self.version_table = version_table
+        self.argument = argument
 
     @cached_property
     def _scripts(self) -> ScriptDirectory:
         from alembic.script import ScriptDirectory  # slow: see the module's docstring
 
-        return ScriptDirectory(str(self.folder))
+        versions = self.folder.absolute() / "versions"
+        if not versions.is_dir():
+            raise self._unreadable(f"it has no folder versions: make {versions}, or name the folder that has it.")
+        try:
+            scripts = ScriptDirectory(str(self.folder))
+            read = {Path(script.path).name for script in scripts.walk_revisions()}
+        except Exception as error:
+            raise self._unreadable(f"its revisions cannot be read: {_told(error)}") from error
+        doubled = {path.name for path in versions.glob("*.py")} - read - {"__init__.py"}
+        if doubled:
+            raise self._unreadable(f"versions/{min(doubled)} has the revision of another file: give it its own.")
+        return scripts
+
+    def _unreadable(self, why: str) -> MigrationError:
+        return MigrationError(f"{self.argument} is {self.folder.absolute()}: {why}", folder=str(self.folder))
 
     @cached_property
     def head(self) -> str:
-        """Give the newest revision; a chain with two heads cannot be run."""
+        """Give the newest revision; a chain with two heads cannot be run, nor one without any."""
         heads = self._scripts.get_heads()
+        if not heads:
+            raise self._unreadable(
+                "its folder versions is empty: `fleet.revisions.new_revision()` writes the first one."
+            )
         if len(heads) != 1:
             raise MigrationError(f"the chain in {self.folder.name} has {len(heads)} heads: merge them.", heads=heads)
         return heads[0]
@@ -124,8 +147,12 @@ class Chain:
         transactional_ddl: bool,
         on_apply: OnApply | None = None,
         target: str = "head",
+        at_once: bool = False,
     ) -> list[str]:
-        """Bring a database forward; give the revisions applied now, oldest first."""
+        """Bring a database forward; give the revisions applied now, oldest first.
+
+        With ``at_once`` one transaction holds all of them, and no other process comes in between two.
+        """
         here = self.current(connection)
         connection.rollback()
         if here is not None and not self.knows(here):
@@ -134,7 +161,11 @@ class Chain:
                 revision=here,
             )
         return self._run(
-            connection, lambda heads: self._scripts._upgrade_revs(target, heads), transactional_ddl, on_apply
+            connection,
+            lambda heads: self._scripts._upgrade_revs(target, heads),
+            transactional_ddl,
+            on_apply,
+            at_once=at_once,
         )
 
     def downgrade(
@@ -179,6 +210,7 @@ class Chain:
         on_apply: OnApply | None,
         *,
         here: str | None = None,
+        at_once: bool = False,
     ) -> list[str]:
         """Run steps; ``here`` is the revision where the version table was read just now."""
         from alembic.migration import MigrationContext  # slow: see the module's docstring
@@ -204,7 +236,7 @@ class Chain:
                     "fn": lambda heads, _: steps(heads),
                     "script": self._scripts,
                     "version_table": self.version_table,
-                    "transaction_per_migration": True,
+                    "transaction_per_migration": not at_once,
                     "transactional_ddl": transactional_ddl,
                     "on_version_apply": (applied,),
                 },
@@ -220,7 +252,7 @@ class Chain:
             except Exception as error:
                 raise MigrationError(
                     f"a revision after {done[-1] if done else 'the current one'} failed: {_first_line(error)}",
-                    applied=done,
+                    applied=[] if at_once else done,
                 ) from error
         return done
 
@@ -244,6 +276,7 @@ def run_under_alembic(metadata: sa.MetaData, version_table: str) -> None:
     The connection is ``config.attributes["connection"]``, or one to ``-x url=...``.
     """
     from alembic import context  # only there while the command runs
+    from alembic.util import CommandError
 
     def ours(name: str | None, kind: str, parents: object) -> bool:
         """Leave other tables alone: those of the house, and of the other chain where both share a database."""
@@ -263,8 +296,25 @@ def run_under_alembic(metadata: sa.MetaData, version_table: str) -> None:
     given = context.config.attributes.get("connection")
     if given is not None:
         return run(given)
-    with sa.create_engine(context.get_x_argument(as_dictionary=True)["url"]).connect() as opened:
+    url = context.get_x_argument(as_dictionary=True).get("url")
+    if not isinstance(url, str):
+        raise CommandError("say which database: alembic -x url=sqlite:///scratch.db ...")
+    with sa.create_engine(url).connect() as opened:
         run(opened)
+
+
+def _told(error: Exception) -> str:
+    """Say what went wrong in a revision's file, which may raise anything; Alembic's own errors are sentences."""
+    from alembic.util import CommandError  # slow: see the module's docstring
+
+    if isinstance(error, CommandError):
+        return _first_line(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    inside = [frame for frame in frames if Path(frame.filename).parent.name == "versions"]
+    if isinstance(error, KeyError) and not inside:
+        return f"no file has the revision {error}, which another names as its down_revision."
+    place = f"{Path(inside[-1].filename).name}, line {inside[-1].lineno}: " if inside else ""
+    return f"{place}{type(error).__name__}: {_first_line(error)}"
 
 
 def _first_line(error: BaseException) -> str:

@@ -88,6 +88,7 @@ users = sa.Table(
     sa.Column("updated_at", Timestamp, nullable=False, server_default=_NOW),
     sa.Column("last_seen_at", Timestamp),
     sa.Column("preferences", LongText()),
+    sa.Column("database_epoch", sa.Integer),
     sa.Index(None, "created_at", "id"),
     sa.Index(None, "last_seen_at", "id"),
     sa.Index(None, "is_active", "is_admin"),
@@ -96,10 +97,10 @@ users = sa.Table(
 )
 
 
-def _placement_columns() -> list[sa.Column[Any]]:
-    """Give the columns that say where a tenant lives and how it is; one user's table and the shared one have them."""
+def _placement_columns(*, unique: bool = True) -> list[sa.Column[Any]]:
+    """Give the columns that say where a tenant lives and how it is; ``unique`` where a table has one row a tenant."""
     return [
-        sa.Column("tenant_id", RowId(), nullable=False, unique=True),
+        sa.Column("tenant_id", RowId(), nullable=False, unique=unique),
         sa.Column("db_type", Line(50), nullable=False, server_default="sqlite"),
         sa.Column("db_host", Line(255)),
         sa.Column("db_port", sa.Integer),
@@ -124,6 +125,7 @@ def _placement_columns() -> list[sa.Column[Any]]:
         sa.Column("server_id", sa.Integer),
         sa.Column("origin", sa.String(8)),
         sa.Column("usable_from", sa.String(64)),
+        sa.Column("measured_at", Timestamp),
     ]
 
 
@@ -225,6 +227,7 @@ audit_log = sa.Table(
     sa.Column("request_id", sa.String(64)),
     sa.Column("detail", LongText(), nullable=False),
     sa.Column("seal", sa.String(64), nullable=False),
+    sa.Column("actor", Line(200)),
 )
 
 audit_head = sa.Table(
@@ -234,6 +237,14 @@ audit_head = sa.Table(
     sa.Column("last_id", sa.Integer, nullable=False),
     sa.Column("seal", sa.String(64), nullable=False),
 )
+
+installation = sa.Table(
+    "installation",
+    catalog_metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("mark", sa.String(6), nullable=False),
+)
+"""One row: what tells the names of this installation's databases from another's on the same server."""
 
 tenant_sizes = sa.Table(
     "tenant_sizes",
@@ -264,6 +275,17 @@ pending_databases = sa.Table(
     sqlite_autoincrement=True,
 )
 """Databases that stand ready for users to come; nobody's yet."""
+
+leftover_databases = sa.Table(
+    "leftover_databases",
+    catalog_metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("user_id", sa.Integer, index=True),
+    sa.Column("reason", sa.String(16), nullable=False),
+    *_placement_columns(unique=False),
+    sqlite_autoincrement=True,
+)
+"""Databases that no tenant uses any more and that may still be there; a row goes once its database is gone."""
 
 fleet_runs = sa.Table(
     "fleet_runs",
@@ -304,7 +326,7 @@ fleet_items = sa.Table(
     sa.Column("duration_ms", sa.Integer),
     sa.Column("error", LongText()),
     sa.Column("error_code", sa.String(64)),
-    sa.Index(None, "run_id", "state", "wave", "user_id"),
+    sa.Index(None, "run_id", "state", "wave", "db_type", "server_id", "user_id"),
 )
 
 SHARED_OWNER = 0
@@ -398,6 +420,9 @@ class Placement:
     usable_from: str | None = None
     """The oldest revision whose code can work with this database as it is."""
 
+    damaged: tuple[str, ...] = field(default=(), kw_only=True)
+    """The columns of this row that cannot be read, in a list; reading such a row alone is CatalogDamagedError."""
+
     @property
     def kind(self) -> Kind:
         return Kind.SHARED if self.user_id is None else Kind.TENANT
@@ -424,7 +449,7 @@ class Placement:
 
     def to_dict(self) -> dict[str, Any]:
         """Give the configuration without secrets: plain values, ``tenant_id`` as text, moments as datetimes."""
-        shown = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "sealed_password"}
+        shown = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("sealed_password", "damaged")}
         return shown | {
             "tenant_id": str(self.tenant_id),
             "status": str(self.state),
@@ -446,6 +471,21 @@ class Pending(Placement):
     @property
     def binding(self) -> dict[str, object]:
         return super().binding | {"purpose": "pending-database-password"}
+
+
+_HIDDEN = ("sealed_password", "ready", "damaged")
+
+
+@dataclass(frozen=True)
+class Leftover(Placement):
+    """Describe a database that its user left: replaced, forgotten, or half made by an attempt that ended."""
+
+    id: int = 0
+    reason: str = ""
+
+    @property
+    def kind(self) -> Kind:
+        return Kind.TENANT
 
 
 @dataclass(frozen=True)
@@ -472,6 +512,9 @@ class Server:
     pending: int = 0
     pool_error: str | None = None
     ready: int = 0
+    damaged: tuple[str, ...] = ()
+    installation: str = ""
+    """The mark in the names of what is made there."""
 
     @property
     def has_room(self) -> bool:
@@ -493,7 +536,8 @@ class Server:
 
     def to_dict(self) -> dict[str, Any]:
         """Give the server without its secret."""
-        shown = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("sealed_password", "ready")}
+        hidden = (*_HIDDEN, "installation")
+        shown = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in hidden}
         return shown | {"state": str(self.state)}
 
 

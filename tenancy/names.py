@@ -14,13 +14,29 @@ from tenancy.errors import ConfigurationError
 MAX_USER_ID = 2**31 - 1
 EMAIL_MAX = 254
 EMAIL_KEY_MAX = 320
+_UNSEEN_KINDS = frozenset({"Zs", "Zl", "Zp", "Cc", "Cf", "Cs"})
+_UNSEEN = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2065\u2800\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufff8\U000e0000-\U000e0fff]"
+)
+"""What shows nothing and is of another kind: Unicode's Default_Ignorable_Code_Point, and the empty braille cell."""
+
 _EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s.]+(\.[^@\s.]+)*")
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]{0,47}")
 _DATABASE = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,47}")
 _POINT = re.compile(r"[a-z][a-z0-9]{0,9}")
-_PLANNED = re.compile(r"(unify_(\d{1,10}|ready)_[0-9a-f]{12})(?:_(.+))?")
-_FILE = re.compile(r"(user_(\d{1,10})\.db)(?:[.-](.+))?")
-_DRAFT = re.compile(r"([0-9a-f]{32})\.(\d{1,9})\.new")
+OURS = "unify_"
+TEMPLATE = f"{OURS}template_"
+SCRATCH = f"{OURS}shape_"
+DRAFT = f"{OURS}draft_"
+SHARED_LOGIN = f"{OURS}shared_"
+LOGIN_MAX = 32
+"""MySQL takes no longer names of logins."""
+
+_MARK = "[0-9a-f]{6}"
+_PLANNED = re.compile(rf"({OURS}(?:({_MARK})_)?(\d{{1,10}}|ready)_[0-9a-f]{{8,12}})(?:_(.+))?")
+_BESIDE = re.compile(rf"(?:{TEMPLATE}|{SCRATCH}|{DRAFT})(?:({_MARK})_)?[0-9a-z]+")
+_FILE = re.compile(r"(user_(\d{1,10})(?:_\d{1,10})?\.db)(?:[.-](.+))?")
+_DRAFT = re.compile(r"([0-9a-f]{32})\.(\d{1,9})\.(?:new|gone)")
 
 
 def fold(text: str) -> str:
@@ -41,6 +57,11 @@ def storable(text: str, field: str) -> str:
 def is_storable(text: str) -> bool:
     """Say whether every engine can keep (and so compare) a text."""
     return "\x00" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def is_visible(text: str) -> bool:
+    """Say whether a text shows anything: blanks, control and formatting characters and fillers show nothing."""
+    return any(unicodedata.category(each) not in _UNSEEN_KINDS and not _UNSEEN.match(each) for each in text)
 
 
 def email(text: str) -> str:
@@ -105,13 +126,17 @@ def quoted(name: str, marks: str = '""') -> str:
     return f"{marks[0]}{name.replace(marks[1], marks[1] * 2)}{marks[1]}"
 
 
-def planned_database(owner: int | None, tenant_id: uuid.UUID) -> str:
-    """Give the name of a user's database, and of its login, on a server of ours: no two installations meet in it.
+def planned_database(owner: int | None, tenant_id: uuid.UUID, epoch: int = 1, installation: str = "") -> str:
+    """Give the name of a user's database, and of its login, on a server of ours.
 
-    One that is made before its user comes keeps the name that it has without one.
+    No two installations meet in it, and no two attempts: whoever wakes late and makes or removes a database does so
+    under a name that nobody else has. One that is made before its user comes keeps the name that it has without one.
+    Where somebody else's server is named, no installation is said.
     """
     whose = "ready" if owner is None else user_id(owner)
-    return identifier(f"unify_{whose}_{tenant_id.hex[-12:]}")
+    begun = f"{_of(OURS, installation)}{whose}_"
+    token = tenant_id if epoch == 1 else uuid.uuid5(tenant_id, str(epoch))
+    return identifier(f"{begun}{token.hex[-min(12, LOGIN_MAX - len(begun)) :]}")
 
 
 def planned_in(found: str) -> tuple[str, int | None, str] | None:
@@ -119,12 +144,49 @@ def planned_in(found: str) -> tuple[str, int | None, str] | None:
     matched = _PLANNED.fullmatch(found)
     if matched is None:
         return None
-    return matched[1], None if matched[2] == "ready" else int(matched[2]), matched[3] or ""
+    return matched[1], None if matched[3] == "ready" else int(matched[3]), matched[4] or ""
 
 
-def sqlite_file(owner: int | None) -> str:
-    """Give the file name of a user's SQLite database."""
-    return f"user_{user_id(owner)}.db"
+def template(installation: str, fingerprint: str) -> str:
+    """Give the name of the database that is copied for each new tenant of a schema."""
+    return f"{_of(TEMPLATE, installation)}{fingerprint[:16]}"
+
+
+def draft(installation: str) -> str:
+    """Give a name that nothing has, for a template that is being made."""
+    return f"{_of(DRAFT, installation)}{uuid.uuid4().hex[:16]}"
+
+
+def scratch(installation: str) -> str:
+    """Give a name that nothing has, for a database that is only looked at."""
+    return f"{_of(SCRATCH, installation)}{uuid.uuid4().hex[:16]}"
+
+
+def installation_in(found: str) -> str | None:
+    """Read of which installation a database or login is by its name.
+
+    Nothing where the name says none, as those made before version 0.4; None where it is no name of ours.
+    """
+    planned, beside = _PLANNED.fullmatch(found), _BESIDE.fullmatch(found)
+    if planned is not None:
+        return planned[2] or ""
+    return None if beside is None else beside[1] or ""
+
+
+def is_tenants_login(found: str) -> bool:
+    """Say whether a login has the name of one that serves tenants, whichever installation's."""
+    planned = planned_in(found)
+    return found.startswith(SHARED_LOGIN) or (planned is not None and not planned[2])
+
+
+def _of(beginning: str, installation: str) -> str:
+    return f"{beginning}{installation}_" if installation else beginning
+
+
+def sqlite_file(owner: int | None, epoch: int = 1) -> str:
+    """Give the file name of a user's SQLite database; a later one's carries the epoch it was made for."""
+    later = "" if epoch == 1 else f"_{epoch}"
+    return f"user_{user_id(owner)}{later}.db"
 
 
 def sqlite_file_in(found: str) -> tuple[str, int, str] | None:
@@ -134,7 +196,7 @@ def sqlite_file_in(found: str) -> tuple[str, int, str] | None:
 
 
 def draft_in(rest: str) -> tuple[uuid.UUID, int] | None:
-    """Read what follows a database's name in that of its draft: tenant and attempt."""
+    """Read what follows a database's name in that of its draft, or of its rest: tenant and attempt."""
     matched = _DRAFT.fullmatch(rest)
     return None if matched is None else (uuid.UUID(matched[1]), int(matched[2]))
 
@@ -159,6 +221,6 @@ def point_in(name: str, found: str) -> str:
     return matched[1] if matched else ""
 
 
-def point_file(owner: int, tenant_id: uuid.UUID, point: str) -> str:
-    """Give the file name of a restore point: of this tenant, and of no earlier one of the same user."""
-    return f"{sqlite_file(owner)}.{tenant_id.hex}.{restore_point(point)}"
+def point_file(database: str, tenant_id: uuid.UUID, point: str) -> str:
+    """Give the file name of a restore point: of this database and tenant, and of no earlier one of the same user."""
+    return f"{database}.{tenant_id.hex}.{restore_point(point)}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, date, datetime
@@ -13,7 +14,7 @@ from typing import TypeVar
 
 import sqlalchemy as sa
 
-from tenancy import context
+from tenancy import context, deadline
 from tenancy.backends import Backends
 from tenancy.backends.logins import NO_ACCESS, Access
 from tenancy.catalog import Catalog, sizes, troubles
@@ -21,6 +22,8 @@ from tenancy.catalog.troubles import Trouble
 from tenancy.errors import (
     BackendError,
     CredentialError,
+    DatabaseTimeoutError,
+    DatabaseUnreachableError,
     IdentityError,
     MigrationError,
     ProvisionError,
@@ -36,6 +39,10 @@ TOLD = (BackendError, CredentialError, IdentityError, MigrationError, ProvisionE
 
 MOST_NOTES = 10_000
 LONGEST = 1000
+LARGEST = 2**63 - 1
+MEASURING_S = 30.0
+"""So long one round of measuring may take; a single database that is silent takes ``deadline.REQUEST_S`` at most."""
+
 _AT_ONCE = 200
 
 Item = TypeVar("Item")
@@ -85,32 +92,60 @@ class Observations:
         self._measure(used)
 
     def _measure(self, used: Iterable[Placement]) -> None:
+        """Measure what was not measured today, and hold nothing of the catalog meanwhile, however long that takes.
+
+        What there is no time for, or stands on a server that is silent, is left to a later round.
+        """
         day = sizes.today()
         if day != self._day:
             self._day, self._measured = day, set()
+        ends, silent = time.monotonic() + MEASURING_S, set[str | None]()
         for some in _chunks(tenant for tenant in used if tenant.tenant_id not in self._measured):
-            self._catalog.repeating(partial(self._write_sizes, day=day, tenants=some))
-            self._measured.update(tenant.tenant_id for tenant in some)
+            with self._catalog.reading() as connection:
+                known = sizes.known(connection, {sizes.owner_of(tenant) for tenant in some}, day)
+            measured: list[tuple[Placement, int]] = []
+            for tenant in some:
+                if sizes.owner_of(tenant) in known:
+                    self._measured.add(tenant.tenant_id)
+                elif time.monotonic() < ends and (size := self._size(tenant, silent)) is not None:
+                    measured.append((tenant, size))
+            if measured:
+                self._catalog.repeating(partial(_write_sizes, day=day, measured=measured))
 
-    def _write_sizes(self, connection: sa.Connection, day: date, tenants: list[Placement]) -> None:
-        known = sizes.known(connection, {sizes.owner_of(tenant) for tenant in tenants}, day)
-        sized = [(tenant, self._size(tenant)) for tenant in tenants if sizes.owner_of(tenant) not in known]
-        measured = [(tenant, size) for tenant, size in sized if size is not None]
-        if measured:
-            sizes.add(connection, day, measured)
-
-    def _size(self, tenant: Placement) -> int | None:
+    def _size(self, tenant: Placement, silent: set[str | None]) -> int | None:
+        """Ask a database for its size; whatever comes of that concerns this tenant alone."""
+        server = None
         try:
-            return self._backends.get(tenant.db_type).size_bytes(tenant, self._access(tenant))
-        except (TenancyError, OSError) as error:
+            backend = self._backends.get(tenant.db_type)
+            server = backend.budget_key(tenant)
+            if server in silent:
+                return None
+            self._measured.add(tenant.tenant_id)
+            with deadline.within(deadline.REQUEST_S):
+                size = backend.size_bytes(tenant, self._access(tenant))
+            if size is not None and not 0 <= size <= LARGEST:
+                raise DatabaseUnreachableError("what answers gives no size.", tenant_id=tenant.tenant_id)
+        except Exception as error:  # noqa: BLE001 - a server that somebody else runs may answer anything at all
             log.warning("tenant %s could not be measured: %s", tenant.tenant_id, type(error).__name__)
+            if server is not None and isinstance(error, DatabaseTimeoutError):
+                silent.add(server)
             return None
+        return size
 
     def _reset(self) -> None:
         self._lock = threading.Lock()
         self._gathered = {}
         self._day = None
         self._measured = set()
+
+
+def _write_sizes(connection: sa.Connection, day: date, measured: list[tuple[Placement, int]]) -> None:
+    """Write what nobody else has written meanwhile; of two databases that a user had since, the later one's."""
+    latest = {sizes.owner_of(tenant): (tenant, size) for tenant, size in measured}
+    known = sizes.known(connection, set(latest), day)
+    fresh = [found for owner, found in latest.items() if owner not in known]
+    if fresh:
+        sizes.add(connection, day, fresh)
 
 
 def _chunks(items: Iterable[Item]) -> Iterator[list[Item]]:

@@ -5,24 +5,38 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
+from tenancy import identity
 from tenancy.backends import Backends
 from tenancy.backends.base import Backend, Step
 from tenancy.backends.logins import NO_ACCESS, Access, Login, Options
-from tenancy.catalog import Catalog, claims, configs, servers
+from tenancy.catalog import Catalog, claims, configs, servers, users
 from tenancy.catalog.claims import Claim
-from tenancy.errors import ClaimLostError, StaleRouteError, TamperedCredentialError, TenancyError, told
-from tenancy.guards import check_identity
+from tenancy.deadline import lifted
+from tenancy.errors import (
+    ClaimLostError,
+    ConfigurationError,
+    DatabaseMissingError,
+    TamperedCredentialError,
+    TenancyError,
+    UnsupportedBackendError,
+    told,
+)
+from tenancy.guards import check_whose
 from tenancy.hosts import HostPolicy
 from tenancy.keyring import Keyring
 from tenancy.migrate import Chain
-from tenancy.models import Kind, Origin, Placement, Server, State, TenantSchema, identity
+from tenancy.models import Kind, Origin, Placement, Server, State, TenantSchema
 
 log = logging.getLogger(__name__)
+
+
+Ending = Callable[[], AbstractContextManager[sa.Connection]]
+"""Open the last write transaction of a runner, as ``Claim.ending`` and ``Claim.failing`` do."""
 
 
 def _no_step(name: str) -> None:
@@ -51,13 +65,31 @@ class Workbench:
     on_error: Callable[[Placement, BaseException], None] = lambda tenant, error: None
     on_placed: Callable[[], None] = lambda: None
 
+    def backend(self, tenant: Placement) -> Backend:
+        """Give the backend of a tenant's database.
+
+        Where there is none (its driver is not installed, say), the stored credential is looked at before that is told:
+        that somebody changed it can be seen without a driver, and matters more.
+        """
+        try:
+            return self.backends.get(tenant.db_type)
+        except (UnsupportedBackendError, ConfigurationError):
+            self.serving(tenant)
+            raise
+
+    def backend_for(self, tenant: Placement | None, db_type: str | None) -> Backend:
+        """Give the backend of the type that somebody asked for; unsaid, the tenant's, or that of new tenants."""
+        if tenant is not None and db_type in (None, tenant.db_type):
+            return self.backend(tenant)
+        return self.backends.get(self.default_type if db_type is None else db_type)
+
     def serving(self, tenant: Placement) -> Access:
         """Give what serves a tenant's rows; the catalog is not asked.
 
         Where a server keeps them there is always a sealed password, so that no stored field can be edited unnoticed;
         where the user named the host, it has to pass the policy at every connection.
         """
-        if not self.backends.get(tenant.db_type).on_server:
+        if not self.backends.on_server(tenant.db_type):
             if tenant.sealed_password is not None:  # somebody put it there: it has to be this row's own
                 self.keyring.open(tenant.sealed_password, tenant.binding)
             return NO_ACCESS
@@ -88,7 +120,7 @@ class Workbench:
             return Access(serving.login, serving.login)
         with self.catalog.reading() as connection:
             server = servers.get(connection, tenant.server_id)
-        return Access(serving.login, self.server_login(server))
+        return Access(serving.login, self.server_login(server), server.installation)
 
     def server_login(self, server: Server) -> Login:
         """Open a registered server's credential."""
@@ -112,54 +144,107 @@ class Operation:
         self.chain = bench.chain
 
     def step(self, name: str) -> None:
-        """Announce the step that comes next."""
         self.bench.step(name)
 
-    def claim(self, connection: sa.Connection, tenant_id: uuid.UUID, operation: str, *, first: bool = False) -> Claim:
-        """Claim a tenant in the caller's transaction, or raise ClaimedError."""
-        return claims.take(self.catalog, connection, tenant_id, operation, self.bench.claim_ttl_s, first=first)
+    def claim(self, connection: sa.Connection, tenant: Placement, operation: str, *, first: bool = False) -> Claim:
+        """Claim a tenant in the caller's transaction: for the first time, or above every epoch it ever had."""
+        least = tenant.epoch if first else tenant.epoch + 1
+        claim = claims.take(
+            self.catalog,
+            connection,
+            tenant.tenant_id,
+            operation,
+            self.bench.claim_ttl_s,
+            first=first,
+            least=least,
+            user_id=tenant.user_id,
+        )
+        if claim.interrupted and tenant.user_id is not None:  # its runner may still wake and remove what it made
+            users.keep_database_epoch(connection, tenant.user_id, claim.epoch)
+        return claim
 
     @contextmanager
-    def told(self, tenant: Placement, claim: Claim, state: State) -> Iterator[None]:
-        """Leave word in the catalog of what fails inside, with the state it leaves, and end the claim."""
+    def told(
+        self, tenant: Placement, claim: Claim, state: State, *, unreached: State | None = None, touched: bool = True
+    ) -> Iterator[None]:
+        """Leave word in the catalog of what fails inside, with the state it leaves, and let the claim expire.
+
+        ``unreached`` is the state that is left instead where the database was busy or could not be reached: nothing is
+        wrong with it then, and the same may be tried again. ``touched`` says that the database may have been changed,
+        so that the next operation has to look (``Claim.interrupted``). What is done under a claim may take longer than
+        a request may wait: its limits are for each silence.
+        """
         try:
-            yield
-        except ClaimLostError:
+            with lifted():
+                yield
+        except ClaimLostError as lost:
+            _pass_over(claim, lost)
             raise
         except Exception as error:
-            self._failed(tenant, claim, state, error)
+            passing = isinstance(error, TenancyError) and error.retryable
+            ended = claim.failing if touched or claim.interrupted else claim.ending
+            self._failed(tenant, claim, unreached if passing and unreached else state, error, ended)
             raise
 
-    def mark(self, tenant: Placement, backend: Backend, state: State, *, raise_epoch: bool = False) -> None:
-        """Write a state into the tenant's own database, or raise IdentityError where another stands there."""
-        access = self.bench.access(tenant)
-        if not backend.exists(tenant, access):
-            return
-        with backend.migrating(backend.connect_to_migrate(tenant, access)) as connection:
-            with suppress(StaleRouteError):  # a retirement that is run again finds its epoch raised
-                check_identity(backend, tenant, connection.connection, None)
-            write_state(connection, tenant, state, raise_epoch=raise_epoch)
+    @contextmanager
+    def abandoned(self, tenant: Placement, claim: Claim, operation: str) -> Iterator[None]:
+        """Let a claim expire where the block fails, and say so in the audit log; the tenant's row stays as it is."""
+        try:
+            yield
+        except ClaimLostError as lost:
+            _pass_over(claim, lost)
+            raise
+        except BaseException as error:
+            with suppress(ClaimLostError), claim.failing() as connection:
+                self.catalog.audit.failed(connection, operation, error, [(tenant.user_id, tenant.tenant_id)])
+            raise
 
-    def _failed(self, tenant: Placement, claim: Claim, state: State, error: Exception) -> None:
+    def mark(self, tenant: Placement, claim: Claim, backend: Backend, state: State) -> None:
+        """Write a state and the claim's epoch into the tenant's own database, if that is there, as ``identity.mark``.
+
+        Every write that began before is refused from here on.
+        """
+        access = self.bench.access(tenant)
+        try:
+            driver = backend.connect_to_migrate(tenant, access)
+        except DatabaseMissingError:
+            return
+        with backend.migrating(driver) as connection:
+            check_whose(backend, tenant, driver)
+            driver.rollback()
+            identity.mark(backend, connection, tenant, claim, state)
+            self.step("commit")
+            connection.commit()
+
+    def refenced(self, tenant: Placement, claim: Claim, backend: Backend) -> Placement:
+        """Make void what the runner of an earlier operation that was cut off may still do to a tenant's database."""
+        if not claim.interrupted or tenant.state not in (State.READY, State.READ_ONLY, State.SUSPENDED):
+            return tenant
+        self.mark(tenant, claim, backend, tenant.state)
+        fresh = tenant.with_(epoch=claim.epoch, version=tenant.version + 1)
+        with claim.writing() as connection:
+            configs.change(connection, tenant, epoch=fresh.epoch, version=fresh.version)
+        return fresh
+
+    def _failed(
+        self, tenant: Placement, claim: Claim, state: State, error: Exception, ended: Ending | None = None
+    ) -> None:
         """Leave word in the catalog; the error itself goes on to the caller, unless the claim is lost besides."""
         self.bench.on_error(tenant, error)
         code, message = told(error)
         log.error("work on tenant %s of user %s failed: %s", tenant.tenant_id, tenant.user_id, message)
         try:
-            with claim.ending() as connection:
+            with (ended or claim.failing)() as connection:
                 configs.change(connection, tenant, state=state, last_error=message, last_error_code=code)
+                of = [(tenant.user_id, tenant.tenant_id)]
+                self.catalog.audit.failed(connection, claim.operation, error, of)
         except ClaimLostError as lost:
             raise lost from error
         except TenancyError as second:
             log.error("tenant %s: the failure could not be recorded: %s", tenant.tenant_id, second.message)
 
 
-def write_state(connection: sa.Connection, tenant: Placement, state: State, *, raise_epoch: bool = False) -> None:
-    """Write a state where every write under way will see it; a database of another epoch is StaleRouteError."""
-    raised = tenant.epoch + 1
-    epochs = [tenant.epoch, raised] if raise_epoch else [tenant.epoch]
-    mine = (identity.c.id == 1, identity.c.tenant_id == tenant.tenant_id, identity.c.epoch.in_(epochs))
-    values = {"state": str(state), **({"epoch": raised} if raise_epoch else {})}
-    if connection.execute(identity.update().where(*mine), values).rowcount != 1:
-        raise StaleRouteError("the database was replaced or retired meanwhile.", tenant_id=tenant.tenant_id)
-    connection.commit()
+def _pass_over(claim: Claim, lost: ClaimLostError) -> None:
+    epoch = lost.fields.get("epoch")
+    if isinstance(epoch, int):
+        claim.pass_over(epoch)

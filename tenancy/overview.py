@@ -145,7 +145,7 @@ class Overview:
     def _asked_itself(self, tenant: Placement) -> dict[str, Any]:
         bench = self._bench
         try:
-            backend = bench.backends.get(tenant.db_type)
+            backend = bench.backend(tenant)
             with guards.explained(backend), closing(backend.connect(tenant, bench.serving(tenant))) as driver:
                 guards.check_identity(backend, tenant, driver, None)
                 return _told(backend, tenant, driver)

@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tenancy.backends.base import Attempt
+from tenancy import context
+from tenancy.backends.base import Attempt, Whose
 from tenancy.backends.server import fresh_password
 from tenancy.catalog import claims, pending, servers
 from tenancy.catalog.claims import Claim
@@ -25,6 +26,7 @@ from tenancy.furnish import Furnishing
 from tenancy.models import Pending, Server, ServerState, State
 from tenancy.operation import Operation, Workbench
 from tenancy.types import new_id
+from tenancy.upkeep import Upkeep
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +53,6 @@ class Filled:
 
 class Pool(Operation):
     """Keep ``size`` databases ready on every server that takes databases."""
-
-    _thread: threading.Thread | None
 
     def __init__(self, bench: Workbench, size: int) -> None:
         super().__init__(bench)
@@ -119,7 +119,7 @@ class Pool(Operation):
         useless = [each for each in there if self._useless(each)] + good[wanted:]
         retired = sum(self._retire(each, claim) for each in useless)
         made = 0
-        while len(good) + made < wanted and not self._stop.is_set() and self._make(server, claim):
+        while len(good) + made < wanted and not self.upkeep.stopped.is_set() and self._make(server, claim):
             made += 1
         return made, retired
 
@@ -147,7 +147,7 @@ class Pool(Operation):
                 return False
             found = pending.add(connection, self._planned(here))
         try:
-            self._build(found, claim)
+            self._build(found)
             self.step("pending ready")
             with claim.writing() as connection:
                 done = {"state": State.READY, "revision": self.chain.head}
@@ -160,16 +160,16 @@ class Pool(Operation):
             raise
         return True
 
-    def _build(self, found: Pending, claim: Claim) -> None:
+    def _build(self, found: Pending) -> None:
         backend = self.backends.get(found.db_type)
-        attempt = Attempt(1, self.step, claim.holding)
+        attempt = Attempt(1, self.step)
         backend.create(found, self.bench.access(found), self._furnishing.blueprint(found, backend), attempt)
 
     def _planned(self, server: Server) -> dict[str, Any]:
         """Give the columns of a database that is about to be made, with a password sealed for it alone."""
         self.bench.server_login(server)  # an edited row must not say where a password goes
         tenant_id = new_id()
-        place = self.backends.get(server.db_type).plan(None, tenant_id, {}, server) | {"tenant_id": tenant_id}
+        place = self.backends.get(server.db_type).plan(Whose(None, tenant_id), {}, server) | {"tenant_id": tenant_id}
         binding = Pending(user_id=None, state=State.PROVISIONING, version=1, epoch=1, **place).binding
         return place | {"db_password": self.bench.keyring.seal(fresh_password(), binding)}
 
@@ -194,15 +194,14 @@ class Pool(Operation):
             log.error("that failure could not be recorded: %s", second.message)
 
     def _retire(self, found: Pending, claim: Claim) -> bool:
-        """Drop a database and forget it, unless a user took it meanwhile."""
+        """Drop a database and forget it, unless a user took it meanwhile; once it is archived nobody can take it."""
         self.step("retire")
         with claim.writing() as connection:
             servers.hold(connection, found.server_id or 0)
             if not pending.change(connection, found, state=State.ARCHIVED):
                 return False
         self.step("drop pending")
-        with claim.holding():
-            self.backends.get(found.db_type).drop(found, self.bench.access(found))
+        self.backends.get(found.db_type).drop(found, self.bench.access(found))
         self.step("forget pending")
         with claim.writing() as connection:
             pending.remove(connection, found.tenant_id)
@@ -214,13 +213,10 @@ class Pool(Operation):
         """Have the pools looked at now and then, in a thread of their own; the housekeeping of a server calls this."""
         if self.size == 0:
             return
+        self.upkeep.ensure()
+        if self._ticks % LOOK_EVERY_TICKS == 0:
+            self._wake.set()
         self._ticks += 1
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="unify-pool", daemon=True)
-            self._thread.start()
-            self._wake.set()
-        elif self._ticks % LOOK_EVERY_TICKS == 0:
-            self._wake.set()
 
     def noted(self) -> None:
         """Have the pools filled again where a thread does that: a user took one, or found none."""
@@ -228,22 +224,21 @@ class Pool(Operation):
 
     def close(self) -> None:
         """Stop the thread after the database it is making."""
-        self._stop.set()
+        self.upkeep.stopped.set()
         self._wake.set()
-        if self._thread is not None:
-            self._thread.join(_CLOSING_S)
-            self._thread = None
+        self.upkeep.stop(_CLOSING_S)
 
     def _reset(self) -> None:
         self._ticks = 0
-        self._thread = None
         self._wake = threading.Event()
-        self._stop = threading.Event()
+        self.upkeep = Upkeep("unify-pool", self._run)
 
     def _run(self) -> None:
-        while self._wake.wait() and not self._stop.is_set():
+        upkeep = self.upkeep
+        while self._wake.wait() and not upkeep.stopped.is_set():
             self._wake.clear()
             try:
-                self.fill()
+                with context.acting(context.HOUSEKEEPING):
+                    self.fill()
             except Exception:  # the thread goes on; what stood in the way is in the log, and in the rows
                 log.exception("the pools could not be filled")

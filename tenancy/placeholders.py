@@ -7,6 +7,7 @@ they are, ``??`` is a literal mark, ``%`` and ``:x`` mean what they mean to the 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -60,6 +61,23 @@ def translate(sql: str, rules: Rules, count: int) -> str:
             f"the statement has {found} placeholders and {count} values were given.", field="params"
         )
     return "".join(pieces)
+
+
+def statements(sql: str, rules: Rules) -> Iterator[list[str]]:
+    """Give the bare words of each statement of a text, in capitals; strings, quoted names and comments are left out."""
+    words: list[str] = []
+    position = 0
+    while position < len(sql):
+        end, _ = _token(sql, position, rules)
+        if sql[position] == ";":
+            if words:
+                yield words
+            words = []
+        elif _WORD.match(sql, position):
+            words.append(sql[position:end].upper())
+        position = end
+    if words:
+        yield words
 
 
 def _token(sql: str, at: int, rules: Rules) -> tuple[int, bool]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import Any
 
-from tenancy.backends.base import Backend, DatabaseFields
+from tenancy.backends.base import Backend, DatabaseFields, Whose
 from tenancy.backends.server import fresh_password
 from tenancy.errors import TenantExistsError
 from tenancy.models import Origin, Pending, Placement, Server, State
@@ -18,52 +17,63 @@ PLACE = ("db_type", "db_host", "db_port", "db_name", "db_user", "db_path", "db_o
 def planned(
     bench: Workbench,
     backend: Backend,
-    user_id: int,
-    tenant_id: uuid.UUID,
-    password: str | None,
-    given: dict[str, Any],
+    whose: Whose,
+    fields: DatabaseFields,
     server: Server | None,
     origin: Origin,
 ) -> dict[str, Any]:
-    """Give the columns of a new configuration: where it will stand, who said so, and its password, sealed."""
+    """Give the columns of a new configuration: where it will stand, who said so, and its password, sealed.
+
+    Without ``server`` the place is what ``fields`` name, or where the product keeps its files.
+    """
+    given = backend.given(fields)
     if server is not None:
         bench.server_login(server)  # an edited row must not say where a tenant's own password goes
-    wanted: dict[str, Any] = {"tenant_id": tenant_id} | backend.plan(user_id, tenant_id, given, server)
+    wanted: dict[str, Any] = {"tenant_id": whose.tenant_id, "epoch": whose.epoch} | backend.plan(whose, given, server)
     if given:
         wanted["origin"] = str(origin)
     if not backend.on_server:
         return wanted
-    return wanted | sealed(bench, user_id, wanted, fresh_password() if server else password or "")
+    return wanted | sealed(bench, whose.owner, wanted, fresh_password() if server else fields.db_password or "")
 
 
 def taken(bench: Workbench, user_id: int, found: Pending) -> dict[str, Any]:
     """Give the columns of a new configuration whose database stood ready: its place, and its password, sealed anew."""
-    wanted = {name: getattr(found, name) for name in ("tenant_id", *PLACE)}
+    wanted = {name: getattr(found, name) for name in ("tenant_id", "epoch", *PLACE)}
     password = bench.keyring.open(found.sealed_password or "", found.binding)
     return wanted | sealed(bench, user_id, wanted, password)
 
 
 def sealed(bench: Workbench, user_id: int | None, wanted: dict[str, Any], password: str) -> dict[str, str]:
     """Seal a password for the row that is about to be written."""
-    place = Placement(user_id=user_id, state=State.PROVISIONING, version=1, epoch=1, **wanted)
+    place = Placement(user_id=user_id, state=State.PROVISIONING, version=1, **{"epoch": 1, **wanted})
     return {"db_password": bench.keyring.seal(password, place.binding)}
 
 
-def replaceable(tenant: Placement, fields: DatabaseFields, given: dict[str, Any]) -> bool:
+def emptied() -> dict[str, Any]:
+    """Give the columns of a place without one: nothing of a replaced configuration stays, its password least of all."""
+    blank = dict.fromkeys((*PLACE, "db_password", "revision", "schema_fingerprint", "usable_from"))
+    return blank | {"owned": True, "last_error": None, "last_error_code": None}
+
+
+def replaceable(tenant: Placement, fields: DatabaseFields) -> bool:
     """Say whether a configuration may be replaced by another one: nothing was ever made of it."""
-    unmade = tenant.revision is None and tenant.state is State.FAILED
-    return unmade and (bool(given) or fields.db_password is not None or fields.db_type not in (None, tenant.db_type))
+    unmade = tenant.revision is None and tenant.state in (State.FAILED, State.PROVISIONING)
+    named = any(getattr(fields, name) is not None for name in ("db_host", "db_name", "db_user", "db_password"))
+    return unmade and (named or fields.db_type not in (None, tenant.db_type))
 
 
 def refuse_another(tenant: Placement, backend: Backend, given: dict[str, Any]) -> None:
     """Refuse to configure a second database; asking for the one there is again is no harm."""
     wanted = {"db_type": backend.name, **given}
-    if not backend.on_server and tenant.user_id is not None:  # files have one place each
-        wanted |= backend.plan(tenant.user_id, tenant.tenant_id, {}, None)
-    for name, value in wanted.items():
-        if getattr(tenant, name) != value:
-            raise TenantExistsError(
-                f"user {tenant.user_id} has another database already ({name} differs).",
-                user_id=tenant.user_id,
-                field=name,
-            )
+    differing = next((name for name, value in wanted.items() if getattr(tenant, name) != value), None)
+    if differing is None and not backend.is_place_of(tenant):
+        differing = "db_path"
+    if differing is not None:
+        raise TenantExistsError(
+            f"user {tenant.user_id} has another database already ({differing} differs), and databases are not moved "
+            f"yet: `unify db delete {tenant.user_id}` or `manager.delete_user_database({tenant.user_id})` removes it "
+            "with all its rows, and then another can be made.",
+            user_id=tenant.user_id,
+            field=differing,
+        )

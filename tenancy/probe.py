@@ -6,13 +6,15 @@ The order is ``provision``'s own: the fields, the account, the place, and whose 
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
-from tenancy.backends.base import Backend, Check, DatabaseFields
+from tenancy.backends.base import Backend, Check, DatabaseFields, Whose
 from tenancy.backends.logins import Access
 from tenancy.catalog import configs, servers
+from tenancy.deadline import REQUEST_S, within
 from tenancy.errors import (
     ConfigurationError,
     DatabaseExistsError,
@@ -43,13 +45,15 @@ def probe(
     with bench.catalog.reading() as connection:
         found = configs.of_account(connection, user_id)
     stored = None if replacing else found
+    tenant_id = found.tenant_id if found else new_id()
     started = time.perf_counter()
     steps: list[Check] = []
     try:
-        for check in _steps(bench, user_id, stored, fields, origin):
-            steps.append(check)
-            if not check.ok:
-                break
+        with within(REQUEST_S):
+            for check in _steps(bench, (user_id, tenant_id), stored, fields, origin):
+                steps.append(check)
+                if not check.ok:
+                    break
     except TenancyError as error:
         steps.append(Check(_NAMES.get(len(steps), "database"), error.message, error.code))
     last = steps[-1]
@@ -66,20 +70,20 @@ _NAMES = {0: "fields", 1: "account"}
 
 
 def _steps(
-    bench: Workbench, user_id: int, stored: Placement | None, fields: DatabaseFields, origin: Origin
+    bench: Workbench, whose: tuple[int, uuid.UUID], stored: Placement | None, fields: DatabaseFields, origin: Origin
 ) -> Iterator[Check]:
+    user_id = whose[0]
     if not bench.catalog.multi_tenant:
         raise ConfigurationError("users share one database (MULTI_TENANT_MODE=false): none is made for one user.")
-    configured = bench.default_type if stored is None else stored.db_type
-    backend = bench.backends.get(configured if fields.db_type is None else fields.db_type)
+    backend = bench.backend_for(stored, fields.db_type)
     given = backend.given(fields)
     yield Check("fields", f"{backend.label} can be asked for with these fields.")
-    if stored is not None and replaceable(stored, fields, given):
+    if stored is not None and replaceable(stored, fields):
         stored = None
     if stored is not None:
         refuse_another(stored, backend, given)
     yield Check("account", f"user {user_id} has no other database.")
-    tenant = stored or _planned(bench, backend, user_id, fields, given, origin)
+    tenant = stored or _planned(bench, backend, whose, fields, origin)
     access = bench.access(tenant)
     yield from backend.probe(tenant, access)
     if backend.exists(tenant, access):
@@ -93,28 +97,29 @@ def _steps(
 def _planned(
     bench: Workbench,
     backend: Backend,
-    user_id: int,
+    whose: tuple[int, uuid.UUID],
     fields: DatabaseFields,
-    given: dict[str, Any],
     origin: Origin,
 ) -> Placement:
     """Give the configuration that these fields would make; it is stored nowhere."""
     server = None
-    if backend.on_server and not given:
+    if backend.on_server and not backend.given(fields):
         with bench.catalog.reading() as connection:
             server = servers.place(connection, backend.name, lock=False)
-    wanted = planned(bench, backend, user_id, new_id(), fields.db_password, given, server, origin)
+    wanted = planned(bench, backend, Whose(*whose), fields, server, origin)
     sealed = wanted.pop("db_password", None)
-    place = Placement(user_id=user_id, state=State.PROVISIONING, version=1, epoch=1, sealed_password=sealed, **wanted)
-    return place
+    return Placement(user_id=whose[0], state=State.PROVISIONING, version=1, sealed_password=sealed, **wanted)
 
 
 def _whose(backend: Backend, tenant: Placement, stored: Placement | None, access: Access) -> Check:
     """Say whether what stands in the place may be used: it is this user's own, or empty, or nobody touches it."""
     if backend.on_server and stored is None:
         with backend.migrating(backend.connect_to_migrate(tenant, access)) as connection:
-            if standing(tenant, connection) is Standing.EMPTY:
-                return Check("database", "the database stands there and is empty: it would be used.")
+            found = standing(tenant, connection)
+        if found is Standing.EMPTY:
+            return Check("database", "the database stands there and is empty: it would be used.")
+        if found in (Standing.HALF, Standing.OURS):
+            return Check("database", "an earlier attempt began to make a database there: it would be finished.")
     with closing(backend.connect(tenant, access)) as driver:
         if _is_catalog(driver):
             return Check("database", "what stands there is the catalog.", DatabaseExistsError.code)

@@ -1,40 +1,51 @@
 """Make a tenant's database, or bring it to head: a sequence that can stop anywhere.
 
 It is recorded in the catalog before its first step, runs under a claim, is undone on failure, and finishes when run
-again. Only the last write makes a tenant ``ready``. A database that somebody named is made where it is absent, and
-taken over where it is empty or this tenant's own; what is taken over is never dropped.
+again. Only the last write makes a tenant ``ready``. On a registered server each attempt makes a database of its own
+name, so that no attempt can remove what another one made; what an earlier one left is dropped. A database that somebody
+named is made where it is absent, and taken over where it is empty or this tenant's own; what is taken over is never
+dropped.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import Enum
 from typing import Any
 
 import sqlalchemy as sa
 
-from tenancy.backends.base import Attempt, Backend, DatabaseFields
-from tenancy.catalog import claims, configs, pending, servers
+from tenancy.backends.base import Attempt, Backend, DatabaseFields, Whose
+from tenancy.backends.logins import Access
+from tenancy.catalog import claims, configs, leftovers, pending, servers, users
 from tenancy.catalog.claims import Claim
+from tenancy.catalog.leftovers import Reason
 from tenancy.errors import (
     ClaimLostError,
     DatabaseExistsError,
     DatabaseMissingError,
     DatabaseUnreachableError,
     IdentityError,
+    TenancyError,
     TenantNotReadyError,
 )
 from tenancy.furnish import Furnishing
-from tenancy.guards import Standing, check_identity, check_whose, explained, standing
+from tenancy.guards import Standing, check_identity, check_whose, explained, standing, way_on
+from tenancy.hosts import machine_of
+from tenancy.leftovers import Leftovers
 from tenancy.models import Origin, Placement, State
 from tenancy.operation import Operation, Workbench
-from tenancy.placing import PLACE, planned, refuse_another, replaceable, taken
+from tenancy.placing import PLACE, emptied, planned, refuse_another, replaceable, taken
 from tenancy.types import new_id
 from tenancy.upgrade import Reached, Upgrade
 
-_RESUMABLE = (State.PROVISIONING, State.FAILED, State.MIGRATING)
+log = logging.getLogger(__name__)
+
+_RESUMABLE = (State.PROVISIONING, State.FAILED, State.MIGRATING, State.MOVING)
 
 
 @dataclass(frozen=True)
@@ -45,12 +56,38 @@ class Provisioned:
     created: bool
 
 
+class Work(Enum):
+    """Say what is to be done for a user who asks for a database."""
+
+    NOTHING = "it stands ready"
+    KEEP = "keep another password for it"
+    HAND_OVER = "give one that stood ready to its user"
+    FINISH = "make it, or bring it to head"
+
+
+@dataclass(frozen=True)
+class Begun:
+    """Hold what was decided and recorded before the first step; what an earlier attempt ``left`` is to be removed."""
+
+    work: Work
+    tenant: Placement
+    backend: Backend
+    claim: Claim | None = None
+    left: bool = False
+    before: State | None = None
+    """The state to return to where a database that is there could not be reached."""
+
+    failed: State = State.FAILED
+    """The state to leave where anything else goes wrong."""
+
+
 class Provisioner(Operation):
     """Make tenants' databases and bring them to head."""
 
     def __init__(self, bench: Workbench) -> None:
         super().__init__(bench)
         self.furnishing = Furnishing(bench)
+        self.leftovers = Leftovers(bench)
 
     def provision(self, user_id: int, fields: DatabaseFields, origin: Origin = Origin.ADMIN) -> Provisioned:
         """Make a user's database, finish one half-made, or bring one that is behind to head.
@@ -58,36 +95,119 @@ class Provisioner(Operation):
         Naming the database there is with another password changes the stored one. ``origin`` says who gave the fields
         that name a server, if there are any.
         """
-        changed: str | None = None
-        ready = False
+        if origin is Origin.USER and fields.db_host is not None:  # a host that is refused is not even written down
+            self.bench.hosts.address(machine_of(fields.db_host))
         self.step("record")
         with self.catalog.writing() as connection:
-            tenant = configs.of_account(connection, user_id)
-            configured = tenant.db_type if tenant else self.bench.default_type
-            backend = self.backends.get(configured if fields.db_type is None else fields.db_type)
-            given = backend.given(fields)
-            if tenant is not None and not replaceable(tenant, fields, given):
-                refuse_another(tenant, backend, given)
-                if tenant.state is State.READY and self.chain.serves(tenant.revision, tenant.usable_from):
-                    if not self._says_another_password(tenant, fields):
-                        return self._found(tenant, backend)
-                    claim = self.claim(connection, tenant.tenant_id, "password")
-                    changed = fields.db_password
-                else:
-                    _refuse_unless_resumable(tenant)
-                    tenant, claim = self._claimed(connection, tenant)
-                    if tenant.state is State.READY:
-                        return self._found(tenant, backend)
-            else:
-                tenant, claim, ready = self._recorded(connection, tenant, user_id, backend, fields, given, origin)
-        if changed is not None:
-            return self._with_password(tenant, claim, backend, changed)
+            begun = self._begun(connection, user_id, fields, origin)
+        tenant, backend, claim = begun.tenant, begun.backend, begun.claim
+        if claim is None:
+            return self._found(tenant, backend)
+        if begun.work is Work.KEEP:
+            return self._with_password(tenant, claim, backend, fields.db_password or "")
         made = tenant.revision is None
-        work = self._hand_over if ready else self._finish
-        done = self._guarded(tenant, claim, lambda: work(tenant, claim, backend), made)
+        work = self._hand_over if begun.work is Work.HAND_OVER else self._finish
+        done = self._guarded(tenant, claim, lambda: work(tenant, claim, backend), begun)
         if made and tenant.server_id is not None:
             self.bench.on_placed()
+        if begun.left:
+            self.leftovers.clear(self.leftovers.of_user(user_id))
         return done
+
+    # --- deciding, in one transaction of the catalog ----------------------------------------------------
+
+    def _begun(self, connection: sa.Connection, user_id: int, fields: DatabaseFields, origin: Origin) -> Begun:
+        """Decide what is to be done, record it and take the claim, in the caller's transaction."""
+        tenant = configs.of_account(connection, user_id)
+        backend = self.bench.backend_for(tenant, fields.db_type)
+        if tenant is None:
+            return self._new(connection, user_id, backend, fields, origin)
+        if replaceable(tenant, fields):
+            return self._replaced(connection, tenant, backend, fields, origin)
+        refuse_another(tenant, backend, backend.given(fields))
+        if self._is_whole(tenant):
+            if self._says_another_password(tenant, fields):
+                return Begun(Work.KEEP, tenant, backend, self.claim(connection, tenant, "password"))
+            if not claims.interrupted(connection, tenant.tenant_id):
+                return Begun(Work.NOTHING, tenant, backend)
+        _refuse_unless_resumable(tenant)
+        return self._resumed(connection, tenant, backend)
+
+    def _new(
+        self, connection: sa.Connection, user_id: int, backend: Backend, fields: DatabaseFields, origin: Origin
+    ) -> Begun:
+        """Record where a user's first database will stand; one that stands ready there is taken instead."""
+        whose = Whose(user_id, new_id(), users.database_epoch(connection, user_id) + 1)
+        server = None
+        if backend.on_server and not backend.given(fields):
+            server = servers.place(connection, backend.name, fingerprint=self.chain.fingerprint)
+            found = pending.take(connection, server.id, self.chain.fingerprint) if server.ready else None
+            if found is not None:
+                self.bench.server_login(server)  # as in ``planned``
+                return Begun(
+                    Work.HAND_OVER, *self._first(connection, user_id, taken(self.bench, user_id, found), backend)
+                )
+        wanted = planned(self.bench, backend, whose, fields, server, origin)
+        return Begun(Work.FINISH, *self._first(connection, user_id, wanted, backend))
+
+    def _first(
+        self, connection: sa.Connection, user_id: int | None, wanted: dict[str, Any], backend: Backend
+    ) -> tuple[Placement, Backend, Claim]:
+        tenant = configs.add(connection, user_id, {"tenant_id": new_id(), **wanted})
+        return tenant, backend, self.claim(connection, tenant, "provision", first=True)
+
+    def _replaced(
+        self, connection: sa.Connection, tenant: Placement, backend: Backend, fields: DatabaseFields, origin: Origin
+    ) -> Begun:
+        """Record another place for a tenant of which nothing was ever made (its server refused, say)."""
+        claim = self.claim(connection, tenant, "provision")
+        server = None
+        if backend.on_server and not backend.given(fields):
+            server = servers.place(connection, backend.name, fingerprint="")
+        whose = Whose(tenant.user_id, tenant.tenant_id, claim.epoch)
+        wanted = planned(self.bench, backend, whose, fields, server, origin)
+        same = all(getattr(tenant, name) == wanted.get(name) for name in PLACE)
+        if same:  # the same again, with another password perhaps: what is there goes on being ours, or not
+            wanted |= {"owned": tenant.owned, "epoch": tenant.epoch}
+        return self._placed(connection, tenant, claim, wanted, left=not same)
+
+    def _resumed(self, connection: sa.Connection, tenant: Placement, backend: Backend) -> Begun:
+        """Record that work goes on.
+
+        Where another runner finished between our look and our claim there is nothing left to do: what it left is given
+        as it is, and the claim ends.
+        """
+        claim = self.claim(connection, tenant, "provision")
+        if tenant.user_id is not None:
+            tenant = configs.get(connection, tenant.user_id)
+            if tenant.state is State.READY and tenant.revision == self.chain.head and not claim.interrupted:
+                claim.release(connection)
+                return Begun(Work.NOTHING, tenant, backend)
+            _refuse_unless_resumable(tenant)
+        if tenant.revision is None and tenant.origin == Origin.SERVER:
+            server = servers.place(connection, backend.name, fingerprint="")
+            whose = Whose(tenant.user_id, tenant.tenant_id, claim.epoch)
+            wanted = planned(self.bench, backend, whose, DatabaseFields(), server, Origin.SERVER)
+            return self._placed(connection, tenant, claim, wanted, left=True)
+        failed = State.READY if self._is_whole(tenant) else State.FAILED
+        state, before = (State.MIGRATING, State.READY) if tenant.revision else (State.PROVISIONING, None)
+        configs.change(connection, tenant, state=state, last_error=None, last_error_code=None)
+        return Begun(Work.FINISH, tenant.with_(state=state), backend, claim, before=before, failed=failed)
+
+    def _placed(
+        self, connection: sa.Connection, tenant: Placement, claim: Claim, wanted: dict[str, Any], *, left: bool
+    ) -> Begun:
+        """Give a tenant another place; what an attempt may have made in the old one is remembered until it is gone."""
+        left = left and tenant.owned
+        if left:
+            leftovers.add(connection, tenant, Reason.HALF_MADE)
+        changes = emptied() | wanted | {"state": State.PROVISIONING, "version": tenant.version + 1}
+        configs.change(connection, tenant, **changes)
+        placed = configs.get(connection, tenant.user_id or 0)
+        return Begun(Work.FINISH, placed, self.backends.get(placed.db_type), claim, left)
+
+    def _is_whole(self, tenant: Placement) -> bool:
+        return tenant.state is State.READY and self.chain.serves(tenant.revision, tenant.usable_from)
 
     def _says_another_password(self, tenant: Placement, fields: DatabaseFields) -> bool:
         """Say whether the password of a database that somebody named is to be changed here too."""
@@ -96,11 +216,19 @@ class Provisioner(Operation):
         login = self.bench.serving(tenant).login
         return login is not None and login.password != fields.db_password
 
+    # --- doing ------------------------------------------------------------------------------------------
+
+    def _found(self, tenant: Placement, backend: Backend) -> Provisioned:
+        """Say that there was nothing to do, unless what the catalog calls ready is gone."""
+        if not backend.on_server and not backend.exists(tenant, self.bench.access(tenant)):
+            raise _lost(tenant)
+        return Provisioned(tenant, created=False)
+
     def _with_password(self, tenant: Placement, claim: Claim, backend: Backend, password: str) -> Provisioned:
         """Keep a new password once it has opened the database; one that does not leaves the old one."""
         sealed = self.bench.keyring.seal(password, tenant.binding)
-        fresh = tenant.with_(sealed_password=sealed, version=tenant.version + 1)
-        with self.told(tenant, claim, State.READY), explained(backend):
+        with self.told(tenant, claim, State.READY, touched=False), explained(backend):
+            fresh = self.refenced(tenant.with_(sealed_password=sealed, version=tenant.version + 1), claim, backend)
             with closing(backend.connect(fresh, self.bench.serving(fresh))) as driver:
                 check_identity(backend, fresh, driver, self.chain.head)
             with claim.ending() as connection:
@@ -111,94 +239,52 @@ class Provisioner(Operation):
                 )
         return Provisioned(fresh, created=False)
 
-    def _found(self, tenant: Placement, backend: Backend) -> Provisioned:
-        """Say that there was nothing to do, unless what the catalog calls ready is gone."""
-        if not backend.on_server and not backend.exists(tenant, self.bench.access(tenant)):
-            raise _lost(tenant)
-        return Provisioned(tenant, created=False)
-
-    def _recorded(
-        self,
-        connection: sa.Connection,
-        tenant: Placement | None,
-        user_id: int,
-        backend: Backend,
-        fields: DatabaseFields,
-        given: dict[str, Any],
-        origin: Origin,
-    ) -> tuple[Placement, Claim, bool]:
-        """Record where a database is about to be made, and take the claim, in the caller's transaction.
-
-        One that stands ready where it would be made is taken instead: the third of what is given says so. A
-        configuration of which nothing was ever made (its server refused, say) is replaced by this one.
-        """
-        tenant_id = tenant.tenant_id if tenant else new_id()
-        server = None
-        if backend.on_server and not given:
-            fingerprint = self.chain.fingerprint if tenant is None else ""
-            server = servers.place(connection, backend.name, fingerprint=fingerprint)
-            found = pending.take(connection, server.id, fingerprint) if server.ready else None
-            if found is not None:
-                self.bench.server_login(server)  # as in ``planned``
-                return *self._first(connection, user_id, taken(self.bench, user_id, found)), True
-        wanted = planned(self.bench, backend, user_id, tenant_id, fields.db_password, given, server, origin)
-        if tenant is None:
-            return *self._first(connection, user_id, wanted), False
-        blank = dict.fromkeys((*PLACE, "last_error", "last_error_code"))
-        changes = blank | {"owned": True} | wanted | {"state": State.PROVISIONING, "version": tenant.version + 1}
-        claim = self.claim(connection, tenant_id, "provision")
-        configs.change(connection, tenant, **changes)
-        return configs.get(connection, user_id), claim, False
-
-    def _first(self, connection: sa.Connection, user_id: int | None, wanted: dict[str, Any]) -> tuple[Placement, Claim]:
-        tenant = configs.add(connection, user_id, {"tenant_id": new_id(), **wanted})
-        return tenant, self.claim(connection, tenant.tenant_id, "provision", first=True)
-
-    def _claimed(self, connection: sa.Connection, tenant: Placement) -> tuple[Placement, Claim]:
-        """Record that work goes on, and take the claim, in the caller's transaction.
-
-        Where another runner finished between our look and our claim there is nothing left to do: what it left is given
-        as it is, and the claim ends.
-        """
-        claim = self.claim(connection, tenant.tenant_id, "provision")
-        if tenant.user_id is not None:
-            tenant = configs.get(connection, tenant.user_id)
-            if tenant.state is State.READY and tenant.revision == self.chain.head:
-                claim.release(connection)
-                return tenant, claim
-            _refuse_unless_resumable(tenant)
-        state = State.MIGRATING if tenant.revision else State.PROVISIONING
-        configs.change(connection, tenant, state=state, last_error=None, last_error_code=None)
-        return tenant.with_(state=state), claim
-
     def _finish(self, tenant: Placement, claim: Claim, backend: Backend) -> Reached | None:
         """Do what is left to do, whatever an earlier attempt did; give what was migrated, where anything was there."""
         backend.clear_attempts(tenant, claim.attempt)
-        # A name with a fresh tenant's digits in it cannot be there before the first attempt.
-        fresh = claim.attempt == 1 and tenant.origin == Origin.SERVER
-        there = not fresh and backend.exists(tenant, self.bench.access(tenant))
-        if tenant.revision is not None and not there:
-            raise _lost(tenant)
         if tenant.revision is not None:
-            return self._upgrade(tenant, claim, backend)
-        if there:
-            return (self._take_over if backend.on_server else self._adopt)(tenant, claim, backend)
-        self._create(tenant, claim, backend)
+            try:
+                return self._upgrade(tenant, claim, backend)
+            except DatabaseMissingError as error:
+                raise _lost(tenant) from error
+        # A registered server has nothing of the name that this attempt alone was given.
+        if tenant.origin != Origin.SERVER and backend.exists(tenant, self.bench.access(tenant)):
+            return (self.take_over if backend.on_server else self._adopt)(tenant, claim, backend)
+        with self._as_ours(tenant, claim):
+            self.create(tenant, claim, backend)
         return None
 
     def _guarded(
-        self, tenant: Placement, claim: Claim, work: Callable[[], Reached | None], created: bool
+        self, tenant: Placement, claim: Claim, work: Callable[[], Reached | None], begun: Begun
     ) -> Provisioned:
         """Do the work, then make the tenant ready in one write; on failure say so in the catalog instead."""
-        with self.told(tenant, claim, State.FAILED), explained(self.backends.get(tenant.db_type)):
+        backend, created = self.bench.backend(tenant), tenant.revision is None
+        with self.told(tenant, claim, begun.failed, unreached=begun.before), explained(backend):
             reached = work()
             self.step("ready")
-            return Provisioned(self._ready(tenant, claim, created, reached), created)
+            try:
+                return Provisioned(self._ready(tenant, claim, created, reached), created)
+            except ClaimLostError:
+                if created:
+                    self.undo(tenant)
+                raise
 
-    def _create(self, tenant: Placement, claim: Claim, backend: Backend) -> None:
-        attempt = Attempt(claim.attempt, self.step, claim.holding)
-        with self._as_ours(tenant, claim):
-            backend.create(tenant, self.bench.access(tenant), self.furnishing.blueprint(tenant, backend), attempt)
+    def undo(self, tenant: Placement) -> None:
+        """Remove what was made after another runner took over, where that one cannot be using it."""
+        with self.catalog.reading() as connection:
+            here = configs.find(connection, tenant.user_id or 0)
+        gone = here is None or here.tenant_id != tenant.tenant_id
+        if gone or (tenant.origin == Origin.SERVER and here is not None and here.db_name != tenant.db_name):
+            try:
+                self.leftovers.take_away(tenant.with_(owned=True) if gone else tenant)
+            except TenancyError as error:
+                log.error("tenant %s: what was made too late stays: %s", tenant.tenant_id, error.message)
+
+    def create(self, tenant: Placement, claim: Claim, backend: Backend) -> None:
+        """Make a database that is not there, whole or not at all."""
+        mine = tenant.with_(epoch=claim.epoch)
+        attempt = Attempt(claim.attempt, self.step)
+        backend.create(mine, self.bench.access(mine), self.furnishing.blueprint(mine, backend), attempt)
 
     @contextmanager
     def _as_ours(self, tenant: Placement, claim: Claim) -> Iterator[None]:
@@ -228,46 +314,36 @@ class Provisioner(Operation):
         try:
             driver = backend.connect_to_migrate(tenant, self.bench.access(tenant))
         except DatabaseMissingError:
-            return self._create(tenant, claim, backend)
+            return self.create(tenant, claim, backend)
         with backend.filling(driver) as connection:
-            self.furnishing.hand_over(connection, tenant)
+            self.furnishing.hand_over(connection, tenant, claim)
             self.step("commit")
             connection.commit()
 
-    def _take_over(self, tenant: Placement, claim: Claim, backend: Backend) -> Reached | None:
-        """Go on with what stands in the place: what was left half-made, an empty database, or this tenant's own."""
+    def take_over(self, tenant: Placement, claim: Claim, backend: Backend) -> Reached | None:
+        """Go on with what stands in a place that somebody named: an empty or half-made database, or this tenant's."""
         access = self.bench.access(tenant)
+        with backend.alone_in_place(tenant, access):
+            return self._taken_over(tenant, claim, backend, access)
+
+    def _taken_over(self, tenant: Placement, claim: Claim, backend: Backend, access: Access) -> Reached | None:
         with backend.migrating(backend.connect_to_migrate(tenant, access)) as connection:
             found = standing(tenant, connection)
         if found is Standing.OURS:
             return self._upgrade(tenant, claim, backend)
-        if found is Standing.WAITING:
-            self._hand_over(tenant, claim, backend)
-            return None
-        if found is Standing.FOREIGN:
+        if found not in (Standing.EMPTY, Standing.HALF):
             raise DatabaseExistsError(
                 f"the database named for user {tenant.user_id} is in use by something else: name an empty one.",
                 tenant_id=tenant.tenant_id,
                 field="db_name",
             )
-        if not tenant.owned:
-            self._build_in_place(tenant, claim, backend)
-            return None
-        self.step("remove half-made")
-        with claim.holding():
-            backend.drop(tenant, access)
-        self._create(tenant, claim, backend)
-        return None
-
-    def _build_in_place(self, tenant: Placement, claim: Claim, backend: Backend) -> None:
-        access = self.bench.access(tenant)
         self.step("build")
         with backend.migrating(backend.connect_to_migrate(tenant, access)) as connection:
             self.furnishing.build(connection, backend)
             self.step("rows")
-            with claim.holding():
-                self.furnishing.fill(connection, tenant)
-                connection.commit()
+            self.furnishing.fill(connection, tenant.with_(epoch=claim.epoch))
+            connection.commit()
+        return None
 
     def _adopt(self, tenant: Placement, claim: Claim, backend: Backend) -> Reached:
         """Take over what an earlier attempt of this very tenant finished; anything else stays untouched."""
@@ -283,15 +359,28 @@ class Provisioner(Operation):
         return self._upgrade(tenant, claim, backend)
 
     def _upgrade(self, tenant: Placement, claim: Claim, backend: Backend) -> Reached:
-        """Apply what is missing."""
-        with claims.beating(self.catalog, [claim]):
-            return Upgrade(self.bench).bring(tenant, claim, backend, self.chain.head)
+        """Apply what is missing; where that fails half-way, record how far it came."""
+        try:
+            with claims.beating(self.catalog, [claim]):
+                return Upgrade(self.bench).bring(tenant, claim, backend, self.chain.head)
+        except TenancyError as error:
+            reached = error.fields.get("reached")
+            if isinstance(reached, Reached) and reached.epoch != tenant.epoch:
+                self._reached(tenant, claim, reached)
+            raise
+
+    def _reached(self, tenant: Placement, claim: Claim, reached: Reached) -> None:
+        here = {"epoch": reached.epoch, "version": tenant.version + 1, "revision": reached.revision}
+        fingerprint = self.chain.fingerprints.get(reached.revision or "")
+        usable_from = self.chain.usable_from(reached.revision)
+        with claim.writing() as connection:
+            configs.change(connection, tenant, **here, schema_fingerprint=fingerprint, usable_from=usable_from)
 
     def _ready(self, tenant: Placement, claim: Claim, created: bool, reached: Reached | None) -> Placement:
         now = datetime.now(UTC)
-        done = self.furnishing.done()
+        done = self.furnishing.done() | {"epoch": claim.epoch}
         if reached is not None:
-            done |= {"epoch": reached.epoch, "version": tenant.version + 1}
+            done["version"] = tenant.version + 1
         with claim.ending() as connection:
             configs.change(connection, tenant, **done)
             self.catalog.audit.append(
@@ -310,7 +399,9 @@ def _refuse_unless_resumable(tenant: Placement) -> None:
     behind = tenant.state is State.READY
     if not behind and tenant.state not in _RESUMABLE:
         raise TenantNotReadyError(
-            f"the database of user {tenant.user_id} is {tenant.state}.", state=tenant.state, user_id=tenant.user_id
+            f"the database of user {tenant.user_id} is {tenant.state}: {way_on(tenant)}",
+            state=tenant.state,
+            user_id=tenant.user_id,
         )
 
 

@@ -1,93 +1,158 @@
 """Take a tenant out of use: stop it for a while, or remove it for good.
 
-Its own database is told first, under the claim: writes that began before find the change at the fence.
+Its own database is told first, with the epoch of this operation's claim: writes that began before are refused there,
+and a runner that wakes late finds a higher epoch and changes nothing. Once the catalog says ``archived`` and the
+database does too, no operation brings a tenant back; so its database, whose name no other tenant gets, can be removed
+without holding anything.
 """
 
 from __future__ import annotations
 
 import logging
+from typing import Any
+
+import sqlalchemy as sa
 
 from tenancy.backends.base import Backend
-from tenancy.catalog import configs, sizes, troubles
+from tenancy.catalog import claims, configs, leftovers, sizes, troubles, users
 from tenancy.catalog.claims import Claim
-from tenancy.errors import IdentityError, TenantNotReadyError
-from tenancy.guards import explained
+from tenancy.catalog.leftovers import Reason
+from tenancy.errors import ClaimLostError, IdentityError, TenancyError, TenantNotReadyError
+from tenancy.guards import Standing, explained, standing, way_on
+from tenancy.leftovers import Leftovers
 from tenancy.models import Placement, State
-from tenancy.operation import Operation
+from tenancy.operation import Operation, Workbench
 
 log = logging.getLogger(__name__)
 
 
 class Retirement(Operation):
-    """Suspend, resume and delete tenants."""
+    """Suspend, resume, delete and forget tenants."""
 
-    def delete(self, user_id: int) -> None:
-        """Retire a database, then remove it: what was still going to write there is refused first.
+    def __init__(self, bench: Workbench) -> None:
+        super().__init__(bench)
+        self._leftovers = Leftovers(bench)
 
-        A file that stands in its place and is not its own is left alone.
+    def delete(self, user_id: int, *, forget: bool = False) -> bool:
+        """Retire a database, then remove it; say whether it is gone.
+
+        A file that stands in its place and is not its own is left alone. With ``forget`` a database that cannot be
+        removed is kept in the list of leftovers, and its user may have another one.
         """
         with self.catalog.writing() as connection:
             tenant = configs.get(connection, user_id)
-            claim = self.claim(connection, tenant.tenant_id, "delete")
+            claim = self.claim(connection, tenant, "delete")
             configs.change(connection, tenant, state=State.ARCHIVED)
-        backend = self.backends.get(tenant.db_type)
-        with self.told(tenant, claim, State.ARCHIVED), explained(backend):
-            self._remove(tenant, claim, backend)
-            self.step("forget")
-            with claim.ending() as connection:
-                configs.remove(connection, tenant)
-                sizes.forget(connection, user_id)
-                troubles.forget(connection, user_id)
-                self.catalog.audit.append(
-                    connection,
-                    "tenant.delete",
-                    user_id=user_id,
-                    tenant_id=tenant.tenant_id,
-                    detail={"type": tenant.db_type},
-                )
+        try:
+            with self.told(tenant, claim, tenant.state):  # until the fence stands, nothing of it is gone
+                retired = self._fenced(tenant, claim)
+            with self.told(retired, claim, State.ARCHIVED):
+                self.step("drop")
+                self._leftovers.take_away(retired)
+                self.step("forget")
+                with claim.ending() as connection:
+                    self._removed(connection, retired, "tenant.delete")
+        except ClaimLostError:
+            raise
+        except TenancyError as error:
+            if not forget:
+                raise
+            log.warning("the database of user %s is left behind: %s", user_id, error.message)
+            self._forget(tenant, claim)
+            return False
+        self._leftovers.clear(self._leftovers.of_user(user_id))
+        return True
 
-    def set_state(self, user_id: int, before: State, after: State) -> None:
-        """Suspend or resume: in the tenant's own database first, so that writes under way stop too."""
+    def _forget(self, retired: Placement, before: Claim) -> None:
+        """Let go of a database that could not be removed; it stays in the list of leftovers until it is gone.
+
+        ClaimLostError where anybody operated on the user's database since: it may be another one, or in use again.
+        """
+        user_id = retired.user_id or 0
         with self.catalog.writing() as connection:
             tenant = configs.get(connection, user_id)
-            if tenant.state is after:
-                return
-            if tenant.state is not before:
-                raise TenantNotReadyError(
-                    f"the database of user {user_id} is {tenant.state}, not {before}.", state=tenant.state
-                )
-            claim = self.claim(connection, tenant.tenant_id, str(after))
-        backend = self.backends.get(tenant.db_type)
-        with self.told(tenant, claim, before), explained(backend):
-            self.step("mark")
-            with claim.holding():
-                self.mark(tenant, backend, after)
-            self.step("record")
-            with claim.ending() as connection:
-                healed = {"last_error": None, "last_error_code": None}
-                configs.change(connection, tenant, state=after, is_active=after is State.READY, **healed)
-                self.catalog.audit.append(connection, f"tenant.{after}", user_id=user_id, tenant_id=tenant.tenant_id)
+            claim = self.claim(connection, tenant, "forget")
+            if (tenant.tenant_id, claim.attempt) != (retired.tenant_id, before.attempt + 1):
+                before.lost()
+            claim.release(connection)
+            left = tenant.with_(epoch=claim.epoch)
+            if tenant.owned or tenant.revision is not None:
+                leftovers.add(connection, left, Reason.FORGOTTEN)
+            users.keep_database_epoch(connection, user_id, claim.epoch)
+            self._removed(connection, left, "tenant.forget")
+        self.bench.on_retire(tenant.tenant_id)
 
-    def _remove(self, tenant: Placement, claim: Claim, backend: Backend) -> None:
+    def _removed(self, connection: sa.Connection, tenant: Placement, action: str) -> None:
+        user_id = tenant.user_id or 0
+        configs.remove(connection, tenant)
+        sizes.forget(connection, user_id)
+        troubles.forget(connection, user_id)
+        detail = {"type": tenant.db_type}
+        self.catalog.audit.append(connection, action, user_id=user_id, tenant_id=tenant.tenant_id, detail=detail)
+
+    def set_state(self, user_id: int, before: State, after: State) -> None:
+        """Suspend or resume: in the tenant's own database as well, so that writes under way stop too.
+
+        The catalog says first that a tenant is suspended. New work is refused by it from then on, and the fence has
+        only to wait for what is under way; SQLite has no queue in which it could wait before later writers.
+        """
+        with self.catalog.writing() as connection:
+            tenant = configs.get(connection, user_id)
+            if tenant.state is after and not claims.interrupted(connection, tenant.tenant_id):
+                return
+            if tenant.state not in (before, after):
+                raise TenantNotReadyError(
+                    f"the database of user {user_id} is {tenant.state}, not {before}: {way_on(tenant)}",
+                    state=tenant.state,
+                )
+            claim = self.claim(connection, tenant, str(after))
+            if after is State.SUSPENDED:
+                configs.change(connection, tenant, state=after)
+        with self.told(tenant, claim, tenant.state):
+            backend = self.bench.backend(tenant)
+            with explained(backend):
+                self.step("mark")
+                self.mark(tenant, claim, backend, after)
+        self.step("record")
+        with self.abandoned(tenant, claim, str(after)), claim.ending() as connection:
+            healed = {"last_error": None, "last_error_code": None}
+            here = {"state": after, "epoch": claim.epoch, "version": tenant.version + 1}
+            configs.change(connection, tenant, is_active=after is State.READY, **here, **healed)
+            self.catalog.audit.append(connection, f"tenant.{after}", user_id=user_id, tenant_id=tenant.tenant_id)
+
+    def release(self, user_id: int) -> dict[str, Any] | None:
+        """End the claim that holds a tenant, for an operator who knows that its runner is gone."""
+        with self.catalog.writing() as connection:
+            tenant = configs.get(connection, user_id)
+            found = claims.release(connection, tenant.tenant_id)
+            if found is not None:
+                detail = {"operation": found["operation"], "runner": found["runner"]}
+                self.catalog.audit.append(
+                    connection, "claim.release", user_id=user_id, tenant_id=tenant.tenant_id, detail=detail
+                )
+        return found
+
+    def _fenced(self, tenant: Placement, claim: Claim) -> Placement:
+        """Refuse every further write to a database, and give what is to be removed."""
         if tenant.revision is None and not tenant.owned:
-            return  # nothing was ever made, and what stands there is somebody else's
+            return tenant  # nothing was ever made, and what stands there is somebody else's
+        retired = tenant.with_(epoch=claim.epoch)
+        backend = self.bench.backend(tenant)
         self.step("fence")
         try:
-            with claim.holding():
-                self.mark(tenant, backend, State.ARCHIVED, raise_epoch=True)
+            with explained(backend):
+                self.mark(tenant.with_(epoch=0), claim, backend, State.ARCHIVED)  # an older copy may stand there
         except IdentityError:
-            log.warning("tenant %s: the database in its place is not its own and stays", tenant.tenant_id)
-            tenant = tenant.with_(owned=False)
+            if not self._is_half_made(tenant, backend):
+                log.warning("tenant %s: the database in its place is not its own and stays", tenant.tenant_id)
+                retired = retired.with_(owned=False)
         self.bench.on_retire(tenant.tenant_id)
-        backend.clear_attempts(tenant, claim.attempt)
-        self.step("drop")
-        with claim.writing():
-            if tenant.owned:
-                self._discard_points(tenant, backend)
-                backend.drop(tenant, self.bench.access(tenant))
+        return retired
 
-    def _discard_points(self, tenant: Placement, backend: Backend) -> None:
-        """Leave no copy of what was deleted."""
-        access = self.bench.access(tenant)
-        for point in backend.points(tenant, access):
-            backend.discard(tenant, access, point)
+    def _is_half_made(self, tenant: Placement, backend: Backend) -> bool:
+        """Say whether what stands there is what an attempt to make the database left, which has no owner yet."""
+        if tenant.revision is not None or not backend.on_server:
+            return False
+        driver = backend.connect_to_migrate(tenant, self.bench.access(tenant))
+        with explained(backend), backend.migrating(driver) as connection:
+            return standing(tenant, connection) in (Standing.EMPTY, Standing.HALF)

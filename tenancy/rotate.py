@@ -13,14 +13,16 @@ from typing import Any
 import sqlalchemy as sa
 
 from tenancy.backends.base import Step
-from tenancy.catalog import Catalog, configs, pending, servers
-from tenancy.errors import CredentialError
+from tenancy.catalog import Catalog, configs, damage, leftovers, pending, servers
+from tenancy.errors import CatalogDamagedError, CredentialError
 from tenancy.keyring import KEY_ID_LENGTH, Keyring
 from tenancy.models import (
+    Leftover,
     Pending,
     Placement,
     Server,
     database_servers,
+    leftover_databases,
     pending_databases,
     shared_database,
     user_database_configs,
@@ -29,15 +31,19 @@ from tenancy.models import (
 log = logging.getLogger(__name__)
 
 
+_SEALED = (user_database_configs, shared_database, database_servers, pending_databases, leftover_databases)
+
+
 def keys_in_use(connection: sa.Connection) -> Counter[str]:
     """Count the stored credentials that each key, by its id, has sealed; no credential leaves the catalog."""
     used: Counter[str] = Counter()
-    for table in (user_database_configs, shared_database, database_servers, pending_databases):
-        key = sa.func.substring(table.c.db_password, 1, KEY_ID_LENGTH).label("key_id")
+    for table in _SEALED:
+        key = sa.func.substring(table.c.db_password, 1, KEY_ID_LENGTH, type_=sa.Unicode()).label("key_id")
         sealed = sa.select(key).where(table.c.db_password.is_not(None)).subquery("sealed")
         # By a subquery's column: SQL Server takes an expression with values in it for another one each time (8120).
         counted = sa.select(sealed.c.key_id, sa.func.count()).group_by(sealed.c.key_id)
-        for key_id, count in connection.execute(counted):
+        for row in damage.read(connection, counted.order_by(sealed.c.key_id)):
+            key_id, count = row.values
             used[key_id] += count
     return used
 
@@ -55,8 +61,10 @@ def status(catalog: Catalog, keyring: Keyring) -> dict[str, Any]:
         }
         for key in keyring.key_ids
     ]
+    unreadable = used.pop(damage.UNREADABLE, 0)
     unknown = {key: count for key, count in used.items() if key not in keyring.key_ids}
-    return {"keys": keys, "unknown_keys": unknown, "to_rotate": sum(used.values()) - used[keyring.newest]}
+    left = sum(used.values()) + unreadable - used[keyring.newest]
+    return {"keys": keys, "unknown_keys": unknown, "unreadable": unreadable, "to_rotate": left}
 
 
 def rotate(catalog: Catalog, keyring: Keyring, on_step: Step | None = None) -> dict[str, Any]:
@@ -69,7 +77,7 @@ def rotate(catalog: Catalog, keyring: Keyring, on_step: Step | None = None) -> d
             on_step(f"rotate {_name(holder)}")
         try:
             done = _rotate_one(catalog, keyring, holder)
-        except CredentialError as error:
+        except (CredentialError, CatalogDamagedError) as error:
             log.error("%s: %s", _name(holder), error.message)
             failed.append(_told(holder) | {"code": error.code})
             continue
@@ -82,10 +90,13 @@ def rotate(catalog: Catalog, keyring: Keyring, on_step: Step | None = None) -> d
 
 
 def _rotate_one(catalog: Catalog, keyring: Keyring, holder: Placement | Server) -> bool:
+    if holder.damaged:
+        raise CatalogDamagedError(f"its row is damaged ({', '.join(holder.damaged)}).")
     sealed = holder.sealed_password or ""
     fresh = keyring.seal(keyring.open(sealed, holder.binding), holder.binding)
-    if isinstance(holder, Server):
-        table, mine = database_servers, database_servers.c.id == holder.id
+    if isinstance(holder, Server | Leftover):
+        table = database_servers if isinstance(holder, Server) else leftover_databases
+        mine = table.c.id == holder.id
     else:
         if isinstance(holder, Pending):
             table = pending_databases
@@ -98,9 +109,9 @@ def _rotate_one(catalog: Catalog, keyring: Keyring, holder: Placement | Server) 
 
 
 def _sealed(connection: sa.Connection) -> list[Placement | Server]:
-    """List what has a credential: tenants, the shared database, what stands ready, registered servers."""
-    shared = configs.shared(connection)
-    tenants = [*configs.every(connection), *([shared] if shared else []), *pending.every(connection)]
+    """List what has a credential: tenants, the shared database, what stands ready or was left, registered servers."""
+    shared = configs.shared_listed(connection)
+    tenants = [*configs.every(connection), *shared, *pending.every(connection), *leftovers.every(connection)]
     return [tenant for tenant in tenants if tenant.sealed_password is not None] + servers.every(connection)
 
 

@@ -17,15 +17,17 @@ import sqlalchemy as sa
 from tenancy import context
 from tenancy.backends.base import Backend
 from tenancy.catalog import READ, WRITE, configs, users
+from tenancy.crowd import Crowd
 from tenancy.engines import EngineCache, Entry
 from tenancy.errors import (
+    PREPARE_CATALOG,
     ReadOnlyRouteError,
     StaleRouteError,
     TamperedCredentialError,
     TenancyError,
     TenantNotReadyError,
 )
-from tenancy.guards import explained, revision_mismatch
+from tenancy.guards import revision_mismatch, way_on
 from tenancy.models import READABLE, WRITABLE, Placement, State
 from tenancy.operation import Workbench
 
@@ -51,6 +53,7 @@ class Router:
         self._bench = bench
         self._catalog = bench.catalog
         self._engines = engines
+        self.crowd = Crowd()
         self._alarmed: set[str] = set()
         self.on_behind: Callable[[Placement], None] | None = None
         """Hears of a tenant that is behind before its route is refused; it may bring it to head."""
@@ -70,16 +73,20 @@ class Router:
     @contextmanager
     def connected(self, owner: int, *, write: bool) -> Iterator[tuple[sa.Connection, Backend]]:
         """Open a connection to an owner's rows; its transaction says by itself whether it only reads."""
+        with self.crowd.place(owner), self._connected(owner, write=write) as found:
+            yield found
+
+    @contextmanager
+    def _connected(self, owner: int, *, write: bool) -> Iterator[tuple[sa.Connection, Backend]]:
         route = self.route(owner, write=write)
-        backend = self._bench.backends.get(route.tenant.db_type)
         options = (WRITE if write else READ) | {"tenancy_owner": owner}
         try:
             with (
-                explained(backend),
-                self.leased(route) as engine,
-                engine.connect().execution_options(**options) as connection,
+                self._leased(route) as entry,
+                entry.backend.explained(others_pass=True),
+                entry.engine.connect().execution_options(**options) as connection,
             ):
-                yield connection, backend
+                yield connection, entry.backend
         except TenancyError as error:
             self._bench.on_error(route.tenant, error)
             raise
@@ -87,9 +94,14 @@ class Router:
     @contextmanager
     def leased(self, route: Route) -> Iterator[sa.Engine]:
         """Use the engine a route leads to; it stays open until the block ends."""
+        with self._leased(route) as entry:
+            yield entry.engine
+
+    @contextmanager
+    def _leased(self, route: Route) -> Iterator[Entry]:
         entry = self.acquire(route)
         try:
-            yield entry.engine
+            yield entry
         finally:
             self._engines.release(entry)
 
@@ -113,7 +125,7 @@ class Router:
             users.get(connection, user_id)
             found = configs.shared(connection)
         if found is None:
-            raise TenantNotReadyError("there is no shared database yet: run `unify db create-config-table`.")
+            raise TenantNotReadyError(f"there is no shared database yet: {PREPARE_CATALOG}.")
         return found
 
     def _is_behind(self, tenant: Placement) -> bool:
@@ -133,7 +145,7 @@ class Router:
         if tenant.state not in READABLE or not tenant.is_active:
             more = {"retry_after_s": MIGRATING_S} if tenant.state is State.MIGRATING else {}
             raise TenantNotReadyError(
-                f"the database of user {owner} is {tenant.state}: {tenant.last_error or 'try again later.'}",
+                f"the database of user {owner} is {tenant.state}: {way_on(tenant)}",
                 state=str(tenant.state),
                 user_id=owner,
                 tenant_id=tenant.tenant_id,

@@ -6,33 +6,54 @@ new database is placed on is decided in ``catalog/servers.py``.
 
 from __future__ import annotations
 
+import logging
 import time
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import Any
 
 from tenancy.backends import logins
 from tenancy.backends.logins import Login
 from tenancy.backends.server import ServerBackend
-from tenancy.catalog import servers
-from tenancy.errors import AccessDeniedError, ConfigurationError, TenancyError
+from tenancy.catalog import leftovers, servers
+from tenancy.errors import AccessDeniedError, ConfigurationError, ServerExistsError, TenancyError
 from tenancy.models import Server, ServerState
-from tenancy.names import fold
+from tenancy.names import fold, is_visible
 from tenancy.operation import Operation
+
+log = logging.getLogger(__name__)
 
 NAME_MAX = 64
 WEIGHT_MAX = 1_000
 TENANTS_MAX = 1_000_000
 NO_RIGHTS = "the login may not make databases and logins."
 
+Told = Callable[[list[str], list[str]], None]
+"""Hear what was done on a server, and what its operator should do there, a sentence each."""
+
+
+def unheard(done: list[str], remarks: list[str]) -> None:
+    """Let it pass: nobody is there to be told."""
+
 
 class Servers(Operation):
     """Register servers and say how they are."""
 
     def add(
-        self, name: str, db_type: str, login: Login, *, max_tenants: int | None = None, weight: int = 1
+        self,
+        name: str,
+        db_type: str,
+        login: Login,
+        *,
+        max_tenants: int | None = None,
+        weight: int = 1,
+        told: Told = unheard,
     ) -> dict[str, Any]:
-        """Register a server that answers and whose login may do its work; give it without its secret."""
+        """Register a server that answers and whose login may do its work; give it without its secret.
+
+        ``told`` hears what was done to rights on the server, and what its operator should do there.
+        """
         backend = self._backend(db_type)
         name = _name(name)
         most = None if max_tenants is None else _bounded("max_tenants", max_tenants, TENANTS_MAX)
@@ -44,14 +65,18 @@ class Servers(Operation):
             "db_user": login.user,
             "db_options": login.options.written(),
         }
-        if _met(backend, login) is False:
-            raise AccessDeniedError(NO_RIGHTS)
+        with closing(backend.at_server(login)) as driver:
+            if backend.may_create(driver) is False:
+                raise AccessDeniedError(NO_RIGHTS)
+            done, remarks = backend.prepare(driver), backend.remarks(driver)
         fresh = Server(0, name, **place, sealed_password="", state=ServerState.ACCEPTING, **limits)
         with self.catalog.writing() as connection:
             sealed = self.bench.keyring.seal(login.password, fresh.binding)
             servers.add(connection, name, db_password=sealed, **place, **limits)
-            self.catalog.audit.append(connection, "server.add", detail={"server": name, "type": db_type})
-            return servers.by_name(connection, name).to_dict()
+            self.catalog.audit.append(connection, "server.add", detail={"server": name, "type": db_type, "done": done})
+            made = servers.by_name(connection, name).to_dict()
+        told(done, remarks)
+        return made
 
     def read_login(self, db_type: str, url: str) -> Login:
         """Read the URL of a server into structured fields; a database in it is not looked at."""
@@ -71,20 +96,34 @@ class Servers(Operation):
     def test(self, name: str) -> dict[str, Any]:
         """Connect to a server and say how it is; a failure is an answer, not an error.
 
-        ``may_create`` says whether the login may make databases and logins, None where the product does not tell.
+        ``may_create`` says whether the login may make databases and logins, None where the product does not tell;
+        ``remarks`` what its operator should do there, a sentence each.
         """
         server = self._find(name)
         started = time.perf_counter()
         may: bool | None = None
+        remarks: list[str] = []
         try:
-            may = _met(self._backend(server.db_type), self.bench.server_login(server))
+            with self._entered(server) as (backend, driver):
+                may, remarks = backend.may_create(driver), backend.remarks(driver)
             found = {"ok": True, "code": "ok", "message": "the server answers and takes the login."}
         except TenancyError as error:
             found = {"ok": False, "code": error.code, "message": error.message}
         if may is False:
             found = {"ok": False, "code": AccessDeniedError.code, "message": NO_RIGHTS}
         took = round((time.perf_counter() - started) * 1000, 2)
-        return {"name": server.name, **found, "latency_ms": took, "may_create": may}
+        return {"name": server.name, **found, "latency_ms": took, "may_create": may, "remarks": remarks}
+
+    def tidy(self, name: str) -> dict[str, Any]:
+        """Remove what this installation left on a server and nothing needs; say what was ``done``, and what remains."""
+        server = self._find(name)
+        with self._entered(server) as (backend, driver):
+            done = backend.prepare(driver, beside_others=True)
+            done += backend.tidy(driver, server.installation, self.chain.fingerprint)
+            remarks = backend.remarks(driver)
+        with self.catalog.writing() as connection:
+            self.catalog.audit.append(connection, "server.tidy", detail={"server": server.name, "done": done})
+        return {"name": server.name, "done": done, "remarks": remarks}
 
     def drain(self, name: str) -> dict[str, Any]:
         """Place nothing more on a server; what stands there stays."""
@@ -105,12 +144,26 @@ class Servers(Operation):
             self.catalog.audit.append(connection, "server.password", detail={"server": server.name})
             return servers.by_name(connection, name).to_dict()
 
-    def remove(self, name: str) -> None:
-        """Forget a server on which no database stands."""
+    def remove(self, name: str, told: Told = unheard) -> None:
+        """Forget a server on which no database stands; ``told`` hears what was done there, and what may be left."""
         server = self._find(name)
         with self.catalog.writing() as connection:
+            if leftovers.on_server(connection, server.id):
+                raise ServerExistsError(
+                    f"databases were left behind on server {server.name!r}: remove them first (`unify db leftovers "
+                    "--remove` or `manager.leftovers.clear()`), or say of each that it is gone (`unify db leftovers "
+                    "--confirm ID` or `manager.leftovers.confirm()`).",
+                    field="name",
+                )
             servers.remove(connection, server)
             self.catalog.audit.append(connection, "server.remove", detail={"server": server.name})
+        try:
+            with self._entered(server) as (backend, driver):
+                done = backend.prepare(driver, beside_others=True)
+                told(done + backend.tidy(driver, server.installation, fingerprint=""), [])
+        except TenancyError as error:
+            log.warning("templates may be left on server %r, which is forgotten: %s", server.name, error.message)
+            told([], [f"templates may be left there: {error.message}"])
 
     def _set(self, name: str, state: ServerState) -> dict[str, Any]:
         with self.catalog.writing() as connection:
@@ -123,6 +176,12 @@ class Servers(Operation):
     def _find(self, name: str) -> Server:
         with self.catalog.reading() as connection:
             return servers.by_name(connection, name)
+
+    @contextmanager
+    def _entered(self, server: Server) -> Iterator[tuple[ServerBackend, Any]]:
+        backend = self._backend(server.db_type)
+        with closing(backend.at_server(self.bench.server_login(server))) as driver:
+            yield backend, driver
 
     def _backend(self, db_type: str) -> ServerBackend:
         backend = self.backends.get(db_type)
@@ -140,7 +199,7 @@ def _met(backend: ServerBackend, login: Login) -> bool | None:
 def _name(text: str) -> str:
     """Give the name as it is shown; its folded form, which may be longer, has to fit beside it."""
     name = " ".join(text.split())
-    if not name or not text.strip().isprintable() or max(len(name), len(fold(name))) > NAME_MAX:
+    if not is_visible(name) or not text.strip().isprintable() or max(len(name), len(fold(name))) > NAME_MAX:
         raise ConfigurationError(f"name must be 1 to {NAME_MAX} printable characters.", field="name")
     return name
 

@@ -10,15 +10,16 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from tenancy import identity
 from tenancy.backends.base import Backend
 from tenancy.backends.server import fresh_password
-from tenancy.catalog import configs
+from tenancy.catalog import claims, configs
 from tenancy.catalog.claims import Claim
 from tenancy.errors import DatabaseExistsError, TenantExistsError
-from tenancy.furnish import write_identity
-from tenancy.models import Kind, Placement, State, house_metadata, identity
+from tenancy.models import Kind, Placement, State, house_metadata
+from tenancy.models import identity as identity_table
 from tenancy.placing import sealed
-from tenancy.provision import Provisioner
+from tenancy.provision import Begun, Provisioner, Work
 from tenancy.types import new_id
 from tenancy.upgrade import Reached
 
@@ -34,20 +35,11 @@ class SharedDatabase(Provisioner):
         backend = self.backends.for_url(url, "SHARED_DATABASE_URL")
         wanted = backend.shared_plan(url)
         with self.catalog.writing() as connection:
-            tenant = configs.shared(connection)
-            if tenant is not None and any(getattr(tenant, name) != wanted[name] for name in wanted if name != "owned"):
-                raise TenantExistsError(
-                    "SHARED_DATABASE_URL names another database than the one in use: move the data, then the setting.",
-                    field="SHARED_DATABASE_URL",
-                )
-            if tenant is not None and tenant.state is State.READY and tenant.revision == self.chain.head:
-                self._found(tenant, backend)
-                return []
-            created = tenant is None
-            if tenant is None:
-                tenant, claim = self._first(connection, None, self._with_shared_login(backend, wanted))
-            else:
-                tenant, claim = self._claimed(connection, tenant)
+            begun = self._begun_shared(connection, backend, wanted)
+        tenant, claim = begun.tenant, begun.claim
+        if claim is None:
+            self._found(tenant, backend)
+            return []
         applied: list[str] = []
 
         def work() -> Reached:
@@ -55,8 +47,23 @@ class SharedDatabase(Provisioner):
             applied.extend(reached.steps)
             return reached
 
-        self._guarded(tenant, claim, work, created)
+        self._guarded(tenant, claim, work, begun)
         return applied
+
+    def _begun_shared(self, connection: sa.Connection, backend: Backend, wanted: dict[str, Any]) -> Begun:
+        """Decide what is to be done, record it and take the claim, in the caller's transaction."""
+        tenant = configs.shared(connection)
+        if tenant is None:
+            return Begun(Work.FINISH, *self._first(connection, None, self._with_shared_login(backend, wanted), backend))
+        if any(getattr(tenant, name) != wanted[name] for name in wanted if name != "owned"):
+            raise TenantExistsError(
+                "SHARED_DATABASE_URL names another database than the one in use: move the data, then the setting.",
+                field="SHARED_DATABASE_URL",
+            )
+        whole = tenant.state is State.READY and tenant.revision == self.chain.head
+        if whole and not claims.interrupted(connection, tenant.tenant_id):
+            return Begun(Work.NOTHING, tenant, backend)
+        return self._resumed(connection, tenant, backend)
 
     def _with_shared_login(self, backend: Backend, wanted: dict[str, Any]) -> dict[str, Any]:
         """Give the shared database a login of its own, where the product can hold that one to its owner's rows."""
@@ -73,14 +80,14 @@ class SharedDatabase(Provisioner):
         if tenant.revision is None:
             backend.make_empty(tenant, access)
         with backend.migrating(backend.connect_to_migrate(tenant, access)) as connection:
-            self._adopt_shared(connection, tenant)
+            self._adopt_shared(connection, tenant.with_(epoch=claim.epoch))
         return self._upgrade(tenant, claim, backend)
 
     def _adopt_shared(self, connection: sa.Connection, tenant: Placement) -> None:
         house_metadata.create_all(connection)
-        row = connection.execute(sa.select(identity)).first()
+        row = connection.execute(sa.select(identity_table)).first()
         if row is None:
-            write_identity(connection, tenant)
+            identity.write(connection, tenant)
         elif (row.tenant_id, row.kind) != (tenant.tenant_id, Kind.SHARED):
             raise DatabaseExistsError("SHARED_DATABASE_URL names a database that belongs to somebody else.")
         connection.commit()

@@ -24,5 +24,7 @@ def install(manager: TenantManager | None) -> None:
 def current_manager() -> TenantManager:
     """Give the installed manager, or ConfigurationError."""
     if _installed is None:
-        raise ConfigurationError("no tenant manager is installed: call `compose.build(settings)` first.")
+        raise ConfigurationError(
+            "no tenant manager is installed: call `tenancy.install(manager)` first (Unify: `compose.build(settings)`)."
+        )
     return _installed

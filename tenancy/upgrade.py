@@ -14,21 +14,20 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from tenancy import ledger
+from tenancy import identity, ledger
 from tenancy.backends.base import Backend
 from tenancy.catalog.claims import Claim
-from tenancy.errors import IdentityError, RevisionMismatchError, StaleRouteError, TenancyError
+from tenancy.errors import RevisionMismatchError, TenancyError
 from tenancy.guards import check_whose
-from tenancy.models import Placement, State, identity
+from tenancy.models import Placement, State
+from tenancy.models import identity as identity_table
 from tenancy.operation import Operation
 
 log = logging.getLogger(__name__)
 
-_raise = identity.update().where(
-    identity.c.id == 1,
-    identity.c.tenant_id == sa.bindparam("whose"),
-    identity.c.epoch.in_([sa.bindparam("before"), sa.bindparam("raised")]),
-)
+
+Held = tuple[Placement, Claim, Backend]
+"""A tenant under the claim of whoever works on it, and the product it stands on."""
 
 
 @dataclass(frozen=True)
@@ -59,19 +58,21 @@ class Upgrade(Operation):
                 steps = self._run(connection, here, target, (tenant, claim, backend))
                 backend.settle(connection, tenant, access, self.owned_tables())
                 if not (steps and backend.transactional_ddl):
-                    claim.check()
-                    _mark(connection, tenant, State.READY)
+                    _mark(connection, (tenant, claim, backend), State.READY)
             except Exception as error:
-                self._reopen(connection, tenant, error, closed=closed or not backend.transactional_ddl)
+                closed = closed or not backend.transactional_ddl
+                self._reopen(connection, (tenant, claim, backend), error, closed=closed)
                 raise
-        return Reached(target, tenant.epoch + 1, steps)
+        return Reached(target, claim.epoch, steps)
 
     def close(self, tenant: Placement, claim: Claim, backend: Backend) -> str | None:
         """Turn away all writes, those under way too; give the revision at which the database stands."""
         with backend.migrating(backend.connect_to_migrate(tenant, self.bench.access(tenant))) as connection:
             here = self.standing(connection, tenant, backend)
-            claim.check()
-            _mark(connection, tenant, State.MIGRATING)
+            self.step("close")
+            identity.mark(backend, connection, tenant, claim, State.MIGRATING)
+            claim.check()  # before the mark holds: whoever took over may have let in writes that a late one would undo
+            connection.commit()
         return here
 
     def open(self, tenant: Placement, claim: Claim, backend: Backend, revision: str) -> Reached:
@@ -82,21 +83,16 @@ class Upgrade(Operation):
                     f"what was put back is not at revision {revision}.", tenant_id=tenant.tenant_id, revision=revision
                 )
             connection.rollback()
-            claim.check()
-            mine = (identity.c.id == 1, identity.c.tenant_id == tenant.tenant_id)
-            opened = {"epoch": tenant.epoch + 1, "state": str(State.READY)}
-            if connection.execute(identity.update().where(*mine), opened).rowcount != 1:
-                raise IdentityError("what was put back belongs to another tenant.", tenant_id=tenant.tenant_id)
+            identity.mark_restored(connection, tenant, claim)
             connection.commit()
-        return Reached(revision, tenant.epoch + 1, [revision])
+        return Reached(revision, claim.epoch, [revision])
 
     def reopen(self, tenant: Placement, claim: Claim, backend: Backend) -> Reached:
         """Leave a database as far as it came, open for use: whoever was to migrate it is gone."""
         with backend.migrating(backend.connect_to_migrate(tenant, self.bench.access(tenant))) as connection:
             here = self.standing(connection, tenant, backend)
-            claim.check()
-            _mark(connection, tenant, State.READY)
-        return Reached(here, tenant.epoch + 1)
+            _mark(connection, (tenant, claim, backend), State.READY)
+        return Reached(here, claim.epoch)
 
     def standing(
         self, connection: sa.Connection, tenant: Placement, backend: Backend, target: str | None = None
@@ -109,7 +105,7 @@ class Upgrade(Operation):
         check_whose(backend, tenant, driver)
         driver.rollback()
         here = self.chain.current(connection)
-        told = ledger.standing(connection)
+        told = ledger.standing(connection, self.chain.checksums)
         connection.rollback()
         if here is not None and not self.chain.knows(here):
             raise RevisionMismatchError(
@@ -140,40 +136,39 @@ class Upgrade(Operation):
         if edited:
             raise RevisionMismatchError(
                 f"revision {edited[0]} was edited after it was applied here: put its file back, "
-                "or see `unify fleet verify`.",
+                "or see `unify fleet verify` or `manager.fleet.verify()`.",
                 tenant_id=tenant.tenant_id,
                 revision=edited[0],
                 edited=True,
             )
 
-    def _run(
-        self, connection: sa.Connection, here: str | None, target: str, held: tuple[Placement, Claim, Backend]
-    ) -> list[str]:
+    def _run(self, connection: sa.Connection, here: str | None, target: str, held: Held) -> list[str]:
         tenant, claim, backend = held
 
         def begun() -> None:
             if backend.transactional_ddl:
-                _raise_epoch(connection, tenant, State.READY)
+                identity.mark(backend, connection, tenant, claim, State.READY)
 
         def applied(changed: sa.Connection, revision: str, direction: str, checksum: str, took_ms: int) -> None:
             backend.check_before_commit(changed)
             ledger.record(changed, revision, direction, checksum, took_ms, self.bench.schema.app_version)
-            claim.check()
+            claim.check()  # a runner that was replaced stops here, before it takes the other one's time
             self.step(f"applied {revision}")
 
         if not backend.transactional_ddl:
-            _mark(connection, tenant, State.MIGRATING)
+            _mark(connection, held, State.MIGRATING)
         return self.chain.migrate(
             connection, here, target, transactional_ddl=backend.transactional_ddl, on_begin=begun, on_apply=applied
         )
 
-    def _reopen(self, connection: sa.Connection, tenant: Placement, error: Exception, *, closed: bool) -> None:
+    def _reopen(self, connection: sa.Connection, held: Held, error: Exception, *, closed: bool) -> None:
         """Let a database be used again after a failure, and say in the error where it stands."""
+        tenant = held[0]
         try:
             connection.rollback()
             if closed:
-                _mark(connection, tenant, State.READY)
-            epoch = connection.execute(sa.select(identity.c.epoch)).scalar_one()
+                _mark(connection, held, State.READY)
+            epoch = connection.execute(sa.select(identity_table.c.epoch)).scalar_one()
             revision = self.chain.current(connection)
             connection.rollback()
         except (TenancyError, sa.exc.SQLAlchemyError) as second:
@@ -185,14 +180,7 @@ class Upgrade(Operation):
             error.fields["reached"] = Reached(revision, epoch)
 
 
-def _mark(connection: sa.Connection, tenant: Placement, state: State) -> None:
-    _raise_epoch(connection, tenant, state)
+def _mark(connection: sa.Connection, held: Held, state: State) -> None:
+    tenant, claim, backend = held
+    identity.mark(backend, connection, tenant, claim, state)
     connection.commit()
-
-
-def _raise_epoch(connection: sa.Connection, tenant: Placement, state: State) -> None:
-    """Turn away every write that began before; a database of yet another epoch is StaleRouteError."""
-    epochs = {"whose": tenant.tenant_id, "before": tenant.epoch, "raised": tenant.epoch + 1}
-    changed = connection.execute(_raise, epochs | {"epoch": tenant.epoch + 1, "state": str(state)})
-    if changed.rowcount != 1:
-        raise StaleRouteError("the database was replaced or retired meanwhile.", tenant_id=tenant.tenant_id)

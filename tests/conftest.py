@@ -14,18 +14,27 @@ import pytest
 
 from settings import SETTINGS, Settings
 from tenancy.keyring import generate_key
-from tenancy.models import User
+from tenancy.models import User, installation
 
 if TYPE_CHECKING:
     from compose import Parts
+    from tenancy.catalog import Catalog
 
-pytest_plugins = ["tests.engines", "tests.products"]
+pytest_plugins = ["tests.catalog_rule", "tests.engines", "tests.products"]
 
 # A shared machine is slow at moments; the example that was slow then says nothing about the code.
 hypothesis.settings.register_profile("unify", deadline=None)
 hypothesis.settings.load_profile("unify")
 
 PASSWORD = "correct horse battery"
+
+
+@pytest.fixture
+def no_sqlserver_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have no driver for SQL Server, whatever is installed here: its backend cannot be made."""
+    from tenancy.backends import sqlserver_driver
+
+    monkeypatch.setattr(sqlserver_driver, "DRIVERS", ())
 
 
 @pytest.fixture(autouse=True)
@@ -98,11 +107,18 @@ def make_parts(make_settings: Callable[..., Settings]) -> Iterator[Callable[...,
         parts = compose.build(make_settings(**overrides))
         made.append(parts)
         parts.manager.prepare_catalog()
+        mark_as_tests(parts.catalog)
         return parts
 
     yield make
     for parts in made:
         parts.close()
+
+
+def mark_as_tests(catalog: Catalog) -> None:
+    """Give all catalogs of the tests one mark: a server keeps a template for each, and making one takes time."""
+    with catalog.writing() as connection:
+        connection.execute(installation.update(), {"mark": "7e5701"})
 
 
 @pytest.fixture

@@ -15,10 +15,16 @@ import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from tests.engines import server_address
+
+if TYPE_CHECKING:
+    from tests.certificates import Certificate
 
 PASSWORD = "pw '\\ %40?host=x;Server=y é☃"
 READY_S = 60.0
@@ -41,6 +47,30 @@ class OwnServer(ABC):
 
     scheme: str
     user: str
+
+    def encrypt(self, certificate: Certificate) -> None:
+        """Offer TLS with a certificate from the next connection on."""
+        for name, text in (("server.crt", certificate.chain), ("server.key", certificate.key)):
+            path = self.folder / name
+            path.write_text(text)
+            path.chmod(0o600)
+        _give_away(self.folder)
+        self._read_certificate()
+
+    @abstractmethod
+    def _read_certificate(self) -> None:
+        """Have the server read its certificate's files."""
+
+    def _administer(self, *statements: str) -> object:
+        """Run statements as the administrator; give the first value of the last one."""
+        from tests.engines import backend_of
+
+        backend = backend_of(self.scheme)
+        driver = backend.at_server(backend.login(f"{self.url}?tls=off", "URL"))
+        with closing(driver), closing(driver.cursor()) as cursor:
+            for statement in statements:
+                cursor.execute(statement)
+            return cursor.fetchone() if cursor.description else None
 
     @abstractmethod
     def _command(self) -> list[str]: ...
@@ -85,7 +115,7 @@ class OwnPostgreSQL(OwnServer):
     scheme = "postgresql"
     user = "postgres"
 
-    def __init__(self, folder: Path, *, connections: int = 40) -> None:
+    def __init__(self, folder: Path, *, connections: int = 40, made_with: tuple[str, ...] = ()) -> None:
         super().__init__(folder)
         self._connections = connections
         (folder / "password").write_text(PASSWORD)
@@ -100,6 +130,7 @@ class OwnPostgreSQL(OwnServer):
                 "--encoding=UTF8",
                 "--locale=C",
                 "--no-sync",
+                *made_with,
             ]
         )
 
@@ -110,6 +141,19 @@ class OwnPostgreSQL(OwnServer):
             *("-D", str(self.folder / "data"), "-p", str(self.port), "-h", "127.0.0.1", "-k", str(self.folder)),
             *(word for name, value in options.items() for word in ("-c", f"{name}={value}")),
         ]
+
+    def _read_certificate(self) -> None:
+        files = {"ssl_cert_file": "server.crt", "ssl_key_file": "server.key"}
+        self.set(ssl="on", **{name: str(self.folder / file) for name, file in files.items()})
+
+    def set(self, **options: str) -> None:
+        """Change settings, and wait until new connections begin with them."""
+        before = self._administer("SELECT pg_conf_load_time()")
+        self._administer(*(f"ALTER SYSTEM SET {name} = '{value}'" for name, value in options.items()))
+        self._administer("SELECT pg_reload_conf()")
+        deadline = time.monotonic() + READY_S
+        while self._administer("SELECT pg_conf_load_time()") == before:
+            assert time.monotonic() < deadline, "the server does not read its settings"
 
     def answers(self) -> bool:
         import psycopg2
@@ -130,6 +174,7 @@ class OwnMariaDB(OwnServer):
     def __init__(self, folder: Path, *, connections: int = 40) -> None:
         super().__init__(folder)
         self._connections = connections
+        self._tls: list[str] = []
         self._set = folder / "set.sql"
         secret = PASSWORD.replace("\\", "\\\\").replace("'", "''")
         self._set.write_text(f"ALTER USER root@localhost IDENTIFIED BY '{secret}';\n", encoding="utf-8")
@@ -160,7 +205,17 @@ class OwnMariaDB(OwnServer):
             "--innodb-log-file-size=8M",
             "--innodb-flush-method=nosync",
             "--innodb-flush-log-at-trx-commit=0",
+            *self._tls,
         ]
+
+    def _read_certificate(self) -> None:
+        """Start again with them; FLUSH SSL reads them only in a server that had some at its start."""
+        if self._tls:
+            self._administer("FLUSH SSL")
+            return
+        self._tls = [f"--ssl-cert={self.folder / 'server.crt'}", f"--ssl-key={self.folder / 'server.key'}"]
+        self.stop()
+        self.start()
 
     def answers(self) -> bool:
         import pymysql
@@ -179,14 +234,18 @@ class OwnMariaDB(OwnServer):
 
 
 @contextmanager
-def own_server(engine: str, *, connections: int = 40) -> Iterator[OwnServer]:
-    """Run a server of the test's own; skip where its programs are not installed here.
+def own_server(engine: str, **how: Any) -> Iterator[OwnServer]:
+    """Run a server of the test's own; skip where its programs are not installed, or its setting is left empty.
+
+    ``connections`` is how many it takes, ``made_with`` what `initdb` is told besides.
 
     Not in pytest's folder, which each session that starts closes to the account under which the server runs.
     """
+    if server_address(engine) is None:
+        pytest.skip(f"{engine} is not to be used here: its setting is empty")
     kind = {"postgresql": OwnPostgreSQL, "mysql": OwnMariaDB}[engine]
     with tempfile.TemporaryDirectory(prefix="unify-server-", ignore_cleanup_errors=True) as folder:
-        server = kind(Path(folder), connections=connections)
+        server = kind(Path(folder), **how)
         server.start()
         try:
             yield server

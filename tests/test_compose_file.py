@@ -114,10 +114,10 @@ def test_every_service_says_how_it_is_or_ends_by_itself():
 
 
 def test_whoever_depends_on_a_service_waits_until_it_is_well():
-    for name, service in SERVICES.items():
-        for needed, how in service.get("depends_on", {}).items():
+    for service in SERVICES.values():
+        for how in service.get("depends_on", {}).values():
             assert how["condition"] == "service_healthy"
-            assert how.get("required", True) is not (name == "app"), f"{name} without the profile of {needed}"
+    assert "depends_on" not in SERVICES["app"], "it serves SQLite's users whichever databases are on their way"
 
 
 def test_no_password_stands_in_the_file():
@@ -146,7 +146,21 @@ def test_every_name_is_a_setting_or_one_of_the_images():
     used = {name for service in SERVICES.values() for name in service.get("environment") or {}}
     used |= set(re.findall(r"\$\$?\{?([A-Z_]+)", (PROJECT / "docker-compose.yml").read_text()))
     assert used - {setting.name for setting in SETTINGS} - set(COMPOSE_SETTINGS) == set()
-    assert set(COMPOSE_SETTINGS) <= used
+    assert set(COMPOSE_SETTINGS) - {"COMPOSE_PROFILES"} <= used
+
+
+def test_the_application_gets_its_settings_and_no_password_of_a_database():
+    ours = {setting.name for setting in SETTINGS}
+    assert set(SERVICES["app"]["environment"]) == ours
+    for name in ONE_SHOT:
+        assert set(SERVICES[name]["environment"]) == ours | {SERVERS[name.removeprefix("register-")][1]}
+    assert not any("env_file" in service for service in SERVICES.values())
+
+
+def test_profiles_are_chosen_in_the_file_too(config, folder):
+    with (folder / ".env").open("a") as stream:
+        stream.write("COMPOSE_PROFILES=mysql\n")
+    assert set(config()["services"]) == {"app", "mysql", "register-mysql"}
 
 
 def test_every_volume_is_named_and_used():

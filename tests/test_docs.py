@@ -7,6 +7,7 @@ from datetime import date
 
 import pytest
 
+from compose import app_version
 from settings import COMPOSE_SETTINGS, PROJECT, SETTINGS, TEST_SETTINGS
 from web.pages import quick_add
 
@@ -61,10 +62,26 @@ def test_the_readme_is_one_screen():
     assert len((PROJECT / "README.md").read_text().splitlines()) <= 70
 
 
-def test_the_changelog_knows_this_version():
+def test_there_is_one_version_number():
     version = re.search(r'^version = "(.+)"$', (PROJECT / "pyproject.toml").read_text(), re.MULTILINE)
     assert version is not None
-    assert f"## {version[1]}" in (PROJECT / "CHANGELOG.md").read_text()
+    last, *before = re.findall(r"^## (.*)$", (PROJECT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    named = [last]
+    if last == "Unreleased":  # the code is a development version of what comes, so no released number names it
+        named = [f"{numbers(version[1])}.dev0"]
+        assert [int(n) for n in numbers(version[1]).split(".")] > [int(n) for n in before[0].split(".")]
+    for file in [PROJECT / "docker-compose.yml", *DOCUMENTS]:
+        named += re.findall(r"\bunify:(\d[\w.]*)", file.read_text())
+    assert set(named) == {version[1]}
+    assert app_version() == version[1], "installed anew since the number changed? make setup-dev"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(PROJECT).as_posix())
+def test_no_table_is_split_by_a_bar_inside_a_cell(document):
+    tables = re.findall(r"(?:^\|.*\n)+", document.read_text(), re.MULTILINE)
+    for lines in map(str.splitlines, tables):
+        widths = {len(re.findall(r"(?<!\\)\|", line)) for line in lines}
+        assert len(widths) == 1, lines[0]
 
 
 def test_the_readme_names_every_make_command():
@@ -119,6 +136,10 @@ def test_commands_that_documents_name_are_there():
         found for document in DOCUMENTS for found in re.findall(r"`unify ([a-z]+(?: [a-z-]+)?)", document.read_text())
     }
     assert named - known - groups == set()
+
+
+def numbers(version):
+    return version.removesuffix(".dev0")
 
 
 def reference(name):

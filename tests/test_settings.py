@@ -8,7 +8,7 @@ import os
 
 import pytest
 
-from settings import PROJECT, SETTINGS, Settings, SettingsError, given
+from settings import PROJECT, SETTINGS, Settings, SettingsError, _warn_once, given
 from tenancy.errors import ConfigurationError
 from tenancy.hosts import HostPolicy
 from tenancy.keyring import generate_key
@@ -264,6 +264,12 @@ def test_a_settings_error_is_a_configuration_error():
     assert issubclass(SettingsError, ConfigurationError)
 
 
+@pytest.fixture(autouse=True)
+def warnings_begin_anew():
+    """Let each test see a warning that an earlier one has seen: a process says it once."""
+    _warn_once.cache_clear()
+
+
 @pytest.fixture
 def dotenv(tmp_path, make_environ):
     """Write a .env that is complete, with further lines below; give its path."""
@@ -331,9 +337,37 @@ def test_a_missing_file_is_no_file(make_environ, tmp_path):
 def test_an_unknown_name_in_the_file_is_a_warning_that_says_what_may_be_meant(dotenv, caplog):
     with caplog.at_level(logging.WARNING, logger="unify.settings"):
         Settings.load({}, dotenv=dotenv("MULTI_TENNANT_MODE=true\nFLASK_DEBUG=1\nTEST_MYSQL_URL=\n"))
+        Settings.load({}, dotenv=dotenv("MULTI_TENNANT_MODE=true\n"))
     assert [record.getMessage() for record in caplog.records] == [
         ".env: MULTI_TENNANT_MODE is not a setting of Unify and has no effect (is MULTI_TENANT_MODE meant?)"
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("TENANT_DATADIR", "TENANT_DATA_DIR"),
+        ("TRUSTED_HOST", "TRUSTED_HOSTS"),
+        ("DATABASE_URL", "ADMIN_DATABASE_URL"),
+        ("UNIFY_SECRET_KEY", "SECRET_KEY"),
+        ("secret_keys", "SECRET_KEY"),
+    ],
+)
+def test_a_variable_that_looks_like_a_setting_is_a_warning_too(make_environ, caplog, name, meant):
+    with caplog.at_level(logging.WARNING, logger="unify.settings"):
+        Settings.load(make_environ() | {name: "x"}, dotenv=None)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"environment: {name} is not a setting of Unify and has no effect (is {meant} meant?)"
+    ]
+
+
+def test_variables_of_others_are_no_warning(make_environ, caplog):
+    theirs = (
+        "PATH HOME HOSTNAME HOSTTYPE LOGNAME PWD SHELL TERM LANG PORTAGE TMPDIR MAIL DISPLAY POST EDITOR USER SHLVL"
+    )
+    with caplog.at_level(logging.WARNING, logger="unify.settings"):
+        Settings.load(make_environ() | dict.fromkeys(theirs.split(), "x"), dotenv=None)
+    assert caplog.records == []
 
 
 def test_given_joins_the_file_and_the_environment(dotenv):

@@ -6,12 +6,14 @@ import io
 import logging
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
 import click
 
-from utils.output import Failed, reason
+from utils.output import Failed, complain, reason
 from utils.toolbox import Toolbox
 
 COMMANDS = {
@@ -40,13 +42,36 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(import_module(module), cmd_name)
         return command
 
+    def make_context(self, *args: Any, **how: Any) -> click.Context:
+        with _usage_in_one_line():
+            return super().make_context(*args, **how)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with _usage_in_one_line():
+                return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
         except Exception as error:
             raise _failure(error, ctx.find_object(Toolbox)) from error
+
+
+class WrongUsage(click.UsageError):
+    """End a command that was typed wrong with one line, where click shows four."""
+
+    def show(self, file: Any = None) -> None:
+        end = "" if self.message.endswith((".", "?")) else "."
+        complain(f"Error: {self.message}{end} Help: {self.ctx.command_path if self.ctx else 'unify'} --help")
+
+
+@contextmanager
+def _usage_in_one_line() -> Iterator[None]:
+    try:
+        yield
+    except click.exceptions.NoArgsIsHelpError:
+        raise
+    except click.UsageError as error:
+        raise WrongUsage(error.format_message(), error.ctx) from error
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -75,6 +100,13 @@ def prepare() -> None:
             stream.reconfigure(errors="replace")
     # The rooms below log errors that they raise as well; the command tells those itself, in one line.
     logging.getLogger().addHandler(logging.NullHandler())
+    # What is said of settings is said to whoever typed the command, whichever it is.
+    logging.getLogger("unify.settings").addHandler(_Complaints())
+
+
+class _Complaints(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        complain(record.getMessage())
 
 
 def _failure(error: Exception, toolbox: Toolbox | None) -> Failed:

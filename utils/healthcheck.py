@@ -8,16 +8,17 @@ from __future__ import annotations
 import sys
 from http.client import HTTPConnection, HTTPException
 
-from settings import Settings
+from settings import Settings, given
 
 TIMEOUT_S = 4
 """Less than the HEALTHCHECK's own, which would end the question without a word."""
 
 
-def is_up(port: int, host: str) -> bool:
+def is_up(port: int, host: str, below: str = "") -> bool:
+    """Ask the server; ``below`` is the path under which gunicorn serves it (``SCRIPT_NAME``)."""
     connection = HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_S)
     try:
-        connection.request("GET", "/healthz", headers={"Host": host})
+        connection.request("GET", f"{below.rstrip('/')}/healthz", headers={"Host": host})
         return connection.getresponse().status == 200
     except (OSError, HTTPException) as error:
         sys.stderr.write(f"{type(error).__name__}\n")
@@ -33,4 +34,4 @@ def named(trusted: tuple[str, ...]) -> str:
 
 if __name__ == "__main__":
     settings = Settings.load()
-    sys.exit(not is_up(settings.port, named(settings.trusted_hosts)))
+    sys.exit(not is_up(settings.port, named(settings.trusted_hosts), given().get("SCRIPT_NAME", "")))

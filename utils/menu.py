@@ -13,7 +13,7 @@ import click
 
 from utils.cli import unify
 from utils.commands.servers import TYPES
-from utils.parameters import USER
+from utils.parameters import KEY, USER, WholeNumber
 from utils.toolbox import Toolbox
 
 
@@ -34,7 +34,7 @@ class Question:
 
 @dataclass(frozen=True)
 class YesNo(Question):
-    """Ask whether to add ``option``, or, where ``needed``, whether to go on at all."""
+    """Ask whether to add ``option``."""
 
     def words(self, answer: str) -> list[str]:
         return [self.option] if self.option and answer in ("y", "yes") else []
@@ -47,6 +47,7 @@ class Entry:
     title: str
     words: tuple[str, ...]
     questions: tuple[Question, ...] = ()
+    options: tuple[str, ...] = ()
 
 
 WHO = Question("User id or e-mail", USER)
@@ -76,9 +77,7 @@ ENTRIES = (
     Entry("Show a user's database", ("db", "info"), (WHO,)),
     Entry("List databases", ("db", "list")),
     Entry("Sizes of all databases", ("db", "stats")),
-    Entry(
-        "Delete a user's database", ("db", "delete"), (WHO, YesNo("Delete it with all its data? (y/N)", option="--yes"))
-    ),
+    Entry("Delete a user's database", ("db", "delete"), (WHO,)),
     Entry(
         "Make an API key",
         ("keys", "create"),
@@ -88,7 +87,7 @@ ENTRIES = (
         ),
     ),
     Entry("List a user's API keys", ("keys", "list"), (Question("User id or e-mail", USER, "--user"),)),
-    Entry("Revoke an API key", ("keys", "revoke"), (Question("Id of the key", click.UUID),)),
+    Entry("Revoke an API key", ("keys", "revoke"), (Question("Id of the key", KEY),)),
     Entry("Status of the credential keys", ("credentials", "status")),
     Entry("Seal all passwords under the newest credential key", ("credentials", "rotate")),
     Entry("Verify the audit log", ("audit", "verify")),
@@ -105,14 +104,24 @@ ENTRIES = (
         (
             SERVER,
             Question("Type (postgresql, mysql, sqlserver)", click.Choice(TYPES), "--type"),
-            Question("At most so many databases (Enter for no bound)", click.INT, "--max-tenants", needed=False),
-            Question("Weight (Enter for 1)", click.INT, "--weight", needed=False),
+            Question("At most so many databases (Enter for no bound)", WholeNumber(1), "--max-tenants", needed=False),
+            Question("Weight (Enter for 1)", WholeNumber(1), "--weight", needed=False),
         ),
     ),
     Entry("Status of the fleet: who is behind", ("fleet", "status")),
     Entry("Migrate all databases", ("fleet", "migrate")),
     Entry("Show the newest fleet run", ("fleet", "show")),
     Entry("Verify all databases deeply", ("fleet", "verify")),
+    Entry("Let go of a database that cannot be reached", ("db", "delete"), (WHO,), ("--forget",)),
+    Entry("List databases that were left behind", ("db", "leftovers")),
+    Entry("Try to remove what was left behind", ("db", "leftovers"), (), ("--remove",)),
+    Entry(
+        "Take a database off that list: it is gone",
+        ("db", "leftovers"),
+        (Question("Id in the list", WholeNumber(1)),),
+        ("--confirm",),
+    ),
+    Entry("End an operation whose process is gone", ("db", "release"), (WHO,)),
 )
 """The menu in its order; the first five are fixed by the public interface."""
 
@@ -124,24 +133,34 @@ class Leave(Exception):  # noqa: N818 - it ends the menu, nothing failed
 def run(toolbox: Toolbox | None = None) -> None:
     """Show the menu and do what is chosen, until 0, the end of standard input, or Ctrl-C."""
     toolbox = toolbox or Toolbox()
+    toolbox.asks = True
     try:
+        _show()
         while entry := _choose():
             _do(entry, toolbox)
+            # Shown again by itself, the menu would push what the command said off the screen.
+            click.echo("\nEnter alone shows the menu.")
     except Leave:
         click.echo()
     click.echo("Goodbye.")
 
 
-def _choose() -> Entry | None:
+def _show() -> None:
     click.echo("\nUnify: users and their databases")
     for number, entry in enumerate(ENTRIES, 1):
         click.echo(f"{number:>3}  {entry.title}")
     click.echo("  0  Exit")
+
+
+def _choose() -> Entry | None:
     while True:
         typed = _ask("Choice")
         if typed == "0":
             return None
-        if typed.isascii() and typed.isdigit() and 0 < int(typed[:4]) <= len(ENTRIES):
+        if not typed:
+            _show()
+            continue
+        if typed.isascii() and typed.isdigit() and len(typed) <= 4 and 0 < int(typed) <= len(ENTRIES):
             return ENTRIES[int(typed) - 1]
         click.echo(f"{typed!r} is not in the menu: type a number from 1 to {len(ENTRIES)}, or 0 to leave.")
 
@@ -152,7 +171,7 @@ def _do(entry: Entry, toolbox: Toolbox) -> None:
         click.echo("Nothing done.")
         return
     try:
-        unify.main(args=[*entry.words, *words], prog_name="unify", obj=toolbox)
+        unify.main(args=[*entry.words, *entry.options, *words], prog_name="unify", obj=toolbox)
     except SystemExit:
         # The command has told its outcome already; the menu goes on after a failure.
         return

@@ -58,7 +58,10 @@ def reason(error: Exception) -> str:
     from tenancy.errors import TenancyError
 
     if isinstance(error, TenancyError):
-        return error.message
+        holder, place = error.fields.get("runner"), error.fields.get("place")
+        if holder:
+            return f"{error.message} (held by {holder}: host, process, thread)"
+        return f"{error.message} ({error.field}: {place})" if place else error.message
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}." if error.filename else f"{error.strerror}."
     return (
@@ -74,18 +77,36 @@ def show(as_json: bool, document: Any, tell: Callable[[], None]) -> None:
         tell()
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print rows under their headings."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    grid = Table(*columns, box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    grid = Table(*headings, box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for row in rows:
         grid.add_row(*(Text(plain(cell)) for cell in row))
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else WIDE, highlight=False)
     console.print(grid)
+
+
+def place(info: dict[str, Any]) -> str:
+    """Say where a database lives, in a few words."""
+    if info["db_path"]:
+        return str(info["db_path"])
+    return f"{info['db_type']} database {info['db_name']} on {address(info)}"
+
+
+def address(info: dict[str, Any]) -> str:
+    """Give host and port of a database or a server as they stand in a URL."""
+    host = f"[{info['db_host']}]" if ":" in (info["db_host"] or "") else info["db_host"]
+    return f"{host}:{info['db_port']}" if info["db_port"] else str(host)
+
+
+def columns(rows: Iterable[dict[str, Any]], names: Sequence[str]) -> list[list[Any]]:
+    """Give of each row the values of these names, in their order."""
+    return [[row[name] for name in names] for row in rows]
 
 
 def pairs(values: dict[str, Any]) -> None:

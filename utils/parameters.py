@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import sys
+from codecs import BOM_UTF8
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.types import UUIDParameterType
+
+from utils.output import complain
 
 if TYPE_CHECKING:
     from tenancy.models import User
     from utils.toolbox import Toolbox
 
 SECRET_MAX_BYTES = 4096
+NUMBER_MAX = 2**31 - 1
 
 
 class CommandGroup(click.Group):
@@ -51,8 +56,43 @@ class UserRefs(click.ParamType[list[int | str]]):
             self.fail(error.message, param, ctx)
 
 
+class WholeNumber(click.IntRange):
+    """Take a whole number in a range, which ends where the catalog's numbers do."""
+
+    name = "whole number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if number > NUMBER_MAX:
+            self.fail(f"{number} is too large.", param, ctx)
+        return number
+
+
+class Moment(click.DateTime):
+    """Take a day, or a moment of it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(f"{value!r} is no date: type one such as 2026-03-31, or 2026-03-31T14:30:00 (UTC).", param, ctx)
+
+
+class KeyId(UUIDParameterType):
+    """Take the id of an API key."""
+
+    name = "key_id"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(f"{value!r} is no key's id: `unify keys list --user E` shows them.", param, ctx)
+
+
 USER = UserRef()
 USERS = UserRefs()
+KEY = KeyId()
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
 
@@ -61,6 +101,16 @@ def find_user(toolbox: Toolbox, ref: int | str) -> User:
     """Give the account that an id or an e-mail address names."""
     user: User = toolbox.parts.accounts.find(ref)
     return user
+
+
+def confirm(toolbox: Toolbox, deed: str) -> None:
+    """Ask whether to do what cannot be taken back, and end the command unless it is meant."""
+    if not (toolbox.asks or sys.stdin.isatty()):
+        raise click.UsageError(f"This would {deed}. Add --yes if that is meant.")
+    question = f"{deed[0].upper()}{deed[1:]}?"
+    if not click.confirm(question, prompt_suffix=" (y/N): ", show_default=False, err=True):
+        complain("Nothing done.")
+        raise click.exceptions.Exit(1)
 
 
 def secret(what: str, *, from_stdin: bool) -> str | None:
@@ -81,11 +131,14 @@ def secret(what: str, *, from_stdin: bool) -> str | None:
 
 
 def _first_line(what: str) -> str:
-    line = sys.stdin.buffer.readline(SECRET_MAX_BYTES + 2).rstrip(b"\r\n")
+    # Editors on Windows put a byte order mark before the text; a person who typed the password did not.
+    line = sys.stdin.buffer.readline(len(BOM_UTF8) + SECRET_MAX_BYTES + 2).removeprefix(BOM_UTF8).rstrip(b"\r\n")
     if not line:
         raise click.UsageError(f"{what}: standard input is empty; write it there, for example with `< file`.")
     if len(line) > SECRET_MAX_BYTES:
         raise click.UsageError(f"{what}: the line on standard input is over {SECRET_MAX_BYTES} bytes.")
+    if b"\x00" in line:
+        raise click.UsageError(f"{what}: standard input holds a NUL character; write the text there in UTF-8.")
     try:
         return line.decode()
     except UnicodeDecodeError:

@@ -1,6 +1,7 @@
 """Run the app under gunicorn: threads for requests, processes for cores, one folder for their metrics.
 
-``utils/commands/serve.py`` checks first what must be right before any of this.
+``utils/commands/serve.py`` checks first what must be right before any of this. ``gunicorn.conf.py`` takes the same
+options from here, so that a gunicorn that is started by hand serves as ``unify serve`` does.
 """
 
 from __future__ import annotations
@@ -15,23 +16,27 @@ import socket
 import sys
 import tempfile
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
 
-from utils.output import Failed
+import compose
+from settings import Settings
+from tenancy.errors import TenancyError
+from utils.output import Failed, complain
+from utils.worker import GatheringWorker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from settings import Settings
 
 KEEPALIVE_S = 75
 """Longer than the 60 s after which common proxies let an idle connection go: the proxy closes first, so no request
 is sent into a closing connection."""
 
+THREADS = 8
 WORKER_SILENT_S = 60
 GRACEFUL_S = 30
 
@@ -50,52 +55,22 @@ METRICS_PREFIX = "unify-metrics-"
 _PR_SET_PDEATHSIG = 1
 
 
-class Server(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
-    """Serve ``app:create_app()`` on a socket that is bound already."""
+class Deployment:
+    """Say how gunicorn serves the app: for ``unify serve`` and for ``gunicorn.conf.py`` alike."""
 
-    def __init__(self, settings: Settings, listener: socket.socket, *, threads: int, preload: bool) -> None:
+    def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.address = f"fd://{listener.detach()}"
-        self.threads = threads
-        self.preload = preload
         self.master = os.getpid()
-        self.metrics = _metrics_folder() if self._shares_metrics() else None
-        super().__init__()
+        self.metrics = _metrics_folder() if settings.web_concurrency > 1 or METRICS_VARIABLE in os.environ else None
 
-    def load_config(self) -> None:
-        for name, value in self._options().items():
-            self.cfg.set(name, value)
-
-    def load(self) -> Callable[..., Any]:
-        from app import create_app
-
-        wsgi: Callable[..., Any] = create_app()
-        return wsgi
-
-    def run(self) -> None:
-        """Serve until a signal ends it; the workers' reasons for not starting stand in the log above the last line."""
-        # Imported here even where each worker makes its own app: they find most modules loaded and answer sooner.
-        import app  # noqa: F401 - for what it loads
-
-        self._hold_signals_while_forking()
-        try:
-            super().run()
-        except SystemExit as stopped:
-            if os.getpid() != self.master or not stopped.code:
-                raise
-            raise Failed("The server stopped, because its workers could not start; the log above says why.") from None
-
-    def _shares_metrics(self) -> bool:
-        return self.settings.web_concurrency > 1 or METRICS_VARIABLE in os.environ
-
-    def _options(self) -> dict[str, Any]:
+    def options(self) -> dict[str, Any]:
+        """Give gunicorn's settings, by their names in a configuration file of its."""
         return {
-            "bind": self.address,
             "proc_name": "unify",
-            "worker_class": "gthread",
+            "worker_class": GatheringWorker,
             "workers": self.settings.web_concurrency,
-            "threads": self.threads,
-            "preload_app": self.preload,
+            "threads": THREADS,
+            "preload_app": True,
             "max_requests": 0,
             "timeout": WORKER_SILENT_S,
             "graceful_timeout": GRACEFUL_S,
@@ -103,6 +78,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
             # A heartbeat is a file's time; on a disk under load it would come late and a healthy worker be killed.
             "worker_tmp_dir": "/dev/shm" if os.access("/dev/shm", os.W_OK) else None,  # noqa: S108 - a memory disk
             "control_socket_disable": True,
+            "sendfile": False,  # what the kernel sends by itself keeps no pace
             "limit_request_line": REQUEST_LINE_BYTES,
             "limit_request_fields": HEADERS_MOST,
             "limit_request_field_size": HEADER_BYTES,
@@ -114,6 +90,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
             "errorlog": "-",
             "loglevel": self.settings.log_level.lower(),
             "logger_class": JsonLog if self.settings.log_format == "json" else Logger,
+            "on_starting": self._starting,
             "post_fork": self._after_fork,
             "post_worker_init": self._worker_ready,
             "worker_exit": self._worker_leaves,
@@ -121,12 +98,13 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
             "on_exit": self._at_end,
         }
 
-    def _hold_signals_while_forking(self) -> None:
+    def _starting(self, arbiter: Any) -> None:
         """Keep signals to stop waiting until a new worker can take them.
 
         A worker begins with the master's handlers, which would swallow one, and the server would then wait the whole
         graceful timeout for a worker that was never told.
         """
+        self.master = os.getpid()
 
         def before() -> None:
             if os.getpid() == self.master:
@@ -140,6 +118,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
 
     def _worker_ready(self, worker: Any) -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+        worker.wsgi.extensions["unify"].manager.share_threads(worker.cfg.threads)
 
     def _after_fork(self, arbiter: Any, worker: Any) -> None:
         """Let the kernel end workers whose master was killed: they would go on holding the address."""
@@ -163,6 +142,59 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
     def _at_end(self, arbiter: Any) -> None:
         if self.metrics is not None:
             shutil.rmtree(self.metrics, ignore_errors=True)
+
+
+class Server(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
+    """Serve ``app:create_app()`` on a socket that is bound already."""
+
+    def __init__(self, settings: Settings, listener: socket.socket, *, threads: int, preload: bool) -> None:
+        address = f"fd://{listener.detach()}"
+        self.options = Deployment(settings).options() | {"bind": address, "threads": threads, "preload_app": preload}
+        self.master = os.getpid()
+        super().__init__()
+
+    def load_config(self) -> None:
+        for name, value in self.options.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Callable[..., Any]:
+        from app import create_app
+
+        wsgi: Callable[..., Any] = create_app()
+        return wsgi
+
+    def run(self) -> None:
+        """Serve until a signal ends it; the workers' reasons for not starting stand in the log above the last line."""
+        # Imported here even where each worker makes its own app: they find most modules loaded and answer sooner.
+        import app  # noqa: F401 - for what it loads
+
+        try:
+            super().run()
+        except SystemExit as stopped:
+            if os.getpid() != self.master or not stopped.code:
+                raise
+            raise Failed("The server stopped, because its workers could not start; the log above says why.") from None
+
+
+@cache
+def for_gunicorn() -> dict[str, Any]:
+    """Give the settings for a gunicorn that somebody starts themselves; once in a process, however often it reloads.
+
+    Where a setting of ours is wrong, gunicorn ends with the one line that says so.
+    """
+    try:
+        settings = Settings.load()
+        parts = compose.build(settings)
+        try:
+            told = compose.first_steps(parts)
+        finally:
+            parts.close()
+    except TenancyError as error:
+        raise SystemExit(f"Error: {error.message}") from None
+    for line in told:
+        complain(line)
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return Deployment(settings).options() | {"bind": f"{host}:{settings.port}"}
 
 
 class JsonLog(Logger):  # type: ignore[misc]  # gunicorn ships no types

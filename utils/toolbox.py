@@ -5,6 +5,9 @@ Nothing heavy is imported before that, so that ``unify --help`` answers at once.
 
 from __future__ import annotations
 
+import os
+import socket
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import click
@@ -18,8 +21,11 @@ class Toolbox:
     """Hold what one run of the command works with; ``settings`` are read from the environment unless given."""
 
     def __init__(self, settings: Settings | None = None) -> None:
+        self.asks = False
+        """Whether somebody answers questions, though standard input is no terminal: the menu does."""
         self._settings = settings
         self._parts: Parts | None = None
+        self._held = ExitStack()
 
     @property
     def settings(self) -> Settings:
@@ -33,8 +39,11 @@ class Toolbox:
     def parts(self) -> Parts:
         if self._parts is None:
             import compose
+            from tenancy import context
 
             self._parts = compose.build(self.settings)
+            self._held.callback(self._parts.close)
+            self._held.enter_context(context.acting(f"command {operator()}"))
         return self._parts
 
     @property
@@ -44,9 +53,21 @@ class Toolbox:
 
     def close(self) -> None:
         """Let go of the parts; the next use makes new ones."""
-        parts, self._parts = self._parts, None
-        if parts is not None:
-            parts.close()
+        self._parts = None
+        self._held.close()
+
+
+def operator() -> str:
+    """Say who runs this command, for the audit log: the operating system's user (no variable decides it) and host."""
+    try:
+        import pwd
+
+        user = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container may run under a number that has no name
+        user = f"uid {os.getuid()}"
+    except ImportError:  # Windows
+        user = os.getlogin()
+    return f"{user}@{socket.gethostname()}"[:180]
 
 
 pass_toolbox = click.make_pass_decorator(Toolbox, ensure=True)

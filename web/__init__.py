@@ -45,8 +45,9 @@ def _configure(app: Flask, settings: Settings) -> None:
         SECRET_KEY_FALLBACKS=list(settings.secret_key_fallbacks),
         MAX_CONTENT_LENGTH=settings.max_body_bytes,
         MAX_FORM_MEMORY_SIZE=settings.max_body_bytes,
+        LONGEST_BODY_BYTES=security.longest_body(settings),
         PERMANENT_SESSION_LIFETIME=lifetime,
-        SESSION_COOKIE_NAME="unify_session",
+        SESSION_COOKIE_NAME=auth.cookie_name("session", settings),
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Lax",
         SESSION_REFRESH_EACH_REQUEST=False,
@@ -54,6 +55,8 @@ def _configure(app: Flask, settings: Settings) -> None:
         WTF_CSRF_TIME_LIMIT=None,
         # itsdangerous takes keys oldest first; a form opened before a rotation still works after it.
         WTF_CSRF_SECRET_KEY=[*reversed(settings.secret_key_fallbacks), settings.secret_key],
+        # Browsers that send no Referer are let in by their token; ``auth.check_csrf`` looks at what they do send.
+        WTF_CSRF_SSL_STRICT=False,
         # security.py and auth.py call the check themselves, once they know who is asking and how.
         WTF_CSRF_CHECK_DEFAULT=False,
         PROPAGATE_EXCEPTIONS=False,

@@ -8,6 +8,7 @@ live: the guards bind that answer to the request's context, and no later step as
 from __future__ import annotations
 
 import hashlib
+import hmac
 from collections.abc import Callable
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -16,16 +17,18 @@ from flask import Flask, Request, Response, request, session
 from flask.sessions import SecureCookieSessionInterface, SessionMixin
 from flask.typing import ResponseReturnValue
 from flask_login import LoginManager, UserMixin, current_user, login_user, logout_user
-from flask_wtf.csrf import CSRFProtect
+from flask_wtf.csrf import CSRFError, CSRFProtect
 from itsdangerous import BadSignature, URLSafeSerializer
 
 from tenancy import names
 from tenancy.models import Principal
 from web import logs
+from web.addresses import is_own_origin, outer
 from web.errors import Problem
 from web.parts import current_parts
 
 if TYPE_CHECKING:
+    from settings import Settings
     from tenancy.accounts import SignIn
 
 View: TypeAlias = Callable[..., ResponseReturnValue]
@@ -37,7 +40,6 @@ class SignInNeeded(Exception):  # noqa: N818 - it says what is missing; ``web/pa
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 KEY_BLUEPRINTS = frozenset({"api", "admin_api"})
-DEVICE_COOKIE = "unify_device"
 DEVICE_ACCOUNTS = 5
 DEVICE_SECONDS = 400 * 86_400
 
@@ -61,6 +63,10 @@ class SessionCookie(SecureCookieSessionInterface):
     def get_cookie_secure(self, app: Flask) -> bool:
         return cookie_secure()
 
+    def get_cookie_path(self, app: Flask) -> str:
+        """Keep the cookie from what else may stand on the same host, where this application has a path of its own."""
+        return request.script_root or "/"
+
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
         """Leave the files under /static as they are: a browser throws away what varies with a cookie that changed."""
         if request.endpoint != "static":
@@ -77,6 +83,28 @@ def init_app(app: Flask) -> None:
     # No template needs Flask-Login's current_user, and the page that says the catalog is down must not ask it again.
     login.init_app(app, add_context_processor=False)
     csrf.init_app(app)
+
+
+def cookie_name(what: str, settings: Settings) -> str:
+    """Name a cookie so that two installations on one host, which browsers do not tell apart by port, keep their own.
+
+    AUDIT_KEY is what stays the same for the life of an installation; nothing of it can be read from the name.
+    """
+    mark = hmac.new(settings.audit_key.encode(), b"unify cookies", "sha256").hexdigest()[:8]
+    return f"unify_{what}_{mark}"
+
+
+def check_csrf() -> None:
+    """Stop a form or call that none of our pages sent.
+
+    The token suffices, for not every browser says where a form comes from; where one does, it must have come from here.
+    """
+    csrf.protect()
+    given = request.headers.get("Origin", "null")
+    if given == "null":  # what browsers say who will not tell
+        given = request.referrer or ""
+    if given and not is_own_origin(given):
+        raise CSRFError("This form was sent from another site, or by a proxy that changes the name of this one (Host).")
 
 
 def cookie_secure() -> bool:
@@ -136,19 +164,20 @@ def remember_device(response: Response, email: str, device: str) -> None:
     kept = {key: value for key, value in _devices().items() if key != mark} | {mark: device}
     latest = dict(list(kept.items())[-DEVICE_ACCOUNTS:])
     response.set_cookie(
-        DEVICE_COOKIE,
+        cookie_name("device", current_parts().settings),
         _device_signer().dumps(latest),
         max_age=DEVICE_SECONDS,
         httponly=True,
         samesite="Lax",
         secure=cookie_secure(),
-        path="/auth",
+        path=outer("/auth"),
     )
 
 
 def _devices() -> dict[str, str]:
     try:
-        kept = _device_signer().loads(request.cookies.get(DEVICE_COOKIE, ""))
+        name = cookie_name("device", current_parts().settings)
+        kept = _device_signer().loads(request.cookies.get(name, ""))
     except BadSignature:
         return {}
     return kept if isinstance(kept, dict) else {}
@@ -220,7 +249,7 @@ def _json_principal() -> Principal:
         raise Problem(401, "not_authenticated", "Send an API key (Authorization: Bearer ...) or sign in first.")
     if request.method not in SAFE_METHODS:
         if bearer is None:
-            csrf.protect()
+            check_csrf()
         elif principal.read_only:
             raise Problem(403, "read_only_key", "This key may read and not write.")
     return principal

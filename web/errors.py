@@ -2,6 +2,7 @@
 
 ``STATUS`` is the one table from the classes of ``tenancy`` and ``repositories`` to HTTP. A message of those classes
 may be shown as it is (it holds no URL and no password); what is missing and what is somebody else's get one text.
+What only an operator can mend is told to others in the words of ``advice``.
 """
 
 from __future__ import annotations
@@ -12,12 +13,15 @@ from typing import Any
 
 import orjson
 from flask import Flask, Response, render_template, request
+from flask_login import current_user
 from flask_wtf.csrf import CSRFError
 from markupsafe import escape
 from werkzeug.exceptions import HTTPException
 
 from repositories import errors as stored
 from tenancy import errors as tenancy
+from tenancy.models import Placement
+from web import advice
 from web.logs import request_id
 from web.schemas import FieldErrors
 
@@ -49,6 +53,7 @@ STATUS: dict[type[tenancy.TenancyError], int] = {
     tenancy.RunNotFoundError: 404,
     tenancy.RunStateError: 409,
     tenancy.CatalogError: 503,
+    tenancy.LastAdministratorError: 409,
     tenancy.BadCredentialsError: 401,
     tenancy.ThrottledError: 429,
     tenancy.RegistrationClosedError: 403,
@@ -65,6 +70,7 @@ STATUS: dict[type[tenancy.TenancyError], int] = {
     tenancy.IdentityError: 503,
     tenancy.StaleRouteError: 503,
     tenancy.ReadOnlyRouteError: 503,
+    tenancy.UnfencedError: 503,
     stored.NotFoundError: 404,
     stored.ConflictError: 409,
     stored.StaleVersionError: 412,
@@ -96,12 +102,14 @@ class Problem(Exception):  # noqa: N818 - the word of RFC 9457
         errors: list[dict[str, str]] | None = None,
         retry_after_s: int | None = None,
         headers: dict[str, str] | None = None,
+        advised: str = "",
     ) -> None:
         super().__init__(detail)
         self.status = status
         self.code = code
         self.detail = detail
         self.errors = errors
+        self.advised = advised
         self.headers = dict(headers or {})
         if retry_after_s is None and status == 503:
             retry_after_s = RETRY_S
@@ -176,14 +184,29 @@ def of_tenancy(error: tenancy.TenancyError) -> Problem:
     if status >= 500:
         log.warning("%s: %s", error.code, error.message)
     retry_after = error.fields.get("retry_after_s")
+    told = advice.to_person(error, _placement(error)) if status >= 500 and _is_for_a_person() else None
     named = [{"field": error.field, "code": error.code, "message": error.message}] if error.field else None
     return Problem(
         status,
         error.code,
-        error.message,
+        told.means if told else error.message,
         errors=named if status in (409, 422) else None,
         retry_after_s=max(1, round(retry_after)) if isinstance(retry_after, int | float) else None,
+        advised=told.do if told else "",
     )
+
+
+def _is_for_a_person() -> bool:
+    """Say whether who reads the answer uses the application; the console's pages are for its operators."""
+    return not is_json_call() and request.blueprint != "admin"
+
+
+def _placement(error: tenancy.TenancyError) -> Placement | None:
+    """Give where the database stands of whoever is asking; a catalog that failed is not asked again."""
+    if isinstance(error, tenancy.CatalogError):
+        return None
+    principal = getattr(current_user, "principal", None)
+    return principal.placement if principal else None
 
 
 def _status(error: tenancy.TenancyError) -> int | None:
@@ -224,6 +247,9 @@ def _page(problem: Problem, template: str) -> str:
             status=problem.status,
             title=problem.title,
             detail=problem.detail,
+            code=problem.code,
+            advised=problem.advised,
+            passes=problem.advised in ("", advice.WAIT),
             request_id=request_id(),
         )
     except Exception:

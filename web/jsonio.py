@@ -14,8 +14,10 @@ from typing import Any, NoReturn, TypeVar
 import orjson
 from flask import Response, request
 from pydantic import BaseModel
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from web.errors import Problem
+from web.parts import current_parts
 from web.schemas import FieldErrors, read_json
 
 MAX_DEPTH = 64
@@ -26,6 +28,8 @@ NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 OPENING = frozenset(b"[{")
 SURROGATE = re.compile("[\ud800-\udfff]")
 TOO_LARGE = object()
+ACCEPTABLE = ("application/json", "application/*", "*/*")
+"""What of an ``Accept`` header means JSON, the most exact first: that one decides."""
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -40,7 +44,11 @@ def require_json_accepted() -> None:
     accepted = request.environ.get("HTTP_ACCEPT")
     if not accepted or accepted == "*/*" or accepted == "application/json":
         return
-    if request.accept_mimetypes.quality("application/json") <= 0:
+    wanted: dict[str, float] = {}
+    for value, quality in request.accept_mimetypes:
+        name = value.partition(";")[0].strip().lower()  # parameters, such as a charset, choose nothing here
+        wanted[name] = max(quality, wanted.get(name, 0))
+    if next((wanted[name] for name in ACCEPTABLE if name in wanted), 0) <= 0:
         raise Problem(406, "not_acceptable", "Answers here are application/json.")
 
 
@@ -49,6 +57,7 @@ def body(model: type[Model]) -> Model:
     if request.mimetype != "application/json" or request.mimetype_params.get("charset", "utf-8").lower() != "utf-8":
         raise Problem(415, "media_type_unsupported", "Send the body as application/json in UTF-8.")
     raw = request.get_data()
+    refuse_large(raw, current_parts().settings.max_body_bytes, rb"\u", 4)
     check(raw)
     return read_json(model, raw)
 
@@ -56,6 +65,15 @@ def body(model: type[Model]) -> Model:
 def optional_body(model: type[Model]) -> Model:
     """Read the body as ``model``; none at all is a model without values."""
     return body(model) if request.get_data() else model()
+
+
+def refuse_large(raw: bytes, longest: int, escape: bytes, added: int) -> None:
+    """Refuse a body that is too long without what its encoding adds: ``added`` bytes with each ``escape``.
+
+    MAX_BODY_BYTES is about what is sent, so that the same text may be sent as a form, as JSON and as ASCII-only JSON.
+    """
+    if len(raw) > longest and len(raw) - added * raw.count(escape) > longest:
+        raise RequestEntityTooLarge
 
 
 def check(raw: bytes) -> None:

@@ -1,5 +1,7 @@
 """Slow down whoever registers and signs in too often from one address, before any password is hashed.
 
+An address of IPv6 counts as its /64: whoever has one has 2^64 of them.
+
 Counts live in RATE_LIMIT_STORAGE: in this process, or in Redis where several processes share them. Failed logins
 are counted again, per account, in the catalog (``tenancy/accounts.py``). The counting is the ``limits`` package's,
 the one under Flask-Limiter, called by the two views that need it: no hook runs on any other request.
@@ -21,6 +23,7 @@ from limits.storage import storage_from_string
 from limits.strategies import FixedWindowRateLimiter
 
 from tenancy.errors import ConfigurationError
+from web.addresses import network
 from web.errors import Problem
 
 log = logging.getLogger("web")
@@ -72,9 +75,10 @@ def _limited(
 
 def _count(what: str, items: list[RateLimitItem]) -> None:
     counters = cast("FixedWindowRateLimiter", current_app.extensions["unify-limits"])
+    who = network(request.remote_addr)
     for item in items:
-        if not counters.hit(item, what, request.remote_addr or ""):
-            left_s = counters.get_window_stats(item, what, request.remote_addr or "").reset_time - time.time()
+        if not counters.hit(item, what, who):
+            left_s = counters.get_window_stats(item, what, who).reset_time - time.time()
             raise Problem(
                 429,
                 "too_many_requests",

@@ -21,6 +21,7 @@ import orjson
 from flask import Flask, Response, request
 
 access = logging.getLogger("web.access")
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 SECRETS = re.compile(
     r"(?<=/calendar/)[^\s?#\"'<>]+|(?<=/calendar%2F)[^\s?#\"'<>]+|(?<=unifycal_)[^\s?#\"'<>/]+|(?<=unify_)[\w-]{43}",
@@ -151,7 +152,8 @@ def _access_line(response: Response) -> Response:
 
 
 def _no_access_line(record: logging.LogRecord) -> bool:
-    return " - - [" not in str(record.msg)
+    record.msg = COLOURS.sub("", str(record.msg))  # it paints its banner, wherever that is written
+    return " - - [" not in record.msg
 
 
 def _moment(created: float) -> str:

@@ -2,23 +2,40 @@
 
 Two walls stand one behind the other. markdown-it-py passes no HTML of the author's and makes links of web, mail and
 local addresses only; nh3 then takes out whatever ``TAGS`` and ``VALUES`` do not name. Images become links, because
-the pages load nothing from elsewhere. The time stays in proportion to the text: what is longer than ``RENDERED_MAX``
-is shown as it was written, and an unbroken run of letters is not looked through for addresses.
+the pages load nothing from elsewhere.
+
+Time, memory and output stay in proportion to the text, whatever the text. What is longer than ``RENDERED_MAX`` is
+shown as it was written, and an unbroken run of letters is not looked through for addresses. All that a few letters
+can make much of is metered (``Meter``): each attempt of the parser to read something, each cell of a table, and the
+addresses that references bring in. A text that costs more than the meter allows is shown as it was written as well.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import nh3
 from markdown_it import MarkdownIt
+from markdown_it.rules_block import StateBlock
 from markdown_it.rules_core import StateCore
+from markdown_it.rules_inline import StateInline
 from markdown_it.token import Token
 from markupsafe import Markup
 
 RENDERED_MAX = 50_000
-"""Characters of a note that are read as Markdown: a hostile text of this size takes about a second."""
+"""Characters of a note that are read as Markdown."""
+
+STEPS_MAX = 80_000
+"""Attempts to read a block or a piece of a line. Ordinary text takes one for every three to ten characters."""
+
+AHEAD_STEPS = 3
+"""What looking ahead costs, as it is done for each bracket in search of its end, and often in vain."""
+
+CELL_STEPS = 5
+EXPANDED_MAX = 200_000
+"""Characters of addresses and titles that references bring in; those after them stay as they were written."""
 
 NESTING_MAX = 30
 RUN_MAX = 2_000
@@ -35,6 +52,8 @@ REL = "nofollow noopener noreferrer"
 
 _SCHEME = re.compile(r"([^/?#:]*):")
 _LONG_RUN = re.compile(rf"\S{{{RUN_MAX}}}")
+_RULER = re.compile(r"[-:|][-:|\s]*", re.ASCII)
+_CHAINS = ["paragraph", "reference", "blockquote", "list", "table"]
 _TASK = re.compile(r"\[([ xX])\](?=\s)")
 _REST = Markup('<p class="quiet">From here on the text is shown as it was written.</p>\n<pre dir="auto">{}</pre>\n')
 
@@ -51,8 +70,43 @@ def render(text: str) -> Markup:
     """Give the HTML of a text; its headings begin at the second level, below the page's own."""
     head, rest = _parted(text)
     parser = _PLAIN if _LONG_RUN.search(head) else _LINKING
-    html = Markup(_cleaner.clean(parser.render(head)))  # noqa: S704 - what the cleaner lets through is the point
+    try:
+        read = parser.render(head, {"meter": Meter(), "references": References()})
+    except TooDear:
+        return _REST.format(text)
+    html = Markup(_cleaner.clean(read))  # noqa: S704 - what the cleaner lets through is the point
     return html + _REST.format(rest) if rest else html
+
+
+class TooDear(Exception):  # noqa: N818 - it says what the text is
+    """Stop reading a text whose HTML would cost too much."""
+
+
+class Meter:
+    """Count what the parser has done for one text."""
+
+    def __init__(self) -> None:
+        self.left = STEPS_MAX
+
+    def spend(self, steps: int) -> None:
+        self.left -= steps
+        if self.left < 0:
+            raise TooDear
+
+
+class References(dict[str, dict[str, Any]]):
+    """Hold what ``[name]: address "title"`` defined, and give it until all together is ``EXPANDED_MAX`` long."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._left = EXPANDED_MAX
+
+    def get(self, label: str, default: Any = None) -> Any:
+        found = super().get(label)
+        if found is None:
+            return default
+        self._left -= len(found["href"]) + len(found["title"])
+        return found if self._left >= 0 else default
 
 
 class _Markdown(MarkdownIt):
@@ -62,6 +116,8 @@ class _Markdown(MarkdownIt):
         super().__init__("commonmark", {"html": False, "linkify": linkify, "maxNesting": NESTING_MAX})
         self.enable(["table", "strikethrough"] + ["linkify"] * linkify)
         self.core.ruler.push("tame", _tame)
+        self.block.ruler.before("table", "meter", _meter_block, {"alt": _CHAINS})
+        self.inline.ruler.before("text", "meter", _meter_inline)
         if self.linkify:
             # Only what has a scheme: "setup.py" and "README.md" end like countries and are no addresses.
             self.linkify.set({"fuzzy_link": False})
@@ -79,6 +135,26 @@ def _parted(text: str) -> tuple[str, str]:
         return text, ""
     end = text.rfind("\n", 0, RENDERED_MAX) + 1 or RENDERED_MAX
     return text[:end], text[end:]
+
+
+def _meter_inline(state: StateInline, silent: bool) -> bool:
+    """Count one attempt to read a piece of a line; being the first rule and never right, it is asked each time."""
+    state.env["meter"].spend(AHEAD_STEPS if silent else 1)
+    return False
+
+
+def _meter_block(state: StateBlock, line: int, end: int, silent: bool) -> bool:
+    """Count one attempt to read a block, and before a table begins the cells that it would have."""
+    state.env["meter"].spend(1)
+    if not silent and line + 2 < end and _RULER.fullmatch(_line(state, line + 1)):
+        columns = _line(state, line + 1).count("|") + 1
+        rows = next((at for at in range(line + 2, end) if state.isEmpty(at)), end) - line
+        state.env["meter"].spend(CELL_STEPS * columns * rows)
+    return False
+
+
+def _line(state: StateBlock, line: int) -> str:
+    return state.src[state.bMarks[line] + state.tShift[line] : state.eMarks[line]]
 
 
 def _tame(state: StateCore) -> None:

@@ -1,4 +1,4 @@
-"""Count requests, engines and provisioning for Prometheus; no label ever names a person.
+"""Count requests, engines, provisioning and background work for Prometheus; no label ever names a person.
 
 With PROMETHEUS_MULTIPROC_DIR set (``unify serve`` sets it) the figures of all worker processes are added up.
 """
@@ -6,6 +6,7 @@ With PROMETHEUS_MULTIPROC_DIR set (``unify serve`` sets it) the figures of all w
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from web import logs
 from web.parts import current_parts
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-ENGINES_EVERY_S = 5.0
+REFRESH_EVERY_S = 5.0
 
 
 class Metrics:
@@ -43,9 +44,27 @@ class Metrics:
         self.provisioning = Histogram(
             "unify_provisioning_seconds", "Time to provision a database.", ["outcome"], registry=self.registry
         )
+        self.restarts = Counter(
+            "unify_background_restarts_total",
+            "Background threads that ended by themselves and were started again.",
+            ["thread"],
+            registry=self.registry,
+        )
+        self.failures = Counter(
+            "unify_housekeeping_failures_total",
+            "Rounds of the housekeeping that failed; the log says why.",
+            registry=self.registry,
+        )
+        self.refused = Counter(
+            "unify_requests_refused_total",
+            "Units of work refused at once, because their user's database hangs and holds its share of threads.",
+            registry=self.registry,
+        )
+        self._lock = threading.Lock()
+        self._told: dict[Counter, int] = {}
         self._counted: dict[tuple[str, str, int], Counter] = {}
         self._timed: dict[str, Histogram] = {}
-        self._engines_due = 0.0
+        self._due = 0.0
 
     def observe(self, endpoint: str, method: str, status: int, elapsed_s: float) -> None:
         """Count one answer. The labelled children are kept: looking them up by label costs more than counting."""
@@ -58,19 +77,30 @@ class Metrics:
         counter.inc()
         self._timed[endpoint].observe(elapsed_s)
 
-    def refresh_engines(self, *, now: float | None = None) -> None:
-        """Write down what the engine cache holds, every few seconds: another process may be the one that is asked."""
+    def refresh(self, *, now: float | None = None) -> None:
+        """Write down what the parts count, every few seconds: another process may be the one that is asked."""
         moment = time.monotonic() if now is None else now
-        if moment < self._engines_due:
+        if moment < self._due:
             return
-        self._engines_due = moment + ENGINES_EVERY_S
-        for what, number in current_parts().manager.engines.stats().items():
+        self._due = moment + REFRESH_EVERY_S
+        parts = current_parts()
+        for what, number in parts.manager.engines.stats().items():
             self.engines.labels(what).set(number)
+        with self._lock:
+            for upkeep in (parts.activity.upkeep, parts.manager.pool.upkeep):
+                self._catch_up(self.restarts.labels(upkeep.name), upkeep.restarts)
+            self._catch_up(self.refused, parts.manager.router.crowd.refused)
+            self._catch_up(self.failures, parts.activity.failures)
+
+    def _catch_up(self, counter: Counter, total: int) -> None:
+        """Bring a counter to what a part has counted since the start."""
+        counter.inc(total - self._told.get(counter, 0))
+        self._told[counter] = total
 
     def exposition(self) -> bytes:
         """Give the figures in Prometheus's text form."""
-        self._engines_due = 0.0
-        self.refresh_engines()
+        self._due = 0.0
+        self.refresh()
         if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
             return generate_latest(self.registry)
         everywhere = CollectorRegistry()
@@ -104,5 +134,5 @@ def _observe(response: Response) -> Response:
     metrics = current_metrics()
     method = request.method if request.method in METHODS else "OTHER"
     metrics.observe(request.endpoint or "none", method, response.status_code, logs.elapsed_s())
-    metrics.refresh_engines()
+    metrics.refresh()
     return response

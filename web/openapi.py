@@ -102,24 +102,25 @@ def describe(app: Flask) -> dict[str, Any]:
         "info": {"title": "Unify", "version": "1", "description": "Tasks, notes and events, a database for each user."},
         "tags": [{"name": name, "description": text} for name, text in words.GROUPS.items()],
         "paths": dict(sorted(paths.items())),
-        "components": {"schemas": definitions, "securitySchemes": _SECURITY},
+        "components": {"schemas": definitions, "securitySchemes": _security(app.config["SESSION_COOKIE_NAME"])},
         "security": [{"key": []}, {"session": []}],
     }
 
 
-_SECURITY = {
-    "key": {
-        "type": "http",
-        "scheme": "bearer",
-        "description": "An API key, made at /settings/keys or by /api/v1/keys.",
-    },
-    "session": {
-        "type": "apiKey",
-        "in": "cookie",
-        "name": "unify_session",
-        "description": "A browser's session; writes also need the header X-CSRFToken.",
-    },
-}
+def _security(cookie: str) -> dict[str, Any]:
+    return {
+        "key": {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "An API key, made at /settings/keys or by /api/v1/keys.",
+        },
+        "session": {
+            "type": "apiKey",
+            "in": "cookie",
+            "name": cookie,
+            "description": "A browser's session; writes also need the header X-CSRFToken.",
+        },
+    }
 
 
 def _page_of(item: type[BaseModel]) -> type[BaseModel]:

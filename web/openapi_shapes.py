@@ -71,6 +71,7 @@ class Database(BaseModel):
 
 class DatabaseListed(Database):
     email: str
+    damaged: list[str]
 
 
 class DatabaseInfo(Database):
@@ -85,13 +86,15 @@ class DatabaseInitialized(BaseModel):
 class DatabaseSize(BaseModel):
     user_id: int | None
     name: str
-    size_mb: float
+    size_mb: float | None
+    measured_at: dt.datetime | None
     modified: dt.datetime | None
 
 
 class DatabaseStats(BaseModel):
     total_databases: int
     total_size_mb: float
+    measured: int
     by_status: dict[str, int]
     by_type: dict[str, int]
     databases: list[DatabaseSize]

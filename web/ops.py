@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hmac
-import ipaddress
 
 from flask import Blueprint, Response, request
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from web.addresses import is_loopback
 from web.errors import Problem
 from web.jsonio import answer
 from web.metrics import current_metrics
@@ -45,15 +45,8 @@ def metrics() -> Response:
 def _require_loopback() -> None:
     # A proxy on this machine that we were not told of makes everybody look local: it names itself by its header.
     behind_proxy = current_parts().settings.trusted_proxy_count == 0 and "HTTP_X_FORWARDED_FOR" in request.environ
-    if behind_proxy or not _is_loopback(request.remote_addr):
+    if behind_proxy or not is_loopback(request.remote_addr):
         raise Problem(403, "not_allowed", "Only this machine may read the metrics; METRICS_TOKEN opens them to others.")
-
-
-def _is_loopback(address: str | None) -> bool:
-    try:
-        return ipaddress.ip_address(address or "").is_loopback
-    except ValueError:
-        return False
 
 
 def _bearer() -> bytes:

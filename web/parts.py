@@ -9,6 +9,7 @@ from flask import current_app
 if TYPE_CHECKING:
     from settings import Settings
     from tenancy.accounts import Accounts
+    from tenancy.activity import Activity
     from tenancy.manager import TenantManager
 
 
@@ -23,6 +24,9 @@ class Parts(Protocol):
 
     @property
     def accounts(self) -> Accounts: ...
+
+    @property
+    def activity(self) -> Activity: ...
 
     def work_on(self, run_id: int) -> None: ...
 

@@ -17,8 +17,12 @@ from web.auth import current_principal
 
 WeekStart = Literal["monday", "sunday", "saturday"]
 Theme = Literal["system", "light", "dark"]
+DayOrder = Literal["day", "month"]
 
 WEEK_STARTS: tuple[WeekStart, ...] = ("monday", "sunday", "saturday")
+DAY_ORDERS: tuple[DayOrder, ...] = ("day", "month")
+"""Say which comes first where a date is written in figures, as 12/05."""
+
 THEMES: tuple[Theme, ...] = ("system", "light", "dark")
 _NO_PLACES = frozenset({"Factory", "localtime"})
 """Name what the zone database holds beside zones; what is "local" hangs on the server."""
@@ -33,11 +37,13 @@ class Preferences:
     theme: Theme = "system"
     shortcuts: bool = True
     chosen_zone: bool = False
+    day_order: DayOrder = "day"
 
     @classmethod
     def of(cls, stored: Mapping[str, str]) -> Self:
         """Read an account's stored texts; each that is missing or broken leaves its default."""
         zone, week, theme = (stored.get(key, "") for key in ("time_zone", "week_start", "theme"))
+        order = stored.get("day_order", "")
         chosen = is_zone(zone)
         return cls(
             time_zone=zone if chosen else "UTC",
@@ -45,6 +51,7 @@ class Preferences:
             theme=theme if theme in THEMES else "system",
             shortcuts=stored.get("shortcuts") != "off",
             chosen_zone=chosen,
+            day_order=order if order in DAY_ORDERS else "day",
         )
 
 

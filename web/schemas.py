@@ -28,6 +28,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from tenancy.models import State
+from tenancy.names import is_visible
 
 TITLE_MAX = 200
 TEXT_MAX = 200_000
@@ -58,8 +59,8 @@ class FieldErrors(Exception):  # noqa: N818 - it holds several
 
 
 def _visible(text: str) -> str:
-    if not text.strip():
-        raise ValueError("must hold more than blanks")
+    if not is_visible(text):
+        raise ValueError("must hold something that can be seen")
     return text
 
 

@@ -8,19 +8,33 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from flask import Flask, Response, request
 from werkzeug.exceptions import RequestEntityTooLarge, RequestHeaderFieldsTooLarge, RequestURITooLarge, SecurityError
 
-from web.auth import KEY_BLUEPRINTS, SAFE_METHODS, csrf
+from web.auth import KEY_BLUEPRINTS, SAFE_METHODS, check_csrf
 from web.errors import is_json_call
+from web.jsonio import refuse_large
 from web.parts import current_parts
+
+if TYPE_CHECKING:
+    from settings import Settings
 
 URL_MAX = 4096
 HEADERS_MAX_BYTES = 32_768
 ROOM_BYTES = 65_536
 """Say how much longer the login form may be than others: it may carry one of them (``web/pages/kept.py``)."""
+FORM = "application/x-www-form-urlencoded"
+ENCODED_TIMES = 3
+"""A form writes each byte beyond ASCII as three (%E8); JSON writes the three of U+8BED as six, four of others as 12."""
+
 HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(?::[0-9]{1,5})?")
+
+
+def longest_body(settings: Settings) -> int:
+    """Give the bytes of the longest body that any request may have, as it comes: a server gathers no more."""
+    return (settings.max_body_bytes + ROOM_BYTES) * ENCODED_TIMES
 
 
 def init_app(app: Flask) -> None:
@@ -35,17 +49,40 @@ def _check() -> None:
         raise RequestURITooLarge
     if sum(len(value) for name, value in environ.items() if name.startswith("HTTP_")) > HEADERS_MAX_BYTES:
         raise RequestHeaderFieldsTooLarge
-    if not is_trusted(environ.get("HTTP_HOST", environ.get("SERVER_NAME", "")), current_parts().settings.trusted_hosts):
+    if not _is_probe() and not is_trusted(
+        environ.get("HTTP_HOST", environ.get("SERVER_NAME", "")), current_parts().settings.trusted_hosts
+    ):
         raise SecurityError("This host is not served here; the operator names the hosts in TRUSTED_HOSTS.")
     if request.routing_exception is not None:
         raise request.routing_exception
-    if request.endpoint == "auth.login":
-        longest = current_parts().settings.max_body_bytes + ROOM_BYTES
-        request.max_content_length = request.max_form_memory_size = longest
+    _set_limits()
     if "CONTENT_LENGTH" not in environ and request.method not in SAFE_METHODS:
         _refuse_endless()
     if request.method not in SAFE_METHODS and request.blueprint not in KEY_BLUEPRINTS and not is_json_call():
-        csrf.protect()
+        if request.mimetype == FORM:
+            refuse_large(request.get_data(), _longest(), b"%", 2)
+        check_csrf()
+
+
+def _is_probe() -> bool:
+    """Tell whether a watching machine asks, by whatever address it knows: what it is told builds no link.
+
+    The figures are another matter where they are open to this machine alone: a page in a browser here may have its
+    own name lead to this machine, and would read them.
+    """
+    if request.endpoint == "ops.metrics":
+        return current_parts().settings.metrics_token is not None
+    return request.endpoint in ("ops.healthz", "ops.readyz")
+
+
+def _set_limits() -> None:
+    """Read so much of a body that the longest one fits in as a form or as JSON writes it (``refuse_large``)."""
+    times = ENCODED_TIMES if request.mimetype in (FORM, "application/json") else 1
+    request.max_content_length = request.max_form_memory_size = _longest() * times
+
+
+def _longest() -> int:
+    return current_parts().settings.max_body_bytes + (ROOM_BYTES if request.endpoint == "auth.login" else 0)
 
 
 def _refuse_endless() -> None:
@@ -65,8 +102,11 @@ def is_trusted(host: str, trusted: tuple[str, ...]) -> bool:
 
 
 def _keep_private(response: Response) -> Response:
-    """Forbid keeping; what never differs between visitors (the files under /static) says for itself how long."""
-    if request.endpoint != "static":
+    """Forbid keeping; what never differs between visitors (the files under /static) says for itself how long.
+
+    An error there is kept by nobody either: the file may come with the next version.
+    """
+    if request.endpoint != "static" or response.status_code >= 400:
         response.headers["Cache-Control"] = "no-store"
         response.headers["Vary"] = "Cookie, Authorization"
     return response

@@ -7,7 +7,6 @@ still belongs to its user.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import Context, copy_context
@@ -15,7 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from tenancy import context as tenancy_context
+from tenancy.deadline import REQUEST_S, within
 from web import logs
+from web.addresses import client
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -46,6 +48,9 @@ HEADERS = [
     ("Cross-Origin-Resource-Policy", "same-origin"),
 ]
 HSTS = ("Strict-Transport-Security", "max-age=31536000")
+PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*")
+"""A path that an application may stand under: never one that a browser takes for another site (``//evil.example``)."""
+
 GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -53,7 +58,7 @@ def wrap(app: WSGIApplication, settings: Settings) -> WSGIApplication:
     """Put the door before an application; believe as many proxies as the settings say."""
     trusted = settings.trusted_proxy_count
     door = Door(app, accept_ids=trusted > 0, cookie_secure=settings.cookie_secure)
-    return ProxyFix(door, x_for=trusted, x_proto=trusted, x_host=trusted, x_prefix=0) if trusted else door
+    return ProxyFix(door, x_for=trusted, x_proto=trusted, x_host=trusted, x_prefix=trusted) if trusted else door
 
 
 class Door:
@@ -69,8 +74,14 @@ class Door:
         return Answer(context, context.run(self._answer, environ, start_response))
 
     def _answer(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        environ["REMOTE_ADDR"] = str(client(environ.get("REMOTE_ADDR")) or environ.get("REMOTE_ADDR", ""))
+        environ["SCRIPT_NAME"] = environ.get("SCRIPT_NAME", "").rstrip("/")
+        if not PREFIX.fullmatch(environ["SCRIPT_NAME"]):
+            start_response("400 Bad Request", [("Content-Type", "text/plain"), *HEADERS])
+            return [b"The path that this application is said to stand under is none.\n"]
         request_id = self._request_id(environ)
         logs.begin(request_id)
+        tenancy_context.bind(tenancy_context.Context(request_id=request_id, actor=tenancy_context.SELF))
         setting = self._cookie_secure
         secure = environ["wsgi.url_scheme"] == "https" if setting == "auto" else setting == "true"
 
@@ -81,12 +92,13 @@ class Door:
                 headers.append(HSTS)
             return start_response(status, headers, exc_info)
 
-        return self._app(environ, begin)
+        with within(REQUEST_S):
+            return self._app(environ, begin)
 
     def _request_id(self, environ: WSGIEnvironment) -> str:
         """Take the id a trusted proxy gave; make one otherwise, so that no client chooses what the audit log says."""
         given = environ.get("HTTP_X_REQUEST_ID", "") if self._accept_ids else ""
-        return given if GIVEN_ID.fullmatch(given) else os.urandom(8).hex()
+        return given if GIVEN_ID.fullmatch(given) else tenancy_context.new_request_id()
 
 
 class Answer:

@@ -44,6 +44,11 @@ class Backends:
             self._by_name[db_type] = _loaded(db_type)
         return self._by_name[db_type]
 
+    @staticmethod
+    def on_server(db_type: str) -> bool:
+        """Say whether databases of a type stand on servers; no driver is needed for that."""
+        return db_type in _ON_SERVERS
+
     def registered(self) -> list[Backend]:
         """List the backends whose drivers are installed, in the order of ``DB_TYPES``."""
         found = []

@@ -7,19 +7,21 @@ the rest is for operators. What opens a database comes along as an ``Access``; a
 
 from __future__ import annotations
 
+import re
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import sqlalchemy as sa
 
+from tenancy.backends.gates import Words, gated
 from tenancy.backends.logins import Access, Login
 from tenancy.backends.strays import Stray
-from tenancy.errors import TenancyError
+from tenancy.errors import BackendError, DatabaseBusyError, MigrationError, TenancyError
 from tenancy.models import TENANT_VERSION_TABLE, Placement, Server
 from tenancy.placeholders import Rules
 
@@ -28,6 +30,17 @@ Step = Callable[[str], None]
 
 Rebuild = Callable[[sa.Connection], None]
 """Migrate an empty database to the revision of a restore point, its house tables included; no identity is written."""
+
+
+class Held(Protocol):
+    """Be a claim on a tenant, as the catalog hands it out: whoever changes a database carries its epoch."""
+
+    @property
+    def epoch(self) -> int: ...
+
+    def check(self) -> None:
+        """Raise ClaimLostError unless it holds now."""
+
 
 IDENTITY_SQL = (
     "SELECT i.tenant_id, i.user_id, i.kind, i.epoch, v.version_num "  # noqa: S608 - constants only
@@ -113,16 +126,20 @@ class Blueprint:
 
 
 @dataclass(frozen=True)
-class Attempt:
-    """Say which try at making a database this is.
+class Whose:
+    """Say for whom a database is to be made: the user, if there is one yet, the tenant, and the epoch it begins at."""
 
-    ``step`` hears what comes next. ``holding()`` surrounds what others will see: inside, no later attempt can
-    have taken over; one that has makes it raise ClaimLostError.
-    """
+    owner: int | None
+    tenant_id: uuid.UUID
+    epoch: int = 1
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """Say which try at making a database this is; ``step`` hears what comes next."""
 
     number: int
     step: Step
-    holding: Callable[[], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True)
@@ -135,10 +152,6 @@ class Making:
     attempt: Attempt
 
 
-Holding = Callable[[], AbstractContextManager[frozenset[uuid.UUID]]]
-"""Surround what others will see of several tenants; gives those whose runner nobody has replaced."""
-
-
 class Backend(ABC):
     """Offer one database product to the rest of the engine."""
 
@@ -146,6 +159,7 @@ class Backend(ABC):
     label: ClassVar[str]
     asks: ClassVar[tuple[Asked, ...]] = ()
     rules: ClassVar[Rules]
+    words: ClassVar[Words]
     on_server: ClassVar[bool] = False
     """Whether databases stand on servers: they have logins then, and one that is there and empty may be taken over."""
 
@@ -162,12 +176,11 @@ class Backend(ABC):
         """
 
     @abstractmethod
-    def plan(
-        self, owner: int | None, tenant_id: uuid.UUID, given: dict[str, Any], server: Server | None
-    ) -> dict[str, Any]:
-        """Give the columns that say where a user's database will stand: on ``server``, or where ``given`` says.
+    def plan(self, whose: Whose, given: dict[str, Any], server: Server | None) -> dict[str, Any]:
+        """Give the columns that say where a database will stand: on ``server``, or where ``given`` says.
 
-        Without an owner it is to stand ready for one, which only servers keep.
+        Without an owner it is to stand ready for one, which only servers keep. What the application names itself has a
+        name that no other tenant had or will have, and on servers no other attempt either.
         """
 
     @abstractmethod
@@ -185,6 +198,10 @@ class Backend(ABC):
     @abstractmethod
     def shown_path(self, tenant: Placement) -> str | None:
         """Give where the file stands, for products that have one."""
+
+    def is_place_of(self, tenant: Placement) -> bool:
+        """Say whether the place in a stored configuration can be that user's: a file is named after its user."""
+        return True
 
     @abstractmethod
     def storage(self) -> Storage | None:
@@ -218,9 +235,16 @@ class Backend(ABC):
     def engine(self, creator: Callable[[], Any]) -> sa.Engine:
         """Make an ordinary pooled engine over ``creator`` that shares compiled SQL with its like."""
 
+    def gated(self, driver: Any) -> Any:
+        """Give a connection as tenants' engines use it: it refuses what would be written past the fence."""
+        return gated(driver, self.words)
+
     @abstractmethod
     def begin(self, connection: sa.Connection, write: bool) -> None:
         """Begin a transaction on the driver: for reading only, or with the write lock taken at once."""
+
+    def read_singly(self, connection: sa.Connection) -> None:  # noqa: B027 - the gate alone is enough for some
+        """Let each statement read by itself (AUTOCOMMIT); where the product can, it forbids the rest."""
 
     def set_owner(self, connection: sa.Connection, owner: int) -> None:  # noqa: B027 - most products have no wall
         """Tell the shared database whose rows this transaction may see, where it enforces that itself."""
@@ -232,6 +256,9 @@ class Backend(ABC):
     def filling(self, driver: Any) -> AbstractContextManager[sa.Connection]:
         """Use an open DBAPI connection to write a new tenant's rows, and close it in the end."""
         return self.migrating(driver)
+
+    def queue_for_identity(self, connection: sa.Connection) -> None:  # noqa: B027 - most products have one queue
+        """Wait for writers under way, and have later ones wait, before the identity row is changed."""
 
     @abstractmethod
     def check_before_commit(self, connection: sa.Connection) -> None:
@@ -259,10 +286,10 @@ class Backend(ABC):
     def create(self, tenant: Placement, access: Access, blueprint: Blueprint, attempt: Attempt) -> None:
         """Make the database whole or not at all; what stands there already is DatabaseExistsError."""
 
-    def create_many(self, makings: Sequence[Making], holding: Holding) -> dict[uuid.UUID, Exception]:
+    def create_many(self, makings: Sequence[Making]) -> dict[uuid.UUID, Exception]:
         """Make several databases, each whole or not at all; give what went wrong, by tenant.
 
-        What stops all of them is raised; ``holding`` is for products that show them all at once.
+        What stops all of them is raised.
         """
         failed: dict[uuid.UUID, Exception] = {}
         for making in makings:
@@ -279,9 +306,20 @@ class Backend(ABC):
     def clear_attempts(self, tenant: Placement, attempt: int) -> None:  # noqa: B027 - servers keep no drafts
         """Remove what the attempts before this one left half-done beside the database, so that none can finish."""
 
+    @contextmanager
+    def alone_in_place(self, tenant: Placement, access: Access) -> Iterator[None]:
+        """Keep others from making, taking back or removing a database under a name that somebody gave.
+
+        Files are published whole, under names that nobody gave.
+        """
+        yield
+
     @abstractmethod
     def drop(self, tenant: Placement, access: Access) -> None:
-        """Remove the database, and its login where that is ours; it is no error when they are gone already."""
+        """Remove the database, and its login where that is ours; it is no error when they are gone already.
+
+        One that somebody named stays where its identity names another tenant, or a later epoch, by now.
+        """
 
     # --- restore points ---------------------------------------------------------------------------------
     #
@@ -289,6 +327,8 @@ class Backend(ABC):
     # itself; connections of others may be open, and are ended where they are in the way. All may be called again
     # after a kill at any moment, and then end where the first call would have. The shared database has no restore
     # points, as other tables may stand in it; nor has one on a server that somebody named (AccessDeniedError).
+
+    # ``tenant.epoch`` is that of the caller's claim; a database of a later one is left as it is (ClaimLostError).
 
     @abstractmethod
     def keep(self, tenant: Placement, access: Access, point: str, *, step: Step = unheard) -> None:
@@ -300,12 +340,20 @@ class Backend(ABC):
 
     @abstractmethod
     def put_back(
-        self, tenant: Placement, access: Access, point: str, *, rebuild: Rebuild, step: Step = unheard
+        self,
+        tenant: Placement,
+        access: Access,
+        point: str,
+        *,
+        rebuild: Rebuild,
+        claim: Held | None = None,
+        step: Step = unheard,
     ) -> None:
         """Make the database what it was at the restore point: tables, rows, version, ledger and identity.
 
         The point stays. ``rebuild`` is used where a product can neither copy a database nor tell what makes it.
-        DatabaseMissingError where there is no whole point. The epoch is the point's: whoever calls raises it.
+        DatabaseMissingError where there is no whole point. The claim is asked once while nobody else can change the
+        database: where it is lost, nothing is. What comes back bears the claim's epoch; without one, the point's.
         """
 
     @abstractmethod
@@ -329,6 +377,9 @@ class Backend(ABC):
     def in_own_words(self, connection: sa.Connection) -> object:
         """Give what tells a whole schema, where that is quickly had: what is equal has equal tables. Else None."""
         return None
+
+    def check_writable(self, driver: Any) -> None:  # noqa: B027 - a server says so itself
+        """Raise AccessDeniedError where this process may read a database's files, and not write them."""
 
     def damage(self, connection: sa.Connection) -> str | None:
         """Say what is broken in a database's own storage, where the product can look."""
@@ -356,6 +407,58 @@ class Backend(ABC):
         """Give when the database last changed, where the product can say."""
         return None
 
-    @abstractmethod
+    driver_errors: tuple[type[BaseException], ...] = ()
+    """The classes of all that the driver raises of its own."""
+
     def explain(self, error: BaseException) -> TenancyError | None:
-        """Name a driver's error; None where it says nothing about the database's health."""
+        """Name an error of the driver's or of SQLAlchemy's.
+
+        None where it says nothing about the database's health (a constraint that did not hold, say).
+        """
+        if isinstance(error, sa.exc.TimeoutError):
+            return DatabaseBusyError("all connections of this process are in use: try again.")
+        return self._explain(getattr(error, "orig", None) or error)
+
+    @abstractmethod
+    def _explain(self, error: BaseException) -> TenancyError | None:
+        """Name an error of the driver's, by its number."""
+
+    @abstractmethod
+    def lacks(self, error: BaseException) -> bool:
+        """Say whether an error of SQLAlchemy's or the driver's means that a table or column is not there."""
+
+    @contextmanager
+    def explained(self, *, others_pass: bool = False) -> Iterator[None]:
+        """Turn errors of the driver's and of SQLAlchemy's into ours: nothing of theirs passes.
+
+        With ``others_pass`` what ``explain`` has no name for (a constraint that did not hold) passes as SQLAlchemy says
+        it, to whoever made the statement. A revision that failed over a lock or a lost connection is not at fault: the
+        lock is told, with what the failure had to say.
+        """
+        try:
+            yield
+        except MigrationError as error:
+            cause = error.__cause__
+            ours = self.explain(cause) if cause is not None else None
+            if ours is None or not ours.retryable:
+                raise
+            ours.fields.update(error.fields)
+            raise ours from error
+        except TenancyError:
+            raise
+        except Exception as error:
+            ours = self.explain(error)
+            if ours is None and (others_pass or not isinstance(error, (*self.driver_errors, sa.exc.SQLAlchemyError))):
+                raise
+            raise ours or _refused(error) from error
+
+
+def _refused(error: Exception) -> BackendError:
+    """Say by its number what has no name here: a driver's own words may hold anything."""
+    cause = getattr(error, "orig", None) or error
+    numbers = (getattr(cause, "pgcode", None), getattr(cause, "sqlite_errorname", None), *cause.args[:1])
+    number = next((str(found) for found in numbers if _NUMBER.fullmatch(str(found))), "without a number")
+    return BackendError(f"the database did not take what was asked of it ({type(cause).__name__} {number}).")
+
+
+_NUMBER = re.compile(r"[A-Z0-9_]{1,40}")

@@ -20,7 +20,8 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from tenancy import hosts
-from tenancy.errors import ConfigurationError
+from tenancy.deadline import Patience
+from tenancy.errors import ConfigurationError, UnsupportedBackendError
 
 TLS_MODES = ("prefer", "off", "require", "verify")
 USER_MAX = 128
@@ -84,7 +85,8 @@ class Options:
 class Login:
     """Say where a server is and as whom to enter it.
 
-    With ``policy`` every connection resolves the host anew and goes to the address that passed the policy.
+    With ``policy`` every connection resolves the host anew and goes to the address that passed the policy. With
+    ``each_silence`` the limit of answers is one for every wait between bytes, not for the whole of an answer.
     """
 
     host: str
@@ -94,23 +96,40 @@ class Login:
     database: str | None = None
     options: Options = Options()
     policy: hosts.HostPolicy | None = field(default=None, repr=False)
+    each_silence: bool = False
 
     def into(self, database: str | None) -> Login:
         return replace(self, database=database)
 
     def patient(self, answer_timeout_s: int = 600) -> Login:
-        """Give the login for work that may take long: schema changes, copies."""
-        return replace(self, options=replace(self.options, answer_timeout_s=answer_timeout_s))
+        """Give the login for work that may take long, as long as the server says something: schema changes, copies."""
+        return replace(self, options=replace(self.options, answer_timeout_s=answer_timeout_s), each_silence=True)
 
-    def address(self) -> str:
-        """Give what to connect to: the host as it is, or the address that the policy let through."""
-        return self.policy.address(self.host, self.port) if self.policy else self.host
+    @property
+    def patience(self) -> Patience:
+        """Say how long answers may take on a connection that is open."""
+        return Patience(float(self.options.answer_timeout_s), self.each_silence)
+
+    def addresses(self, limit_s: float) -> list[str]:
+        """Give what to connect to, in the order to try: all that the name resolves to, or what the policy let through.
+
+        Resolved here, and not by a driver, so that a name service that is silent does not hold anybody.
+        """
+        machine = hosts.machine_of(self.host)
+        if self.policy:
+            return [self.policy.address(machine, limit_s=limit_s)]
+        return hosts.resolved(machine, limit_s=limit_s)
+
+    @property
+    def server(self) -> tuple[str, int] | None:
+        """Name the server under which its answers about itself may be kept; None for one that a user named."""
+        return None if self.policy else (self.host, self.port)
 
     @property
     def tls(self) -> str:
         """Give the TLS mode: what goes to this very machine is not encrypted unless that is asked for."""
         mode = self.options.tls
-        return "off" if mode == "prefer" and hosts.is_loopback(self.host) else mode
+        return "off" if mode == "prefer" and hosts.is_loopback(hosts.machine_of(self.host)) else mode
 
     def __repr__(self) -> str:
         return f"Login({self.host!r}, {self.port}, ...)"
@@ -120,11 +139,13 @@ class Login:
 class Access:
     """Hold what opens a tenant's database: the login that serves it, and the one that may change its schema.
 
-    Where the server is not ours both are the same; a file needs neither.
+    Where the server is not ours both are the same; a file needs neither. ``installation`` marks the names of what is
+    made beside tenants' databases on a registered server.
     """
 
     login: Login | None = None
     admin: Login | None = None
+    installation: str = ""
 
 
 NO_ACCESS = Access()
@@ -180,19 +201,54 @@ def from_url(url: str, setting: str, *, default_port: int) -> Login:
 @cache
 def tls_context(tls: str, ca: str | None) -> ssl.SSLContext:
     """Make the context of a server's connections once: making one takes longer than connecting does."""
-    context = ssl.create_default_context(cadata=ca)
-    if tls != "verify":
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
+    if tls == "verify":
+        return ssl.create_default_context(cadata=ca) if ca else ssl.create_default_context(cafile=system_authorities())
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
     return context
 
 
-@cache
+def system_authorities() -> str:
+    """Give the file of the certificate authorities that this machine trusts, or UnsupportedBackendError.
+
+    Drivers that come as wheels bring an OpenSSL of their own, which looks where the machine that built it kept them.
+    """
+    named = ssl.get_default_verify_paths()
+    known = [named.cafile, *_AUTHORITIES]  # the first heeds SSL_CERT_FILE, as OpenSSL does everywhere
+    found = next((path for path in known if path and os.path.isfile(path)), None)
+    if found is not None:
+        return found
+    loaded = ssl.create_default_context().get_ca_certs(binary_form=True)  # Windows keeps them in no file
+    if not loaded:
+        raise UnsupportedBackendError(
+            "tls=verify finds no certificate authorities on this machine: install them, or give tls_ca.",
+            field="db_options",
+        )
+    return ca_file("".join(map(ssl.DER_cert_to_PEM_cert, loaded)))
+
+
+_AUTHORITIES = (
+    "/etc/ssl/certs/ca-certificates.crt",  # Debian, Ubuntu, Alpine, Arch
+    "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora, Red Hat
+    "/etc/ssl/ca-bundle.pem",  # SUSE
+    "/etc/ssl/cert.pem",  # macOS, FreeBSD, OpenBSD
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+)
+_ca_files: dict[str, str] = {}
+
+
 def ca_file(ca: str) -> str:
-    """Give a private file that holds an authority's certificate, for drivers that take only files."""
-    handle, path = tempfile.mkstemp(prefix="unify-ca-", suffix=".pem")
-    with os.fdopen(handle, "w", encoding="ascii") as stream:
-        stream.write(ca)
+    """Give a private file that holds authorities' certificates, for drivers that take only files.
+
+    Folders for temporary files are cleaned while a process runs: a file that is gone is written again.
+    """
+    path = _ca_files.get(ca)
+    if path is None or not os.path.exists(path):
+        handle, path = tempfile.mkstemp(prefix="unify-ca-", suffix=".pem")
+        with os.fdopen(handle, "w", encoding="ascii") as stream:
+            stream.write(ca)
+        _ca_files[ca] = path
     return path
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import Any, ClassVar
 
 import pymysql
@@ -20,26 +20,29 @@ from sqlalchemy.dialects.mysql.pymysql import MySQLDialect_pymysql
 
 from tenancy import names
 from tenancy.backends.base import FENCE_SQL, Blueprint
+from tenancy.backends.gates import Words
 from tenancy.backends.logins import Access, Login
-from tenancy.backends.mysql_driver import MODES, be_patient, is_mariadb, open_connection
+from tenancy.backends.mysql_driver import MODES, RULES, WORDS, be_patient, is_mariadb, open_connection
 from tenancy.backends.mysql_points import MySQLPoints
+from tenancy.backends.network import GONE, UNENCRYPTED, of_network
 from tenancy.backends.points import Way
 from tenancy.backends.recordings import Recordings, Statement
 from tenancy.backends.server import ServerBackend, column, one, rights_on, run
 from tenancy.backends.server_engines import SharedDialect, make_engine
 from tenancy.errors import (
     AccessDeniedError,
-    ConnectionRefusedByServerError,
+    BackendError,
     DatabaseBusyError,
     DatabaseExistsError,
     DatabaseMissingError,
-    DatabaseTimeoutError,
     DatabaseUnreachableError,
     LoginRefusedError,
     ReadOnlyRouteError,
+    StatementTooLongError,
     StorageFullError,
     TenancyError,
     TooManyConnectionsError,
+    WriteConflictError,
 )
 from tenancy.models import Origin, Placement
 from tenancy.placeholders import Rules
@@ -57,6 +60,11 @@ class SharedMySQLDialect(SharedDialect, MySQLDialect_pymysql):
     def version_of(self, driver: Any) -> Any:
         return (driver.get_server_info(), MODES)
 
+    def set_isolation_level(self, dbapi_connection: Any, level: Any) -> None:
+        """Leave the driver's own mode alone: a transaction is begun by a statement, and AUTOCOMMIT begins none."""
+        if level != "AUTOCOMMIT":
+            dbapi_connection.query(f"SET SESSION TRANSACTION ISOLATION LEVEL {level}")
+
     def schema_of(self, driver: Any) -> str | None:
         name = driver.db
         return name.decode() if isinstance(name, bytes) else name
@@ -66,11 +74,12 @@ registry.register("mysql.unify", __name__, "SharedMySQLDialect")
 
 _MISSING = (DatabaseMissingError, "the server has no database of this name.")
 _DENIED = (AccessDeniedError, "the login has no right to do this.")
+_MET = (WriteConflictError, "another writer was first: try again.")
 _BUSY = (DatabaseBusyError, "the database is locked by another writer: try again.")
 _FULL = (StorageFullError, "the server's disk is full.")
 _MANY = (TooManyConnectionsError, "the server takes no further connections: try again.")
-_LATE = (DatabaseTimeoutError, "the server took too long to answer.")
-_GONE = (DatabaseUnreachableError, "the server cannot be reached, or ended the connection.")
+_LATE = (StatementTooLongError, "the server took too long to answer.")
+_GONE = (DatabaseUnreachableError, GONE)
 
 _BY_CODE: dict[int, tuple[type[TenancyError], str]] = {
     ER.BAD_DB_ERROR: _MISSING,
@@ -87,15 +96,16 @@ _BY_CODE: dict[int, tuple[type[TenancyError], str]] = {
     ER.DISK_FULL: _FULL,
     ER.RECORD_FILE_FULL: _FULL,
     ER.LOCK_WAIT_TIMEOUT: _BUSY,
-    ER.LOCK_DEADLOCK: _BUSY,
+    ER.LOCK_DEADLOCK: _MET,
     1792: (ReadOnlyRouteError, "this unit of work may only read."),  # a transaction begun READ ONLY
     ER.QUERY_INTERRUPTED: _LATE,
     1969: _LATE,  # MariaDB: max_statement_time exceeded
     3024: _LATE,  # MySQL: max_execution_time exceeded
     1698: (LoginRefusedError, "the server does not take this login or its password."),
-    1020: _BUSY,  # MariaDB: the record has changed since it was read
+    1020: _MET,  # MariaDB: the record has changed since it was read
     1053: _GONE,  # the server is shutting down
     1927: _GONE,  # the connection was killed
+    CR.CR_SSL_CONNECTION_ERROR: (DatabaseUnreachableError, UNENCRYPTED),
 }
 
 
@@ -113,9 +123,11 @@ class MySQLBackend(MySQLPoints, ServerBackend):
     label: ClassVar[str] = "MySQL"
     scheme: ClassVar[str] = "mysql+unify"
     default_port: ClassVar[int] = 3306
-    rules: ClassVar[Rules] = Rules(mark="%s", backticks=True, backslash=True, hash_comments=True, spaced_dashes=True)
+    rules: ClassVar[Rules] = RULES
+    words: ClassVar[Words] = WORDS
     transactional_ddl: ClassVar[bool] = False
     fence_sql: ClassVar[str] = f"{FENCE_SQL} LOCK IN SHARE MODE"
+    driver_errors = (pymysql.err.Error,)
 
     def __init__(self) -> None:
         super().__init__()
@@ -138,6 +150,10 @@ class MySQLBackend(MySQLPoints, ServerBackend):
                 "what answers at this host and port is no MySQL or MariaDB that this system can talk to."
             ) from error
 
+    def connect(self, tenant: Placement, access: Access) -> Any:
+        assert access.login is not None  # noqa: S101 - what stands on a server has a login
+        return self._opened(access.login.into(tenant.db_name), only_reads=True)
+
     def may_create(self, driver: Any) -> bool | None:
         """Look at what is granted to the login itself; what a role brings along is not seen here."""
         with self.explained():
@@ -157,7 +173,8 @@ class MySQLBackend(MySQLPoints, ServerBackend):
         return None if driver._sock is None else int(driver._sock.fileno())
 
     def begin(self, connection: sa.Connection, write: bool) -> None:
-        run(connection.connection.dbapi_connection, "START TRANSACTION" if write else "START TRANSACTION READ ONLY")
+        driver: Any = connection.connection.dbapi_connection
+        driver.query(f"START TRANSACTION READ {'WRITE' if write else 'ONLY'}")
 
     @contextmanager
     def migrating(self, driver: Any) -> Iterator[sa.Connection]:
@@ -240,7 +257,8 @@ class MySQLBackend(MySQLPoints, ServerBackend):
                 blueprint,
                 lambda: self.migrating(self.connect_to_migrate(tenant, access)),
                 replay,
-                lambda connection: _told(connection.connection.dbapi_connection),
+                server=driver.server,
+                told=lambda connection: _told(connection.connection.dbapi_connection),
             )
 
     def make_plain_database(self, driver: Any, name: str) -> None:
@@ -253,13 +271,21 @@ class MySQLBackend(MySQLPoints, ServerBackend):
             self.end_sessions(driver, name)
             run(driver, f"DROP DATABASE IF EXISTS {_q(name)}")
 
-    def end_sessions(self, driver: Any, name: str) -> None:
-        cursor = driver.cursor()
-        cursor.execute("SELECT id FROM information_schema.processlist WHERE db = %s", (name,))
-        sessions = [row[0] for row in cursor.fetchall() if row[0] != driver.thread_id()]
-        cursor.close()
-        for session in sessions:
-            _kill(driver, session)
+    def clear(self, driver: Any, tenant: Placement, access: Access) -> None:
+        with self.explained():
+            self.end_sessions(driver, tenant.db_name or "", access.login)
+
+    def end_sessions(self, driver: Any, name: str, own: Login | None = None) -> None:
+        """End what the login may end; others' sessions only with CONNECTION ADMIN, which managed servers do not give.
+
+        Every login may end its own, so that ``own``, the tenant's, is entered for them. A session that stays is in the
+        way only while its transaction lasts, which is waited for as for every lock.
+        """
+        staying = [session for session in _sessions(driver, name) if not _kill(driver, session)]
+        if staying and own is not None:
+            with suppress(BackendError), closing(self.open(own.into(None))) as as_tenant:
+                for session in staying:
+                    _kill(as_tenant, session)
 
     def give_rights(self, way: Way) -> None:
         """Give them again: those on a table that was dropped may have gone with it."""
@@ -276,24 +302,27 @@ class MySQLBackend(MySQLPoints, ServerBackend):
 
     # --- errors -----------------------------------------------------------------------------------------
 
-    def explain(self, error: BaseException) -> TenancyError | None:
-        cause = getattr(error, "orig", None) or error
-        if isinstance(cause, OSError):  # of the socket that was opened for the driver
-            return _of_network(cause)
-        if not isinstance(cause, pymysql.err.Error):
+    def _explain(self, error: BaseException) -> TenancyError | None:
+        if isinstance(error, OSError):  # of the socket that was opened for the driver
+            return of_network(error)
+        if not isinstance(error, pymysql.err.Error):
             return None
-        code = cause.args[0] if cause.args and isinstance(cause.args[0], int) else None
+        code = _code(error)
         if code in _BY_CODE:
             kind, text = _BY_CODE[code]
             return kind(text)
-        origin = getattr(cause, "original_exception", None)
-        if isinstance(origin, OSError):
-            return _of_network(origin)
-        if code in (CR.CR_SERVER_LOST, CR.CR_CONN_HOST_ERROR) and "timed out" in str(cause):
-            return DatabaseTimeoutError("the server did not answer in time.")
-        if (code is not None and 2000 <= code < 3000) or isinstance(cause, pymysql.err.InterfaceError):
-            return DatabaseUnreachableError("the server cannot be reached, or ended the connection.")
-        return None
+        if not 2000 <= code < 3000:  # the driver's own are there (dev.mysql.com, "Client Error Message Reference")
+            return DatabaseUnreachableError(GONE) if isinstance(error, pymysql.err.InterfaceError) else None
+        origin = getattr(error, "original_exception", None) or error.__context__  # the driver keeps it in either place
+        return of_network(origin) if isinstance(origin, OSError) else DatabaseUnreachableError(GONE)
+
+    def lacks(self, error: BaseException) -> bool:
+        return _code(getattr(error, "orig", None) or error) in (ER.NO_SUCH_TABLE, ER.BAD_FIELD_ERROR)
+
+
+def _code(error: BaseException) -> int:
+    """Give the number of an error; 0 where it has none."""
+    return error.args[0] if error.args and isinstance(error.args[0], int) else 0
 
 
 def _run_at_once(driver: Any, statements: list[str]) -> None:
@@ -319,8 +348,11 @@ def _told(driver: Any) -> list[Statement] | None:
     ):
         return None
     with closing(driver.cursor()) as cursor:
-        written = f"SELECT table_name, column_name FROM information_schema.columns WHERE {here} AND extra NOT LIKE %s"  # noqa: S608 - constants only
-        cursor.execute(f"{written} ORDER BY table_name, ordinal_position", ("%GENERATED%",))
+        # Not by EXTRA, which MySQL 8 fills with DEFAULT_GENERATED for a column whose default is an expression
+        # (its manual, "The INFORMATION_SCHEMA COLUMNS Table"): what is written there is kept, as in any other.
+        written = f"SELECT table_name, column_name FROM information_schema.columns WHERE {here}"  # noqa: S608 - constants only
+        kept = "COALESCE(generation_expression, '') = ''"
+        cursor.execute(f"{written} AND {kept} ORDER BY table_name, ordinal_position")
         columns: dict[str, list[str]] = {}
         for table, column in cursor.fetchall():
             columns.setdefault(table, []).append(_q(column))
@@ -335,20 +367,21 @@ def _told(driver: Any) -> list[Statement] | None:
     return [*made, ("SET foreign_key_checks = 1", ())]
 
 
-def _of_network(error: OSError) -> TenancyError:
-    if isinstance(error, TimeoutError):
-        return DatabaseTimeoutError("the server did not answer in time.")
-    if isinstance(error, ConnectionRefusedError):
-        return ConnectionRefusedByServerError("no server answers at this host and port.")
-    return DatabaseUnreachableError("the server cannot be reached, or ended the connection.")
+def _sessions(driver: Any, name: str) -> list[int]:
+    found = column(driver, "SELECT id FROM information_schema.processlist WHERE db = %s", (name,))
+    return [session for session in found if session != driver.thread_id()]
 
 
-def _kill(driver: Any, session: int) -> None:
+def _kill(driver: Any, session: int) -> bool:
+    """End a session; say whether the login may."""
     try:
         run(driver, f"KILL {int(session)}")
     except pymysql.err.OperationalError as error:
+        if error.args[0] == ER.KILL_DENIED_ERROR:
+            return False
         if error.args[0] != ER.NO_SUCH_THREAD:  # it ended by itself
             raise
+    return True
 
 
 def _native_hash(password: str) -> str:

@@ -16,7 +16,8 @@ import pymysql
 
 from tenancy import names
 from tenancy.backends.base import Rebuild
-from tenancy.backends.points import LOCK_S, ServerPoints, Way, is_of, refuse_half
+from tenancy.backends.logins import Login
+from tenancy.backends.points import LOCK_S, ServerPoints, Way, is_of, raising_epoch, refuse_half
 from tenancy.backends.server import column, one, run
 from tenancy.errors import DatabaseExistsError, UnsupportedBackendError
 from tenancy.models import identity
@@ -50,7 +51,7 @@ class MySQLPoints(ServerPoints):
     def make_plain_database(self, driver: Any, name: str) -> None: ...
 
     @abstractmethod
-    def end_sessions(self, driver: Any, name: str) -> None: ...
+    def end_sessions(self, driver: Any, name: str, own: Login | None = None) -> None: ...
 
     @abstractmethod
     def give_rights(self, way: Way) -> None:
@@ -60,9 +61,9 @@ class MySQLPoints(ServerPoints):
         listed = "SELECT schema_name FROM information_schema.schemata WHERE LEFT(schema_name, CHAR_LENGTH(%s)) = %s"
         return column(driver, listed, (name, name))
 
-    def lock(self, way: Way) -> bool:
-        """Take the lock that a migration of this database holds too."""
-        return bool(one(way.driver, "SELECT GET_LOCK(CONCAT('unify ', %s), %s)", (way.database, LOCK_S)))
+    def lock(self, driver: Any, name: str, wait_s: int = LOCK_S) -> bool:
+        """Take the lock that a migration of the database of this name holds too."""
+        return bool(one(driver, "SELECT GET_LOCK(CONCAT('unify ', %s), %s)", (name, wait_s)))
 
     def is_whole(self, way: Way) -> bool:
         """All rows of a point were committed at once, whose it is among them."""
@@ -86,8 +87,9 @@ class MySQLPoints(ServerPoints):
 
     def return_to(self, way: Way, rebuild: Rebuild) -> None:
         tables = _tables(way.driver, way.point)
+        way.check()  # until this session ends nobody opens what is closed: that takes the lock it holds
         way.step("end sessions")
-        self.end_sessions(way.driver, way.database)
+        self.end_sessions(way.driver, way.database, way.access.login)
         _ensure_database(self, way)
         _take_apart(way)
         _make(way, way.database, tables)
@@ -96,6 +98,8 @@ class MySQLPoints(ServerPoints):
         way.step("copy rows")
         run(way.driver, "START TRANSACTION")
         _copy_rows(way, way.point, way.database, tables)
+        if way.claim is not None:
+            run(way.driver, raising_epoch(way.claim, f"{_q(way.database)}.{identity.name}"))
         way.step("commit")
         run(way.driver, "COMMIT")
 

@@ -9,21 +9,24 @@ from __future__ import annotations
 import uuid
 from abc import abstractmethod
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import sqlalchemy as sa
+
 from tenancy import names
-from tenancy.backends.base import Backend, Rebuild, Step, unheard
+from tenancy.backends.base import Backend, Held, Rebuild, Step, unheard
 from tenancy.backends.logins import Access
 from tenancy.errors import (
     AccessDeniedError,
+    ClaimLostError,
     DatabaseBusyError,
     DatabaseMissingError,
     IdentityError,
     UnsupportedBackendError,
 )
-from tenancy.models import Kind, Origin, Placement
+from tenancy.models import Kind, Origin, Placement, identity
 
 LOCK_S = 3
 
@@ -37,6 +40,12 @@ class Way:
     access: Access
     point: str
     step: Step
+    claim: Held | None = None
+
+    def check(self) -> None:
+        """Stop a runner whose claim is lost, under a lock that keeps whoever has it now from the database."""
+        if self.claim is not None:
+            self.claim.check()
 
     @property
     def database(self) -> str:
@@ -59,11 +68,8 @@ class ServerPoints(Backend):
         """List the databases whose names begin with this one."""
 
     @abstractmethod
-    def explained(self) -> AbstractContextManager[None]: ...
-
-    @abstractmethod
-    def lock(self, way: Way) -> bool:
-        """Wait a few seconds for the tenant's lock, which the session then holds to its end; say whether it was got.
+    def lock(self, driver: Any, name: str, wait_s: int = LOCK_S) -> bool:
+        """Wait a few seconds for the lock of a name, which the session then holds to its end; say whether it was got.
 
         A runner that was stopped and wakes late finds nothing that changed under its hands.
         """
@@ -78,7 +84,7 @@ class ServerPoints(Backend):
 
     @abstractmethod
     def return_to(self, way: Way, rebuild: Rebuild) -> None:
-        """Make the tenant's database from the point's, which is whole."""
+        """Make the tenant's database from the point's, which is whole; ask ``way.check`` before it is changed."""
 
     def remains(self, point: str) -> tuple[str, ...]:
         """Name the databases that may be there because of a point."""
@@ -90,6 +96,7 @@ class ServerPoints(Backend):
         name = _point_of(tenant, point)
         _refuse_named(tenant)
         with self._alone(tenant, access, name, step) as way:
+            self._refuse_later(tenant, access)
             try:
                 with self.explained():
                     self.make_point(way)
@@ -108,11 +115,19 @@ class ServerPoints(Backend):
             return self.is_whole(way)
 
     def put_back(
-        self, tenant: Placement, access: Access, point: str, *, rebuild: Rebuild, step: Step = unheard
+        self,
+        tenant: Placement,
+        access: Access,
+        point: str,
+        *,
+        rebuild: Rebuild,
+        claim: Held | None = None,
+        step: Step = unheard,
     ) -> None:
         name = _point_of(tenant, point)
         _refuse_named(tenant)
-        with self._alone(tenant, access, name, step) as way:
+        with self._alone(tenant, access, name, step, claim) as way:
+            self._refuse_later(tenant, access)
             if not self.is_whole(way):
                 raise no_point(tenant, point)
             self.return_to(way, rebuild)
@@ -133,18 +148,33 @@ class ServerPoints(Backend):
             found = {names.point_in(tenant.db_name or "", name) for name in self.beside(driver, tenant.db_name or "")}
         return sorted(found - {""})
 
+    def _refuse_later(self, tenant: Placement, access: Access) -> None:
+        """Stop a runner that slept: under the lock nobody else changes the database between this look and the work."""
+        try:
+            driver = self.connect_to_migrate(tenant, access)
+        except DatabaseMissingError:
+            return
+        with self.looking(driver) as connection:
+            if sa.inspect(connection).has_table(identity.name):
+                refuse_later(tenant, connection.execute(sa.select(identity.c.epoch)).scalar())
+
     @contextmanager
-    def _alone(self, tenant: Placement, access: Access, name: str, step: Step = unheard) -> Iterator[Way]:
-        with self._way(tenant, access, name, step) as way:
-            if not self.lock(way):
-                raise DatabaseBusyError("another call works at this tenant's restore points: wait until it ends.")
+    def _alone(
+        self, tenant: Placement, access: Access, name: str, step: Step = unheard, claim: Held | None = None
+    ) -> Iterator[Way]:
+        with self._way(tenant, access, name, step, claim) as way:
+            if not self.lock(way.driver, way.database):
+                busy = "another call works at this tenant's restore points: wait until it ends."
+                raise DatabaseBusyError(busy, others_at_work=True)
             yield way
 
     @contextmanager
-    def _way(self, tenant: Placement, access: Access, name: str, step: Step = unheard) -> Iterator[Way]:
+    def _way(
+        self, tenant: Placement, access: Access, name: str, step: Step = unheard, claim: Held | None = None
+    ) -> Iterator[Way]:
         assert access.admin is not None  # noqa: S101 - what stands on a server has a login
         with closing(self.at_server(access.admin)) as driver, self.explained():
-            yield Way(driver, tenant, access, name, step)
+            yield Way(driver, tenant, access, name, step, claim)
 
 
 def _point_of(tenant: Placement, point: str) -> str:
@@ -164,6 +194,11 @@ def _refuse_named(tenant: Placement) -> None:
             "registered servers alone. Back it up instead.",
             tenant_id=tenant.tenant_id,
         )
+
+
+def raising_epoch(claim: Held, table: str = identity.name) -> str:
+    """Give a copy of a point the epoch of the claim that puts it back: below it stands what others were told since."""
+    return f"UPDATE {table} SET epoch = {int(claim.epoch)} WHERE id = 1"  # noqa: S608 - our own words and a number
 
 
 def refuse_shared(tenant: Placement) -> None:
@@ -189,6 +224,14 @@ def refuse_half(tenant: Placement, found: object) -> None:
             f"the database of user {tenant.user_id} does not say that it is theirs: no restore point was made. "
             "If putting one back was cut off, do that again first.",
             tenant_id=tenant.tenant_id,
+        )
+
+
+def refuse_later(tenant: Placement, epoch: object) -> None:
+    """Refuse to copy or replace a database in which a later operation was than the one that asks."""
+    if isinstance(epoch, int) and epoch > tenant.epoch:
+        raise ClaimLostError(
+            f"tenant {tenant.tenant_id}: a later operation was here; nothing was changed.", tenant_id=tenant.tenant_id
         )
 
 

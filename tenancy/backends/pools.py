@@ -7,12 +7,16 @@ told to whoever tends it, by methods.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.pool import ConnectionPoolEntry, Pool
+
+from tenancy.backends.gates import TWO_PHASES, Gated
+from tenancy.errors import UnfencedError
 
 KEPT = 2
 """A thread uses one connection of a tenant, and few tenants are used by more than two threads at once."""
@@ -34,6 +38,8 @@ class Tended(Protocol):
 class TenantPool(Pool):
     """Keep up to KEPT connections, the last one used first; open as many as are asked for at once.
 
+    One that comes back in a transaction, or spoiled, is closed.
+
     How many there may be in all is not a pool's business but the budget's, which the creator asks.
     """
 
@@ -49,6 +55,15 @@ class TenantPool(Pool):
             return self._create_connection()
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
+        driver: Any = record.dbapi_connection
+        if isinstance(driver, Gated):
+            driver.tidy()
+        if isinstance(driver, Gated) and not driver.usable():
+            if driver.spoiled:
+                self._invalidate_time = time.time()  # those in use now are opened anew before their next use
+                self.dispose()
+            record.close()
+            return
         if len(self._kept) >= KEPT or not self._may_keep():
             record.close()
             return
@@ -108,3 +123,8 @@ def _begin(connection: sa.Connection) -> None:
     pool = connection.engine.pool  # also that of an engine's engine.execution_options(...)
     if isinstance(pool, TenantPool) and pool.tended is not None:
         pool.tended.begin(connection)
+
+
+@event.listens_for(TenantEngine, "begin_twophase")
+def _begin_twophase(connection: sa.Connection, xid: Any) -> None:
+    raise UnfencedError(TWO_PHASES)

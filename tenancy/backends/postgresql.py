@@ -9,8 +9,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import logging
 import os
-import re
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -25,36 +25,63 @@ from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 
 from tenancy import names
 from tenancy.backends.base import FENCE_SQL, Blueprint
+from tenancy.backends.gates import Words
 from tenancy.backends.logins import Access, Login
-from tenancy.backends.postgresql_driver import AnswerTimeout, be_patient, open_connection
+from tenancy.backends.network import GONE, SILENT, why_unreachable
+from tenancy.backends.postgresql_driver import RULES, WORDS, AnswerTimeout, be_patient, open_connection, sqlstate
 from tenancy.backends.postgresql_points import PostgreSQLPoints
+from tenancy.backends.postgresql_rights import (
+    CLOSED,
+    OWNER,
+    OWNERS_OF_PUBLIC,
+    alone,
+    close_to_tenants,
+    commit,
+    keep_closed,
+    left_closed,
+    open_to_owner,
+    own,
+    own_closed,
+    refuse_makers_of_tables,
+    remarks,
+    shared_rights,
+    tenant_rights,
+    there,
+)
 from tenancy.backends.server import ServerBackend, column, one, rights_on, run
 from tenancy.backends.server_engines import SharedDialect, make_engine
 from tenancy.errors import (
     AccessDeniedError,
-    ConnectionRefusedByServerError,
     DatabaseBusyError,
     DatabaseExistsError,
     DatabaseMissingError,
     DatabaseTimeoutError,
     DatabaseUnreachableError,
+    HostNotAllowedError,
     LoginRefusedError,
     ReadOnlyRouteError,
+    StatementTooLongError,
     StorageFullError,
     TenancyError,
     TooManyConnectionsError,
+    WriteConflictError,
 )
-from tenancy.models import TENANT_VERSION_TABLE, Kind, Origin, Placement, house_metadata
+from tenancy.models import Kind, Origin, Placement, identity
 from tenancy.placeholders import Rules
 
+log = logging.getLogger(__name__)
+
 PATIENCE_S = 600.0
+FENCE_S = 20
+"""So long the longest transaction of a tenant may go on before a change of its state gives up."""
+
 _LOCK = 0x756E696679  # "unify": one migration at a time in a database, one maker of templates at a server
-_OWNER = "unify.owner"
 _ROLE = "CREATE ROLE {} WITH LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
 _ROLE_AGAIN = "ALTER ROLE {} WITH LOGIN"
-_HOUSE = (*house_metadata.tables, TENANT_VERSION_TABLE)
-_PLAIN = "TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'"
+_PLAIN = "ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'"
 """template1 may be busy, and may hold what others put there; text sorts by code point, as on the other products."""
+_PROVIDERS_SINCE = 150_000
+"""From this version on a database's order has a provider, which is the server's (ICU, say) where none is named."""
 
 
 class SharedPostgreSQLDialect(SharedDialect, PGDialect_psycopg2):
@@ -87,20 +114,13 @@ _BY_STATE: dict[str, tuple[type[TenancyError], str]] = {
     codes.TOO_MANY_CONNECTIONS: (TooManyConnectionsError, "the server takes no further connections: try again."),
     codes.DISK_FULL: (StorageFullError, "the server's disk is full."),
     codes.LOCK_NOT_AVAILABLE: (DatabaseBusyError, "the database is locked by another writer: try again."),
-    codes.DEADLOCK_DETECTED: (DatabaseBusyError, "the database is locked by another writer: try again."),
-    codes.SERIALIZATION_FAILURE: (DatabaseBusyError, "another writer was first: try again."),
+    codes.DEADLOCK_DETECTED: (WriteConflictError, "the database is locked by another writer: try again."),
+    codes.SERIALIZATION_FAILURE: (WriteConflictError, "another writer was first: try again."),
     codes.OBJECT_IN_USE: (DatabaseBusyError, "the database is in use: try again."),
-    codes.QUERY_CANCELED: (DatabaseTimeoutError, "the server took too long to answer."),
+    codes.QUERY_CANCELED: (StatementTooLongError, "the server took too long to answer."),
+    codes.IDLE_IN_TRANSACTION_SESSION_TIMEOUT: (DatabaseUnreachableError, GONE),
     codes.READ_ONLY_SQL_TRANSACTION: (ReadOnlyRouteError, "this unit of work may only read."),
 }
-_BY_WORDS: tuple[tuple[str, str], ...] = (
-    # A connection that fails has no code (psycopg2's OperationalError from libpq), only words.
-    (r"password authentication failed|no password supplied|no pg_hba\.conf entry", codes.INVALID_PASSWORD),
-    (r"role \".*\" does not exist|is not permitted to log in|authentication failed", codes.INVALID_PASSWORD),
-    (r"database \".*\" does not exist", codes.INVALID_CATALOG_NAME),
-    (r"permission denied for database", codes.INSUFFICIENT_PRIVILEGE),
-    (r"too many (clients|connections)|connection slots are reserved", codes.TOO_MANY_CONNECTIONS),
-)
 
 
 class PostgreSQLBackend(PostgreSQLPoints, ServerBackend):
@@ -110,17 +130,31 @@ class PostgreSQLBackend(PostgreSQLPoints, ServerBackend):
     label: ClassVar[str] = "PostgreSQL"
     scheme: ClassVar[str] = "postgresql+unify"
     default_port: ClassVar[int] = 5432
-    rules: ClassVar[Rules] = Rules(mark="%s", escape_strings=True, dollar_quotes=True, nested_comments=True)
+    rules: ClassVar[Rules] = RULES
+    words: ClassVar[Words] = WORDS
     fence_sql: ClassVar[str] = f"{FENCE_SQL} FOR SHARE"
+    driver_errors = (psycopg2.Error,)
 
     # --- connections ------------------------------------------------------------------------------------
 
     def open(self, login: Login) -> Any:
-        with self.explained():
+        try:
             return open_connection(login)
+        except psycopg2.Error as error:
+            ours = self.explain(error)
+            if ours is None or (type(ours) is DatabaseUnreachableError and sqlstate(error) is None):
+                ours = why_unreachable(login)
+            raise ours from error
 
     def at_server(self, login: Login) -> Any:
-        driver = self.open(login.into("postgres").patient())
+        try:
+            driver = self.open(login.into("postgres").patient())
+        except (HostNotAllowedError, LoginRefusedError):
+            raise
+        except AccessDeniedError as error:
+            raise AccessDeniedError(
+                "the login may not enter the server's database postgres: GRANT CONNECT ON DATABASE postgres TO it."
+            ) from error
         driver.autocommit = True
         return driver
 
@@ -141,9 +175,15 @@ class PostgreSQLBackend(PostgreSQLPoints, ServerBackend):
         elif driver.readonly is None:
             driver.set_session(isolation_level=extensions.ISOLATION_LEVEL_READ_COMMITTED, readonly=not write)
 
+    def read_singly(self, connection: sa.Connection) -> None:
+        """Say it to the session: the driver says nothing more with statements that commit themselves."""
+        driver: Any = connection.connection.dbapi_connection
+        with closing(extensions.cursor(driver)) as cursor:
+            cursor.execute("SET default_transaction_read_only = on")
+
     def set_owner(self, connection: sa.Connection, owner: int) -> None:
         cursor = connection.connection.cursor()
-        cursor.execute("SELECT set_config(%s, %s, true)", (_OWNER, str(owner)))
+        cursor.execute("SELECT set_config(%s, %s, true)", (OWNER, str(owner)))
         cursor.close()
 
     @contextmanager
@@ -162,10 +202,18 @@ class PostgreSQLBackend(PostgreSQLPoints, ServerBackend):
         with closing(driver), self.explained(), engine.connect() as connection:
             yield connection
 
+    def queue_for_identity(self, connection: sa.Connection) -> None:
+        """Lock the table first: writers share its rows, and further ones would pass an UPDATE that waits for them.
+
+        A table's lock is a queue: later writers wait behind it (postgresql.org, "Explicit Locking"); readers do not.
+        """
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{FENCE_S}s'")
+        connection.exec_driver_sql(f"LOCK TABLE {identity.name} IN EXCLUSIVE MODE")
+
     # --- rights -----------------------------------------------------------------------------------------
 
     def shared_login(self, tenant_id: uuid.UUID) -> str | None:
-        return f"unify_shared_{tenant_id.hex[-12:]}"
+        return f"{names.SHARED_LOGIN}{tenant_id.hex[-12:]}"
 
     def settle(self, connection: sa.Connection, tenant: Placement, access: Access, owned_tables: Sequence[str]) -> None:
         if tenant.kind is Kind.SHARED:
@@ -173,9 +221,9 @@ class PostgreSQLBackend(PostgreSQLPoints, ServerBackend):
             driver: Any = connection.connection.dbapi_connection
             there = one(driver, "SELECT 1 FROM pg_roles WHERE rolname = %s", (access.login.user,))
             _let_in(driver, access.login, _ROLE_AGAIN if there else _ROLE)
-            _commit(connection, *_shared_rights(_q(access.login.user), owned_tables))
+            commit(connection, *shared_rights(access.login.user, owned_tables))
         elif tenant.origin == Origin.SERVER:
-            _commit(connection, *_tenant_rights())
+            commit(connection, *tenant_rights())
 
     def denied(self, driver: Any, tables: Sequence[str]) -> list[str]:
         may = "has_table_privilege(quote_ident(%s), %s)"
@@ -192,16 +240,16 @@ class PostgreSQLBackend(PostgreSQLPoints, ServerBackend):
     # --- making and removing ----------------------------------------------------------------------------
 
     def make_login(self, driver: Any, login: Login) -> None:
-        """Let nobody but this login into its database."""
-        closed = f"REVOKE ALL ON DATABASE {_q(login.database or '')} FROM PUBLIC"
+        """Open a database that was just made to this login, and to nobody else."""
+        opened = open_to_owner(login.database or "")
         with self.explained():
             try:
-                _let_in(driver, login, _ROLE, closed)
+                _let_in(driver, login, _ROLE, opened)
             except psycopg2.ProgrammingError as error:
                 if error.pgcode != codes.DUPLICATE_OBJECT:
                     raise
                 # It is left of an earlier attempt.
-                _let_in(driver, login, _ROLE_AGAIN, closed)
+                _let_in(driver, login, _ROLE_AGAIN, opened)
 
     def drop_login(self, driver: Any, user: str) -> None:
         with self.explained():
@@ -209,88 +257,162 @@ class PostgreSQLBackend(PostgreSQLPoints, ServerBackend):
 
     def make_database(self, driver: Any, tenant: Placement, access: Access, blueprint: Blueprint) -> None:
         with self.explained():
+            name = tenant.db_name or ""
             if tenant.origin != Origin.SERVER:
-                return self.make_plain_database(driver, tenant.db_name or "")
-            name, template = tenant.db_name or "", f"unify_template_{blueprint.fingerprint[:16]}"
+                return self.make_plain_database(driver, name)
+            template = names.template(access.installation, blueprint.fingerprint)
             try:
-                self._create(driver, name, f"TEMPLATE {_q(template)}")
+                self._create(driver, name, template)
             except DatabaseMissingError:  # the template is; that it is there is not asked each time
-                self._make_template_once(driver, access, blueprint, template)
-                self._create(driver, name, f"TEMPLATE {_q(template)}")
+                with self._templates(driver):
+                    self._make_missing_template(driver, access, blueprint, template)
+                    self._create(driver, name, template)
+                    self._drop_templates(driver, access.installation, but=template)
 
     def furnish(self, driver: Any, tenant: Placement, access: Access, blueprint: Blueprint) -> None:
-        """Close it, unless that is done in one go with letting its login in; its schema came with the template."""
-        if tenant.origin != Origin.SERVER:
-            with self.explained():
-                run(driver, f"REVOKE ALL ON DATABASE {_q(tenant.db_name or '')} FROM PUBLIC")
+        """Do nothing more: the schema came with the template, and a database is closed from its first moment on."""
 
     def make_plain_database(self, driver: Any, name: str) -> None:
-        self._create(driver, name, _PLAIN)
+        provider = " LOCALE_PROVIDER libc" if driver.server_version >= _PROVIDERS_SINCE else ""
+        self._create(driver, name, "template0", f"{_PLAIN}{provider}")
+        with self.explained():
+            run(driver, open_to_owner(name))
 
-    def _create(self, driver: Any, name: str, how: str) -> None:
+    def stands(self, login: Login) -> bool:
+        """Open what a kill left closed between making it and giving its rights; whoever asks goes on to look at it."""
+        try:
+            return super().stands(login)
+        except TooManyConnectionsError:
+            with closing(self.at_server(login)) as driver, self.explained():
+                if not left_closed(driver, login.database or ""):
+                    raise
+                run(driver, open_to_owner(login.database or ""))
+            return True
+
+    def _create(self, driver: Any, name: str, source: str, more: str = "") -> None:
+        """Make a database that nobody may enter but superusers, until ``open_to_owner``: PUBLIC could at first.
+
+        Whoever is in the database that is copied would hold this up for seconds, and then stop it.
+        """
+        made = f"CREATE DATABASE {_q(name)} TEMPLATE {_q(source)} {more} {CLOSED}"
         with self.explained():
             try:
-                run(driver, f"CREATE DATABASE {_q(name)} {how}")
+                alone(driver, source, made)
             except psycopg2.IntegrityError as error:  # two at once: both found the name free
                 raise DatabaseExistsError("a database of this name stands there already.") from error
 
     def drop_database(self, driver: Any, name: str) -> None:
+        """End its sessions in the same statement where the login may, and before it where it first has to belong."""
+        dropped = f"DROP DATABASE IF EXISTS {_q(name)}"
         with self.explained():
-            run(driver, f"DROP DATABASE IF EXISTS {_q(name)} WITH (FORCE)")
+            try:
+                run(driver, f"{dropped} WITH (FORCE)")
+            except psycopg2.errors.InsufficientPrivilege:
+                alone(driver, name, dropped)
 
     def size_bytes(self, tenant: Placement, access: Access) -> int | None:
         try:
             with closing(self.connect_to_migrate(tenant, access)) as driver, self.explained():
-                return int(one(driver, "SELECT pg_database_size(current_database())"))
+                return int(one(driver, "SELECT pg_catalog.pg_database_size(pg_catalog.current_database())"))
         except DatabaseMissingError:
             return None
 
-    def _make_template_once(self, driver: Any, access: Access, blueprint: Blueprint, name: str) -> None:
-        """Make the template of a schema; a lock keeps two from making it at once."""
+    @contextmanager
+    def _templates(self, driver: Any) -> Iterator[None]:
+        """Be the only one who makes and drops templates on a server."""
         run(driver, f"SELECT pg_advisory_lock({_LOCK})")
         try:
-            if not one(driver, "SELECT 1 FROM pg_database WHERE datname = %s", (name,)):
-                self._make_template(driver, access, blueprint, name)
+            yield
         finally:
             run(driver, f"SELECT pg_advisory_unlock({_LOCK})")
 
+    def _make_missing_template(self, driver: Any, access: Access, blueprint: Blueprint, name: str) -> None:
+        if not there(driver, name) and not self._taken_over(driver, blueprint, name):
+            self._make_template(driver, access, blueprint, name)
+
+    def _taken_over(self, driver: Any, blueprint: Blueprint, name: str) -> bool:
+        """Use the template that a version before 0.4 made, which knew nothing of installations."""
+        earlier = names.template("", blueprint.fingerprint)
+        if driver.server_version < OWNERS_OF_PUBLIC or earlier not in own(driver, [earlier]):
+            return False
+        run(driver, f"{keep_closed(earlier)};ALTER DATABASE {_q(earlier)} RENAME TO {_q(name)}")
+        return True
+
     def _make_template(self, driver: Any, access: Access, blueprint: Blueprint, name: str) -> None:
-        """Build under another name: what is called a template is whole, and as nobody may connect it is never busy."""
+        """Build under another name: what is called a template is whole."""
         assert access.admin is not None  # noqa: S101 - a registered server has its login
-        draft = f"unify_draft_{uuid.uuid4().hex[:16]}"
+        draft = names.draft(access.installation)
         self.make_plain_database(driver, draft)
         try:
             with self.migrating(self.open(access.admin.into(draft))) as connection:
                 blueprint.build(connection)
-                _commit(connection, *_tenant_rights())
-            run(
-                driver,
-                f"REVOKE ALL ON DATABASE {_q(draft)} FROM PUBLIC",
-                f"ALTER DATABASE {_q(draft)} WITH ALLOW_CONNECTIONS false",
-                f"ALTER DATABASE {_q(draft)} RENAME TO {_q(name)}",
-            )
+                commit(connection, *tenant_rights())
+                refuse_makers_of_tables(connection.connection.dbapi_connection)
+            alone(driver, draft, f"{keep_closed(draft)};ALTER DATABASE {_q(draft)} RENAME TO {_q(name)}")
         except BaseException:
             self._undo("draft", self.drop_database, driver, draft)
             raise
 
+    def _drop_templates(self, driver: Any, installation: str, but: str) -> list[str]:
+        """Drop the templates of this installation that no schema of now needs, and drafts: nobody makes one meanwhile.
+
+        One that cannot be dropped stays.
+        """
+        dropped = []
+        for name in own(driver, self.beside(driver, names.TEMPLATE) + self.beside(driver, names.DRAFT)):
+            if name != but and names.installation_in(name) in ("", installation):
+                try:
+                    self.drop_database(driver, name)
+                    dropped.append(name)
+                except TenancyError as error:
+                    log.warning("the template %s, which is of no more use, could not be dropped: %s", name, error)
+        return dropped
+
+    # --- the server as a whole --------------------------------------------------------------------------
+
+    def prepare(self, driver: Any, *, beside_others: bool = False) -> list[str]:
+        with self.explained():
+            return close_to_tenants(driver, beside_others=beside_others)
+
+    def remarks(self, driver: Any) -> list[str]:
+        with self.explained():
+            return remarks(driver)
+
+    def tidy(self, driver: Any, installation: str, fingerprint: str) -> list[str]:
+        scratch = super().tidy(driver, installation, fingerprint)
+        with self.explained():
+            close_to_tenants(driver, beside_others=True)
+            with self._templates(driver):
+                dropped = self._drop_templates(driver, installation, names.template(installation, fingerprint))
+            closed = own_closed(driver, self.beside(driver, names.OURS))
+            for name in closed:
+                run(driver, keep_closed(name))
+        return [
+            *scratch,
+            *(f"dropped {name}" for name in dropped),
+            *(f"closed {name} in another way" for name in closed),
+        ]
+
     # --- errors -----------------------------------------------------------------------------------------
 
-    def explain(self, error: BaseException) -> TenancyError | None:
-        cause = getattr(error, "orig", None) or error
-        if not isinstance(cause, psycopg2.Error):
+    def _explain(self, error: BaseException) -> TenancyError | None:
+        """Name an error by its SQLSTATE: a server says its sentences in a language of its own."""
+        if not isinstance(error, psycopg2.Error):
             return None
-        state = cause.pgcode or _state_in(str(cause))
+        if isinstance(error, AnswerTimeout):
+            return DatabaseTimeoutError(SILENT)
+        state = sqlstate(error)
         if state in _BY_STATE:
             kind, text = _BY_STATE[state]
             return kind(text)
-        if isinstance(cause, AnswerTimeout) or "timeout expired" in str(cause):
-            return DatabaseTimeoutError("the server did not answer in time.")
-        if "onnection refused" in str(cause):
-            return ConnectionRefusedByServerError("no server answers at this host and port.")
-        gone = state is None and isinstance(cause, psycopg2.OperationalError | psycopg2.InterfaceError)
+        gone = state is None and isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError)
         if gone or (state or "")[:2] in ("08", "57"):  # connection exceptions; shutdown, crash, starting up
-            return DatabaseUnreachableError("the server cannot be reached, or ended the connection.")
+            return DatabaseUnreachableError(GONE)
         return None
+
+    def lacks(self, error: BaseException) -> bool:
+        cause = getattr(error, "orig", None) or error
+        return isinstance(cause, psycopg2.Error) and sqlstate(cause) in (codes.UNDEFINED_TABLE, codes.UNDEFINED_COLUMN)
 
 
 def _let_in(driver: Any, login: Login, role: str, *more: str) -> None:
@@ -315,51 +437,5 @@ def scram_verifier(password: str) -> str:
     return "SCRAM-SHA-256$1:{}${}:{}".format(*written)
 
 
-def _commit(connection: sa.Connection, *statements: str) -> None:
-    driver: Any = connection.connection.dbapi_connection
-    run(driver, *statements)
-    driver.commit()
-
-
-def _state_in(text: str) -> str | None:
-    return next((state for words, state in _BY_WORDS if re.search(words, text)), None)
-
-
 def _q(name: str) -> str:
     return names.quoted(name)
-
-
-def _tenant_rights() -> list[str]:
-    """Give what PUBLIC may do in a tenant's database, which is what its login may do there: read and write rows.
-
-    FOR SHARE needs the right to update some column (postgresql.org, "SELECT", The Locking Clause).
-    """
-    house = ", ".join(_q(name) for name in _HOUSE)
-    return [
-        "REVOKE CREATE ON SCHEMA public FROM PUBLIC",
-        "GRANT USAGE ON SCHEMA public TO PUBLIC",
-        "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO PUBLIC",
-        f"REVOKE INSERT, UPDATE, DELETE ON {house} FROM PUBLIC",
-        "GRANT UPDATE (created_at) ON tenancy_identity TO PUBLIC",
-    ]
-
-
-def _shared_rights(user: str, owned_tables: Sequence[str]) -> list[str]:
-    """Give the login that serves all users its rights, and the policy by which each transaction sees one owner's rows.
-
-    Without an owner set ``current_setting`` gives NULL or nothing, and no row is seen.
-    """
-    mine = f"user_id = NULLIF(current_setting('{_OWNER}', true), '')::integer"
-    statements = [
-        f"GRANT USAGE ON SCHEMA public TO {user}",
-        f"GRANT SELECT ON {', '.join(_q(name) for name in _HOUSE)} TO {user}",
-        f"GRANT UPDATE (created_at) ON tenancy_identity TO {user}",
-    ]
-    for table in map(_q, owned_tables):
-        statements += [
-            f"GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO {user}",
-            f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY",
-            f"DROP POLICY IF EXISTS unify_owner ON {table}",
-            f"CREATE POLICY unify_owner ON {table} TO {user} USING ({mine}) WITH CHECK ({mine})",
-        ]
-    return statements

@@ -1,22 +1,24 @@
 """Keep restore points on PostgreSQL: copies by CREATE DATABASE ... TEMPLATE, which are made whole or not at all.
 
-Nobody may connect to a point, not even its owner. A tenant's database is never closed and never absent meanwhile:
-CREATE DATABASE locks newcomers out by itself while it copies, and two renames in one transaction take the old
-database out of its place and the copy of the point into it. So a kill leaves nothing that somebody has to open again.
+Nobody but a superuser may connect to a point, not even its owner. A tenant's database is never closed and never absent
+meanwhile: CREATE DATABASE locks newcomers out by itself while it copies, and two renames in one transaction take the
+old database out of its place and the copy of the point into it. So a kill leaves nothing that somebody has to open
+again. Before that transaction ends the claim is asked: the renames lock newcomers out too, so that whoever took it
+over has not been there, and finds what was put back.
 """
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Any
 
 from psycopg2 import errors
 
 from tenancy import names
 from tenancy.backends.base import Rebuild
-from tenancy.backends.points import ServerPoints, Way
+from tenancy.backends.points import LOCK_S, ServerPoints, Way, raising_epoch
+from tenancy.backends.postgresql_rights import CLOSED, alone, emptied, keep_closed, there
 from tenancy.backends.server import column, one, run
-
-TRIES = 3
 
 
 class PostgreSQLPoints(ServerPoints):
@@ -28,10 +30,12 @@ class PostgreSQLPoints(ServerPoints):
     def remains(self, point: str) -> tuple[str, ...]:
         return (point, f"{point}_new", f"{point}_back", f"{point}_old")
 
-    def lock(self, way: Way) -> bool:
+    def lock(self, driver: Any, name: str, wait_s: int = LOCK_S) -> bool:
         """The connection's own limit of time for locks holds for these too."""
+        if not wait_s:
+            return bool(one(driver, "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", (name,)))
         try:
-            one(way.driver, "SELECT pg_advisory_lock(hashtextextended(%s, 0))", (way.database,))
+            one(driver, "SELECT pg_advisory_lock(hashtextextended(%s, 0))", (name,))
         except errors.LockNotAvailable:
             return False
         return True
@@ -62,8 +66,9 @@ class PostgreSQLPoints(ServerPoints):
         run(
             way.driver,
             f"GRANT CONNECT ON DATABASE {_q(draft)} TO {_q(way.tenant.db_user or '')};"
-            f"ALTER DATABASE {_q(draft)} WITH ALLOW_CONNECTIONS true",
+            f"ALTER DATABASE {_q(draft)} WITH CONNECTION LIMIT -1",
         )
+        self._raise_epoch(way, draft)
         way.step("swap")
         self._swap(way, draft, old)
         way.step("remove replaced")
@@ -71,51 +76,32 @@ class PostgreSQLPoints(ServerPoints):
 
     def _copy(self, way: Way, source: str, target: str) -> None:
         """Make a copy that nobody may enter, from its first moment on: PUBLIC could, had it only its rights taken."""
-        made = f"CREATE DATABASE {_q(target)} TEMPLATE {_q(source)} ALLOW_CONNECTIONS false"
-        _alone(way, source, made)
+        alone(way.driver, source, f"CREATE DATABASE {_q(target)} TEMPLATE {_q(source)} {CLOSED}")
         way.step("close copy")
-        run(way.driver, f"REVOKE ALL ON DATABASE {_q(target)} FROM PUBLIC")
+        run(way.driver, keep_closed(target))
+
+    def _raise_epoch(self, way: Way, draft: str) -> None:
+        if way.claim is None:
+            return
+        with closing(self.connect_to_migrate(way.tenant.with_(db_name=draft), way.access)) as driver:
+            run(driver, raising_epoch(way.claim))
+            driver.commit()
 
     def _swap(self, way: Way, draft: str, old: str) -> None:
-        """Rename both in one text, which is one transaction; a database that is gone has only its place to fill."""
-        fill = _rename(draft, way.database)
-        if not _there(way.driver, way.database):
-            return run(way.driver, fill)
-        _alone(way, way.database, f"{_rename(way.database, old)};{fill}")
+        """Rename both in one transaction; a database that is gone has only its place to fill."""
+        renames = [_rename(way.database, old)] if there(way.driver, way.database) else []
 
+        def swap() -> None:
+            with way.driver:  # a transaction, though the connection's other statements commit themselves
+                run(way.driver, *renames, _rename(draft, way.database))
+                way.check()
 
-def _alone(way: Way, database: str, statement: str) -> None:
-    """End the sessions in a database and run what needs it empty; again where one slipped in between.
-
-    The server itself waits five seconds for sessions to end ("CountOtherDBBackends").
-    """
-    for _ in range(TRIES - 1):
-        _end_sessions(way, database)
-        try:
-            return run(way.driver, statement)
-        except errors.ObjectInUse:
-            continue
-    _end_sessions(way, database)
-    run(way.driver, statement)
-
-
-def _end_sessions(way: Way, database: str) -> None:
-    """A server's login that is no superuser may end the sessions of roles that it belongs to."""
-    ended = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = %s"
-    try:
-        one(way.driver, ended, (database,))
-    except errors.InsufficientPrivilege:
-        run(way.driver, f"GRANT {_q(way.tenant.db_user or '')} TO CURRENT_USER")
-        one(way.driver, ended, (database,))
+        emptied(way.driver, way.database, swap)
 
 
 def _whose(way: Way) -> str:
     """Say in a point's comment whose it is: nobody can enter it to look."""
     return f"restore point of tenant {way.tenant.tenant_id}"
-
-
-def _there(driver: Any, name: str) -> bool:
-    return one(driver, "SELECT 1 FROM pg_database WHERE datname = %s", (name,)) is not None
 
 
 def _rename(name: str, to: str) -> str:

@@ -25,10 +25,13 @@ _CHANGES = re.compile(r"\s*(CREATE|ALTER|DROP|INSERT|UPDATE|DELETE)\b", re.IGNOR
 
 
 class Recordings:
-    """Keep what makes the schema of each fingerprint; threads that need a new one at once make it one by one."""
+    """Keep what makes the schema of each fingerprint on each server, whose words for it may be its product's alone.
+
+    Threads that need a new one at once make it one by one.
+    """
 
     def __init__(self) -> None:
-        self._kept: dict[str, list[Statement]] = {}
+        self._kept: dict[tuple[Any, str], list[Statement]] = {}
         self._lock = threading.Lock()
 
     def furnish(
@@ -36,6 +39,8 @@ class Recordings:
         blueprint: Blueprint,
         connected: Callable[[], Any],
         replay: Callable[[list[Statement]], None],
+        *,
+        server: object,
         told: Callable[[sa.Connection], list[Statement] | None] = lambda connection: None,
     ) -> None:
         """Replay a schema, or build it on a connection of ``connected()`` and remember how.
@@ -43,11 +48,12 @@ class Recordings:
         ``told`` may give statements that make what was built; with None those are kept that built it.
         """
         with self._lock:
-            known = self._kept.get(blueprint.fingerprint)
+            key = (server, blueprint.fingerprint)
+            known = self._kept.get(key)
             if known is None:
                 with connected() as connection, _recorded(connection) as statements:
                     blueprint.build(connection)
-                    self._kept[blueprint.fingerprint] = told(connection) or statements
+                    self._kept[key] = told(connection) or statements
                 return
         replay(known)
 

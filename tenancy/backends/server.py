@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import secrets
-import uuid
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -21,20 +20,22 @@ from sqlalchemy import event
 
 from tenancy import hosts, names
 from tenancy.backends import logins
-from tenancy.backends.base import Asked, Attempt, Blueprint, Check, DatabaseFields, Storage
+from tenancy.backends.base import Asked, Attempt, Blueprint, Check, DatabaseFields, Storage, Whose
 from tenancy.backends.logins import Access, Login, Options
 from tenancy.backends.server_checks import ServerChecks
 from tenancy.backends.server_engines import CATALOG_POOL, make_engine, tenant_engine, watch
 from tenancy.errors import (
+    PREPARE_CATALOG,
+    AccessDeniedError,
     BackendError,
     CatalogNotReadyError,
-    ClaimLostError,
     ConfigurationError,
+    DatabaseBusyError,
     DatabaseMissingError,
     DatabaseUnreachableError,
-    TenancyError,
+    LoginRefusedError,
 )
-from tenancy.models import TENANT_VERSION_TABLE, Origin, Placement, Server, house_metadata
+from tenancy.models import TENANT_VERSION_TABLE, Origin, Placement, Server, house_metadata, identity
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +74,24 @@ class ServerBackend(ServerChecks):
         """Say whether the login of a connection may make databases and logins; None where that is not known cheaply."""
         return None
 
+    def prepare(self, driver: Any, *, beside_others: bool = False) -> list[str]:
+        """Keep tenants' logins out of the server's own databases, where the login of a connection may say so.
+
+        Give what was done to rights on the server. Where others have logins there, it is done ``beside_others`` alone.
+        """
+        return []
+
+    def remarks(self, driver: Any) -> list[str]:
+        """Say what an operator should do about a server beside what ``prepare`` could do, a sentence each."""
+        return []
+
+    def tidy(self, driver: Any, installation: str, fingerprint: str) -> list[str]:
+        """Remove what this installation left on a server and no tenant of the schema needs; say what was done.
+
+        Without a schema's fingerprint nothing is needed.
+        """
+        return [f"dropped {name}" for name in self.clear_scratch(driver, installation)]
+
     @abstractmethod
     def make_login(self, driver: Any, login: Login) -> None:
         """Make a tenant's login, or give the one that is left of an earlier attempt this password; let it in."""
@@ -96,6 +115,9 @@ class ServerBackend(ServerChecks):
     @abstractmethod
     def drop_database(self, driver: Any, name: str) -> None:
         """Remove a database, whoever is connected to it; it is no error when it is gone."""
+
+    def clear(self, driver: Any, tenant: Placement, access: Access) -> None:
+        """End what is in the way of dropping a tenant's database, where it takes the tenant's own login to do that."""
 
     @abstractmethod
     def make_plain_database(self, driver: Any, name: str) -> None:
@@ -135,12 +157,11 @@ class ServerBackend(ServerChecks):
         """Give the host as it is kept, or refuse."""
         return hosts.host(text)
 
-    def plan(
-        self, owner: int | None, tenant_id: uuid.UUID, given: dict[str, Any], server: Server | None
-    ) -> dict[str, Any]:
-        own = names.planned_database(owner, tenant_id)
+    def plan(self, whose: Whose, given: dict[str, Any], server: Server | None) -> dict[str, Any]:
         if server is None:
+            own = names.planned_database(whose.owner, whose.tenant_id, whose.epoch)
             return {"db_type": self.name, "db_name": own, **given, "owned": False}
+        own = names.planned_database(whose.owner, whose.tenant_id, whose.epoch, server.installation)
         return {
             "db_type": self.name,
             "db_host": server.db_host,
@@ -180,6 +201,7 @@ class ServerBackend(ServerChecks):
         shown = {"host": login.host, "port": login.port, "database": login.database}
         made = make_engine(self.scheme, lambda: self._open_catalog(login), shown=shown, **CATALOG_POOL)
         engine = watch(made, self.socket_of)
+        engine.update_execution_options(tenancy_backend=self)
         event.listen(engine, "begin", self._begin_catalog)
         self._catalogs[engine] = login
         return engine
@@ -188,10 +210,15 @@ class ServerBackend(ServerChecks):
         self._make_missing(self._catalogs[engine])
 
     def _open_catalog(self, login: Login) -> Any:
-        try:
+        with self._catalog_explained():
             return self.open(login)
+
+    @contextmanager
+    def _catalog_explained(self) -> Iterator[None]:
+        try:
+            yield
         except DatabaseMissingError as error:
-            advice = "its database is not there: run `unify db create-config-table`, or restore it if it was lost."
+            advice = f"its database is not there: {PREPARE_CATALOG}, or restore it if it was lost."
             raise CatalogNotReadyError(f"the catalog cannot be used: {advice}", field="ADMIN_DATABASE_URL") from error
         except BackendError as error:
             raise CatalogNotReadyError(
@@ -199,7 +226,8 @@ class ServerBackend(ServerChecks):
             ) from error
 
     def _begin_catalog(self, connection: sa.Connection) -> None:
-        self.begin(connection, connection.get_execution_options().get("tenancy_write", True))
+        with self._catalog_explained(), self.explained():
+            self.begin(connection, connection.get_execution_options().get("tenancy_write", True))
 
     # --- connections ------------------------------------------------------------------------------------
 
@@ -225,37 +253,31 @@ class ServerBackend(ServerChecks):
             yield Check("server", "the server answers.")
 
     def exists(self, tenant: Placement, access: Access) -> bool:
-        try:
-            self.connect_to_migrate(tenant, access).close()
-        except DatabaseMissingError:
-            return False
-        return True
+        return self.stands(_known(access.admin).into(tenant.db_name))
 
     def create(self, tenant: Placement, access: Access, blueprint: Blueprint, attempt: Attempt) -> None:
         """Make database and login, then the tenant's own rows: without those nobody takes it for a tenant's.
 
         Of several at once the one that makes the database goes on. What was made is removed again on any failure, in
-        reverse; a later attempt's is left to that one.
+        reverse: on a registered server nobody else has its name, and else the place is locked for as long as this
+        session lasts, so that nobody takes over or makes anew what this session still may remove.
         """
         ours = tenant.origin == Origin.SERVER
         admin, name = _known(access.admin), tenant.db_name or ""
         with closing(self.at_server(admin)) as driver, ExitStack() as undo:
-            try:
-                with attempt.holding():
-                    attempt.step("database")
-                self.make_database(driver, tenant, access, blueprint)
-                if ours:  # undone last: while the database is there, its rights are
-                    undo.callback(self._undo, "login", self.drop_login, driver, tenant.db_user or "")
-                undo.callback(self._undo, "database", self.drop_database, driver, name)
-                self.furnish(driver, tenant, access, blueprint)
-                if ours:
-                    attempt.step("login")
-                    self.make_login(driver, _known(access.login))
-                attempt.step("rows")
-                self._fill(tenant, access, blueprint, attempt)
-            except ClaimLostError:
-                undo.pop_all()
-                raise
+            if not ours:
+                self.lock_place(driver, tenant)
+            attempt.step("database")
+            self.make_database(driver, tenant, access, blueprint)
+            if ours:  # undone last: while the database is there, its rights are
+                undo.callback(self._undo, "login", self.drop_login, driver, tenant.db_user or "")
+            undo.callback(self._undo, "database", self.drop_database, driver, name)
+            self.furnish(driver, tenant, access, blueprint)
+            if ours:
+                attempt.step("login")
+                self.make_login(driver, _known(access.login))
+            attempt.step("rows")
+            self._fill(tenant, access, blueprint)
             undo.pop_all()
 
     def make_empty(self, tenant: Placement, access: Access) -> None:
@@ -263,46 +285,75 @@ class ServerBackend(ServerChecks):
 
     def drop(self, tenant: Placement, access: Access) -> None:
         with closing(self.at_server(_known(access.admin))) as driver:
-            self.drop_database(driver, tenant.db_name or "")
+            self.clear(driver, tenant, access)
             if tenant.origin == Origin.SERVER:
+                self.drop_database(driver, tenant.db_name or "")
                 self.drop_login(driver, tenant.db_user or "")
+                return
+            self.lock_place(driver, tenant)
+            if self._is_still(tenant, access):
+                self.drop_database(driver, tenant.db_name or "")
 
-    def _fill(self, tenant: Placement, access: Access, blueprint: Blueprint, attempt: Attempt) -> None:
+    def lock_place(self, driver: Any, tenant: Placement) -> None:
+        """Keep others from making or removing a database of this name until the session ends, or DatabaseBusyError."""
+        if not self.lock(driver, f"place {tenant.db_name}"):  # migrations of the database have a lock of their own
+            raise DatabaseBusyError("another operation works at the database of this name: wait until it ends.")
+
+    @contextmanager
+    def alone_in_place(self, tenant: Placement, access: Access) -> Iterator[None]:
+        """Lock the name for as long as the block lasts; a login that may not enter the server cannot drop either."""
+        try:
+            driver = self.at_server(_known(access.admin))
+        except (AccessDeniedError, DatabaseMissingError, LoginRefusedError):
+            yield
+            return
+        with closing(driver):
+            self.lock_place(driver, tenant)
+            yield
+
+    def _is_still(self, tenant: Placement, access: Access) -> bool:
+        """Say whether a database that somebody named is this tenant's, as old as is meant, or half made."""
+        try:
+            driver = self.connect_to_migrate(tenant, access)
+        except DatabaseMissingError:
+            return False
+        with self.looking(driver) as connection:
+            if not sa.inspect(connection).has_table(identity.name):
+                return True
+            row = connection.execute(sa.select(identity.c.tenant_id, identity.c.epoch)).first()
+        if row is None or (row.tenant_id == tenant.tenant_id and row.epoch <= tenant.epoch):
+            return True
+        log.warning("the database %s is another tenant's by now, or newer: it stays", tenant.db_name)
+        return False
+
+    def _fill(self, tenant: Placement, access: Access, blueprint: Blueprint) -> None:
         whole = tenant.origin == Origin.SERVER
         driver = self.connect_to_migrate(tenant, access)
         with self.filling(driver) if whole else self.migrating(driver) as connection:
             if not whole:
                 blueprint.build(connection)
-            with attempt.holding():
-                blueprint.fill(connection)
-                connection.commit()
+            blueprint.fill(connection)
+            connection.commit()
 
     def _make_missing(self, login: Login) -> None:
         """Make the database that an operator's URL names, where there is none."""
+        if not self.stands(login):
+            with closing(self.at_server(login)) as driver:
+                self.make_plain_database(driver, login.database or "")
+
+    def stands(self, login: Login) -> bool:
+        """Say whether the database of a login is there."""
         try:
             self.open(login).close()
         except DatabaseMissingError:
-            with closing(self.at_server(login)) as driver:
-                self.make_plain_database(driver, login.database or "")
+            return False
+        return True
 
     def _undo(self, what: str, remove: Callable[[Any, str], None], driver: Any, name: str) -> None:
         try:
             remove(driver, name)
         except Exception as error:  # noqa: BLE001 - the failure that is being undone is the one to tell
             log.error("the %s %s could not be removed again: %s", what, name, type(error).__name__)
-
-    @contextmanager
-    def explained(self) -> Iterator[None]:
-        """Turn every error of the driver's into one of ours, for what is done beside SQLAlchemy."""
-        try:
-            yield
-        except TenancyError:
-            raise
-        except Exception as error:
-            ours = self.explain(error)
-            if ours is None:
-                raise
-            raise ours from error
 
 
 def rights_on(table: str) -> tuple[str, ...]:
@@ -311,8 +362,12 @@ def rights_on(table: str) -> tuple[str, ...]:
 
 
 def fresh_password() -> str:
-    """Make a password that no person types."""
-    return secrets.token_urlsafe(32)
+    """Make a password that no person types; its end has every kind of character that a server's rules may ask for.
+
+    MySQL 8's validate_password asks for a digit, both cases and another character by its policy MEDIUM, which is the
+    one it is installed with (its manual, "Password Validation Options and Variables"); SQL Server for three of them.
+    """
+    return f"{secrets.token_urlsafe(32)}-aA1"
 
 
 def run(driver: Any, *statements: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
+import logging
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
@@ -14,10 +14,9 @@ from tenancy import names
 from tenancy.backends.logins import Access
 from tenancy.backends.points import ServerPoints
 from tenancy.backends.strays import Sort, Stray
+from tenancy.errors import TenancyError
 
-_OURS = "unify_"
-_SCRATCH = "unify_shape_"
-_MADE_FOR_A_MOMENT = (_SCRATCH, "unify_draft_")
+log = logging.getLogger(__name__)
 
 
 class ServerChecks(ServerPoints):
@@ -49,14 +48,33 @@ class ServerChecks(ServerPoints):
     @contextmanager
     def scratch(self, access: Access) -> Iterator[sa.Connection]:
         assert access.admin is not None  # noqa: S101 - what stands on a server has a login
-        name = f"{_SCRATCH}{uuid.uuid4().hex[:16]}"
+        name = names.scratch(access.installation)
         with closing(self.at_server(access.admin)) as driver:
+            self.clear_scratch(driver, access.installation)
+            with self.explained():
+                self.lock(driver, _in_use(name))
             self.make_plain_database(driver, name)
             try:
                 with self.migrating(self.open(access.admin.into(name))) as connection:
                     yield connection
             finally:
                 self.drop_database(driver, name)
+
+    def clear_scratch(self, driver: Any, installation: str) -> list[str]:
+        """Drop this installation's scratch databases that a cut connection left: with it went the lock of their name.
+
+        One that cannot be dropped stays.
+        """
+        dropped = []
+        with self.explained():
+            for name in self.beside(driver, names.SCRATCH):
+                if names.installation_in(name) == installation and self.lock(driver, _in_use(name), 0):
+                    try:
+                        self.drop_database(driver, name)
+                        dropped.append(name)
+                    except TenancyError as error:
+                        log.warning("the scratch database %s could not be dropped: %s", name, error.message)
+        return dropped
 
     def dangling(self, connection: sa.Connection, tables: Sequence[sa.Table]) -> list[tuple[str, str]]:
         """Ask for each foreign key: it may have been switched off, or not checked when it was added."""
@@ -70,18 +88,25 @@ class ServerChecks(ServerPoints):
     def strays(self, access: Access) -> Iterator[Stray]:
         assert access.admin is not None  # noqa: S101 - a registered server has its login
         with closing(self.at_server(access.admin)) as driver, self.explained():
-            databases, users = self.beside(driver, _OURS), self.logins(driver, _OURS)
+            databases, users = self.beside(driver, names.OURS), self.logins(driver, names.OURS)
+        ours = ("", access.installation)
         for name in databases:
-            yield from _read(name)
+            if names.installation_in(name) in ours:
+                yield from _read(name)
         for name in users:
             database, owner, rest = names.planned_in(name) or ("", None, "")
-            if database and not rest:
+            if database and not rest and names.installation_in(name) in ours:
                 yield Stray(Sort.LOGIN, name, database, owner)
+
+
+def _in_use(name: str) -> str:
+    """Name the lock of whoever uses a scratch database; migrations in it have a lock of their own."""
+    return f"scratch {name}"
 
 
 def _read(name: str) -> Iterator[Stray]:
     database, owner, rest = names.planned_in(name) or ("", None, "")
-    if name.startswith(_MADE_FOR_A_MOMENT):
+    if name.startswith((names.SCRATCH, names.DRAFT)):
         yield Stray(Sort.SCRATCH, name)
     elif database:
         yield Stray(Sort.POINT if rest else Sort.DATABASE, name, database, owner)

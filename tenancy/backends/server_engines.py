@@ -1,7 +1,9 @@
-"""Make SQLAlchemy engines over connections to servers: engines of one product and version share compiled SQL.
+"""Make SQLAlchemy engines over connections to servers: engines of one registered server share compiled SQL.
 
 SQLAlchemy's cache keys hold the dialect object, and a dialect asks each new engine's first connection half a dozen
-things. A dialect of ``SharedDialect`` compares equal to its like (same class, same server version), and asks once.
+things. A dialect of ``SharedDialect`` compares equal to its like (same class, same server, same version), and asks
+once. What a server answers decides how SQL is written, so an answer counts for that server alone, and nothing that a
+server of a user's own answers is kept: it could spoil the SQL of everybody else.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from sqlalchemy import event
 from sqlalchemy.pool import QueuePool
 from sqlalchemy.util import LRUCache
 
+from tenancy.backends.gates import commit
 from tenancy.backends.pools import TenantEngine, TenantPool
 
 CATALOG_POOL = {"pool_size": 8, "max_overflow": 8, "pool_timeout": 4.0}
@@ -23,13 +26,15 @@ _OWN = {"_type_memos", "default_schema_name"}
 
 
 class SharedDialect:
-    """Mix into a dialect: what its like have learned of a server version need not be asked again.
+    """Mix into a dialect: what its like have learned of a server need not be asked again.
 
     The dialect objects themselves are not shared: MySQL's keeps the first tenant's schema name.
     """
 
     supports_statement_cache = True
-    version: Any = None
+    standing: tuple[Any, Any] | None = None
+    """The server and its version, once a connection has told them; None for a server that a user named."""
+
     _learned: ClassVar[dict[tuple[type, Any], dict[str, Any]]] = {}
 
     def version_of(self, driver: Any) -> Any:
@@ -42,23 +47,30 @@ class SharedDialect:
 
     def initialize(self, connection: sa.Connection) -> None:
         driver = connection.connection.dbapi_connection
-        version = self.version_of(driver)
-        known = self._learned.get((type(self), version))
+        server = getattr(driver, "server", None)
+        standing = None if server is None else (server, self.version_of(driver))
+        known = self._learned.get((type(self), standing))
         if known is None:
             before = dict(vars(self))
             super().initialize(connection)  # type: ignore[misc]  # the dialect this is mixed into has it
             changed = {name for name, value in vars(self).items() if before.get(name, _OWN) is not value}
             known = {name: vars(self)[name] for name in changed - _OWN}
-            self._learned[type(self), version] = known
+            if standing is not None:
+                self._learned[type(self), standing] = known
         vars(self).update(known)
-        self.version = version
+        self.standing = standing
         self.default_schema_name = self.schema_of(driver)
 
+    def do_commit(self, dbapi_connection: Any) -> None:
+        commit(dbapi_connection)
+
     def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and other.version == self.version
+        if self is other:
+            return True
+        return type(other) is type(self) and self.standing is not None and other.standing == self.standing
 
     def __hash__(self) -> int:
-        return hash((type(self), self.version))
+        return id(self) if self.standing is None else hash((type(self), self.standing))
 
 
 _compiled: LRUCache[Any, Any] = LRUCache(2000)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -15,8 +16,14 @@ from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.util import LRUCache
 
+from tenancy import deadline
+from tenancy.backends.gates import commit
 from tenancy.backends.pools import TenantEngine, TenantPool
-from tenancy.backends.sqlite_files import check_file
+from tenancy.backends.sqlite_driver import changes, check_file
+from tenancy.backends.sqlite_files import BUSY_TIMEOUT_S
+
+LOOKS_AGAIN_S = 0.00005
+"""How soon a schema change looks again whether the file is free: SQLite itself looks after up to 0.1 s."""
 
 
 class SharedSQLiteDialect(SQLiteDialect_pysqlite):
@@ -26,6 +33,12 @@ class SharedSQLiteDialect(SQLiteDialect_pysqlite):
     """
 
     supports_statement_cache = True
+
+    def set_isolation_level(self, dbapi_connection: Any, level: Any) -> None:
+        """Leave the driver as it is: transactions are begun by ours in every level, AUTOCOMMIT begins none."""
+
+    def do_commit(self, dbapi_connection: Any) -> None:
+        commit(dbapi_connection)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, SharedSQLiteDialect)
@@ -103,23 +116,54 @@ def schema_changes(driver: sqlite3.Connection) -> Iterator[sa.Connection]:
     """
     driver.execute("PRAGMA foreign_keys = OFF")
     driver.execute("PRAGMA query_only = OFF")  # a pooled connection may come from a unit of work that only read
-    with _over(driver, "BEGIN IMMEDIATE") as connection:
+    with _over(driver, _begin_immediate) as connection:
         yield connection
+
+
+def _begin_immediate(driver: sqlite3.Connection) -> None:
+    """Take the write lock as soon as its holder gives it up.
+
+    SQLite gives the lock to nobody in turn: each who waits looks again after a sleep that grows to 0.1 s, and a writer
+    that begins anew as it ends would always find the file free. So the writers of this process wait meanwhile
+    (``Changes``), and those of others meet somebody who looks far more often.
+    """
+    driver.execute("PRAGMA busy_timeout = 0")
+    gives_up = time.monotonic() + deadline.left(BUSY_TIMEOUT_S)
+    try:
+        with changes.first(getattr(driver, "path", "")):
+            while not _begun(driver, gives_up):
+                time.sleep(LOOKS_AGAIN_S)
+    finally:
+        driver.execute(f"PRAGMA busy_timeout = {round(BUSY_TIMEOUT_S * 1000)}")
+
+
+def _begun(driver: sqlite3.Connection, gives_up: float) -> bool:
+    try:
+        driver.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > gives_up:
+            raise
+        return False
+    return True
 
 
 @contextmanager
 def reading(driver: sqlite3.Connection) -> Iterator[sa.Connection]:
     """Give a connection that sees one state of the database, and cannot write; the driver's is closed in the end."""
     driver.execute("PRAGMA query_only = ON")
-    with _over(driver, "BEGIN") as connection:
+    with _over(driver, _begin) as connection:
         yield connection
+
+
+def _begin(driver: sqlite3.Connection) -> None:
+    driver.execute("BEGIN")
 
 
 _lent: ContextVar[sqlite3.Connection] = ContextVar("lent")
 
 
 @contextmanager
-def _over(driver: sqlite3.Connection, begin: str) -> Iterator[sa.Connection]:
+def _over(driver: sqlite3.Connection, begin: Callable[[sqlite3.Connection], None]) -> Iterator[sa.Connection]:
     given = _lent.set(driver)
     try:
         with _lending(begin).connect() as connection:
@@ -129,12 +173,9 @@ def _over(driver: sqlite3.Connection, begin: str) -> Iterator[sa.Connection]:
 
 
 @cache
-def _lending(begin: str) -> sa.Engine:
+def _lending(begin: Callable[[sqlite3.Connection], None]) -> sa.Engine:
     """Give the one engine over what is lent to it: a new one for each database would cost as much as the work there."""
     engine = make_engine(_lent.get, poolclass=sa.NullPool)
 
-    def say_it(connection: sa.Connection) -> None:
-        connection.connection.driver_connection.execute(begin)  # type: ignore[union-attr]  # it is open
-
-    event.listen(engine, "begin", say_it)
+    event.listen(engine, "begin", lambda connection: begin(connection.connection.driver_connection))
     return engine

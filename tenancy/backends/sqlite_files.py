@@ -10,64 +10,33 @@ import errno
 import os
 import shutil
 import sqlite3
-import urllib.parse
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DisconnectionError
 
 from tenancy.backends.base import Storage
-from tenancy.errors import AccessDeniedError, ConfigurationError, DatabaseExistsError, StorageFullError
+from tenancy.errors import (
+    AccessDeniedError,
+    ConfigurationError,
+    DatabaseExistsError,
+    StorageFullError,
+    TenancyError,
+)
 
-BUSY_TIMEOUT_S = 5.0
-PAGE_CACHE_KIB = 512
+BUSY_TIMEOUT_S = 4.0
+_NO_LINKS = (errno.EPERM, errno.EACCES, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK)
+"""How exFAT, SMB and the shared folders of virtual machines refuse a second link."""
+
+_TAKEN_S = 60.0
+"""Between taking a name and renaming to it pass microseconds: a name taken for longer is nobody's."""
+
+_SETTLING_S = 2.0
 SIDE_FILES = ("-wal", "-shm", "-journal")
 _WAL_HEADER = b"\x02\x02"  # bytes 18 and 19 of a file: read and written by WAL (sqlite.org/fileformat2.html, 1.3.3)
-
-
-class FileConnection(sqlite3.Connection):
-    """Remember which file was opened: one that is deleted or replaced can still be written to, and nobody finds it."""
-
-    path: str
-    file: tuple[int, int] | None
-
-    def in_place(self) -> bool:
-        """Say whether the file that was opened still stands under its name; it is looked at, and not opened."""
-        return self.file == file_id(self.path)
-
-
-def open_file(path: Path) -> sqlite3.Connection:
-    """Open a file that is there, as every connection here is: durable, bounded, with foreign keys, without ATTACH."""
-    file = file_id(str(path))
-    driver = sqlite3.connect(
-        f"file:{urllib.parse.quote(str(path))}?mode=rw",
-        uri=True,
-        isolation_level=None,
-        timeout=BUSY_TIMEOUT_S,
-        check_same_thread=False,
-        factory=FileConnection,
-    )
-    driver.path, driver.file = str(path), file
-    try:
-        driver.execute("PRAGMA synchronous = FULL")
-        driver.execute("PRAGMA foreign_keys = ON")
-        driver.execute(f"PRAGMA cache_size = -{PAGE_CACHE_KIB}")
-        driver.execute("PRAGMA trusted_schema = OFF")
-        driver.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
-    except sqlite3.Error:
-        driver.close()
-        raise
-    return driver
-
-
-def check_file(driver: Any, record: Any, proxied: Any) -> None:
-    """Have a pool open the file anew where another one, or none, stands in its place by now; a pool's event."""
-    if isinstance(driver, FileConnection) and not driver.in_place():
-        raise DisconnectionError("the database file was deleted or replaced.")
 
 
 def url_path(url: str, setting: str) -> Path:
@@ -95,9 +64,17 @@ def make_empty_file(path: Path) -> None:
     except DatabaseExistsError:
         if not path.exists():
             raise
+        _wait_until_renamed(path)
     finally:
         draft.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def _wait_until_renamed(path: Path) -> None:
+    """Let another process finish that has taken a name with an empty file; one that stays empty is used as it is."""
+    deadline = time.monotonic() + _SETTLING_S
+    while not size_of(path) and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 def in_wal(content: bytes) -> bytes:
@@ -125,25 +102,90 @@ def publish(draft: Path, path: Path) -> None:
     if left:
         raise DatabaseExistsError(f"{left[0]} is left of another database: move it away.", file=left[0])
     try:
-        if hasattr(os, "link"):
-            os.link(draft, path)
-        else:
-            draft.rename(path)
+        _rename_to_free_name(draft, path)
     except FileExistsError as error:
-        raise DatabaseExistsError(f"{path.name} exists already.", file=path.name) from error
+        raise DatabaseExistsError(f"{path.name} exists already: move it away.", file=path.name) from error
+
+
+def _rename_to_free_name(draft: Path, path: Path) -> None:
+    """Move a file, or raise FileExistsError: by a second link, or, where a file system has none, by taking the name.
+
+    It is taken with an empty file; one that has been empty for long is left of a process that was killed.
+    """
+    if not hasattr(os, "link"):
+        draft.rename(path)  # Windows renames over nothing
+        return
+    try:
+        os.link(draft, path)
+        return
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+    if size_of(path) == 0 and time.time() - path.stat().st_mtime > _TAKEN_S:
+        path.unlink()
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    try:
+        draft.replace(path)
+    except BaseException:
+        path.unlink()
+        raise
+
+
+Seen = dict[Path, tuple[int, ...]]
+"""Hold files with what tells each from a later one of its name; a number of a node alone is used again."""
+
+
+def seen_of(path: Path) -> Seen:
+    """Look at a database's file and those beside it that are there."""
+    files = (path, *(path.with_name(path.name + suffix) for suffix in SIDE_FILES))
+    return {file: found for file in files if (found := _looks(file)) is not None}
+
+
+def _looks(file: Path) -> tuple[int, ...] | None:
+    try:
+        found = file.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def remove(seen: Seen, mark: str) -> bool:
+    """Remove files that were looked at, and none that took one's name or was written to since; say whether all went.
+
+    Each is moved to a name that carries ``mark`` and compared there; one that is another gets its name back.
+    """
+    for file, found in seen.items():
+        aside = gone(file, mark)
+        try:
+            file.rename(aside)
+        except FileNotFoundError:
+            continue
+        if _looks(aside) != found:
+            _rename_to_free_name(aside, file)
+            aside.unlink(missing_ok=True)
+            return False
+        aside.unlink()
+    return True
+
+
+def gone(file: Path, mark: str) -> Path:
+    return file.with_name(f"{file.name}.{mark}.gone")
 
 
 @contextmanager
-def storage_explained() -> Iterator[None]:
-    """Say of a file that could not be written whether the disk is full or the folder refused."""
+def storage_explained(folder: str = "TENANT_DATA_DIR") -> Iterator[None]:
+    """Say of what the system would not do with a file whether the disk is full or this process may not."""
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise StorageFullError("the disk that holds TENANT_DATA_DIR is full.") from error
-        raise AccessDeniedError(
-            f"nothing can be written in TENANT_DATA_DIR: {error.strerror or type(error).__name__}."
-        ) from error
+        raise refused_by_system(error, folder) from error
+
+
+def refused_by_system(error: OSError, folder: str = "TENANT_DATA_DIR") -> TenancyError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return StorageFullError(f"the disk that holds {folder} is full.")
+    name = f" {Path(os.fsdecode(error.filename)).name}" if error.filename else ""
+    return AccessDeniedError(f"this process cannot use{name} in {folder}: {error.strerror or type(error).__name__}.")
 
 
 def sync_folder(folder: Path) -> None:
@@ -168,6 +210,37 @@ def look_at_folder(folder: Path) -> Storage:
     why = "this process may not write there" if there.is_dir() else f"{there.name} is not a folder"
     problem = "" if able else f"TENANT_DATA_DIR {what}: {why}."
     return Storage(str(folder), exists, problem, space and space.free, space and space.total)
+
+
+def unwritable(path: Path) -> Path | None:
+    """Name what of a database (its folder, its file, or one beside it) this process may not write."""
+    folder = path.parent
+    if not os.access(folder, os.X_OK):
+        return folder if os.path.lexists(folder) else None
+    files = (str(path), *(f"{path}{suffix}" for suffix in SIDE_FILES))
+    there = [file for file in files if os.path.lexists(file)]
+    closed = next((Path(file) for file in there if not os.access(file, os.W_OK)), None)
+    if closed is None and not {f"{path}-wal", f"{path}-shm"} <= set(there) and not os.access(folder, os.W_OK):
+        return folder  # SQLite makes these two where they are not there
+    return closed
+
+
+def not_writable(found: Path) -> AccessDeniedError:
+    """Name what cannot be written, and who it belongs to."""
+    return AccessDeniedError(
+        f"{found.name} cannot be written by the user that this process runs as: it belongs to {_owner(found)}. "
+        "Give it to the user that serves.",
+        file=found.name,
+    )
+
+
+def _owner(path: Path) -> str:
+    try:
+        return path.owner()
+    except KeyError:
+        return f"user {path.stat().st_uid}, who has no name here"
+    except (OSError, NotImplementedError):
+        return "a user who cannot be found out"
 
 
 def size_of(path: Path) -> int | None:

@@ -19,11 +19,12 @@ from sqlalchemy import event
 from tenancy import hosts, names
 from tenancy.backends import sqlserver_driver
 from tenancy.backends.base import Blueprint, DatabaseFields
+from tenancy.backends.gates import Words
 from tenancy.backends.logins import Access, Login
+from tenancy.backends.network import why_unreachable
 from tenancy.backends.recordings import Recordings, Statement
 from tenancy.backends.server import ServerBackend, column, one, rights_on, run
 from tenancy.backends.server_engines import make_engine
-from tenancy.backends.sqlserver_driver import why_unreachable
 from tenancy.backends.sqlserver_points import SQLServerPoints, take_lock
 from tenancy.errors import (
     AccessDeniedError,
@@ -38,6 +39,8 @@ from tenancy.errors import (
     StorageFullError,
     TenancyError,
     TooManyConnectionsError,
+    UnsupportedBackendError,
+    WriteConflictError,
 )
 from tenancy.models import Origin, Placement
 from tenancy.placeholders import Rules
@@ -49,12 +52,13 @@ LOCK_MS = 30_000
 DROP_S = 10.0
 _COLLATION = "Latin1_General_100_BIN2"
 _INSTANCE = re.compile(r"[A-Za-z_#][A-Za-z0-9_$#]{0,15}")
-_READS = re.compile(r"\s*(SELECT|WITH|SET|IF)\b", re.IGNORECASE)
+_READS = re.compile(r"\s*(SELECT|WITH|SET|IF|(SAVE|ROLLBACK)\s+TRANSACTION)\b", re.IGNORECASE)
 
 
 _MISSING = (DatabaseMissingError, "the server has no database of this name that the login may enter.")
 _LOGIN = (LoginRefusedError, "the server does not take this login or its password.")
 _DENIED = (AccessDeniedError, "the login has no right to do this.")
+_MET = (WriteConflictError, "another writer was first: try again.")
 _BUSY = (DatabaseBusyError, "the database is locked by another writer: try again.")
 _FULL = (StorageFullError, "the server's disk is full.")
 _EXISTS = (DatabaseExistsError, "a database of this name stands there already.")
@@ -77,7 +81,7 @@ _BY_NUMBER = {
     297: _DENIED,
     15247: _DENIED,
     1222: _BUSY,
-    1205: _BUSY,
+    1205: _MET,
     1105: _FULL,
     9002: _FULL,
     1801: _EXISTS,
@@ -90,12 +94,14 @@ _BY_WORDS = (
     # mssql-python tells no numbers, and servers that speak the protocol have one for most of what they refuse.
     (r"Cannot open database|[Dd]atabase ['\"].*['\"] does not exist", _MISSING),
     (r"Login failed|authentication failed", _LOGIN),
-    (r"lock timeout|Lock request time out|deadlock victim|concurrently updated", _BUSY),
+    (r"deadlock victim|concurrently updated", _MET),
+    (r"lock timeout|Lock request time out", _BUSY),
     (r"permission (was )?denied|is not able to access the database|do(es)? not have permission", _DENIED),
     (r"too many clients|connection slots|maximum number of '.*' user connections|number of configured sessions", _MANY),
     (r"Database '.*' already exists", _EXISTS),
     (r"filegroup is full|transaction log for database .* is full", _FULL),
     (r"because the database is read-only", _ONLY_READ),
+    (sqlserver_driver.CANNOT_LOAD, (UnsupportedBackendError, sqlserver_driver.NO_DRIVER)),
     (r"SHUTDOWN is in progress", _GONE),
     (r"[Tt]imeout expired|timed out|statement timeout", _LATE),
 )
@@ -113,6 +119,7 @@ class SQLServerBackend(SQLServerPoints, ServerBackend):
     label: ClassVar[str] = "SQL Server"
     default_port: ClassVar[int] = 1433
     rules: ClassVar[Rules] = Rules(brackets=True, nested_comments=True)
+    words: ClassVar[Words] = Words(rules, separated=False, counted="SELECT @@TRANCOUNT")
     fence_sql: ClassVar[str] = "SELECT epoch, state FROM tenancy_identity WITH (HOLDLOCK) WHERE id = 1"
 
     def __init__(self) -> None:
@@ -120,6 +127,7 @@ class SQLServerBackend(SQLServerPoints, ServerBackend):
         self._recordings = Recordings()
         self._driver = sqlserver_driver.chosen()
         self._errors = self._driver.errors
+        self.driver_errors = (self._errors.Error,)
         self.scheme = self._driver.scheme  # type: ignore[misc]  # the other products have one driver each
 
     def host(self, text: str) -> str:
@@ -244,7 +252,12 @@ class SQLServerBackend(SQLServerPoints, ServerBackend):
                 opened.commit()
 
         with self.explained():
-            self._recordings.furnish(blueprint, lambda: self.migrating(self.connect_to_migrate(tenant, access)), replay)
+            self._recordings.furnish(
+                blueprint,
+                lambda: self.migrating(self.connect_to_migrate(tenant, access)),
+                replay,
+                server=(tenant.db_host, tenant.db_port),
+            )
 
     def make_plain_database(self, driver: Any, name: str) -> None:
         """CREATE DATABASE cannot run in a transaction (226); the driver's are off here."""
@@ -305,17 +318,24 @@ class SQLServerBackend(SQLServerPoints, ServerBackend):
 
     # --- errors -----------------------------------------------------------------------------------------
 
-    def explain(self, error: BaseException) -> TenancyError | None:
-        cause = getattr(error, "orig", None) or error
-        if not isinstance(cause, self._errors.Error) or isinstance(
-            cause, self._errors.IntegrityError | self._errors.DataError
+    def _explain(self, error: BaseException) -> TenancyError | None:
+        if not isinstance(error, self._errors.Error) or isinstance(
+            error, self._errors.IntegrityError | self._errors.DataError
         ):  # which may quote what somebody wrote
             return None
-        told = self._driver.told(cause)
+        told = self._driver.told(error)
         found = _BY_NUMBER.get(told.number or 0)
         found = found or next((kind for words, kind in _BY_WORDS if re.search(words, told.text)), None)
         found = found or _BY_STATE.get(told.state)
         return None if found is None else found[0](found[1])
+
+    def lacks(self, error: BaseException) -> bool:
+        """Invalid object and column names are 208 and 207; one of the drivers has only the words for them."""
+        cause = getattr(error, "orig", None) or error
+        if not isinstance(cause, self._errors.Error):
+            return False
+        told = self._driver.told(cause)
+        return told.number in (207, 208) or "Invalid object name" in told.text or "Invalid column name" in told.text
 
 
 def _refuse_writing(connection: Any, cursor: Any, statement: str, values: Any, context: Any, many: bool) -> None:

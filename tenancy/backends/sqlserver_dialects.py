@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import closing
 from typing import Any
 
 import sqlalchemy as sa
@@ -13,6 +14,7 @@ from sqlalchemy.dialects.mssql.base import MSDialect, MSSQLCompiler
 from sqlalchemy.dialects.mssql.mssqlpython import MSDialect_mssqlpython
 from sqlalchemy.dialects.mssql.pyodbc import MSDialect_pyodbc
 
+from tenancy.backends.gates import Around
 from tenancy.backends.server_engines import SharedDialect
 
 OVER_PYODBC, OVER_MSSQLPYTHON = "mssql+unify", "mssql+unify_mssqlpython"
@@ -62,6 +64,20 @@ class _SharedMSDialect(SharedDialect, MSDialect):
     def schema_of(self, driver: Any) -> str | None:
         return "dbo"
 
+    def get_default_isolation_level(self, dbapi_conn: Any) -> Any:
+        """Give what each connection is opened with; not every login and server tells it when asked."""
+        return "READ COMMITTED"
+
+    def set_isolation_level(self, dbapi_connection: Any, level: Any) -> None:
+        """Say it to the driver itself: as somebody's text the gate would refuse it."""
+        super().set_isolation_level(_plain(dbapi_connection), level)  # type: ignore[no-untyped-call]  # so in SQLAlchemy
+
+    def do_savepoint(self, connection: sa.Connection, name: str) -> None:
+        """Begin what is only begun once a table was read, past the gate, as above; a savepoint stands in that."""
+        with closing(_plain(connection.connection.dbapi_connection).cursor()) as cursor:
+            cursor.execute("IF @@TRANCOUNT = 0 BEGIN TRANSACTION")
+        connection.exec_driver_sql(f"SAVE TRANSACTION {name}")
+
     def do_rollback(self, dbapi_connection: Any) -> None:
         """Pass over that there is nothing to roll back (3903): the server did so itself, with the error to be told."""
         try:
@@ -106,6 +122,10 @@ class OverMSSQLPython(_SharedMSDialect, MSDialect_mssqlpython):
 
     def do_executemany(self, cursor: Any, statement: str, parameters: Any, context: Any = None) -> None:
         cursor.executemany(*_with_nulls(statement, parameters))
+
+
+def _plain(connection: Any) -> Any:
+    return connection.driver if isinstance(connection, Around) else connection
 
 
 def _with_nulls(statement: str, rows: Sequence[Any]) -> tuple[str, Sequence[Any]]:

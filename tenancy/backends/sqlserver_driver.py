@@ -10,7 +10,6 @@ gave stands outside of braces.
 from __future__ import annotations
 
 import re
-import socket
 from abc import ABC, abstractmethod
 from contextlib import suppress
 from importlib import import_module
@@ -20,12 +19,15 @@ from tenancy.backends.logins import Login, ca_file
 from tenancy.backends.sqlserver_dialects import OVER_MSSQLPYTHON, OVER_PYODBC
 from tenancy.errors import (
     ConfigurationError,
-    ConnectionRefusedByServerError,
-    DatabaseTimeoutError,
-    DatabaseUnreachableError,
-    TenancyError,
     UnsupportedBackendError,
 )
+
+NO_DRIVER = (
+    "no ODBC driver for SQL Server is installed on this machine, or it cannot be loaded; nothing is wrong with the "
+    "database. On Debian and Ubuntu: apt-get install tdsodbc unixodbc (others: docs/how-to/deploy.md)."
+)
+CANNOT_LOAD = "Can't open lib"
+"""unixODBC's words for a driver that odbcinst.ini names, and whose file is not there or lacks a library."""
 
 _LOCK_MS = 3_000
 _SESSION = (
@@ -68,6 +70,8 @@ class Driver(ABC):
     def open(self, login: Login) -> Any:
         options = login.options
         driver = self.connect(login, timeout=options.connect_timeout_s, autocommit=True)
+        with suppress(AttributeError):  # pyodbc's takes no more names: what such a server answers is not kept
+            driver.server = login.server
         try:
             driver.timeout = options.answer_timeout_s
             driver.execute(_SESSION).close()
@@ -178,26 +182,17 @@ def chosen() -> Driver:
     for driver in DRIVERS:
         with suppress(ImportError):
             return driver()
-    import_module("pyodbc")  # which is the package to install, where neither is
-    raise UnsupportedBackendError("no ODBC driver for SQL Server is installed: see docs/how-to/deploy.md.")
-
-
-def why_unreachable(login: Login) -> TenancyError:
-    """Say why no connection came about: the drivers have one word for all reasons, so it is tried without them."""
     try:
-        socket.create_connection((server_of(login), login.port), login.options.connect_timeout_s).close()
-    except TimeoutError:
-        return DatabaseTimeoutError("the server did not answer in time.")
-    except ConnectionRefusedError:
-        return ConnectionRefusedByServerError("no server answers at this host and port.")
-    except OSError:
-        return DatabaseUnreachableError("the server cannot be reached.")
-    return DatabaseUnreachableError("the server cannot be reached, or ended the connection.")
+        import_module("pyodbc")  # which is the package to install, where neither is
+    except ImportError as error:
+        if error.path is None:  # else the package is here, and ODBC itself is not
+            raise
+    raise UnsupportedBackendError(NO_DRIVER)
 
 
 def server_of(login: Login) -> str:
     """Give the host to connect to: with a port the name of an instance means nothing more."""
-    return login.address() if login.policy else login.host.partition("\\")[0]
+    return login.addresses(float(login.options.connect_timeout_s))[0] if login.policy else login.host.partition("\\")[0]
 
 
 def _entered(login: Login) -> dict[str, str]:

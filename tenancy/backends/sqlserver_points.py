@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from tenancy import names
 from tenancy.backends.base import Rebuild
-from tenancy.backends.points import LOCK_S, ServerPoints, Way, is_of, refuse_half
+from tenancy.backends.points import LOCK_S, ServerPoints, Way, is_of, raising_epoch, refuse_half
 from tenancy.backends.server import column, one, run
 from tenancy.models import identity
 
@@ -68,8 +68,8 @@ class SQLServerPoints(ServerPoints):
     def beside(self, driver: Any, name: str) -> list[str]:
         return column(driver, "SELECT name FROM sys.databases WHERE LEFT(name, LEN(?)) = ?", (name, name))
 
-    def lock(self, way: Way) -> bool:
-        return take_lock(way.driver, f"unify {way.database}", LOCK_S * 1000)
+    def lock(self, driver: Any, name: str, wait_s: int = LOCK_S) -> bool:
+        return take_lock(driver, f"unify {name}", wait_s * 1000)
 
     def is_whole(self, way: Way) -> bool:
         """All tables of a point were committed at once, the one that says whose it is among them."""
@@ -96,12 +96,15 @@ class SQLServerPoints(ServerPoints):
         way.step("end sessions")
         self.end_sessions(way.driver, f"database_id = DB_ID({_text(way.database)})")
         with self.migrating(self.connect_to_migrate(way.tenant, way.access)) as connection:
+            way.check()  # until this session ends nobody opens what is closed: that takes the lock it holds
             _take_apart(way, connection)
             way.step("rebuild")
             rebuild(connection)
             self.settle(connection, way.tenant, way.access, ())
             way.step("copy rows")
             _copy_rows(way, connection, tables)
+            if way.claim is not None:
+                connection.exec_driver_sql(raising_epoch(way.claim))
             way.step("commit")
             connection.commit()
 

@@ -9,13 +9,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, PendingRollbackError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from tenancy.catalog import damage
 from tenancy.catalog.audit import AuditLog
-from tenancy.errors import CatalogNotReadyError
+from tenancy.errors import (
+    PREPARE_CATALOG,
+    BackendError,
+    CatalogNotReadyError,
+    DatabaseBusyError,
+    TenancyError,
+    WriteConflictError,
+)
 from tenancy.forks import after_fork
 from tenancy.models import CATALOG_VERSION_TABLE
 from tenancy.types import utc_now
@@ -25,59 +34,118 @@ READ = {"tenancy_write": False}
 _now = sa.select(utc_now())
 
 _ATTEMPTS = 5
-_MET = ("deadlock", "could not serialize", "record has changed")
-_WAITED = ("locked", "lock wait timeout", "lock timeout")
+_UNDECODED = "could not decode to utf-8"
 
 Result = TypeVar("Result")
 
 
+class Explains(Protocol):
+    """Name errors of a database and its driver."""
+
+    def explain(self, error: BaseException) -> TenancyError | None: ...
+
+    def lacks(self, error: BaseException) -> bool: ...
+
+
 class Catalog:
-    """Begin transactions on the catalog; ``audit`` is its sealed log."""
+    """Begin transactions on the catalog; ``audit`` is its sealed log.
+
+    What its errors mean is known to the backend that made the engine (``Backend.catalog_engine``), and comes along in
+    the engine's options.
+    """
 
     def __init__(self, engine: sa.Engine, audit_key: str, *, multi_tenant: bool = True) -> None:
         self.engine = engine
+        self.place = _place_of(engine.url)
+        """Where it is, for operators: a file, or host, port and database."""
         self.multi_tenant = multi_tenant
         self.audit = AuditLog(audit_key)
         self._reading = engine.execution_options(**READ)
         self._writing = engine.execution_options(**WRITE)
+        self._backend: Explains | None = engine.get_execution_options().get("tenancy_backend")
         self._left_to_parent: list[sa.Pool] = []
         after_fork(self._forget_connections)
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
         """Open one read transaction."""
-        with _explained(), self._reading.connect() as connection:
+        with self._explained(), self._reading.connect() as connection:
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
         """Open one write transaction; it commits on leaving and rolls back on any error."""
-        with _explained(), self._writing.begin() as connection:
+        with self._explained(), self._writing.begin() as connection:
             yield connection
 
     def repeating(self, work: Callable[[sa.Connection], Result]) -> Result:
         """Do ``work`` in a write transaction, and again where another one wrote the same at that moment."""
-        with _explained():
+        with self._explained():
             for _ in range(_ATTEMPTS - 1):
                 try:
                     with self._writing.begin() as connection:
                         return work(connection)
                 except DBAPIError as error:
-                    if not met_another(error):
+                    if not self.met_another(error):
                         raise
             with self._writing.begin() as connection:
                 return work(connection)
 
     def revision(self) -> str | None:
         """Give the catalog's revision; None where it was never migrated."""
-        with _explained(), self._reading.connect() as connection:
+        with self._explained(), self._reading.connect() as connection:
             if not sa.inspect(connection).has_table(CATALOG_VERSION_TABLE):
                 return None
             row = connection.execute(sa.text(f"SELECT version_num FROM {CATALOG_VERSION_TABLE}")).first()  # noqa: S608 - a constant
             return None if row is None else str(row[0])
 
+    @contextmanager
+    def being_made(self) -> Iterator[None]:
+        """Say of what fails while the catalog is made or migrated that it is the catalog, and where that is."""
+        try:
+            with self._explained():
+                yield
+        except BackendError as error:
+            raise self._unusable(f"the catalog cannot be used: {error.message}") from error
+
     def close(self) -> None:
         self.engine.dispose()
+
+    def met_another(self, error: BaseException) -> bool:
+        """Say whether a write failed only because another transaction wrote the same at that moment."""
+        return isinstance(error, IntegrityError) or isinstance(self._named(error), WriteConflictError)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Say what to do when the catalog is down, busy or not migrated, without showing its URL."""
+        try:
+            yield
+        except (IntegrityError, DataError):
+            raise
+        except (DBAPIError, PoolTimeoutError, PendingRollbackError) as error:
+            if _UNDECODED in str(error).lower():
+                raise damage.broken() from None  # the driver's words hold what stands in the row
+            raise self._unusable(self._advice(error)) from error
+        except CatalogNotReadyError as error:
+            error.fields.setdefault("place", self.place)
+            raise
+
+    def _unusable(self, message: str) -> CatalogNotReadyError:
+        return CatalogNotReadyError(message, field="ADMIN_DATABASE_URL", place=self.place)
+
+    def _named(self, error: BaseException) -> TenancyError | None:
+        return self._backend.explain(error) if self._backend is not None else None
+
+    def _advice(self, error: BaseException) -> str:
+        if self._backend is not None and self._backend.lacks(error):
+            return f"the catalog is not migrated: {PREPARE_CATALOG}."
+        named = self._named(error)
+        if isinstance(named, DatabaseBusyError):
+            return "the catalog is busy: try again."
+        if named is not None:
+            advice = f"if it was lost, restore it; if there never was one, {PREPARE_CATALOG}."
+            return f"the catalog cannot be used: {named.message} Look at its file or server; {advice}"
+        return "the catalog cannot be reached: check ADMIN_DATABASE_URL and the server's log."
 
     def _forget_connections(self) -> None:
         # The old pool is kept: closing its connections in the child would touch the parent's locks.
@@ -85,42 +153,14 @@ class Catalog:
         self.engine.dispose(close=False)
 
 
+def _place_of(url: sa.URL) -> str:
+    """Say where a URL leads, without its login."""
+    if url.host is None:
+        return url.database or ""
+    return f"{url.host}:{url.port}/{url.database}" if url.port else f"{url.host}/{url.database}"
+
+
 def now(connection: sa.Connection) -> datetime:
     """Ask the catalog for its clock: claims of several machines compare by this one."""
     moment: datetime = connection.execute(_now).scalar_one()
     return moment
-
-
-def met_another(error: DBAPIError) -> bool:
-    """Say whether a write failed only because another transaction wrote the same at that moment."""
-    reason = str(error.orig).lower()
-    return isinstance(error, IntegrityError) or any(words in reason for words in _MET)
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    """Say what to do when the catalog is down, busy or not migrated, without showing its URL."""
-    try:
-        yield
-    except (IntegrityError, DataError):
-        raise
-    except DBAPIError as error:
-        raise CatalogNotReadyError(_advice(error), field="ADMIN_DATABASE_URL") from error
-
-
-def _advice(error: DBAPIError) -> str:
-    reason = str(error.orig).lower()
-    if (
-        "no such table" in reason
-        or "does not exist" in reason
-        or "doesn't exist" in reason
-        or "no such column" in reason
-    ):
-        return "the catalog is not migrated: run `unify db create-config-table`."
-    if "unable to open" in reason:
-        return "the catalog's file cannot be opened: run `unify db create-config-table`, or restore it if it was lost."
-    if "malformed" in reason or "not a database" in reason:
-        return "the catalog's file is damaged: restore it from a backup."
-    if met_another(error) or any(words in reason for words in _WAITED):
-        return "the catalog is busy: try again."
-    return "the catalog cannot be reached: check ADMIN_DATABASE_URL and the server's log."

@@ -9,6 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from tenancy.catalog import damage
 from tenancy.catalog.sessions import token_hash
 from tenancy.errors import KeyNotFoundError
 from tenancy.models import api_keys
@@ -57,8 +58,7 @@ def add(
 def of_user(connection: sa.Connection, user_id: int, purpose: str = "api") -> list[dict[str, Any]]:
     """List a user's keys for one purpose, oldest first, without their hashes."""
     query = sa.select(*_PUBLIC).where(api_keys.c.user_id == user_id, api_keys.c.purpose == purpose)
-    rows = connection.execute(query.order_by(api_keys.c.created_at, api_keys.c.id)).mappings()
-    return [dict(row) for row in rows]
+    return damage.dicts(connection, query.order_by(api_keys.c.created_at, api_keys.c.id))
 
 
 def get(connection: sa.Connection, user_id: int, key_id: uuid.UUID, purpose: str = "api") -> dict[str, Any]:
@@ -91,4 +91,6 @@ def touch(connection: sa.Connection, used: dict[uuid.UUID, datetime]) -> None:
 
 
 def _missing() -> KeyNotFoundError:
-    return KeyNotFoundError("there is no such key: `unify keys list --user E` shows those there are.")
+    return KeyNotFoundError(
+        "there is no such key: `unify keys list --user E` or `Accounts.keys()` shows those there are."
+    )

@@ -2,6 +2,9 @@
 
 Each row is sealed by an HMAC under AUDIT_KEY over itself and the seal before it. The newest seal (the
 head) also goes to the process's log now and then, so that a tail cut off in the database shows.
+
+Every row names who acted (``actor_id``, an account), by which way (``actor``, see ``context.py``) and in which
+request. Rows of before catalog revision 0005 have no ``actor``; they are sealed without it and stay as they are.
 """
 
 from __future__ import annotations
@@ -11,14 +14,15 @@ import hmac
 import json
 import logging
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
 
 from tenancy import context
-from tenancy.errors import AuditBrokenError
+from tenancy.catalog import damage
+from tenancy.errors import AuditBrokenError, told
 from tenancy.models import audit_head, audit_log, users
 
 log = logging.getLogger(__name__)
@@ -29,7 +33,19 @@ _head_locked = _head.with_for_update()
 _insert = audit_log.insert()
 _next_head = audit_head.update().where(audit_head.c.id == _HEAD_ID)
 _there = audit_log.alias("there")
+_beyond_head = sa.select(sa.func.min(audit_log.c.id)).where(
+    audit_log.c.id > sa.select(audit_head.c.last_id).where(audit_head.c.id == _HEAD_ID).scalar_subquery()
+)
+_chain = (
+    sa.select(audit_log)
+    .where(audit_log.c.id > sa.bindparam("after"), audit_log.c.id <= sa.bindparam("last"))
+    .order_by(audit_log.c.id)
+)
 _TELL_EVERY = 50
+_VERIFIED_AT_ONCE = 1000
+
+FAILED = "tenant.failed"
+"""The action of a row that says that an operation on a tenant failed; its detail holds the operation and the code."""
 
 
 class AuditLog:
@@ -65,7 +81,8 @@ class AuditLog:
             "at": datetime.now(UTC),
             "action": action,
             "actor_id": here.actor_id,
-            "request_id": here.request_id,
+            "actor": here.actor or context.LIBRARY,
+            "request_id": here.request_id or context.new_request_id(),
         }
         shared["detail"] = json.dumps(detail or {}, sort_keys=True)
         seal, rows = head.seal, []
@@ -80,6 +97,21 @@ class AuditLog:
         for row in rows:
             if row["id"] % _TELL_EVERY == 1:
                 log.info("audit head %s:%s", row["id"], row["seal"])
+
+    def failed(
+        self,
+        connection: sa.Connection,
+        operation: str,
+        error: BaseException,
+        of: Sequence[tuple[int | None, uuid.UUID | None]],
+        **detail: Any,
+    ) -> None:
+        """Say in the caller's transaction that an operation on each ``(user_id, tenant_id)`` failed, by its code.
+
+        The error's words are not repeated here: they stand with the tenant, and may change.
+        """
+        code, _ = told(error)
+        self.append_many(connection, FAILED, of, detail={"operation": operation, "code": code} | detail)
 
     def append_once(
         self,
@@ -105,7 +137,9 @@ class AuditLog:
         """
         head = connection.execute(_head_locked).first()
         if head is None:
-            raise AuditBrokenError("the audit log has lost its head: run `unify audit verify`.", row_id=1)
+            raise AuditBrokenError(
+                "the audit log has lost its head: run `unify audit verify` or call `manager.audit_verify()`.", row_id=1
+            )
         return head
 
     def page(
@@ -137,9 +171,9 @@ class AuditLog:
             of.c.email.label("email"),
             by.c.email.label("actor_email"),
         )
-        found = connection.execute(query.select_from(people).order_by(chosen.c.id.desc())).mappings()
+        found = damage.dicts(connection, query.select_from(people).order_by(chosen.c.id.desc()))
         return [
-            {**row, "tenant_id": row["tenant_id"] and str(row["tenant_id"]), "detail": json.loads(row["detail"])}
+            {**row, "tenant_id": row["tenant_id"] and str(row["tenant_id"]), "detail": _read_detail(row["detail"])}
             for row in found
         ]
 
@@ -152,24 +186,42 @@ class AuditLog:
 
         ``expect`` is a head (``id:seal``) from the process's log that must still be part of the chain.
         """
+        head = connection.execute(_head).first()
+        if head is None:
+            raise AuditBrokenError("the audit log has lost its head.", row_id=1)
         seal, last, wanted = "", 0, expect
-        for row in connection.execute(sa.select(audit_log).order_by(audit_log.c.id)).mappings():
+        for row in self._rows(connection, int(head.last_id)):
             last += 1
             if row["id"] != last:
                 raise AuditBrokenError(f"audit row {last} is missing.", row_id=last)
-            if not hmac.compare_digest(self._seal(seal, dict(row)), row["seal"]):
+            if not hmac.compare_digest(self._seal(seal, row), row["seal"].encode("ascii", "replace").decode()):
                 raise AuditBrokenError(f"audit row {last} was changed.", row_id=last)
             seal = row["seal"]
             if wanted == f"{last}:{seal}":
                 wanted = None
-        self._check_end(connection, last, seal, wanted)
+        if (head.last_id, head.seal) != (last, seal):
+            raise AuditBrokenError(f"the audit log was cut off after row {last}.", row_id=last + 1)
+        self._check_end(connection, last, wanted)
         log.info("audit head %s:%s", last, seal)
         return {"rows": last, "head": f"{last}:{seal}"}
 
-    def _check_end(self, connection: sa.Connection, last: int, seal: str, wanted: str | None) -> None:
-        head = connection.execute(_head).first()
-        if head is None or (head.last_id, head.seal) != (last, seal):
-            raise AuditBrokenError(f"the audit log was cut off after row {last}.", row_id=last + 1)
+    def _rows(self, connection: sa.Connection, last: int) -> Iterator[dict[str, Any]]:
+        """Go through the rows up to one, some at a time: a driver may hold all that one statement finds."""
+        after, some = 0, True
+        while some:
+            some = False
+            for row in damage.read(connection, _chain.params(after=after, last=last).limit(_VERIFIED_AT_ONCE)):
+                shown = dict(zip(audit_log.c.keys(), row.values, strict=True))
+                if row.damaged:
+                    raise AuditBrokenError(f"audit row {shown['id']} was changed.", row_id=shown["id"])
+                yield shown
+                after, some = shown["id"], True
+
+    def _check_end(self, connection: sa.Connection, last: int, wanted: str | None) -> None:
+        """Look past the head: what others append meanwhile moves it, what is forged does not."""
+        forged = connection.execute(_beyond_head).scalar()
+        if forged is not None:
+            raise AuditBrokenError(f"audit row {forged} stands after the head.", row_id=int(forged))
         if wanted is not None:
             raise AuditBrokenError(
                 f"the head {wanted.partition(':')[0]} from the log is not in the chain.", row_id=last + 1
@@ -186,8 +238,18 @@ class AuditLog:
             str(row["tenant_id"]) if row["tenant_id"] else None,
             row["request_id"],
             row["detail"],
+            *([row["actor"]] if row["actor"] is not None else []),
         ]
         return hmac.new(self._key, json.dumps(kept).encode(), hashlib.sha256).hexdigest()
+
+
+def _read_detail(text: str) -> dict[str, Any]:
+    """Give what a row tells besides; one that was changed by hand may hold anything."""
+    try:
+        detail = json.loads(text)
+    except ValueError:
+        return {"damaged": text}
+    return detail if isinstance(detail, dict) else {"damaged": text}
 
 
 def _end(outermost: Callable[[Any], Any], condition: sa.ColumnElement[bool]) -> sa.ScalarSelect[Any]:

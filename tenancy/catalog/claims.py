@@ -1,8 +1,12 @@
 """Give one runner at a time the right to operate on a tenant.
 
-A claim is a row with an attempt number, an expiry by the catalog's clock and the runner's name. Every
-write of the runner goes through ``Claim.writing``, which first renews the row under its own attempt: a
-runner that slept past its expiry and was replaced finds nothing to renew and is stopped (ClaimLostError).
+A claim is a row with an attempt number, an expiry by the catalog's clock and the runner's name; no transaction stays
+open for it. Every write of the runner to the catalog goes through ``Claim.writing``, which first renews the row under
+its own attempt: a runner that slept past its expiry and was replaced finds nothing to renew and is stopped
+(ClaimLostError). What it writes to the tenant's own database carries the attempt as epoch (``identity.py``).
+
+A claim whose operation ended well has no expiry. Any other was cut off or failed, and nobody knows what its runner did
+last, or still will: the next claim says so (``interrupted``), and its runner raises the epoch before it relies on it.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ import os
 import socket
 import threading
 import uuid
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -21,16 +25,21 @@ from typing import Any, NoReturn
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
-from tenancy.catalog import Catalog, met_another, now
+from tenancy.catalog import Catalog, now
 from tenancy.errors import CatalogError, ClaimedError, ClaimLostError
-from tenancy.models import claims
+from tenancy.models import State, claims, user_database_configs
 from tenancy.types import utc_now
 
 log = logging.getLogger(__name__)
 
 DEFAULT_TTL_S = 60.0
+LONGEST_TTL_S = 2 * DEFAULT_TTL_S
+"""No claim is taken for longer; one that ends later was written while the catalog's clock was ahead, and is void."""
 _BEATS = 4
 """So many times a claim is renewed before it would expire."""
+
+is_void: sa.ColumnElement[bool] = sa.or_(claims.c.expires_at <= utc_now(), claims.c.expires_at > sa.bindparam("beyond"))
+"""Find claims that were left; ``beyond`` is the moment that ``beyond()`` gives."""
 
 _tenant: sa.BindParameter[uuid.UUID] = sa.bindparam("of")
 _mine = (claims.c.tenant_id == _tenant, claims.c.attempt == sa.bindparam("mine"), claims.c.expires_at > utc_now())
@@ -41,14 +50,14 @@ _next = claims.update().where(claims.c.tenant_id == _tenant)
 _next_after = _next.where(claims.c.attempt == sa.bindparam("seen"))
 _renew = claims.update().where(*_mine)
 _held_now = sa.select(claims.c.attempt).where(*_mine)
-_held = _held_now.with_for_update()
+_expires = sa.select(claims.c.expires_at).where(claims.c.tenant_id == _tenant)
+_let_go = _next.values(expires_at=utc_now())
 _of_many = sa.select(claims).where(claims.c.tenant_id.in_(sa.bindparam("these", expanding=True)))
 _some = claims.c.tenant_id.in_(sa.bindparam("of", expanding=True))
 _ours = (_some, claims.c.attempt == sa.bindparam("mine"), claims.c.expires_at > utc_now())
 _renew_ours = claims.update().where(*_ours)
 _held_ours = sa.select(claims.c.tenant_id).where(*_ours)
-_held_ours_locked = _held_ours.with_for_update()
-_end_some = claims.update().where(_some).values(expires_at=None)
+_expire_some = claims.update().where(_some)
 
 
 @dataclass(frozen=True)
@@ -59,6 +68,15 @@ class Claim:
     tenant_id: uuid.UUID
     attempt: int
     ttl_s: float
+    interrupted: bool = False
+    """Whether the operation before this one failed or was cut off."""
+
+    operation: str = ""
+
+    @property
+    def epoch(self) -> int:
+        """Give the number that this runner's changes to the tenant's own database carry."""
+        return self.attempt
 
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
@@ -72,19 +90,31 @@ class Claim:
         self._expire(connection, now(connection) + timedelta(seconds=self.ttl_s))
 
     @contextmanager
-    def holding(self) -> Iterator[None]:
-        """Keep this claim from ending while the block runs, or raise ClaimLostError; the catalog stays unchanged."""
-        with self.catalog.writing() as connection:
-            if connection.execute(_held, {"of": self.tenant_id, "mine": self.attempt}).first() is None:
-                self.lost()
-            yield
-
-    @contextmanager
     def ending(self) -> Iterator[sa.Connection]:
         """Open the runner's last write transaction: it only commits while this claim holds, and ends it."""
         with self.catalog.writing() as connection:
             self.release(connection)
             yield connection
+
+    @contextmanager
+    def failing(self) -> Iterator[sa.Connection]:
+        """Open the last write transaction of a runner that failed: the claim expires, and the next one is told so."""
+        with self.catalog.writing() as connection:
+            self.lapse(connection)
+            yield connection
+
+    def lapse(self, connection: sa.Connection) -> None:
+        """Let the claim expire now, or raise ClaimLostError: what its runner did last is not known."""
+        self._expire(connection, now(connection))
+
+    def pass_over(self, epoch: int) -> None:
+        """Have the next claim begin above an epoch that was met in the database, while this one still holds.
+
+        Then no other runner put it there: the catalog was put back as it was before that.
+        """
+        with self.catalog.writing() as connection:
+            mine = {"of": self.tenant_id, "mine": self.attempt}
+            connection.execute(_renew, {**mine, "attempt": epoch, "expires_at": now(connection)})
 
     def check(self) -> None:
         """Raise ClaimLostError unless this claim holds now."""
@@ -102,9 +132,11 @@ class Claim:
             self.lost()
 
     def lost(self) -> NoReturn:
-        """Say that another runner took over."""
+        """Say that another runner took over, as far as can be known here."""
         raise ClaimLostError(
-            f"the claim on tenant {self.tenant_id} was lost: another runner took over.", tenant_id=self.tenant_id
+            f"the claim on tenant {self.tenant_id} was lost: another runner took over, or the last commit "
+            "went through although its answer was lost. Run it again: what is done stays done.",
+            tenant_id=self.tenant_id,
         )
 
 
@@ -118,13 +150,7 @@ class Claims:
     attempt: int = 1
 
     def one(self, tenant_id: uuid.UUID) -> Claim:
-        return Claim(self.catalog, tenant_id, self.attempt, self.ttl_s)
-
-    @contextmanager
-    def holding(self) -> Iterator[frozenset[uuid.UUID]]:
-        """Keep from ending, while the block runs, the claims that still hold; give their tenants."""
-        with self.catalog.writing() as connection:
-            yield self._still(connection, self.tenant_ids, _held_ours_locked)
+        return Claim(self.catalog, tenant_id, self.attempt, self.ttl_s, operation="provision")
 
     @contextmanager
     def ending(self, of: Collection[uuid.UUID]) -> Iterator[tuple[sa.Connection, frozenset[uuid.UUID]]]:
@@ -135,7 +161,7 @@ class Claims:
         with self.catalog.writing() as connection:
             held = self._renewed(connection, of)
             if held:
-                connection.execute(_end_some, {"of": list(held)})
+                connection.execute(_expire_some, {"of": list(held), "expires_at": None})
             yield connection, held
 
     def _renewed(self, connection: sa.Connection, of: Collection[uuid.UUID]) -> frozenset[uuid.UUID]:
@@ -144,19 +170,54 @@ class Claims:
         until = now(connection) + timedelta(seconds=self.ttl_s)
         if connection.execute(_renew_ours, {**mine, "expires_at": until}).rowcount == len(of):
             return frozenset(of)
-        return self._still(connection, of, _held_ours)
-
-    def _still(
-        self, connection: sa.Connection, of: Collection[uuid.UUID], question: sa.Select[Any]
-    ) -> frozenset[uuid.UUID]:
-        return frozenset(connection.execute(question, {"of": list(of), "mine": self.attempt}).scalars())
+        return frozenset(connection.execute(_held_ours, {"of": list(of), "mine": self.attempt}).scalars())
 
 
 def held(connection: sa.Connection, tenant_id: uuid.UUID) -> dict[str, Any] | None:
     """Give the claim that holds a tenant now: operation, attempt, runner, expires_at."""
     query = sa.select(claims.c.operation, claims.c.attempt, claims.c.runner, claims.c.expires_at)
     row = connection.execute(query.where(claims.c.tenant_id == tenant_id, claims.c.expires_at > utc_now())).first()
-    return None if row is None else dict(row._mapping)
+    return None if row is None or not _holds(row.expires_at, now(connection)) else dict(row._mapping)
+
+
+def interrupted(connection: sa.Connection, tenant_id: uuid.UUID) -> bool:
+    """Say whether the last operation on a tenant failed or was cut off, and none is at work now."""
+    expires_at = connection.execute(_expires, {"of": tenant_id}).scalar()
+    return expires_at is not None and not _holds(expires_at, now(connection))
+
+
+def cut_off(
+    connection: sa.Connection, states: Collection[State]
+) -> dict[int, tuple[State, tuple[str, int | None] | None]]:
+    """Give the users in one of these states whose last operation failed or was cut off, longest ago first.
+
+    Beside each state stands the server (host, port) where the database is.
+    """
+    theirs = user_database_configs
+    query = (
+        sa.select(theirs.c.user_id, theirs.c.state, theirs.c.db_host, theirs.c.db_port)
+        .join(claims, claims.c.tenant_id == theirs.c.tenant_id)
+        .where(is_void, theirs.c.state.in_([str(state) for state in states]))
+        .order_by(claims.c.expires_at)
+    )
+    rows = connection.execute(query, {"beyond": beyond(connection)})
+    return {int(row.user_id): (State(row.state), (row.db_host, row.db_port) if row.db_host else None) for row in rows}
+
+
+def beyond(connection: sa.Connection) -> datetime:
+    """Give the moment after which no claim can end that was written while the catalog's clock was right."""
+    return now(connection) + timedelta(seconds=LONGEST_TTL_S)
+
+
+def release(connection: sa.Connection, tenant_id: uuid.UUID) -> dict[str, Any] | None:
+    """End a claim in its runner's place, for an operator who knows that it is gone; give what was held, or None.
+
+    A runner that is still there all the same finds its claim lost.
+    """
+    found = held(connection, tenant_id)
+    if found is not None:
+        connection.execute(_let_go, {"of": tenant_id})
+    return found
 
 
 def take(
@@ -167,42 +228,74 @@ def take(
     ttl_s: float,
     *,
     first: bool = False,
+    least: int = 1,
+    user_id: int | None = None,
 ) -> Claim:
     """Claim a tenant inside the caller's write transaction, or raise ClaimedError.
 
-    ``first`` says that this transaction made the tenant, so that no claim on it needs to be looked for.
+    ``first`` says that this transaction made the tenant, so that no claim on it needs to be looked for. The attempt's
+    number is at ``least`` this. ``user_id`` says whose it is, for whoever is refused.
     """
+    wanted = _Wanted(operation, min(ttl_s, LONGEST_TTL_S), least, user_id)
     try:
-        return Claim(catalog, tenant_id, _next_attempt(connection, tenant_id, operation, ttl_s, first), ttl_s)
+        attempt, cut_off = _next_attempt(connection, tenant_id, wanted, first)
     except DBAPIError as error:
-        if not met_another(error):
+        if not catalog.met_another(error):
             raise
-        raise _busy(tenant_id, operation) from error
+        raise _busy(tenant_id, wanted) from error
+    return Claim(catalog, tenant_id, attempt, wanted.ttl_s, cut_off, operation)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """Say what a claim is taken for, for how long, above which number, and for which user's database."""
+
+    operation: str
+    ttl_s: float
+    least: int
+    user_id: int | None = None
 
 
 def take_many(
-    catalog: Catalog, connection: sa.Connection, tenant_ids: Sequence[uuid.UUID], operation: str, ttl_s: float
+    catalog: Catalog, connection: sa.Connection, least: Mapping[uuid.UUID, int], operation: str, ttl_s: float
 ) -> list[Claim]:
     """Claim those of these tenants that nobody holds, in the caller's write transaction; the others are left out.
 
-    Where another runner claims one of them for the first time at that moment, the transaction fails and is repeated
-    by the caller (``Catalog.repeating``).
+    Each attempt's number is at ``least`` what stands there for its tenant. Where another runner claims one of them for
+    the first time at that moment, the transaction fails and is repeated by the caller (``Catalog.repeating``).
     """
     moment = now(connection)
     # Looked at first without a lock: MySQL locks the gap where a missing row would be, against its neighbours too.
-    known = {row.tenant_id for row in connection.execute(_of_many, {"these": tenant_ids})}
+    known = {row.tenant_id for row in connection.execute(_of_many, {"these": list(least)})}
     rows = connection.execute(_of_many.with_for_update(), {"these": list(known)}).all() if known else []
-    attempts = {
-        row.tenant_id: int(row.attempt) + 1 for row in rows if row.expires_at is None or row.expires_at <= moment
-    }
+    free = [row for row in rows if not _holds(row.expires_at, moment)]
+    attempts = {row.tenant_id: max(int(row.attempt) + 1, least[row.tenant_id]) for row in free}
+    cut_off = {row.tenant_id for row in free if row.expires_at is not None}
     held = {"operation": operation, "runner": runner(), "expires_at": moment + timedelta(seconds=ttl_s)}
     if attempts:
         connection.execute(_next, [{"of": of, "attempt": attempt, **held} for of, attempt in attempts.items()])
-    fresh = [of for of in tenant_ids if of not in known]
+    fresh = {of: number for of, number in least.items() if of not in known}
     if fresh:
-        connection.execute(_first, [{"tenant_id": of, "attempt": 1, **held} for of in fresh])
-    attempts |= dict.fromkeys(fresh, 1)
-    return [Claim(catalog, of, attempts[of], ttl_s) for of in tenant_ids if of in attempts]
+        connection.execute(_first, [{"tenant_id": of, "attempt": number, **held} for of, number in fresh.items()])
+    attempts |= fresh
+    return [Claim(catalog, of, attempts[of], ttl_s, of in cut_off, operation) for of in least if of in attempts]
+
+
+def release_many(
+    connection: sa.Connection, ours: Collection[Claim], lapsed: Collection[uuid.UUID] = ()
+) -> frozenset[uuid.UUID]:
+    """End those of these claims that still hold, and give their tenants; what is lost is left to who took it over.
+
+    Of the tenants in ``lapsed`` nobody knows what was done last: their claims expire instead (``Claim.lapse``).
+    """
+    rows = connection.execute(_of_many.with_for_update(), {"these": [claim.tenant_id for claim in ours]}).all()
+    moment = now(connection)
+    there = {row.tenant_id: row.attempt for row in rows if row.expires_at is not None and row.expires_at > moment}
+    held = frozenset(claim.tenant_id for claim in ours if there.get(claim.tenant_id) == claim.attempt)
+    for of, expires_at in ((held.difference(lapsed), None), (held.intersection(lapsed), moment)):
+        if of:
+            connection.execute(_expire_some, {"of": list(of), "expires_at": expires_at})
+    return held
 
 
 @contextmanager
@@ -247,31 +340,51 @@ def take_new(
     return Claims(catalog, frozenset(tenant_ids), ttl_s)
 
 
-def _next_attempt(connection: sa.Connection, tenant_id: uuid.UUID, operation: str, ttl_s: float, first: bool) -> int:
-    """Write the claim and give its number; those who write a tenant's first claim at once meet in its primary key."""
+def _next_attempt(connection: sa.Connection, tenant_id: uuid.UUID, wanted: _Wanted, first: bool) -> tuple[int, bool]:
+    """Write the claim; give its number, and whether the one before was cut off.
+
+    Those who write a tenant's first claim at once meet in its primary key.
+    """
     moment = now(connection)
     of = {"of": tenant_id}
     row = None
     # Looked at first without a lock: MySQL locks the gap where a missing row would be, against its neighbours too.
     if not first and connection.execute(_of_tenant, of).first():
         row = connection.execute(_of_tenant_locked, of).first()
-    held = {"operation": operation, "runner": runner(), "expires_at": moment + timedelta(seconds=ttl_s)}
+    until = moment + timedelta(seconds=wanted.ttl_s)
+    held = {"operation": wanted.operation, "runner": runner(), "expires_at": until}
     if row is None:
-        connection.execute(_first, {"tenant_id": tenant_id, "attempt": 1, **held})
-        return 1
-    if row.expires_at is not None and row.expires_at > moment:
-        raise _busy(tenant_id, row.operation)
-    attempt = int(row.attempt) + 1
+        connection.execute(_first, {"tenant_id": tenant_id, "attempt": wanted.least, **held})
+        return wanted.least, False
+    if _holds(row.expires_at, moment):
+        raise _busy(tenant_id, wanted, row)
+    attempt = max(int(row.attempt) + 1, wanted.least)
     if connection.execute(_next_after, {**of, "seen": row.attempt, "attempt": attempt, **held}).rowcount != 1:
-        raise _busy(tenant_id, operation)  # the row was read under a lock, where the product has one to give
-    return attempt
+        raise _busy(tenant_id, wanted)  # the row was read under a lock, where the product has one to give
+    return attempt, row.expires_at is not None
 
 
-def _busy(tenant_id: uuid.UUID, operation: str) -> ClaimedError:
+def _holds(expires_at: datetime | None, moment: datetime) -> bool:
+    """Say whether a claim holds now; one that ends too far in the future was written by a clock that was ahead."""
+    return expires_at is not None and moment < expires_at <= moment + timedelta(seconds=LONGEST_TTL_S)
+
+
+def _busy(tenant_id: uuid.UUID, wanted: _Wanted, holder: Any = None) -> ClaimedError:
+    """Say which operation holds a tenant; who runs it is a field alone, for users do not learn names of machines."""
+    operation = wanted.operation if holder is None else holder.operation
+    lasts = "" if holder is None else f" until {holder.expires_at:%H:%M:%S} UTC at the latest"
+    whose = "the shared database" if wanted.user_id is None else f"the database of user {wanted.user_id}"
+    ends = ""
+    if holder is not None and wanted.user_id is not None:
+        ends = (
+            f" If its process is gone: `unify db release {wanted.user_id}` or "
+            f"`manager.release_claim({wanted.user_id})`."
+        )
     return ClaimedError(
-        f"tenant {tenant_id} is busy ({operation}): wait until it ends and try again.",
+        f"{whose} is busy ({operation}){lasts}: wait until it ends and try again.{ends}",
         tenant_id=tenant_id,
         operation=operation,
+        runner=None if holder is None else holder.runner,
     )
 
 

@@ -14,8 +14,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
+from tenancy.catalog import damage
 from tenancy.catalog.users import no_user
-from tenancy.errors import ClaimedError, TenantNotFoundError
+from tenancy.errors import CatalogDamagedError, ClaimedError, TenantNotFoundError
 from tenancy.models import Placement, State, shared_database, user_database_configs, users
 
 SHARED_ID = 1
@@ -56,7 +57,24 @@ def placement(row: Any) -> Placement | None:
     """Build a Placement from a row of ``columns``; None where an outer join found nothing."""
     if row[0] is None:
         return None
-    return Placement(row[0], row[1], row[2], State(row[3]), *row[4:])
+    try:
+        if bytes in map(type, row):
+            raise ValueError
+        return Placement(row[0], row[1], row[2], State(row[3]), *row[4:])
+    except ValueError as error:
+        raise damage.broken(f"the configuration of user {row[1]}", user_id=row[1]) from error
+
+
+def listed(row: damage.Read) -> Placement:
+    """Build a Placement from a row of a list; one that is damaged says so, counts as failed and is not worked on."""
+    if not row.damaged:
+        return _present(row.values)
+    tenant_id, user_id, db_type, state, *rest = row.values
+    kept = Placement(tenant_id or uuid.UUID(int=0), user_id, db_type, state, *rest, damaged=row.damaged)
+    lost = f"its row in the catalog is damaged ({', '.join(row.damaged)})."
+    if "state" in row.damaged:
+        kept = kept.with_(state=State.FAILED)
+    return kept.with_(is_active=False, last_error=lost, last_error_code=CatalogDamagedError.code)
 
 
 _of_user = sa.select(*columns(user_database_configs)).where(user_database_configs.c.user_id == sa.bindparam("user_id"))
@@ -72,19 +90,19 @@ _update = {table: table.update().where(table.c.tenant_id == sa.bindparam("of")) 
 _update_some = user_database_configs.update().where(
     user_database_configs.c.tenant_id.in_(sa.bindparam("of", expanding=True))
 )
-_of_users = sa.select(*columns(user_database_configs)).where(
-    user_database_configs.c.user_id.in_(sa.bindparam("users", expanding=True))
-)
+_all = sa.select(*columns(user_database_configs))
+CHECKS = {"state": State}
+"""What a row of a tenant has to be besides of its columns' kinds."""
 
 
 def find(connection: sa.Connection, user_id: int) -> Placement | None:
-    row = connection.execute(_of_user, {"user_id": user_id}).first()
+    row = damage.first(connection, _of_user, {"user_id": user_id})
     return None if row is None else placement(row)
 
 
 def of_account(connection: sa.Connection, user_id: int) -> Placement | None:
     """Give the configuration of an account, None where it has no database yet; UserNotFoundError without account."""
-    row = connection.execute(_of_account, {"user_id": user_id}).first()
+    row = damage.first(connection, _of_account, {"user_id": user_id})
     if row is None:
         raise no_user(user_id)
     return placement(row)
@@ -92,20 +110,24 @@ def of_account(connection: sa.Connection, user_id: int) -> Placement | None:
 
 def of_users(connection: sa.Connection, user_ids: Collection[int]) -> dict[int, Placement]:
     """Give the configurations of those among some users that have one."""
-    rows = connection.execute(_of_users, {"users": list(user_ids)})
-    return {row.user_id: _present(row) for row in rows}
+    mine = _all.where(user_database_configs.c.user_id.in_(list(user_ids))).order_by(user_database_configs.c.user_id)
+    rows = damage.read(connection, mine, CHECKS)
+    return {row.values[1]: listed(row) for row in rows}
 
 
 def get(connection: sa.Connection, user_id: int) -> Placement:
     found = find(connection, user_id)
     if found is None:
-        raise TenantNotFoundError(f"user {user_id} has no database: run `unify db init {user_id}`.", user_id=user_id)
+        raise TenantNotFoundError(
+            f"user {user_id} has no database: run `unify db init {user_id}` or call `manager.provision({user_id})`.",
+            user_id=user_id,
+        )
     return found
 
 
 def shared(connection: sa.Connection, *conditions: sa.ColumnElement[bool]) -> Placement | None:
     """Give the shared database's configuration, where there is one that meets the conditions."""
-    row = connection.execute(_shared.where(*conditions) if conditions else _shared).first()
+    row = damage.first(connection, _shared.where(*conditions) if conditions else _shared)
     return None if row is None else placement(row)
 
 
@@ -135,12 +157,13 @@ def change(connection: sa.Connection, tenant: Placement, **changes: Any) -> None
     connection.execute(_update[table], {"of": tenant.tenant_id, **changes, "updated_at": datetime.now(UTC)})
 
 
-def change_many(connection: sa.Connection, rows: Sequence[dict[str, Any]]) -> None:
-    """Update users' configurations, each by its ``tenant_id``; all rows name the same columns."""
-    if rows:
-        moment = datetime.now(UTC)
-        values = [{"of": row["tenant_id"], "updated_at": moment} | _without(row, "tenant_id") for row in rows]
-        connection.execute(_update[user_database_configs], values)
+def change_grouped(connection: sa.Connection, rows: Sequence[dict[str, Any]]) -> None:
+    """Update users' configurations, each by its ``tenant_id``; those with the same values in one statement."""
+    groups: dict[tuple[tuple[str, Any], ...], list[uuid.UUID]] = {}
+    for row in rows:
+        groups.setdefault(tuple(_without(row, "tenant_id").items()), []).append(row["tenant_id"])
+    for values, tenant_ids in groups.items():
+        change_alike(connection, tenant_ids, **dict(values))
 
 
 def change_alike(connection: sa.Connection, tenant_ids: Collection[uuid.UUID], **changes: Any) -> None:
@@ -165,14 +188,38 @@ def page(
         .order_by(table.c.user_id)
         .limit(limit)
     )
-    return [(row[-1], _present(row[:-1])) for row in connection.execute(query)]
+    rows = damage.read(connection, query, CHECKS)
+    return [(row.values[-1], listed(damage.Read(row.values[:-1], row.damaged))) for row in rows]
 
 
 def every(connection: sa.Connection) -> Iterator[Placement]:
-    """Go through all configurations by user id."""
-    query = sa.select(*columns(user_database_configs)).order_by(user_database_configs.c.user_id)
-    for row in connection.execute(query):
-        yield _present(row)
+    """Go through all configurations in the order in which they were made."""
+    query = _all.add_columns(user_database_configs.c.id)
+    for row in damage.pages(connection, query, user_database_configs.c.id, CHECKS):
+        yield listed(damage.Read(row.values[:-1], row.damaged))
+
+
+def measured(connection: sa.Connection) -> Iterator[tuple[Placement, int | None, datetime | None]]:
+    """Go through all configurations, each with its size as it was last measured, and when that was."""
+    table = user_database_configs
+    query = _all.add_columns(table.c.size_bytes, table.c.measured_at, table.c.id)
+    for row in damage.pages(connection, query, table.c.id, CHECKS):
+        *place, size, at, _ = row.values
+        yield listed(damage.Read(place, row.damaged)), size, at
+
+
+def shared_listed(connection: sa.Connection) -> list[Placement]:
+    """Give the shared database's configuration, if there is one, as lists have it."""
+    return [listed(row) for row in damage.read(connection, _shared, CHECKS)]
+
+
+def shared_measured(connection: sa.Connection) -> Iterator[tuple[Placement, int | None, datetime | None]]:
+    """Give the shared database's configuration like ``measured``, if there is one."""
+    sizes = sa.select(shared_database.c.size_bytes, shared_database.c.measured_at)
+    tenant = shared(connection)
+    row = damage.first(connection, sizes.where(shared_database.c.id == SHARED_ID)) if tenant else None
+    if tenant and row:
+        yield tenant, row.size_bytes, row.measured_at
 
 
 def users_without(connection: sa.Connection) -> list[int]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from tenancy.catalog import damage
 from tenancy.catalog.sizes import today
 from tenancy.models import shared_database, tenant_errors, user_database_configs, users
 
@@ -99,7 +100,8 @@ def largest(connection: sa.Connection) -> list[tuple[int, str, int]]:
         .where(table.c.size_bytes.is_not(None))
         .order_by(table.c.size_bytes.desc(), table.c.user_id.desc())
     )
-    return [(user_id, email, int(size)) for user_id, email, size in connection.execute(query.limit(_NAMED))]
+    rows = damage.read(connection, query.limit(_NAMED))
+    return [(user_id, email, int(size or 0)) for user_id, email, size in (row.values for row in rows)]
 
 
 def troubled(connection: sa.Connection) -> list[tuple[int | None, str | None, str, datetime]]:
@@ -111,8 +113,9 @@ def troubled(connection: sa.Connection) -> list[tuple[int | None, str | None, st
         .order_by(table.c.last_at.desc())
     )
     found: dict[int | None, tuple[int | None, str | None, str, datetime]] = {}
-    for row in connection.execute(query.limit(_NAMED * 5)):  # one database may be there with several codes
-        found.setdefault(row[0], (row[0], row[1], row[2], row[3]))
+    for row in damage.read(connection, query.limit(_NAMED * 5)):  # one database may be there with several codes
+        user_id, email, code, at = row.values
+        found.setdefault(user_id, (user_id, email, code, at))
     return list(found.values())[:_NAMED]
 
 

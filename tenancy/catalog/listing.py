@@ -15,6 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from tenancy import names
+from tenancy.catalog import damage
 from tenancy.catalog.configs import SHARED_ID
 from tenancy.catalog.users import matches
 from tenancy.errors import ConfigurationError
@@ -107,7 +108,7 @@ class Listing:
             source = self._source(wanted) if here.source is users else here.source
             chosen = sa.select(here.id).select_from(source).where(*here.only, *beyond, *(conditions or []))
             statement = self._statement(here, chosen.limit(limit + 1 - len(found)), descending)
-            found += [(number, row) for row in connection.execute(statement).mappings()]
+            found += [(number, row) for row in damage.dicts(connection, statement)]
             if len(found) > limit:
                 break
         rows = [_row(row, head) for _, row in found[:limit]]

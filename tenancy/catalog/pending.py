@@ -12,7 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from tenancy.catalog import configs
+from tenancy.catalog import configs, damage
 from tenancy.models import Pending, Placement, State, pending_databases
 
 _table = pending_databases
@@ -43,22 +43,26 @@ def take(connection: sa.Connection, server_id: int, fingerprint: str) -> Pending
     """
     asked = {"server_id": server_id, "fingerprint": fingerprint}
     for _ in range(_TRIES):
-        row = connection.execute(_oldest_ready, asked).first()
-        if row is None:
+        found = damage.read(connection, _oldest_ready.params(asked), configs.CHECKS)
+        if not found:
             return None
-        if connection.execute(_take, {"of": row.tenant_id}).rowcount == 1:
-            return _pending(row)
+        if found[0].damaged:  # it is not found again, and stands in the pool as one that failed
+            spoilt = _table.c.id == found[0].values[-1]
+            connection.execute(_table.update().where(spoilt), {"state": str(State.FAILED)})
+        elif connection.execute(_take, {"of": found[0].values[0]}).rowcount == 1:
+            return _pending(found[0])
     return None
 
 
 def of_server(connection: sa.Connection, server_id: int) -> list[Pending]:
-    """List those of a server, oldest first."""
-    return [_pending(row) for row in connection.execute(_of_server, {"server_id": server_id})]
+    """List those of a server, oldest first, but for those whose row is damaged."""
+    rows = damage.read(connection, _of_server.params(server_id=server_id), configs.CHECKS)
+    return [_pending(row) for row in rows if not row.damaged]
 
 
 def every(connection: sa.Connection) -> list[Pending]:
     """List all of them, oldest first."""
-    return [_pending(row) for row in connection.execute(_all)]
+    return [_pending(row) for row in damage.read(connection, _all, configs.CHECKS)]
 
 
 def change(connection: sa.Connection, pending: Placement, **changes: Any) -> bool:
@@ -72,5 +76,7 @@ def remove(connection: sa.Connection, tenant_id: uuid.UUID) -> None:
     connection.execute(_table.delete().where(_table.c.tenant_id == tenant_id))
 
 
-def _pending(row: Any) -> Pending:
-    return Pending(row[0], row[1], row[2], State(row[3]), *row[4:])
+def _pending(row: damage.Read) -> Pending:
+    *place, key = row.values
+    found = configs.listed(damage.Read(place, row.damaged))
+    return Pending(**vars(found), id=key)

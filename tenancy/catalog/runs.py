@@ -2,6 +2,10 @@
 
 ``fleet_runs`` has a row a run, ``fleet_items`` one for each tenant that the run has to touch; a tenant that stood at
 the wanted revision when the run was made has none, and is counted. Whoever works on a run locks its row first.
+
+What a runner asks while it holds that lock (``get``, ``wave_of``, ``available``, ``failures``) enters an index where
+the answer stands and reads no more than a batch, however many tenants the run has. Only ``counted`` and ``places``
+look at all of a run's rows; they are for transactions that read.
 """
 
 from __future__ import annotations
@@ -16,11 +20,16 @@ from typing import Any
 import sqlalchemy as sa
 
 from tenancy import context
+from tenancy.catalog import damage
+from tenancy.catalog.claims import beyond, is_void
 from tenancy.errors import RunNotFoundError
 from tenancy.models import State, claims, fleet_items, fleet_runs, user_database_configs, users
-from tenancy.types import utc_now
 
 table = user_database_configs
+
+
+Place = tuple[str, int | None]
+"""Say where tenants stand: their database's type, and the registered server, if it is on one."""
 
 
 class RunState(StrEnum):
@@ -120,8 +129,8 @@ class Rules:
 
 
 @dataclass(frozen=True)
-class Run:
-    """Describe a run; ``counts`` says how many tenants are in which ``ItemState``."""
+class RunRow:
+    """Describe a run as its own row does, without counting its tenants."""
 
     id: int
     kind: str
@@ -135,6 +144,12 @@ class Run:
     actor_id: int | None
     created_at: datetime
     ended_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Run(RunRow):
+    """Describe a run; ``counts`` says how many tenants are in which ``ItemState``."""
+
     counts: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -153,7 +168,7 @@ class Run:
         return shown | more | {"finished": self.finished, "rules": rules | {"waves": list(self.rules.waves)}}
 
 
-_FIELDS = tuple(name for name in Run.__dataclass_fields__ if name not in ("rules", "counts"))
+_FIELDS = tuple(name for name in RunRow.__dataclass_fields__ if name != "rules")
 _columns = [fleet_runs.c[name] for name in _FIELDS] + [fleet_runs.c.options]
 _run = sa.select(*_columns).where(fleet_runs.c.id == sa.bindparam("run"))
 _counts = (
@@ -163,28 +178,37 @@ _counts = (
 )
 
 
-def get(connection: sa.Connection, run_id: int, *, lock: bool = False) -> Run:
+def get(connection: sa.Connection, run_id: int, *, lock: bool = False) -> RunRow:
     """Give a run, or RunNotFoundError; with ``lock`` nobody else works on its rows until the transaction ends."""
     row = connection.execute(_run.with_for_update() if lock else _run, {"run": run_id}).first()
     if row is None:
-        raise RunNotFoundError(f"there is no fleet run {run_id}.", run_id=run_id)
-    return _read(row, {row[0]: row[1] for row in connection.execute(_counts, {"run": run_id})})
+        raise RunNotFoundError(
+            f"there is no fleet run {run_id}: `unify fleet runs` or `manager.fleet.recent()` lists them.", run_id=run_id
+        )
+    return RunRow(**_values(row))
+
+
+def counted(connection: sa.Connection, run_id: int) -> Run:
+    """Give a run with how many of its tenants are in which state, or RunNotFoundError."""
+    row = get(connection, run_id)
+    counts = {row[0]: row[1] for row in connection.execute(_counts, {"run": run_id})}
+    return Run(**vars(row), counts=counts)
 
 
 def recent(connection: sa.Connection, limit: int, before: int | None = None) -> list[Run]:
     """List runs, newest first."""
     query = sa.select(*_columns).order_by(fleet_runs.c.id.desc()).limit(limit)
-    rows = connection.execute(query if before is None else query.where(fleet_runs.c.id < before)).all()
-    counts: dict[int, dict[str, int]] = {row.id: {} for row in rows}
+    rows = damage.dicts(connection, query if before is None else query.where(fleet_runs.c.id < before))
+    counts: dict[int, dict[str, int]] = {row["id"]: {} for row in rows}
     grouped = sa.select(fleet_items.c.run_id, fleet_items.c.state, sa.func.count()).group_by(
         fleet_items.c.run_id, fleet_items.c.state
     )
     for run, state, number in connection.execute(grouped.where(fleet_items.c.run_id.in_(list(counts)))):
         counts[run][state] = number
-    return [_read(row, counts[row.id]) for row in rows]
+    return [Run(**_listed(row), counts=counts[row["id"]]) for row in rows]
 
 
-def unfinished(connection: sa.Connection) -> Run | None:
+def unfinished(connection: sa.Connection) -> RunRow | None:
     """Give the run that has not ended; there is one at most."""
     row = connection.execute(sa.select(fleet_runs.c.id).where(fleet_runs.c.state.in_(UNFINISHED))).first()
     return None if row is None else get(connection, row.id)
@@ -265,7 +289,7 @@ def items(
         query = query.where(fleet_items.c.state.in_(states))
     if with_points:
         query = query.where(fleet_items.c.restore_point)
-    return [dict(row) for row in connection.execute(query).mappings()]
+    return damage.dicts(connection, query)
 
 
 def turn(connection: sa.Connection, run_id: int, before: Sequence[str], after: ItemState) -> int:
@@ -279,46 +303,84 @@ def turn(connection: sa.Connection, run_id: int, before: Sequence[str], after: I
 
 def wave_of(connection: sa.Connection, run_id: int) -> int | None:
     """Give the wave that is being worked on; None where all is done."""
-    mine = (fleet_items.c.run_id == run_id, fleet_items.c.state.in_(OPEN))
-    found: int | None = connection.execute(sa.select(sa.func.min(fleet_items.c.wave)).where(*mine)).scalar_one()
-    return found
+    lowest = [connection.execute(_lowest_wave, {"run": run_id, "in": state}).scalar() for state in OPEN]
+    return min((wave for wave in lowest if wave is not None), default=None)
 
 
-def places(connection: sa.Connection, run_id: int, wave: int) -> list[tuple[str, int | None, int, int]]:
-    """List where a wave's open rows stand: type, server, how many wait, how many runners are at work there."""
-    mine = (fleet_items.c.run_id == run_id, fleet_items.c.wave == wave, fleet_items.c.state.in_(OPEN))
-    waits = sa.func.sum(sa.case((fleet_items.c.state == ItemState.WAITING, 1), else_=0))
-    runners = sa.func.count(sa.distinct(sa.case((fleet_items.c.state == ItemState.RUNNING, fleet_items.c.runner))))
+def places(connection: sa.Connection, run_id: int) -> dict[Place, int]:
+    """Say where a run's tenants stand (type and server) and how many there, most first: it looks at all of them."""
     columns = (fleet_items.c.db_type, fleet_items.c.server_id)
-    query = sa.select(*columns, waits, runners).where(*mine).group_by(*columns)
-    return [(row[0], row[1], int(row[2]), int(row[3])) for row in connection.execute(query)]
+    query = sa.select(*columns, sa.func.count()).where(fleet_items.c.run_id == run_id).group_by(*columns)
+    found = {(row[0], row[1]): int(row[2]) for row in connection.execute(query)}
+    return dict(sorted(found.items(), key=lambda place: -place[1]))
 
 
-def available(
-    connection: sa.Connection, run_id: int, wave: int, place: tuple[str, int | None], limit: int
-) -> list[dict[str, Any]]:
-    """List rows of one place that wait, or whose runner is gone: nobody holds their tenants."""
+def at_work(connection: sa.Connection, run_id: int) -> dict[Place, int]:
+    """Say how many runners are at work at each place where one is."""
+    return {(row[0], row[1]): int(row[2]) for row in connection.execute(_at_work, {"run": run_id})}
+
+
+def available(connection: sa.Connection, run_id: int, wave: int, place: Place, limit: int) -> list[dict[str, Any]]:
+    """List rows of one place that may be taken: one alone whose runner is gone, else some that wait.
+
+    Nobody holds their tenants. What cost one runner its life may cost the next one too, so it is not put into a batch.
+    """
     db_type, server_id = place
-    query = (
-        sa.select(fleet_items)
-        .outerjoin(claims, claims.c.tenant_id == fleet_items.c.tenant_id)
-        .where(
-            fleet_items.c.run_id == run_id,
-            fleet_items.c.wave == wave,
-            fleet_items.c.state.in_(OPEN),
-            fleet_items.c.db_type == db_type,
-            fleet_items.c.server_id.is_(None) if server_id is None else fleet_items.c.server_id == server_id,
-            sa.or_(claims.c.expires_at.is_(None), claims.c.expires_at <= utc_now()),
-        )
-        .order_by(fleet_items.c.user_id)
-        .limit(limit)
+    there = fleet_items.c.server_id.is_(None) if server_id is None else fleet_items.c.server_id == server_id
+    query = _free.where(fleet_items.c.db_type == db_type, there)
+    longest = beyond(connection)
+    for state, most in ((ItemState.RUNNING, 1), (ItemState.WAITING, limit)):
+        asked = {"run": run_id, "in": state, "wave": wave, "beyond": longest}
+        found = connection.execute(query.limit(most), asked).mappings().all() if most else []
+        if found:
+            return [dict(row) for row in found]
+    return []
+
+
+def failures(connection: sa.Connection, run_id: int) -> int:
+    """Count the tenants that a run could not bring where it wanted."""
+    return int(connection.execute(_failures, {"run": run_id}).scalar_one())
+
+
+def any_in(connection: sa.Connection, run_id: int, states: Sequence[str]) -> bool:
+    """Say whether a run has a row in one of these states."""
+    return any(connection.execute(_lowest_wave, {"run": run_id, "in": state}).first() for state in states)
+
+
+_of_run = fleet_items.c.run_id == sa.bindparam("run")
+_in_state = fleet_items.c.state == sa.bindparam("in")
+_lowest_wave = sa.select(fleet_items.c.wave).where(_of_run, _in_state).order_by(fleet_items.c.wave).limit(1)
+_at_work = (
+    sa.select(fleet_items.c.db_type, fleet_items.c.server_id, sa.func.count(sa.distinct(fleet_items.c.runner)))
+    .where(_of_run, fleet_items.c.state == ItemState.RUNNING)
+    .group_by(fleet_items.c.db_type, fleet_items.c.server_id)
+)
+_failures = sa.select(sa.func.count()).where(_of_run, fleet_items.c.state == ItemState.FAILED)
+_free = (
+    sa.select(fleet_items)
+    .outerjoin(claims, claims.c.tenant_id == fleet_items.c.tenant_id)
+    .where(
+        _of_run,
+        _in_state,
+        fleet_items.c.wave == sa.bindparam("wave"),
+        sa.or_(claims.c.expires_at.is_(None), is_void),
     )
-    return [dict(row) for row in connection.execute(query).mappings()]
-
-
+    .order_by(fleet_items.c.user_id)
+)
 _item = fleet_items.update().where(
     fleet_items.c.run_id == sa.bindparam("run"), fleet_items.c.user_id == sa.bindparam("of")
 )
+
+
+def begin_items(connection: sa.Connection, run_id: int, user_ids: Sequence[int], *, runner: str, before: State) -> None:
+    """Mark rows as begun by a runner; ``before`` is their tenants' state, kept where an earlier runner kept none."""
+    mine = (fleet_items.c.run_id == run_id, fleet_items.c.user_id.in_(user_ids))
+    begun = {"state": ItemState.RUNNING, "runner": runner, "started_at": datetime.now(UTC)}
+    kept = {
+        fleet_items.c.tries: fleet_items.c.tries + 1,
+        fleet_items.c.before_state: sa.func.coalesce(fleet_items.c.before_state, before),
+    }
+    connection.execute(fleet_items.update().where(*mine).values(kept).values(begun))
 
 
 def change_items(connection: sa.Connection, run_id: int, rows: Sequence[dict[str, Any]]) -> None:
@@ -345,6 +407,16 @@ def pace(connection: sa.Connection) -> dict[str, float]:
     return {db_type: float(ms) for db_type, ms in connection.execute(query.group_by(fleet_items.c.db_type))}
 
 
-def _read(row: Any, counts: dict[str, int]) -> Run:
-    values = {name: getattr(row, name) for name in _FIELDS} | {"state": RunState(row.state)}
-    return Run(**values, rules=Rules.read(row.options), counts=counts)
+def _listed(row: dict[str, Any]) -> dict[str, Any]:
+    """Give a run of a list; what is no state or no rules in a damaged row counts as given up, and as no rules."""
+    shown = {name: row[name] for name in _FIELDS}
+    try:
+        return shown | {"state": RunState(row["state"]), "rules": Rules.read(row["options"])}
+    except (ValueError, TypeError, KeyError):
+        damaged = {"state": RunState.CANCELLED, "rules": Rules(), "reason": "its row in the catalog is damaged"}
+        return shown | damaged
+
+
+def _values(row: Any) -> dict[str, Any]:
+    values = {name: getattr(row, name) for name in _FIELDS}
+    return values | {"state": RunState(row.state), "rules": Rules.read(row.options)}

@@ -8,8 +8,17 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
+from tenancy.catalog import damage
 from tenancy.errors import NoServerError, ServerExistsError, ServerNotFoundError
-from tenancy.models import Server, ServerState, State, database_servers, pending_databases, user_database_configs
+from tenancy.models import (
+    Server,
+    ServerState,
+    State,
+    database_servers,
+    installation,
+    pending_databases,
+    user_database_configs,
+)
 from tenancy.names import fold
 
 _table = database_servers
@@ -46,7 +55,12 @@ _FIELDS = (
     "state",
     "created_at",
 )
-_all = sa.select(*(_table.c[name] for name in _FIELDS), _held, _pending, _pool_error)
+_mark = sa.select(installation.c.mark).where(installation.c.id == 1).scalar_subquery().label("installation")
+_place = [*(_table.c[name] for name in _FIELDS), _mark]
+_alone = sa.select(*_place).where(_table.c.id == sa.bindparam("id"))
+_all = sa.select(*_place, _held, _pending, _pool_error)
+_NAMES = (*_FIELDS, "installation", "tenants", "pending", "pool_error", "ready")
+_CHECKS = {"state": ServerState}
 _accepting = _all.add_columns(_ready).where(
     _table.c.db_type == sa.bindparam("type"), _table.c.state == str(ServerState.ACCEPTING)
 )
@@ -65,20 +79,25 @@ def add(connection: sa.Connection, name: str, **values: Any) -> int:
 
 def every(connection: sa.Connection) -> list[Server]:
     """List the servers by name, each with the number of databases that stand there."""
-    return [_server(row) for row in connection.execute(_all.order_by(_table.c.name_key))]
+    return [_listed(row) for row in damage.read(connection, _all.order_by(_table.c.name_key), _CHECKS)]
 
 
 def get(connection: sa.Connection, server_id: int) -> Server:
-    row = connection.execute(_all.where(_table.c.id == server_id)).first()
-    if row is None:
-        raise ServerNotFoundError(f"there is no database server {server_id}.")
-    return _server(row)
+    """Give a server with its credential, by its key alone: how many databases stand there is not counted."""
+    return _found(damage.first(connection, _alone, {"id": server_id}), server_id)
+
+
+def counted(connection: sa.Connection, server_id: int) -> Server:
+    """Give a server with how many databases stand there."""
+    return _found(damage.first(connection, _all.where(_table.c.id == server_id)), server_id)
 
 
 def by_name(connection: sa.Connection, name: str) -> Server:
-    row = connection.execute(_all.where(_table.c.name_key == fold(name))).first()
+    row = damage.first(connection, _all.where(_table.c.name_key == fold(name)))
     if row is None:
-        raise ServerNotFoundError(f"no server named {name!r} is registered: see `unify servers list`.", field="name")
+        raise ServerNotFoundError(
+            f"no server named {name!r} is registered: see `unify servers list` or `manager.servers()`.", field="name"
+        )
     return _server(row)
 
 
@@ -89,12 +108,16 @@ def change(connection: sa.Connection, server: Server, **changes: Any) -> None:
 def remove(connection: sa.Connection, server: Server) -> None:
     """Forget a server, or raise ServerExistsError while databases stand there."""
     _hold(connection, _table.c.id == server.id)
-    here = get(connection, server.id)
+    here = counted(connection, server.id)
     held = here.tenants + here.pending
     if held:
         stand = "1 database stands" if held == 1 else f"{held} databases stand"
         raise ServerExistsError(
-            f"{stand} on server {server.name!r}: move or delete what is there first.", field="name", tenants=held
+            f"{stand} on server {server.name!r} (`unify db list` or `manager.list_databases()` says whose), and "
+            "databases are not moved yet: place nothing more there (`unify servers drain` or `manager.drain_server()`) "
+            "or delete what is there (`unify db delete` or `manager.delete_user_database()`) first.",
+            field="name",
+            tenants=held,
         )
     connection.execute(_table.delete().where(_table.c.id == server.id))
 
@@ -102,7 +125,7 @@ def remove(connection: sa.Connection, server: Server) -> None:
 def hold(connection: sa.Connection, server_id: int) -> Server:
     """Give a server that nobody else places on, or forgets, to the end of the transaction."""
     _hold(connection, _table.c.id == server_id)
-    return get(connection, server_id)
+    return counted(connection, server_id)
 
 
 def place(connection: sa.Connection, db_type: str, *, lock: bool = True, fingerprint: str = "") -> Server:
@@ -115,11 +138,15 @@ def place(connection: sa.Connection, db_type: str, *, lock: bool = True, fingerp
     if lock:
         _hold(connection, _table.c.db_type == db_type)
     asked = {"type": db_type, "fingerprint": fingerprint}
-    found = [_server(row) for row in connection.execute(_accepting.order_by(_table.c.id), asked)]
-    open_ones = [server for server in found if server.has_room or server.ready]
+    rows = damage.read(connection, _accepting.params(asked).order_by(_table.c.id), _CHECKS)
+    found = [_listed(row) for row in rows]
+    open_ones = [server for server in found if not server.damaged and (server.has_room or server.ready)]
     if not open_ones:
         why = "all are full" if found else "none is registered that takes databases"
-        raise NoServerError(f"there is no {db_type} server for another database: {why} (`unify servers add`).")
+        raise NoServerError(
+            f"there is no {db_type} server for another database: {why} "
+            "(`unify servers add` or `manager.add_server()` registers one)."
+        )
     return min(open_ones, key=lambda server: (server.tenants + 1) / server.weight)
 
 
@@ -129,6 +156,20 @@ def _hold(connection: sa.Connection, which: sa.ColumnElement[bool]) -> None:
     Writing nothing new locks rows on every product; SQLAlchemy says FOR UPDATE to SQL Server in no words at all.
     """
     connection.execute(_table.update().where(which).values(updated_at=_table.c.updated_at))
+
+
+def _found(row: Any, server_id: int) -> Server:
+    if row is None:
+        raise ServerNotFoundError(f"there is no database server {server_id}.")
+    return _server(row)
+
+
+def _listed(row: damage.Read) -> Server:
+    """Build a server from a row of a list; one that is damaged says so, and takes no database."""
+    values = dict(zip(_NAMES, row.values, strict=False))
+    if row.damaged:
+        values |= {"state": str(ServerState.DRAINING), "damaged": row.damaged}
+    return Server(sealed_password=values.pop("db_password"), state=ServerState(values.pop("state")), **values)
 
 
 def _server(row: Any) -> Server:

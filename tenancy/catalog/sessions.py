@@ -13,7 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from tenancy.catalog import Catalog, configs
+from tenancy.catalog import Catalog, configs, damage
 from tenancy.catalog.users import COLUMNS
 from tenancy.errors import SessionNotFoundError
 from tenancy.models import Principal, User, api_keys, sessions, shared_database, user_database_configs, users
@@ -60,7 +60,8 @@ def principal_by_token(catalog: Catalog, token: str) -> Principal | None:
     """Say who a session token is, or None where it is unknown, ended, expired or its account inactive."""
     hashed = token_hash(token)
     with catalog.reading() as connection:
-        row = connection.execute(_by_token[catalog.multi_tenant], {"hash": hashed, "now": datetime.now(UTC)}).first()
+        asked = {"hash": hashed, "now": datetime.now(UTC)}
+        row = damage.first(connection, _by_token[catalog.multi_tenant], asked)
     if row is None:
         return None
     return Principal(User(*row[:_USER_END]), configs.placement(row[_USER_END:]), session_hash=hashed)
@@ -70,7 +71,7 @@ def principal_by_key(catalog: Catalog, key: str, purpose: str = "api") -> Princi
     """Say whose key this is; None where it is unknown, for something else, revoked, expired or its account inactive."""
     asked = {"hash": token_hash(key), "now": datetime.now(UTC), "purpose": purpose}
     with catalog.reading() as connection:
-        row = connection.execute(_by_key[catalog.multi_tenant], asked).first()
+        row = damage.first(connection, _by_key[catalog.multi_tenant], asked)
     if row is None:
         return None
     placement = configs.placement(row[_USER_END:-2])
@@ -87,7 +88,7 @@ def add(connection: sa.Connection, user_id: int, token: str, expires_at: datetim
 def of_user(connection: sa.Connection, user_id: int) -> list[dict[str, Any]]:
     """List a user's sessions, newest first; ``id`` is the first part of the stored hash."""
     query = sa.select(sessions).where(sessions.c.user_id == user_id, sessions.c.expires_at > datetime.now(UTC))
-    rows = connection.execute(query.order_by(sessions.c.created_at.desc())).mappings()
+    rows = damage.dicts(connection, query.order_by(sessions.c.created_at.desc()))
     shown = ("created_at", "expires_at", "last_seen_at", "user_agent", "address", "token_hash")
     return [{name: row[name] for name in shown} | {"id": row["token_hash"][:12]} for row in rows]
 

@@ -29,15 +29,16 @@ def add(connection: sa.Connection, day: date, measured: list[tuple[Placement, in
     """Write the sizes of one day, and forget what is older than KEPT_DAYS of the same tenants."""
     rows = [{"user_id": owner_of(tenant), "day": day, "size_bytes": size} for tenant, size in measured]
     connection.execute(tenant_sizes.insert(), rows)
+    at = datetime.now(UTC)
     for table in (user_database_configs, shared_database):
         mine = [
-            {"of": tenant.tenant_id, "size": size}
+            {"of": tenant.tenant_id, "size": size, "at": at}
             for tenant, size in measured
             if (tenant.user_id is None) is (table is shared_database)
         ]
         statement = table.update().where(table.c.tenant_id == sa.bindparam("of"))
         if mine:
-            connection.execute(statement.values(size_bytes=sa.bindparam("size")), mine)
+            connection.execute(statement.values(size_bytes=sa.bindparam("size"), measured_at=sa.bindparam("at")), mine)
     old = (
         tenant_sizes.c.user_id.in_([row["user_id"] for row in rows]),
         tenant_sizes.c.day <= day - timedelta(days=KEPT_DAYS),

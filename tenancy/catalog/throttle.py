@@ -1,16 +1,18 @@
 """Count failed sign-ins in the catalog, so that all workers agree.
 
 Two kinds of counters: one an account, and one for each browser that has signed in to it before. Guesses
-from elsewhere fill the first and so never lock the owner's own browser out. Scopes are stored hashed.
+from elsewhere fill the first and so never lock the owner's own browser out. Scopes are stored hashed. Windows begin
+and end by the catalog's clock: machines whose clocks differ by more than a window would each begin it anew.
 """
 
 from __future__ import annotations
 
 import hashlib
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import sqlalchemy as sa
 
+from tenancy.catalog import now
 from tenancy.errors import ThrottledError
 from tenancy.models import login_failures
 
@@ -27,15 +29,15 @@ def reserve(connection: sa.Connection, key: str) -> None:
 
     Counting first means that many guesses sent at once cannot all pass before one of them is counted.
     """
-    moment = datetime.now(UTC)
     mine = sa.select(login_failures).where(login_failures.c.scope == key)
     # Looked at first without a lock: MySQL locks the gap where a missing row would be, against its neighbours too.
     row = connection.execute(mine).first() and connection.execute(mine.with_for_update()).first()
+    moment = now(connection)  # under the lock: else a window that began meanwhile would seem to lie ahead
     if row is None:
         ends = moment + timedelta(seconds=WINDOW_S)
         connection.execute(login_failures.insert(), {"scope": key, "failures": 1, "window_ends_at": ends})
         return
-    fresh = row.window_ends_at <= moment
+    fresh = not moment < row.window_ends_at <= moment + timedelta(seconds=WINDOW_S)  # or counted by a clock ahead
     if row.failures >= LIMIT and not fresh:
         wait = max(1, int((row.window_ends_at - moment).total_seconds()))
         raise ThrottledError(f"too many failed sign-ins: try again in {wait} seconds.", retry_after_s=wait)
@@ -50,4 +52,7 @@ def clear(connection: sa.Connection, key: str) -> None:
 
 
 def purge(connection: sa.Connection) -> None:
-    connection.execute(login_failures.delete().where(login_failures.c.window_ends_at <= datetime.now(UTC)))
+    """Forget the windows that are over, and those that a clock which was ahead has begun."""
+    moment, ends = now(connection), login_failures.c.window_ends_at
+    over = sa.or_(ends <= moment, ends > moment + timedelta(seconds=WINDOW_S))
+    connection.execute(login_failures.delete().where(over))

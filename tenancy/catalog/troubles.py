@@ -12,6 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from tenancy.catalog import damage
 from tenancy.models import tenant_errors
 
 KEPT_DAYS = 90
@@ -62,7 +63,7 @@ def add(connection: sa.Connection, noted: Mapping[tuple[int, str], Trouble]) -> 
 def of_owner(connection: sa.Connection, owner: int) -> list[dict[str, Any]]:
     """List what went wrong with a tenant, newest first."""
     query = sa.select(tenant_errors).where(tenant_errors.c.user_id == owner)
-    rows = connection.execute(query.order_by(tenant_errors.c.last_at.desc(), tenant_errors.c.code)).mappings()
+    rows = damage.dicts(connection, query.order_by(tenant_errors.c.last_at.desc(), tenant_errors.c.code))
     return [{name: value for name, value in row.items() if name != "user_id"} for row in rows]
 
 

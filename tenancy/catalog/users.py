@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,9 +10,12 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from tenancy import names
-from tenancy.errors import UserExistsError, UserNotFoundError
+from tenancy.catalog import damage
+from tenancy.errors import LastAdministratorError, UserExistsError, UserNotFoundError
 from tenancy.models import User, users
 from tenancy.types import looked_in
+
+_WHERE_ALL_ARE = "`unify users list` or `Accounts.list()` shows those there are."
 
 COLUMNS = (
     users.c.id,
@@ -26,6 +30,22 @@ COLUMNS = (
 """The columns of ``User``, in its order."""
 
 _by_id = sa.select(*COLUMNS).where(users.c.id == sa.bindparam("id"))
+_epoch = sa.select(users.c.database_epoch).where(users.c.id == sa.bindparam("id"))
+_had_some = sa.select(users.c.id).where(
+    users.c.id.in_(sa.bindparam("ids", expanding=True)), users.c.database_epoch.is_not(None)
+)
+_keep_epoch = users.update().where(users.c.id == sa.bindparam("of"))
+
+
+_others = users.alias("others")
+# In a list of its own with an end, because MySQL does not read the table that it updates in any other.
+_administer = (
+    sa.select(_others.c.id)
+    .where(_others.c.is_admin, _others.c.is_active, _others.c.id != sa.bindparam("of"))
+    .limit(1)
+    .subquery("administer")
+)
+_another_administers = sa.exists(sa.select(_administer.c.id))
 
 
 def add(connection: sa.Connection, email: str, display_name: str, password_hash: str | None, is_admin: bool) -> User:
@@ -56,15 +76,34 @@ def get(connection: sa.Connection, user_id: int) -> User:
     return User(*row)
 
 
+def database_epoch(connection: sa.Connection, user_id: int) -> int:
+    """Give the epoch above which this user's next database begins; 0 where the names of earlier ones are free again."""
+    return int(connection.execute(_epoch, {"id": user_id}).scalar_one() or 0)
+
+
+def with_earlier_databases(connection: sa.Connection, user_ids: Collection[int]) -> set[int]:
+    """Give those of some users of whose earlier databases somebody may still try to remove something."""
+    return set(connection.execute(_had_some, {"ids": list(user_ids)}).scalars())
+
+
+def keep_database_epoch(connection: sa.Connection, user_id: int, epoch: int) -> None:
+    """Have a user's next database begin above this epoch, so that its name was never in use.
+
+    For when the runner of an operation on the present one was lost from sight: should it wake and remove a file, that
+    file must not be another database's by then.
+    """
+    connection.execute(_keep_epoch, {"of": user_id, "database_epoch": epoch})
+
+
 def no_user(user_id: int) -> UserNotFoundError:
-    return UserNotFoundError(f"there is no user {user_id}: `unify users list` shows those there are.", user_id=user_id)
+    return UserNotFoundError(f"there is no user {user_id}: {_WHERE_ALL_ARE}", user_id=user_id)
 
 
 def by_email(connection: sa.Connection, email: str) -> User:
     query = sa.select(*COLUMNS).where(users.c.email_key == names.fold(email))
     row = connection.execute(query).first() if names.is_storable(email) else None
     if row is None:
-        raise UserNotFoundError("there is no user with this address: `unify users list` shows those there are.")
+        raise UserNotFoundError(f"there is no user with this address: {_WHERE_ALL_ARE}")
     return User(*row)
 
 
@@ -104,12 +143,29 @@ def change(connection: sa.Connection, user_id: int, **changes: Any) -> User:
     return get(connection, user_id)
 
 
+def change_unless_last(connection: sa.Connection, user_id: int, **changes: Any) -> User:
+    """Update an account that stops administering, or raise LastAdministratorError where no other one would be left.
+
+    The caller holds the audit log's head: of two that take each other away at once, the second sees what the first did.
+    """
+    values = {**changes, "updated_at": datetime.now(UTC)}
+    kept = sa.or_(users.c.is_admin.is_(sa.false()), users.c.is_active.is_(sa.false()), _another_administers)
+    mine = users.update().where(users.c.id == sa.bindparam("of"), kept)
+    if connection.execute(mine, {"of": user_id, **values}).rowcount == 1:
+        return get(connection, user_id)
+    raise LastAdministratorError(
+        f"account {user_id} is the only active administrator: make another one first (`unify users promote`, or "
+        "`Accounts.promote()`); an operator can do it all the same with --force (`force=True`).",
+        user_id=user_id,
+    )
+
+
 def page(connection: sa.Connection, after: int, limit: int, query: str | None) -> list[User]:
     """List accounts by id, optionally those whose address or name contains ``query``."""
     statement = sa.select(*COLUMNS).where(users.c.id > after).order_by(users.c.id).limit(limit)
     if query:
         statement = statement.where(matches(query))
-    return [User(*row) for row in connection.execute(statement)]
+    return [User(*row.values) for row in damage.read(connection, statement)]
 
 
 def matches(query: str) -> sa.ColumnElement[bool]:

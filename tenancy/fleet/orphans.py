@@ -12,12 +12,17 @@ import sqlalchemy as sa
 
 from tenancy.backends.logins import NO_ACCESS, Access
 from tenancy.backends.strays import Sort, Stray
-from tenancy.catalog import claims, servers
+from tenancy.catalog import claims, leftovers, servers
 from tenancy.catalog.runs import table
 from tenancy.errors import TenancyError
 from tenancy.fleet.verify import Finding
 from tenancy.models import Server, pending_databases
 from tenancy.operation import Operation
+
+TO_DO = "restore the catalog if that was lost; else look at what this is, and remove it"
+
+MOST_LEFT = 1000
+"""So many leftovers are named; where there are more, removing those shows the next."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +39,18 @@ class Known:
 class Orphans(Operation):
     """Look for what belongs to nobody."""
 
+    _left: frozenset[str] | set[str] = frozenset()
+
     def found(self) -> Iterator[Finding]:
-        """Go through files, then server after server."""
+        """Go through what was left behind, then files, then server after server."""
+        with self.catalog.reading() as connection:
+            left = leftovers.page(connection, 0, MOST_LEFT)
+        self._left = {each.db_path or each.db_name or "" for each in left}
+        for each in left:
+            where = each.db_path or f"{each.db_name} on {each.db_host}"
+            cure = "`unify db leftovers --remove` or `manager.leftovers.clear()`"
+            what = f"the database {where} was left behind ({each.reason}): {cure}"
+            yield Finding("leftover", what, each.user_id, str(each.tenant_id))
         for backend in self.backends.registered():
             if not backend.on_server:
                 known = self._known(table.c.db_path, table.c.db_type == backend.name)
@@ -53,7 +68,7 @@ class Orphans(Operation):
             ready = {row[0]: (str(row[1]), None) for row in connection.execute(columns)}
         login = self.bench.server_login(server)
         try:
-            there = list(self.backends.get(server.db_type).strays(Access(None, login)))
+            there = list(self.backends.get(server.db_type).strays(Access(None, login, server.installation)))
         except TenancyError as error:
             yield Finding(error.code, f"server {server.name}: {error.message}")
             return
@@ -71,9 +86,11 @@ class Orphans(Operation):
                 if not self._is_made(stray):
                     what = f"{stray.name} was left by an attempt to make a database"
                     yield Finding("draft", what, user_id, tenant_id, repairable=True)
+            elif stray.database in self._left:
+                continue
             elif stray.sort in (Sort.SCRATCH, Sort.SIDE_FILE) or not known.knows(stray):
                 code = "side_file" if stray.sort is Sort.SIDE_FILE else "orphan"
-                yield Finding(code, f"the {stray.sort} {stray.name} {where} belongs to nobody: look, and remove it")
+                yield Finding(code, f"the {stray.sort} {stray.name} {where} belongs to nobody in this catalog: {TO_DO}")
 
     def _is_made(self, stray: Stray) -> bool:
         """Say whether an attempt is under way that writes this very draft."""

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
 
 from tenancy.backends.base import Backend
-from tenancy.catalog import claims, configs, runs
+from tenancy.catalog import configs, runs
 from tenancy.catalog.claims import Claim
 from tenancy.catalog.runs import Rules
 from tenancy.errors import ClaimedError, IdentityError, MigrationError, TenancyError
 from tenancy.guards import explained
-from tenancy.models import Placement, house_metadata
+from tenancy.models import Placement, house_metadata, identity
 from tenancy.operation import Operation
 from tenancy.upgrade import Reached, Upgrade
 
@@ -44,7 +45,7 @@ class Points(Operation):
             return True
         self.step("restore point")
         with self._open_again(tenant, claim, backend):
-            backend.keep(tenant, access, point, step=self.bench.step)
+            backend.keep(tenant.with_(epoch=claim.epoch), access, point, step=self.bench.step)
         return True
 
     def put_back(
@@ -57,13 +58,13 @@ class Points(Operation):
         try:
             upgrade.close(tenant, claim, backend)
         except IdentityError:
-            if not item["tries"]:  # else a return that was cut off left it without identity, and goes on
+            if self.says_whose(tenant, backend):  # else a return that was cut off left it so, and goes on
                 raise
         target = item["to_revision"]
         with self._open_again(tenant, claim, backend):
-            backend.put_back(
-                tenant, access, point, rebuild=lambda empty: self._rebuild(empty, backend, target), step=self.bench.step
-            )
+            mine = tenant.with_(epoch=claim.epoch)
+            rebuild = partial(self._rebuild, backend=backend, target=target)
+            backend.put_back(mine, access, point, rebuild=rebuild, claim=claim, step=self.bench.step)
         self.step("open")
         return upgrade.open(tenant, claim, backend, target)
 
@@ -76,12 +77,23 @@ class Points(Operation):
             after = rows[-1]["user_id"]
         return removed
 
+    def says_whose(self, tenant: Placement, backend: Backend) -> bool:
+        """Say whether a database has an identity: one that is half put back has none until all its rows are there."""
+        with backend.looking(backend.connect_to_migrate(tenant, self.bench.access(tenant))) as connection:
+            there = sa.inspect(connection).has_table(identity.name)
+            return there and connection.execute(sa.select(identity.c.id)).first() is not None
+
     @contextmanager
     def _open_again(self, tenant: Placement, claim: Claim, backend: Backend) -> Iterator[None]:
-        """Open a closed database again where the block fails, and say in the error where it stands."""
+        """Open a closed database again where the block fails, and say in the error where it stands.
+
+        Not while somebody else is at work there: a runner whose claim this one took over, and who may still go on.
+        """
         try:
             yield
         except TenancyError as error:
+            if error.fields.pop("others_at_work", False):
+                raise
             with suppress(TenancyError):  # half put back it stays closed, until the same is tried again
                 error.fields["reached"] = Upgrade(self.bench).reopen(tenant, claim, backend)
             raise
@@ -98,17 +110,15 @@ class Points(Operation):
                 runs.change_items(connection, row["run_id"], [{"user_id": row["user_id"], "restore_point": False}])
                 return False
             try:
-                claim = claims.take(self.catalog, connection, tenant.tenant_id, "discard", self.bench.claim_ttl_s)
+                claim = self.claim(connection, tenant, "discard")
             except ClaimedError:
                 return False
-        backend = self.backends.get(tenant.db_type)
-        try:
+        with self.abandoned(tenant, claim, "discard"):
+            backend = self.bench.backend(tenant)
             with explained(backend):
+                tenant = self.refenced(tenant, claim, backend)
                 backend.discard(tenant, self.bench.access(tenant), _name(row["run_id"]))
-        finally:
-            with claim.ending():
-                pass
-        with self.catalog.writing() as connection:
+        with claim.ending() as connection:
             runs.change_items(connection, row["run_id"], [{"user_id": row["user_id"], "restore_point": False}])
         return True
 

@@ -7,13 +7,12 @@ database, no login and no row is ever removed.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from contextlib import suppress
 
 import sqlalchemy as sa
 
 from tenancy.catalog import claims, configs
 from tenancy.catalog.claims import Claim
-from tenancy.errors import ClaimLostError, TenancyError
+from tenancy.errors import TenancyError
 from tenancy.fleet.verify import Verification
 from tenancy.guards import check_whose, explained
 from tenancy.models import Placement, State, ledger
@@ -42,7 +41,9 @@ class Repair(Operation):
         """Remove what earlier attempts to make a tenant's database left beside it; give what that is called."""
 
         def work(tenant: Placement, claim: Claim) -> tuple[set[str], dict[str, object]]:
-            self.backends.get(tenant.db_type).clear_attempts(tenant, claim.attempt)
+            backend = self.bench.backend(tenant)
+            self.refenced(tenant, claim, backend)
+            backend.clear_attempts(tenant, claim.attempt)
             return {"draft"}, {}
 
         return self._under_claim(user_id, work)
@@ -53,14 +54,10 @@ class Repair(Operation):
         """Do work that gives what was mended, and what the catalog is to say from here on."""
         with self.catalog.writing() as connection:
             tenant = configs.get(connection, user_id)
-            claim = claims.take(self.catalog, connection, tenant.tenant_id, "repair", self.bench.claim_ttl_s)
-        try:
-            with explained(self.backends.get(tenant.db_type)), claims.beating(self.catalog, [claim]):
-                codes, changes = work(tenant, claim)
-        except BaseException:
-            with suppress(ClaimLostError), claim.ending():
-                pass
-            raise
+            claim = self.claim(connection, tenant, "repair")
+        held = self.abandoned(tenant, claim, "repair")
+        with held, explained(self.bench.backend(tenant)), claims.beating(self.catalog, [claim]):
+            codes, changes = work(tenant, claim)
         mended = sorted(codes)
         with claim.ending() as connection:
             if mended:
@@ -72,7 +69,7 @@ class Repair(Operation):
     def _mended(self, tenant: Placement, claim: Claim, codes: Collection[str]) -> dict[str, object]:
         if tenant.state not in _WORKABLE:
             raise TenancyError(f"the database of user {tenant.user_id} is {tenant.state}: it is left as it is.")
-        backend = self.backends.get(tenant.db_type)
+        backend = self.bench.backend(tenant)
         upgrade, access = Upgrade(self.bench), self.bench.access(tenant)
         with backend.migrating(backend.connect_to_migrate(tenant, access)) as connection:
             check_whose(backend, tenant, connection.connection)

@@ -18,14 +18,14 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from tenancy import context
 from tenancy.backends.base import Backend
-from tenancy.catalog import claims, configs, runs
+from tenancy.catalog import claims, configs, runs, users
 from tenancy.catalog.claims import Claim
-from tenancy.catalog.runs import ItemState, Run, RunState
+from tenancy.catalog.runs import ItemState, Place, RunRow, RunState
 from tenancy.errors import (
-    ClaimLostError,
-    DatabaseMissingError,
     DatabaseUnreachableError,
+    IdentityError,
     MigrationError,
     TenancyError,
     TooManyConnectionsError,
@@ -34,13 +34,14 @@ from tenancy.fleet.points import Points
 from tenancy.fleet.runs import ROLLBACK, ended
 from tenancy.guards import explained
 from tenancy.models import Placement, State
-from tenancy.operation import Operation
+from tenancy.operation import Operation, Workbench
 from tenancy.upgrade import Reached, Upgrade
 
 log = logging.getLogger(__name__)
 
 BATCH_S = 0.15
-MOST_AT_ONCE = 64
+MOST_AT_ONCE = 32
+"""Taking so many, and recording what came of them, each hold the catalog's lock for a few milliseconds."""
 LOST_TOO_OFTEN = 3
 PER_SERVER = 4
 CLAIM_TTL_S = 15.0
@@ -55,7 +56,7 @@ TOO_LONG = "took_too_long"
 class Job:
     """Hold one tenant that is to be worked on, under its claim."""
 
-    run: Run
+    run: RunRow
     item: dict[str, Any]
     tenant: Placement
     claim: Claim
@@ -74,12 +75,28 @@ class Outcome:
     error: TenancyError | None = None
     kept: bool = False
 
+    @property
+    def server_is_away(self) -> bool:
+        """Say whether the same would come of every other database of this server."""
+        away = isinstance(self.error, DatabaseUnreachableError | TooManyConnectionsError)
+        return away and self.state is ItemState.OFFLINE and self.job.item["server_id"] is not None
+
 
 class Runner(Operation):
     """Work on fleet runs."""
 
+    def __init__(self, bench: Workbench) -> None:
+        super().__init__(bench)
+        self._places: dict[int, dict[Place, int]] = {}
+
     def work(self, run_id: int, *, alive: Callable[[], bool] = lambda: True, per_server: int = PER_SERVER) -> None:
         """Do what there is to do until the run ends, is paused or halts, or this runner is to stop."""
+        with context.acting(context.FLEET, f"run-{run_id}"):
+            self._work(run_id, alive, per_server)
+
+    def _work(self, run_id: int, alive: Callable[[], bool], per_server: int) -> None:
+        with self.catalog.reading() as connection:
+            self._places_of(connection, run_id)
         size = 1
         nothing_comes = threading.Event()
         while alive():
@@ -105,7 +122,7 @@ class Runner(Operation):
             return None
         wave = runs.wave_of(connection, run_id)
         if wave is None:
-            ended(connection, run)
+            ended(connection, run_id)
             return None
         rows = self._available(connection, run_id, wave, size, per_server)
         tenants = configs.of_users(connection, [row["user_id"] for row in rows])
@@ -116,11 +133,12 @@ class Runner(Operation):
         rows = [row for row in rows if row not in there and not reasons[row["user_id"]]]
         if not rows:
             return []
-        ids = [row["tenant_id"] for row in rows]
-        held = {
-            c.tenant_id: c
-            for c in claims.take_many(self.catalog, connection, ids, "fleet", min(CLAIM_TTL_S, self.bench.claim_ttl_s))
-        }
+        above = {row["tenant_id"]: tenants[row["user_id"]].epoch + 1 for row in rows}
+        ttl_s = min(CLAIM_TTL_S, self.bench.claim_ttl_s)
+        held = {c.tenant_id: c for c in claims.take_many(self.catalog, connection, above, "fleet", ttl_s)}
+        for row in rows:  # as ``Operation.claim`` does
+            if row["tenant_id"] in held and held[row["tenant_id"]].interrupted:
+                users.keep_database_epoch(connection, row["user_id"], held[row["tenant_id"]].epoch)
         jobs = [
             Job(run, row, tenants[row["user_id"]], held[row["tenant_id"]]) for row in rows if row["tenant_id"] in held
         ]
@@ -130,18 +148,24 @@ class Runner(Operation):
     def _available(
         self, connection: sa.Connection, run_id: int, wave: int, size: int, per_server: int
     ) -> list[dict[str, Any]]:
-        """List rows that can be taken, where the fewest are at work; one that lost its runner before comes alone."""
-        places = runs.places(connection, run_id, wave)
-        for db_type, server_id, waiting, runners in sorted(places, key=lambda place: (place[3], -place[2])):
-            if waiting and server_id is not None and runners >= per_server:
-                continue
-            rows = runs.available(connection, run_id, wave, (db_type, server_id), size)
+        """List rows that can be taken, where the fewest are at work, and of those places the fullest first."""
+        busy = runs.at_work(connection, run_id)
+        places = self._places_of(connection, run_id)
+        for place in sorted(places, key=lambda place: busy.get(place, 0)):
+            on_server = place[1] is not None
+            most = 0 if on_server and busy.get(place, 0) >= per_server else size
+            rows = runs.available(connection, run_id, wave, place, most)
             if rows:
-                alone = next((index for index, row in enumerate(rows) if row["tries"]), len(rows))
-                return rows[: max(1, alone)]
+                return rows
         return []
 
-    def _reason(self, run: Run, row: dict[str, Any], tenant: Placement | None) -> str | None:
+    def _places_of(self, connection: sa.Connection, run_id: int) -> dict[Place, int]:
+        """Say where a run's tenants stand; that is written when the run is made and asked once."""
+        if run_id not in self._places:
+            self._places[run_id] = runs.places(connection, run_id)
+        return self._places[run_id]
+
+    def _reason(self, run: RunRow, row: dict[str, Any], tenant: Placement | None) -> str | None:
         """Say why a tenant is not to be touched."""
         if tenant is None or tenant.tenant_id != row["tenant_id"]:
             return "its database was deleted since"
@@ -158,19 +182,12 @@ class Runner(Operation):
         return found == wanted
 
     def _mark(self, connection: sa.Connection, run_id: int, jobs: list[Job]) -> None:
-        begun = {"state": ItemState.RUNNING, "runner": claims.runner(), "started_at": datetime.now(UTC)}
-        rows = [
-            {
-                "user_id": job.item["user_id"],
-                "tries": job.item["tries"] + 1,
-                "before_state": job.item["before_state"] or _resting(job.tenant.state),
-                **begun,
-            }
-            for job in jobs
-        ]
-        runs.change_items(connection, run_id, rows)
-        closed = [{"tenant_id": job.tenant.tenant_id, "state": State.MIGRATING} for job in jobs]
-        configs.change_many(connection, closed)
+        resting: dict[State, list[int]] = {}
+        for job in jobs:
+            resting.setdefault(_resting(job.tenant.state), []).append(job.item["user_id"])
+        for before, ids in resting.items():
+            runs.begin_items(connection, run_id, ids, runner=claims.runner(), before=before)
+        configs.change_alike(connection, [job.tenant.tenant_id for job in jobs], state=State.MIGRATING)
 
     # --- doing ------------------------------------------------------------------------------------------
 
@@ -183,7 +200,7 @@ class Runner(Operation):
                 outcomes.append(Outcome(job, silent.state, 0, None, silent.error))
                 continue
             outcomes.append(self._one(job))
-            if outcomes[-1].state is ItemState.OFFLINE and job.item["server_id"] is not None:
+            if outcomes[-1].server_is_away:
                 silent = outcomes[-1]
         return outcomes
 
@@ -192,7 +209,7 @@ class Runner(Operation):
         reached: Reached | None = None
         problem: TenancyError | None = None
         try:
-            backend = self.backends.get(job.tenant.db_type)
+            backend = self.bench.backend(job.tenant)
             with explained(backend):
                 reached = self._migrated(job, backend)
         except TenancyError as error:
@@ -209,7 +226,12 @@ class Runner(Operation):
         late = item["error_code"] == TOO_LONG
         if not late and item["tries"] < LOST_TOO_OFTEN:
             return self._brought(job, backend)
-        reached = upgrade.reopen(job.tenant, job.claim, backend)
+        reached: Reached | None = None
+        try:
+            reached = upgrade.reopen(job.tenant, job.claim, backend)
+        except IdentityError:
+            if job.run.reverts is None or not item["restore_point"]:  # else half put back, it stays closed
+                raise
         why = "it took too long and was ended" if late else f"its runner was lost {item['tries']} times over it"
         raise MigrationError(f"{why}: what it runs into is in the database, or in the revision.", reached=reached)
 
@@ -227,32 +249,28 @@ class Runner(Operation):
     def _verdict(self, job: Job, problem: TenancyError | None) -> ItemState:
         if problem is None:
             return ItemState.DONE
-        silent = isinstance(problem, DatabaseUnreachableError | TooManyConnectionsError)
-        if silent and not isinstance(problem, DatabaseMissingError) and self.backends.get(job.tenant.db_type).on_server:
-            return ItemState.OFFLINE
-        return ItemState.FAILED
+        lasting = isinstance(problem, DatabaseUnreachableError) and not self.backends.on_server(job.tenant.db_type)
+        return ItemState.OFFLINE if problem.retryable and not lasting else ItemState.FAILED
 
     # --- recording --------------------------------------------------------------------------------------
 
     def _record(self, connection: sa.Connection, run_id: int, outcomes: list[Outcome]) -> None:
         """Write what was done, for as long as the claims held; whoever took a tenant over records it instead."""
         run = runs.get(connection, run_id, lock=True)
-        kept = [outcome for outcome in outcomes if self._released(connection, outcome)]
+        unknown = [o.job.tenant.tenant_id for o in outcomes if o.error is not None and o.reached is None]
+        held = claims.release_many(connection, [outcome.job.claim for outcome in outcomes], lapsed=unknown)
+        kept = [outcome for outcome in outcomes if outcome.job.tenant.tenant_id in held]
+        for lost in {outcome.job.tenant.tenant_id for outcome in outcomes} - held:
+            log.warning("tenant %s: another runner took over", lost)
         runs.change_items(connection, run_id, [_item(outcome) for outcome in kept])
-        configs.change_many(connection, [self._config(outcome) for outcome in kept])
+        configs.change_grouped(connection, [self._config(outcome) for outcome in kept])
         if run.kind == ROLLBACK and run.reverts is not None:
             undone = [{"user_id": o.job.item["user_id"], "state": ItemState.UNDONE} for o in kept if o.error is None]
             runs.change_items(connection, run.reverts, undone)
         self._tell(connection, run, kept)
-        self._halt(connection, run_id, any(o.job.item["wave"] == 0 and o.state is ItemState.FAILED for o in kept))
-
-    def _released(self, connection: sa.Connection, outcome: Outcome) -> bool:
-        try:
-            outcome.job.claim.release(connection)
-        except ClaimLostError:
-            log.warning("tenant %s: another runner took over", outcome.job.tenant.tenant_id)
-            return False
-        return True
+        failed = [outcome for outcome in kept if outcome.state is ItemState.FAILED]
+        if failed and run.state is RunState.RUNNING:
+            self._halt(connection, run, any(outcome.job.item["wave"] == 0 for outcome in failed))
 
     def _config(self, outcome: Outcome) -> dict[str, Any]:
         """Give what the catalog knows of a tenant from here on; one that failed is as usable as it was."""
@@ -275,28 +293,31 @@ class Runner(Operation):
             "last_error_code": error and error.code,
         }
 
-    def _tell(self, connection: sa.Connection, run: Run, outcomes: list[Outcome]) -> None:
+    def _tell(self, connection: sa.Connection, run: RunRow, outcomes: list[Outcome]) -> None:
         """Say in the audit log what was done, and remember what went wrong; a server that is away is left alone."""
         for outcome in outcomes:
             if outcome.error is None:
                 continue
             self.bench.on_error(outcome.job.tenant, outcome.error)
-            server = outcome.job.item["server_id"]
-            if outcome.state is ItemState.OFFLINE and server is not None:
+            if outcome.server_is_away:
+                server = outcome.job.item["server_id"]
                 runs.leave_offline(connection, run.id, server, outcome.error.message, outcome.error.code)
+            whose = [(outcome.job.tenant.user_id, outcome.job.tenant.tenant_id)]
+            self.catalog.audit.failed(connection, run.kind, outcome.error, whose, run=run.id)
         action = "tenant.downgrade" if run.kind == ROLLBACK else "tenant.upgrade"
         for revision in sorted({o.job.item["to_revision"] for o in outcomes if o.error is None}):
             done = [o.job.tenant for o in outcomes if o.error is None and o.job.item["to_revision"] == revision]
             of = [(tenant.user_id, tenant.tenant_id) for tenant in done]
             self.catalog.audit.append_many(connection, action, of, detail={"revision": revision, "run": run.id})
 
-    def _halt(self, connection: sa.Connection, run_id: int, first_failed: bool) -> None:
-        run = runs.get(connection, run_id)
-        failed = run.counts.get(ItemState.FAILED, 0)
+    def _halt(self, connection: sa.Connection, run: RunRow, first_failed: bool) -> None:
+        """Halt a run in which a canary, or more tenants than its rules allow, could not be migrated."""
         canary = bool(run.rules.canary) and first_failed
-        if run.state is RunState.RUNNING and (canary or run.rules.too_many(failed, run.total)):
-            why = "a canary failed" if canary else f"{failed} of {run.total} tenants failed"
-            runs.change(connection, run_id, RunState.HALTED, why)
+        failed = runs.failures(connection, run.id)
+        total = sum(self._places_of(connection, run.id).values())
+        if canary or run.rules.too_many(failed, total):
+            why = "a canary failed" if canary else f"{failed} of {total} tenants failed"
+            runs.change(connection, run.id, RunState.HALTED, why)
 
 
 def _pass_over(connection: sa.Connection, run_id: int, reasons: dict[int, str]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from tenancy.catalog import runs
-from tenancy.catalog.runs import ItemState, Rules, Run, RunState, Selection, table
+from tenancy.catalog.runs import ItemState, Rules, Run, RunRow, RunState, Selection, table
 from tenancy.errors import ConfigurationError, RunStateError
 from tenancy.models import fleet_items
 from tenancy.operation import Operation
@@ -32,7 +32,8 @@ class Runs(Operation):
         def work(connection: sa.Connection) -> Run:
             known = self._alone(connection)
             if known is not None:
-                return _joined(known, MIGRATE, target=target, selection=selection.written())
+                joined = _joined(known, MIGRATE, target=target, selection=selection.written())
+                return runs.counted(connection, joined.id)
             found = self._counted(connection, selection, target)
             already = found["all"] - found["wanted"]
             run_id = runs.add(connection, MIGRATE, selection.written(), rules, target=target, already=already)
@@ -79,10 +80,11 @@ class Runs(Operation):
         def work(connection: sa.Connection) -> Run:
             known = self._alone(connection)
             if known is not None:
-                return _joined(known, ROLLBACK, reverts=run_id)
+                return runs.counted(connection, _joined(known, ROLLBACK, reverts=run_id).id)
             undone = runs.get(connection, run_id)
             if undone.kind != MIGRATE:
-                raise RunStateError(f"run {run_id} is itself a rollback: migrate again instead.", run_id=run_id)
+                again = "`unify fleet migrate` or `manager.fleet.start()` brings databases to head again"
+                raise RunStateError(f"run {run_id} is itself a rollback: {again}.", run_id=run_id)
             fresh = runs.add(connection, ROLLBACK, undone.selection, Rules(), target=undone.target, reverts=run_id)
             self._add_undone(connection, fresh, run_id)
             return self._begun(connection, fresh, {"reverts": run_id})
@@ -114,7 +116,7 @@ class Runs(Operation):
 
     def get(self, run_id: int) -> Run:
         with self.catalog.reading() as connection:
-            return runs.get(connection, run_id)
+            return runs.counted(connection, run_id)
 
     def recent(self, limit: int = 20, before: int | None = None) -> list[Run]:
         with self.catalog.reading() as connection:
@@ -153,18 +155,18 @@ class Runs(Operation):
         wanted = count.where(*self.wanting(selection, target))
         return {"all": connection.execute(made).scalar_one(), "wanted": connection.execute(wanted).scalar_one()}
 
-    def _alone(self, connection: sa.Connection) -> Run | None:
+    def _alone(self, connection: sa.Connection) -> RunRow | None:
         """Give the unfinished run; until the transaction ends nobody else can make one."""
         self.catalog.audit.lock(connection)
         return runs.unfinished(connection)
 
     def _begun(self, connection: sa.Connection, run_id: int, detail: dict[str, Any]) -> Run:
-        made = runs.get(connection, run_id)
+        made = runs.counted(connection, run_id)
         if made.finished == made.total:
-            ended(connection, made)
+            ended(connection, made.id)
         told = {"run": run_id, "tenants": made.total, **detail}
         self.catalog.audit.append(connection, f"fleet.{made.kind}", detail=told)
-        return runs.get(connection, run_id)
+        return runs.counted(connection, run_id)
 
     def _add_undone(self, connection: sa.Connection, run_id: int, undone: int) -> None:
         """Copy the rows of what a run did, the other way round; where another run moved on since, nothing is done."""
@@ -199,39 +201,39 @@ class Runs(Operation):
             before(connection)
             runs.change(connection, run_id, state)
             self.catalog.audit.append(connection, action, detail={"run": run_id})
-            turned = runs.get(connection, run_id)
-            if state is RunState.RUNNING and turned.finished == turned.total:
-                ended(connection, turned)
-            return runs.get(connection, run_id)
+            if state is RunState.RUNNING and runs.wave_of(connection, run_id) is None:
+                ended(connection, run_id)
+            return runs.counted(connection, run_id)
 
         return self.catalog.repeating(work)
 
 
-def ended(connection: sa.Connection, run: Run) -> None:
+def ended(connection: sa.Connection, run_id: int) -> None:
     """Close a run in which nothing is left to do."""
-    left = sum(run.counts.get(state, 0) for state in runs.LEFT)
-    given_up = run.counts.get(ItemState.CANCELLED, 0)
-    state = RunState.INCOMPLETE if left else RunState.CANCELLED if given_up else RunState.DONE
-    runs.change(connection, run.id, state)
+    left = runs.any_in(connection, run_id, runs.LEFT)
+    given_up = runs.any_in(connection, run_id, [ItemState.CANCELLED])
+    runs.change(connection, run_id, RunState.INCOMPLETE if left else RunState.CANCELLED if given_up else RunState.DONE)
 
 
-def _joined(known: Run, kind: str, **wanted: object) -> Run:
+def _joined(known: RunRow, kind: str, **wanted: object) -> RunRow:
     if known.kind != kind or any(getattr(known, name) != value for name, value in wanted.items()):
         raise _another(known)
     if known.state is not RunState.RUNNING:
         raise RunStateError(
-            f"run {known.id} is {known.state}: go on with `unify fleet resume {known.id}`, "
-            f"or give it up with `unify fleet cancel {known.id}`.",
+            f"run {known.id} is {known.state}: "
+            f"go on with `unify fleet resume {known.id}` or `manager.fleet.resume({known.id})`, "
+            f"or give it up with `unify fleet cancel {known.id}` or `manager.fleet.cancel({known.id})`.",
             run_id=known.id,
             state=str(known.state),
         )
     return known
 
 
-def _another(known: Run) -> RunStateError:
+def _another(known: RunRow) -> RunStateError:
     return RunStateError(
-        f"run {known.id} ({known.kind}, {known.state}) has not ended: see `unify fleet show {known.id}`, "
-        f"and wait, or give it up with `unify fleet cancel {known.id}`.",
+        f"run {known.id} ({known.kind}, {known.state}) has not ended: "
+        f"see `unify fleet show {known.id}` or `manager.fleet.get({known.id})`, "
+        f"and wait, or give it up with `unify fleet cancel {known.id}` or `manager.fleet.cancel({known.id})`.",
         run_id=known.id,
         state=str(known.state),
     )

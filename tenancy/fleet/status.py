@@ -6,6 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from tenancy.catalog import damage
 from tenancy.catalog.runs import table
 from tenancy.errors import (
     ConnectionRefusedByServerError,
@@ -96,8 +97,7 @@ class Status(Operation):
             .limit(limit)
         )
         with self.catalog.reading() as connection:
-            rows = connection.execute(query).mappings().all()
-        return [self._told(row) for row in rows]
+            return [self._told(row) for row in damage.dicts(connection, query)]
 
     def _told(self, row: Any) -> dict[str, Any]:
         standing = standing_of(self.chain, row["revision"], row["schema_fingerprint"])

@@ -1,16 +1,20 @@
 """Migrate a tenant that is behind when it is first asked for, where the operator wants that (MIGRATE_ON_FIRST_TOUCH).
 
 One at a time in a process, under the tenant's claim, and no request waits longer than a budget: what takes longer goes
-on behind it, and the request is answered that the database will be there in a moment.
+on behind it, and the request is answered that the database will be there in a moment. A database that is locked or
+cannot be reached stays as it was and is tried again, but not by every request: others wait for their turn.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
+import uuid
 from contextvars import copy_context
 
 from tenancy.backends.base import DatabaseFields
+from tenancy.deadline import lifted
 from tenancy.errors import TenancyError, TenantNotReadyError
 from tenancy.models import Placement, State
 from tenancy.provision import Provisioner
@@ -19,6 +23,8 @@ log = logging.getLogger(__name__)
 
 BUDGET_S = 2.0
 AGAIN_S = 1
+PAUSE_S = 5.0
+"""So long a database that was locked, or could not be reached, is not tried again."""
 
 
 class FirstTouch:
@@ -28,28 +34,55 @@ class FirstTouch:
         self._provisioner = provisioner
         self._budget_s = budget_s
         self._one_at_a_time = threading.Lock()
+        self._put_off: dict[uuid.UUID, tuple[float, TenancyError]] = {}
 
     def bring(self, tenant: Placement) -> None:
-        """Return once a tenant is migrated, or has failed and says why; TenantNotReadyError where it takes long."""
+        """Return once a tenant is migrated, or has failed and says why.
+
+        TenantNotReadyError where it takes long; what is wrong with the database where that may pass by itself.
+        """
         if tenant.state is not State.READY or tenant.user_id is None:
             return
+        self._refuse_too_soon(tenant)
         if not self._one_at_a_time.acquire(blocking=False):
             raise _in_a_moment(tenant)
         done = threading.Event()
-
-        def work() -> None:
-            try:
-                self._provisioner.provision(tenant.user_id or 0, DatabaseFields())
-            except TenancyError as error:  # it stands in the catalog, and is told to whoever asks next
-                log.warning("tenant %s was not migrated when it was touched: %s", tenant.tenant_id, error.message)
-            finally:
-                self._one_at_a_time.release()
-                done.set()
-
         here = copy_context()
-        threading.Thread(target=lambda: here.run(work), name="unify-first-touch", daemon=True).start()
+        worker = threading.Thread(
+            target=lambda: here.run(self._work, tenant, done), name="unify-first-touch", daemon=True
+        )
+        try:
+            worker.start()
+        except BaseException:
+            self._one_at_a_time.release()
+            raise
         if not done.wait(self._budget_s):
             raise _in_a_moment(tenant)
+        self._refuse_too_soon(tenant)
+
+    def _work(self, tenant: Placement, done: threading.Event) -> None:
+        """Migrate a tenant in a thread of its own; what fails stands in the catalog, and is told to who asks next."""
+        try:
+            with lifted():  # the request that asked for it does not wait so long
+                self._provisioner.provision(tenant.user_id or 0, DatabaseFields())
+        except TenancyError as error:
+            log.warning("tenant %s was not migrated when it was touched: %s", tenant.tenant_id, error.message)
+            if error.retryable:
+                self._put_off[tenant.tenant_id] = (time.monotonic() + PAUSE_S, error)
+        except Exception:  # told with its traceback; nobody waits for this thread's own error
+            log.exception("tenant %s was not migrated when it was touched", tenant.tenant_id)
+        finally:
+            self._one_at_a_time.release()
+            done.set()
+
+    def _refuse_too_soon(self, tenant: Placement) -> None:
+        """Tell again what stood in the way a moment ago."""
+        ends, error = self._put_off.get(tenant.tenant_id, (0.0, None))
+        if error is None:
+            return
+        if time.monotonic() < ends:
+            raise type(error)(error.message, **error.fields | {"retry_after_s": PAUSE_S})
+        self._put_off.pop(tenant.tenant_id, None)
 
 
 def _in_a_moment(tenant: Placement) -> TenantNotReadyError:

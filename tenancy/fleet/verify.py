@@ -21,7 +21,7 @@ from tenancy.catalog.claims import Claim
 from tenancy.catalog.runs import Selection
 from tenancy.errors import DatabaseMissingError, DatabaseUnreachableError, RevisionMismatchError, TenancyError
 from tenancy.fleet.shapes import Shapes, described, differences
-from tenancy.guards import check_whose, explained
+from tenancy.guards import check_whose, explained, way_on
 from tenancy.models import Origin, Placement, State, house_metadata, identity
 from tenancy.operation import Operation, Workbench
 from tenancy.upgrade import Upgrade
@@ -68,7 +68,8 @@ class Verification(Operation):
     def look(self, tenant: Placement) -> list[Finding]:
         """Give what is wrong with a tenant, which may be that nothing of it can be seen; none while it is claimed."""
         if tenant.revision is None:
-            return [self._finding(tenant, "unmade", f"its database was never finished: unify db init {tenant.user_id}")]
+            cure = f"`unify db init {tenant.user_id}` or `manager.provision({tenant.user_id})`"
+            return [self._finding(tenant, "unmade", f"its database was never finished: {cure}")]
         found = self._found(tenant)
         if found and self._at_work(tenant):
             return []  # somebody is at work on it, and what was seen is on its way to something else
@@ -85,9 +86,12 @@ class Verification(Operation):
     def _found(self, tenant: Placement) -> list[tuple[str, str]]:
         found: list[tuple[str, str]] = []
         try:
-            self._look(tenant, self.backends.get(tenant.db_type), found)
+            self._look(tenant, self.bench.backend(tenant), found)
         except TenancyError as error:
-            found.append((error.code, error.message))
+            leaving = tenant.state is State.ARCHIVED and isinstance(error, DatabaseMissingError)
+            found.append(
+                (error.code, f"it was being deleted, and is gone: {way_on(tenant)}" if leaving else error.message)
+            )
         except Exception as error:
             log.exception("tenant %s of user %s could not be looked at", tenant.tenant_id, tenant.user_id)
             found.append(("unforeseen", f"{type(error).__name__}: see the log"))
@@ -98,6 +102,7 @@ class Verification(Operation):
             with backend.looking(self._opened(tenant, backend)) as connection:
                 found += self._seen(tenant, backend, connection)
                 there = sa.inspect(connection).get_table_names()
+                backend.check_writable(connection.connection.dbapi_connection)
             found += self._denied(tenant, backend, there)
 
     def _opened(self, tenant: Placement, backend: Backend) -> Any:
@@ -130,7 +135,7 @@ class Verification(Operation):
         if isinstance(here, tuple):
             yield from (*_unsafe(identity_found), here)
             return
-        told = ledger.standing(connection)
+        told = ledger.standing(connection, self.chain.checksums)
         last = next(reversed(told), None)
         if last != here:
             yield from _unsafe(identity_found)

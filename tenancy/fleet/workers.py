@@ -13,10 +13,9 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -105,30 +104,37 @@ def _work(build: Callable[[], Any], run_id: int, per_server: int) -> None:
 
 
 class _Watcher:
-    """End workers that take too long over a tenant; a revision that loops never ends by itself."""
+    """End workers that take too long over a tenant; a revision that loops never ends by itself.
+
+    How long a row has not moved is measured here: the clocks that write into rows may be set meanwhile.
+    """
 
     def __init__(self, fleet: Fleet, run_id: int, crew: Crew) -> None:
         self._fleet, self._run_id, self._limit_s = fleet, run_id, crew.time_limit_s
         self._next_look = time.monotonic()
+        self._met: dict[sa.Row[Any, Any, Any], float] = {}
+        """When each row that a runner is at work on was first met as it is."""
 
     def end_late_ones(self, team: list[BaseProcess]) -> None:
-        if time.monotonic() < self._next_look:
+        now = time.monotonic()
+        if now < self._next_look:
             return
-        self._next_look = time.monotonic() + min(1.0, self._limit_s / 4)
+        self._next_look = now + min(1.0, self._limit_s / 4)
+        self._met = {row: self._met.get(row, now) for row in self._running()}
+        late = [row for row, met in self._met.items() if now - met > self._limit_s]
         for process in team:
-            mine = self._late_rows(f"{socket.gethostname()}:{process.pid}:")
+            mine = [row.user_id for row in late if row.runner.startswith(f"{socket.gethostname()}:{process.pid}:")]
             if mine and process.is_alive():
                 process.kill()
                 process.join()
                 if len(mine) == 1:
                     self._blame(mine[0])
 
-    def _late_rows(self, runner: str) -> list[int]:
-        since = datetime.now(UTC) - timedelta(seconds=self._limit_s)
-        mine = (fleet_items.c.run_id == self._run_id, fleet_items.c.runner.startswith(runner, autoescape=True))
-        running = (fleet_items.c.state == ItemState.RUNNING, fleet_items.c.started_at < since)
+    def _running(self) -> Sequence[sa.Row[Any, Any, Any]]:
+        columns = (fleet_items.c.user_id, fleet_items.c.runner, fleet_items.c.started_at)
+        running = (fleet_items.c.run_id == self._run_id, fleet_items.c.state == ItemState.RUNNING)
         with self._fleet.catalog.reading() as connection:
-            return list(connection.execute(sa.select(fleet_items.c.user_id).where(*mine, *running)).scalars())
+            return connection.execute(sa.select(*columns).where(*running)).all()
 
     def _blame(self, user_id: int) -> None:
         one = (fleet_items.c.run_id == self._run_id, fleet_items.c.user_id == user_id, fleet_items.c.state.in_(OPEN))

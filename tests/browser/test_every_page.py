@@ -15,6 +15,7 @@ from flask import Flask
 
 import web
 from repositories.repository_factory import RepositoryFactory
+from tenancy.catalog import leftovers
 from tests.browser import axe
 from tests.browser.conftest import PHONE
 from tests.browser.households import STATES
@@ -124,6 +125,9 @@ def _pages(app: Flask, parts: Parts, user: User, runs: list[int]) -> list[str]:
             rows |= {f"/{name}": str(row["id"]) for row in first}
         _of("settings", session, user).put("a.key", "a value")
         rows["/settings/values"] = "a.key"
+    with parts.catalog.writing() as connection:
+        gone = parts.manager.placement_of(user.id).with_(db_path="gone.db", last_error="it is gone.")
+        rows["/admin/leftovers"] = str(leftovers.add(connection, gone, leftovers.Reason.FORGOTTEN).id)
     found = [f"/admin/fleet/{number}" for number in runs]
     for rule in app.url_map.iter_rules():
         if (

@@ -8,6 +8,7 @@ import pytest
 
 import web
 from tests.browser.visits import LOOKS, PASSWORD, link, register, says, shows, sign_in
+from tests.tenancy.support import keep_server
 
 pytestmark = pytest.mark.browser
 
@@ -143,7 +144,7 @@ def reads_the_audit_log(root, look):
     link(root, "Show all").wait_for()
     only = root.page.locator("main tbody tr")
     assert only.count() == 1
-    for number, name, text in ((2, "Account", "bob@example.org"), (3, "By", "root@example.org")):
+    for number, name, text in ((2, "Account", "bob@example.org"), (3, "By", "root@example.org console")):
         head, cell = root.page.get_by_role("columnheader", name=name), only.locator("td").nth(number)
         assert cell.inner_text() == text
         assert cell.bounding_box()["x"] == head.bounding_box()["x"], f"{text} stands under {name}"
@@ -188,4 +189,29 @@ def test_a_lost_database_is_told_with_what_to_do(make_parts, serve, browse, look
     link(visitor, "Overview").click()
     shows(visitor, "The fleet at a glance")
     visitor.picture(f"operator-trouble-{look}")
+    assert visitor.problems == []
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("look", LOOKS)
+def test_servers_fit_the_window_and_a_refused_one_stays_in_its_form(make_parts, serve, browse, look):
+    parts = make_parts()
+    root = parts.accounts.create("root@example.org", password=PASSWORD, is_admin=True)
+    keep_server(parts.manager, "one")
+    keep_server(parts.manager, "The second of them, in the cellar")
+    visitor = browse(serve(web.create(parts)), **LOOKS[look])
+    visitor.open("/admin/servers")
+    sign_in(visitor, root.email)
+    shows(visitor, "Database servers")
+    table = visitor.page.locator("div.scroll", has_text="Kept ready")
+    if look != "phone":
+        assert table.evaluate("each => each.scrollWidth - each.clientWidth") <= 0, "no action is cut off"
+    visitor.page.get_by_text("Register a server").click()
+    visitor.fill(Name="Third", Host="127.0.0.1", Port="1", Login="operator", Password="hunter2")
+    visitor.press("Register")
+    visitor.page.get_by_text("No server answers at this host and port.").wait_for()
+    assert visitor.page.get_by_label("Name", exact=True).input_value() == "Third"
+    assert visitor.page.get_by_label("Password", exact=True).input_value() == ""
+    assert "422" in visitor.problems.pop()
+    visitor.picture(f"operator-server-refused-{look}")
     assert visitor.problems == []

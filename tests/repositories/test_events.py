@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
+import sqlalchemy as sa
 
 from repositories import events
 from repositories.errors import NotFoundError, StaleVersionError
@@ -156,3 +158,66 @@ def test_a_feed_yields_every_event_that_is_not_long_over(ada: Any, monkeypatch: 
     with statements_sent(ada.session.get_bind()) as sent:
         assert titles([*ada.events.feed(DAY + 2 * HOUR)]) == ["long", *"23456789"]
     assert len(sent) == 3
+
+
+# At each moment, in a zone far from UTC or beside a change of its clocks: what is over there, and what is not.
+MOMENTS = [
+    # Kiritimati is a day ahead: its 4 March has begun when UTC's 3 March is half over.
+    ("Pacific/Kiritimati", "2024-03-03T10:00", {"all day 3rd"}, {"all day 4th", "all day 3rd to 4th"}),
+    ("Pacific/Kiritimati", "2024-03-03T09:59", set(), {"all day 3rd", "all day 4th", "all day 3rd to 4th"}),
+    # In Honolulu the 3rd goes on until ten in the morning of UTC's 4th.
+    ("Pacific/Honolulu", "2024-03-04T09:59", set(), {"all day 3rd", "all day 4th", "all day 3rd to 4th"}),
+    ("Pacific/Honolulu", "2024-03-04T10:00", {"all day 3rd"}, {"all day 4th", "all day 3rd to 4th"}),
+    # Clocks put forward (New York, 10 March) and back (Berlin, 27 October): a day of 23 hours and one of 25.
+    ("America/New_York", "2024-03-11T03:59", set(), {"all day 10th"}),
+    ("America/New_York", "2024-03-11T04:00", {"all day 10th"}, set()),
+    ("Europe/Berlin", "2024-10-27T22:59", set(), {"all day 27 Oct"}),
+    ("Europe/Berlin", "2024-10-27T23:00", {"all day 27 Oct"}, set()),
+    ("Europe/Berlin", "2024-10-27T01:15", {"ends with the first 2:59"}, {"ends in the second 2:30"}),
+    # A timed event is over when it ends, not a moment earlier, whatever the day is.
+    ("Pacific/Kiritimati", "2024-03-03T10:59", set(), {"until 11:00 UTC"}),
+    ("Pacific/Kiritimati", "2024-03-03T11:00", {"until 11:00 UTC"}, set()),
+    ("Pacific/Honolulu", "2024-03-03T09:00", set(), {"at 9:00 UTC", "until 11:00 UTC"}),
+    ("Pacific/Honolulu", "2024-03-03T09:01", {"at 9:00 UTC"}, {"until 11:00 UTC", "three days, under way"}),
+]
+
+
+def at(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+@pytest.mark.parametrize(("zone", "moment", "over", "not_over"), MOMENTS)
+def test_an_event_is_over_or_not_and_in_one_list_alone(
+    ada: Any, zone: str, moment: str, over: set[str], not_over: set[str]
+) -> None:
+    for title, starts, ends, all_day in (
+        ("all day 3rd", "2024-03-03", None, True),
+        ("all day 3rd, with hours", "2024-03-03T09:00", "2024-03-03T23:30", True),
+        ("all day 4th", "2024-03-04", "2024-03-04", True),
+        ("all day 3rd to 4th", "2024-03-03", "2024-03-04", True),
+        ("all day 10th", "2024-03-10", None, True),
+        ("all day 27 Oct", "2024-10-27", None, True),
+        ("ends with the first 2:59", "2024-10-27T00:00", "2024-10-27T00:59", False),
+        ("ends in the second 2:30", "2024-10-27T00:00", "2024-10-27T01:30", False),
+        ("until 11:00 UTC", "2024-03-03T08:00", "2024-03-03T11:00", False),
+        ("at 9:00 UTC", "2024-03-03T09:00", None, False),
+        ("three days, under way", "2024-03-02T00:00", "2024-03-05T00:00", False),
+    ):
+        row = {"title": title, "starts_at": at(starts), "ends_at": ends and at(ends), "all_day": all_day}
+        ada.events.create(row)
+    now = at(moment).astimezone(ZoneInfo(zone))
+    past = titles(ada.events.agenda(now, today=now.date(), past=True).rows)
+    ahead = titles(ada.events.agenda(now, today=now.date()).rows)
+    assert sorted(past + ahead) == sorted(titles(ada.events.list()))
+    assert over <= set(past)
+    assert not_over <= set(ahead)
+    assert ("all day 3rd" in past) == ("all day 3rd, with hours" in past), "its hours mean nothing"
+    assert titles(ada.events.upcoming(now, today=now.date(), limit=50)) == ahead
+
+
+def test_an_event_that_raw_sql_gave_no_start_is_over_once_it_was_made(ada: Any) -> None:
+    made = ada.events.create({"title": "x", "starts_at": NOON})
+    ada.session.execute(sa.text("UPDATE events SET starts_at = NULL"))
+    now = made["created_at"] + HOUR
+    assert titles(ada.events.agenda(now, past=True).rows) == ["x"]
+    assert titles(ada.events.agenda(now).rows) == []

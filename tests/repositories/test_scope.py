@@ -82,6 +82,7 @@ OWN_VERBS: dict[tuple[str, str], Any] = {
     ("tasks", "update to no category"): lambda repository, key: repository.update(key, {"category_id": None}),
     ("tasks", "filtered"): lambda repository, key: repository.list(status="todo", due_after=NOON.date()),
     ("tasks", "filtered count"): lambda repository, key: repository.count(priority=0),
+    ("events", "agenda"): lambda repository, key: repository.agenda(NOON, past=True),
     ("events", "upcoming"): lambda repository, key: repository.upcoming(NOON),
     ("events", "between"): lambda repository, key: repository.between(
         NOON, NOON.replace(hour=13), first_day=NOON.date(), last_day=NOON.date()

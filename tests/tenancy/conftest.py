@@ -13,7 +13,7 @@ from tenancy.accounts import AccountRules, Accounts
 from tenancy.activity import Activity
 from tenancy.catalog import Catalog, users
 from tenancy.migrate import Chain
-from tenancy.models import CATALOG_VERSION_TABLE, User, audit_head, catalog_metadata
+from tenancy.models import CATALOG_VERSION_TABLE, User, audit_head, catalog_metadata, installation
 from tenancy.passwords import Passwords
 from tests import engines
 
@@ -47,10 +47,10 @@ def catalog(engine_name: str, migrated: Callable[[str], sa.Engine]) -> Catalog:
     """Give a catalog as its migrations leave it, without a row of anybody's."""
     engine = migrated(engine_name)
     with engine.begin() as connection:
+        connection.execute(audit_head.update(), {"last_id": 0, "seal": ""})
         for table in reversed(catalog_metadata.sorted_tables):
-            connection.execute(audit_head.update(), {"last_id": 0, "seal": ""}) if table is audit_head else (
+            if table not in (audit_head, installation):
                 connection.execute(table.delete())
-            )
     return Catalog(engine, AUDIT_KEY)
 
 

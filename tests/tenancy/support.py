@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+import tempfile
 import textwrap
 import threading
 import traceback
@@ -25,8 +26,15 @@ from tenancy.catalog.runs import ItemState, Rules, RunState, Selection
 from tenancy.engines import EngineCache
 from tenancy.keyring import Keyring, generate_key
 from tenancy.manager import Options
-from tenancy.migrate import Chain
-from tenancy.models import CATALOG_VERSION_TABLE, Placement, Server, ServerState, TenantSchema, claims
+from tenancy.models import (
+    Placement,
+    Server,
+    ServerState,
+    TenantSchema,
+    claims,
+    user_database_configs,
+)
+from tenancy.models import users as user_rows
 from tenancy.types import new_id
 from tenancy.upgrade import Upgrade
 
@@ -34,6 +42,7 @@ if TYPE_CHECKING:
     from compose import Parts
 
 PROJECT = Path(__file__).resolve().parents[2]
+NOBODY = 65534
 PATIENCE_S = 20.0
 """How long a test waits for another thread before it says that something hangs."""
 
@@ -126,7 +135,7 @@ def set_back(manager: TenantManager, ids: Iterable[int], revision: str = "0001")
     for user_id in ids:
         with manager.catalog.writing() as connection:
             tenant = configs.get(connection, user_id)
-            claim = take(manager.catalog, connection, tenant.tenant_id, "test", 60.0)
+            claim = take(manager.catalog, connection, tenant.tenant_id, "test", 60.0, least=tenant.epoch + 1)
         reached = Upgrade(manager.bench).bring(tenant, claim, manager.backends.get(tenant.db_type), revision)
         stands = {"revision": revision, "schema_fingerprint": manager.chain.fingerprints[revision]}
         with claim.ending() as connection:
@@ -188,6 +197,43 @@ def keep_server(manager: TenantManager, name: str) -> None:
         servers.add(connection, name, db_password=sealed, **place, **rest)
 
 
+def keep_configs(manager: TenantManager, number: int, **fields: Any) -> list[int]:
+    """Write accounts with configurations into the catalog, without databases: what only the catalog is asked of."""
+    moment = datetime.now(UTC)
+    shared = {"db_type": "postgresql", "state": "ready", "version": 1, "epoch": 1, "revision": "0001"}
+    moments = {"created_at": moment, "updated_at": moment}
+    with manager.catalog.writing() as connection:
+        first = users.count(connection) + 1
+        ids = list(range(first, first + number))
+        people = [(user_id, f"user{user_id}@example.org") for user_id in ids]
+        connection.execute(
+            user_rows.insert(),
+            [{"id": n, "email": e, "email_key": e, "display_name": "Somebody"} | moments for n, e in people],
+        )
+        rows = [{"user_id": n, "tenant_id": new_id(), **shared, **fields} | moments for n in ids]
+        connection.execute(user_database_configs.insert(), rows)
+    return ids
+
+
+def steps_of(connection: sa.Connection, work: Callable[[], Any]) -> int:
+    """Count the instructions that SQLite's machine takes over a work, in tens: how much is read, on any computer."""
+    driver = connection.connection.driver_connection
+    assert driver is not None
+    taken = 0
+
+    def one() -> int:
+        nonlocal taken
+        taken += 1
+        return 0
+
+    driver.set_progress_handler(one, 10)
+    try:
+        work()
+    finally:
+        driver.set_progress_handler(None, 10)
+    return taken
+
+
 # --- small applications ---------------------------------------------------------------------------------
 
 
@@ -218,7 +264,6 @@ def small_manager(
         TenantSchema(metadata or sa.MetaData(), migrations, lambda user_id: [], app_version),
         Keyring([generate_key()]),
         Options(),
-        catalog_chain=Chain(PROJECT / "migrations" / "admin", CATALOG_VERSION_TABLE),
     )
     manager.prepare_catalog()
     return manager
@@ -306,6 +351,25 @@ def forked(work: Callable[[], Any]) -> Child:
 
 def in_child(work: Callable[[], Any]) -> Any:
     return forked(work).result()
+
+
+def unprivileged(folder: Path, work: Callable[[], Any]) -> Any:
+    """Run a work in a forked child that may not do everything: as nobody where the tests run as root.
+
+    What it imports must have been imported before: the interpreter may stand where nobody but root can read.
+    """
+    for parent in folder.parents:
+        if Path(tempfile.gettempdir()) in parent.parents:
+            parent.chmod(0o711)
+
+    def as_nobody() -> Any:
+        if os.getuid() == 0:
+            os.setgroups([])
+            os.setgid(NOBODY)
+            os.setuid(NOBODY)
+        return work()
+
+    return in_child(as_nobody)
 
 
 class Gate:

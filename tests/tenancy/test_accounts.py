@@ -16,6 +16,7 @@ from tenancy.errors import (
     BadCredentialsError,
     ConfigurationError,
     KeyNotFoundError,
+    LastAdministratorError,
     PasswordTooWeakError,
     RegistrationClosedError,
     ThrottledError,
@@ -207,7 +208,31 @@ def test_a_deactivated_account_is_shut_out_everywhere(accounts, member):
     assert accounts.sign_in("ada@example.org", PASSWORD)
 
 
-@pytest.mark.parametrize("operation", ["promote", "activate", "deactivate", "get"])
+@pytest.mark.parametrize("takes_away", ["deactivate", "demote"])
+def test_the_only_administrator_stays_unless_it_is_forced(accounts, member, takes_away):
+    root = accounts.create("root@example.org", is_admin=True)
+    gone = accounts.create("gone@example.org", is_admin=True)
+    assert not getattr(accounts, takes_away)(gone.id).is_admin or takes_away == "deactivate"
+    with pytest.raises(LastAdministratorError) as refused:
+        getattr(accounts, takes_away)(root.id)
+    assert "--force" in refused.value.message
+    kept = accounts.get(root.id)
+    assert (kept.is_admin, kept.is_active) == (True, True)
+    assert not accounts.deactivate(member.id).is_active
+    forced = getattr(accounts, takes_away)(root.id, force=True)
+    assert (forced.is_admin, forced.is_active) != (True, True)
+
+
+def test_two_administrators_who_shut_each_other_out_at_once_leave_one(whole_product, accounts, catalog):
+    for turn in range(3):
+        two = [accounts.create(f"root{turn}{n}@example.org", is_admin=True).id for n in range(2)]
+        answers = at_once(2, lambda number, two=two: accounts.deactivate(two[1 - number]))
+        assert sorted(type(answer).__name__ for answer in answers) == ["LastAdministratorError", "User"]
+        (left,) = [user_id for user_id in two if accounts.get(user_id).is_active]
+        accounts.deactivate(left, force=True)
+
+
+@pytest.mark.parametrize("operation", ["promote", "activate", "deactivate", "demote", "get"])
 def test_an_account_that_is_not_there_is_said_not_to_be(accounts, operation):
     with pytest.raises(UserNotFoundError):
         getattr(accounts, operation)(999)

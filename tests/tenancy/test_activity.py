@@ -16,6 +16,7 @@ from tenancy.models import Principal, login_failures
 from tenancy.models import sessions as session_rows
 from tenancy.types import new_id
 from tests.tenancy.conftest import AUDIT_KEY
+from tests.tenancy.support import add_users
 
 
 @pytest.fixture
@@ -176,3 +177,59 @@ def test_a_catalog_that_is_away_for_a_while_does_not_stop_the_housekeeping(ada, 
     monkeypatch.undo()
     housekeeping.close()
     assert "sightings could not be written" in caplog.text
+
+
+@pytest.fixture
+def somebody(parts) -> Principal:
+    (user_id,) = add_users(parts, 1)
+    with parts.catalog.reading() as connection:
+        return Principal(users.get(connection, user_id), None)
+
+
+def housekeepers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "unify-housekeeping"]
+
+
+@pytest.mark.parametrize("failing", ["sweep", "flush"])
+def test_whatever_a_round_raises_the_next_one_is_done(somebody, parts, monkeypatch, caplog, failing):
+    monkeypatch.setattr(activity_room, "_TICK_S", 0.001)
+    monkeypatch.setattr(activity_room, "FLUSH_S", 0.001)
+    rounds = threading.Semaphore(0)
+
+    def fail():
+        rounds.release()
+        raise LookupError("nobody foresaw this")
+
+    housekeeping = Activity(parts.catalog, fail if failing == "sweep" else lambda: None)
+    if failing == "flush":
+        monkeypatch.setattr(housekeeping, "flush", fail)
+    housekeeping.seen(somebody)
+    for _ in range(3):
+        assert rounds.acquire(timeout=30)
+    monkeypatch.undo()
+    housekeeping.close()
+    assert (housekeeping.failures >= 2, housekeeping.upkeep.restarts) == (True, 0)
+    assert "nobody foresaw this" in caplog.text
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_ended_is_started_again_by_the_next_request_and_counted(somebody, parts, monkeypatch):
+    monkeypatch.setattr(activity_room, "_TICK_S", 0.001)
+    ending, swept = [SystemExit, SystemExit], threading.Event()
+
+    def sweep():
+        if ending:
+            raise ending.pop()
+        swept.set()
+
+    housekeeping = Activity(parts.catalog, sweep)
+    for _ in range(2):
+        housekeeping.seen(somebody)
+        for thread in housekeepers():
+            thread.join(30)
+    housekeeping.seen(somebody)
+    assert swept.wait(30)
+    assert (len(housekeepers()), housekeeping.upkeep.restarts) == (1, 2)
+    housekeeping.close()
+    housekeeping.seen(somebody)
+    assert housekeepers() == [], "what was closed stays closed"

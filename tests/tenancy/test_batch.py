@@ -42,7 +42,7 @@ def all_stand_right(parts: Parts, ids: list[int]) -> bool:
     wrong = [stands_right(parts, user_id) for user_id in ids]
     assert wrong == [[]] * len(ids)
     assert audit_actions(parts.manager).count("tenant.provision") == len(ids)
-    assert parts.manager.audit_verify()["rows"] == len(ids)
+    assert parts.manager.audit_verify()["rows"] == len(audit_actions(parts.manager))
     return True
 
 
@@ -83,7 +83,7 @@ def test_a_batch_takes_two_durable_commits_however_many_it_is(parts, monkeypatch
         with commits(parts.catalog.engine) as counted:
             fresh = parts.manager._users_after(before[-1])
             assert all(result.created for result in parts.manager.batch.initialize(fresh))
-        assert (counted["durable"], counted["commits"]) == (2, 3)
+        assert (counted["durable"], counted["commits"]) == (2, 2)
         assert counted["statements"] == 14
         assert (len(synced), sum(map(bool, synced))) == (number + 1, 1), "each file is synced, and the folder once"
     assert all_stand_right(parts, list(range(first, first + 64)))
@@ -175,7 +175,7 @@ def test_a_batch_of_which_one_claim_was_lost_names_that_one_and_leaves_it_alone(
     assert [results[user_id].ok for user_id in ids] == [True, False, True]
     assert isinstance(results[taken].error, ClaimLostError)
     assert placement_of(parts.manager, taken).state is State.PROVISIONING
-    assert (parts.settings.tenant_data_dir / f"user_{taken}.db").exists() is (step == "ready batch")
+    assert (parts.settings.tenant_data_dir / f"user_{taken}.db").exists(), "whoever took over may be using it"
     expire_claims(parts.manager)
     assert parts.manager.provision(taken).created
     assert all_stand_right(parts, ids)

@@ -2,29 +2,48 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
 
+from tenancy import hosts
 from tenancy.backends.base import DatabaseFields
 from tenancy.errors import (
     AccessDeniedError,
+    ClaimLostError,
     ConfigurationError,
     DatabaseExistsError,
     HostNotAllowedError,
     TamperedCredentialError,
+    TenancyError,
     TenantExistsError,
 )
 from tenancy.hosts import HostPolicy
 from tenancy.models import State
+from tenancy.types import new_id
 from tests import engines
 from tests.engines import use
 from tests.servers import listener
-from tests.tenancy.support import add_task, add_users, change_config, placement_of, titles
+from tests.tenancy.support import (
+    FaultAt,
+    Stopped,
+    add_task,
+    add_users,
+    audit_actions,
+    change_config,
+    expire_claims,
+    forked,
+    placement_of,
+    titles,
+)
+from tests.tenancy.test_provision import in_fresh_process, killed_at
 
 
-@pytest.fixture(params=["postgresql", "mysql"])
+@pytest.fixture(params=["postgresql", "mysql", "sqlserver"])
 def engine(request: pytest.FixtureRequest) -> str:
     return use(request, request.param)
 
@@ -55,9 +74,14 @@ def with_database(manager) -> int:
 
 
 @pytest.fixture
-def manager(make_parts):
-    """Give a manager that lets users name hosts on this machine, which nobody may without a rule."""
-    return make_parts(allow_user_databases="true", tenant_db_hosts_allowed="127.0.0.0/8").manager
+def own(make_parts):
+    """Give parts that let users name hosts on this machine, which nobody may without a rule."""
+    return make_parts(allow_user_databases="true", tenant_db_hosts_allowed="127.0.0.0/8")
+
+
+@pytest.fixture
+def manager(own):
+    return own.manager
 
 
 def test_an_empty_database_is_taken_over_and_never_dropped(manager, empty):
@@ -69,6 +93,21 @@ def test_an_empty_database_is_taken_over_and_never_dropped(manager, empty):
     manager.delete_user_database(user)
     backend = manager.backends.get(empty.db_type)
     assert backend.exists(made.placement, manager.bench.access(made.placement))
+
+
+@pytest.mark.parametrize("port", [None, 5432])
+def test_the_name_service_is_waited_for_alike_whatever_the_port(manager, monkeypatch, port):
+    asked = []
+
+    def resolved(name: str, *, limit_s: float) -> list[str]:
+        asked.append((name, limit_s))
+        return []
+
+    monkeypatch.setattr(hosts, "resolved", resolved)
+    user = add_users(manager, 1)[0]
+    with pytest.raises(HostNotAllowedError):
+        manager.connect_own_database(user, DatabaseFields("postgresql", "db.example.org", port, "d", "u", "x"))
+    assert asked == [("db.example.org", hosts.LOOKUP_S)]
 
 
 def test_a_database_with_anything_in_it_is_left_alone(manager, empty, engine):
@@ -88,6 +127,7 @@ def test_a_present_database_with_rows_is_not_given_up(manager, empty):
     with pytest.raises(TenantExistsError, match="holds rows"):
         manager.connect_own_database(user, empty)
     assert titles(manager, user) == ["of old"]
+    assert audit_actions(manager)[-1] == "tenant.failed"
 
 
 def test_what_cannot_be_connected_leaves_the_present_database_as_it_was(manager, empty):
@@ -100,6 +140,115 @@ def test_what_cannot_be_connected_leaves_the_present_database_as_it_was(manager,
     assert refused.value.fields["reason"] == "connection_refused"
     assert placement_of(manager, user) == before
     assert titles(manager, user) == []
+
+
+def test_a_row_that_is_acknowledged_while_the_other_database_is_looked_at_is_not_lost(manager, empty):
+    """The writer comes after the probe and before the fence: under the fence its row is found."""
+    user = with_database(manager)
+    manager.bench.step = lambda name: add_task(manager, user, "precious") if name == "claim" else None
+    with pytest.raises(TenantExistsError, match="holds rows"):
+        manager.connect_own_database(user, empty)
+    manager.bench.step = FaultAt()
+    add_task(manager, user, "and goes on")
+    assert titles(manager, user) == ["and goes on", "precious"]
+
+
+def test_nothing_is_written_once_the_present_database_was_found_empty(manager, empty):
+    user = with_database(manager)
+    refused = []
+
+    def write(name: str) -> None:
+        if name in ("build", "switch"):
+            with pytest.raises(TenancyError) as error:
+                add_task(manager, user, "too late")
+            refused.append(error.value.code)
+
+    manager.bench.step = write
+    manager.connect_own_database(user, empty)
+    manager.bench.step = FaultAt()
+    assert refused == ["tenant_not_ready", "tenant_not_ready"]
+    assert titles(manager, user) == []
+
+
+@pytest.mark.parametrize("how", ["error", "kill"])
+def test_connecting_that_stops_at_any_step_loses_nothing_and_is_finished_by_another_run(own, empty, how):
+    """After an error the user has the present database, ready; after a kill another run brings them to the other."""
+    manager = own.manager
+    user = with_database(manager)
+    first = placement_of(manager, user)
+    for position in range(1, 40):
+        if how == "kill":
+            stopped = killed_at(position, own, lambda fresh: fresh.manager.connect_own_database(user, empty))
+            expire_claims(manager)
+        else:
+            manager.bench.step = FaultAt(position)
+            stopped = raises((Stopped, TenancyError), lambda: manager.connect_own_database(user, empty))
+            manager.bench.step = FaultAt()
+        here = placement_of(manager, user)
+        if not stopped or here.db_type != first.db_type:
+            break
+        if how == "error":
+            assert here.state is State.READY, position
+            assert titles(manager, user) == []
+    manager.connect_own_database(user, empty)
+    add_task(manager, user, "in my own")
+    assert titles(manager, user) == ["in my own"]
+    assert placement_of(manager, user).db_name == empty.db_name
+    assert manager.leftovers.clear(manager.leftovers.listed()) == []
+    assert list(own.settings.tenant_data_dir.glob("user_*")) == []
+
+
+@pytest.mark.parametrize("name", ["build", "rows", "switch"])
+def test_an_exchange_that_slept_until_it_was_settled_can_be_done_again(own, empty, name):
+    """The named database carries the sleeper's epoch; housekeeping has given the present one a higher."""
+    manager = own.manager
+    user = with_database(manager)
+
+    def sleep(step: str) -> None:
+        if step == name:
+            expire_claims(manager)
+            assert manager.settle_interrupted() == [user]
+
+    manager.bench.step = sleep
+    with pytest.raises(ClaimLostError):
+        manager.connect_own_database(user, empty)
+    manager.bench.step = FaultAt()
+    add_task(manager, user, "goes on")
+    manager.execute_update("DELETE FROM tasks", user_id=user)
+    manager.connect_own_database(user, empty)
+    assert placement_of(manager, user).db_name == empty.db_name
+    add_task(manager, user, "in my own")
+    assert titles(manager, user) == ["in my own"]
+
+
+def test_a_database_that_was_made_for_an_exchange_is_not_lost_from_sight_by_a_kill(own, empty):
+    manager, fields = own.manager, replace(empty, db_name=f"unify_test_own_{new_id().hex[-12:]}")
+    user = with_database(manager)
+
+    def kill(name: str) -> None:
+        if name == "switch":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    work = in_fresh_process(own.settings, lambda fresh: fresh.manager.connect_own_database(user, fields), kill)
+    assert forked(work).killed()
+    expire_claims(manager)
+    manager.provision(user)
+    add_task(manager, user, "goes on")
+    (left,) = manager.leftovers.listed()
+    assert (left.db_name, left.reason) == (fields.db_name, "half_made")
+    backend, access = manager.backends.get(left.db_type), manager.bench.access(left)
+    assert backend.exists(left, access)
+    assert manager.leftovers.clear([left]) == []
+    assert not backend.exists(left, access)
+    assert titles(manager, user) == ["goes on"]
+
+
+def raises(kind, work) -> bool:
+    try:
+        work()
+    except kind:
+        return True
+    return False
 
 
 def test_nobody_may_where_the_operator_did_not_say_so(make_parts, empty):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 
 import pytest
 import sqlalchemy as sa
 
 from tenancy import DatabaseConnection, connection, install
-from tenancy.errors import ConfigurationError, DatabaseMissingError, ReadOnlyRouteError, StaleRouteError
+from tenancy.errors import ConfigurationError, DatabaseMissingError, ReadOnlyRouteError, StaleRouteError, UnfencedError
 from tenancy.types import new_id
+from tests.tenancy.support import together
 
 
 @pytest.fixture
@@ -74,6 +76,104 @@ def test_a_block_commits_and_one_that_fails_does_not(parts, user):
         raise ZeroDivisionError
     assert titles(parts, user) == ["kept"]
     assert leased(parts) == 0
+
+
+def break_at_commit(conn, user):
+    """Write what only the commit refuses: a task of a category that is not there."""
+    conn.execute("PRAGMA defer_foreign_keys = ON")
+    conn.execute(
+        "INSERT INTO tasks (id, user_id, title, category_id) VALUES (?, ?, 'lost', ?)",
+        (new_id().hex, user.id, new_id().hex),
+    )
+
+
+def test_a_commit_that_fails_keeps_nothing_and_leaves_nothing_locked(parts, user, conn):
+    break_at_commit(conn, user)
+    with pytest.raises(sa.exc.IntegrityError):
+        conn.commit()
+    assert parts.manager.execute_update("DELETE FROM tasks", user_id=user.id) == 0
+    add(conn, user, "kept")
+    conn.commit()
+    assert titles(parts, user) == ["kept"]
+
+
+def test_a_commit_that_fails_by_any_way_leaves_its_connection_clean(parts, user):
+    """SQLAlchemy calls a failed commit an end, SQLite does not: the connection would hold the lock in the pool."""
+    deferred = sa.text("PRAGMA defer_foreign_keys = ON")
+    lost = sa.text("INSERT INTO tasks (id, user_id, title, category_id) VALUES (:id, :user_id, 'lost', :id)")
+    values = {"id": new_id().hex, "user_id": user.id}
+    engine = parts.manager.engine_for(user.id)
+    for way in (lambda: parts.manager.session(user.id, write=True), engine.begin):
+        with pytest.raises(sa.exc.IntegrityError), way() as opened:
+            opened.execute(deferred)
+            opened.execute(lost, values)
+        assert titles(parts, user) == []
+    with engine.connect() as opened:
+        for _ in range(2):
+            opened.execute(deferred)
+            opened.execute(lost, values)
+            with pytest.raises(sa.exc.IntegrityError):
+                opened.commit()
+            opened.rollback()
+
+
+def test_a_block_whose_commit_fails_ends_its_lease(parts, user):
+    with pytest.raises(sa.exc.IntegrityError), parts.manager.get_user_connection(user.id) as conn:
+        break_at_commit(conn, user)
+    assert (leased(parts), parts.manager.engines.holder().leases) == (0, 0)
+    assert titles(parts, user) == []
+
+
+def test_a_rollback_that_fails_throws_the_connection_away(parts, user, caplog):
+    """What is wrong with it ends with it: its place is free, and the block's own error is the one told."""
+    for end in ("rollback", "close", "exit"):
+        conn = parts.manager.get_user_connection(user.id)
+        add(conn, user, "lost")
+        conn._open.connection.dbapi_connection.close()  # as when a server ends it
+        if end == "rollback":
+            with pytest.raises(sa.exc.ProgrammingError):
+                conn.rollback()
+            conn.close()
+        elif end == "close":
+            conn.close()
+        else:
+            with pytest.raises(ZeroDivisionError), conn:
+                raise ZeroDivisionError
+        assert parts.manager.engines.stats() == {"open": 1, "leased": 0, "evicted": 0, "connections": 0}
+    assert "could not be rolled back" in caplog.text
+    assert titles(parts, user) == []
+
+
+def test_closing_in_another_thread_ends_the_lease_of_the_thread_that_began_it(parts, user):
+    conn = parts.manager.get_user_connection(user.id)
+    mine = parts.manager.engines.holder()
+    assert mine.leases == 1
+    theirs = []
+    together([lambda: (conn.close(), theirs.append(parts.manager.engines.holder().leases))])
+    assert (mine.leases, theirs, leased(parts)) == (0, [0], 0)
+
+
+def test_of_many_threads_that_close_one_ends_the_lease(parts, user):
+    conn = parts.manager.get_user_connection(user.id)
+    together([conn.close] * 16)
+    assert (leased(parts), parts.manager.engines.holder().leases) == (0, 0)
+
+
+def test_a_cursor_that_was_not_read_to_its_end_holds_nobody_up(parts, user):
+    """It would keep its state of the database in view: for the next request to read, and in the way of its writes."""
+    with parts.manager.get_user_connection(user.id) as conn:
+        rows = [(new_id().hex, user.id, str(number)) for number in range(300)]
+        conn.cursor().executemany("INSERT INTO tasks (id, user_id, title) VALUES (?, ?, ?)", rows)
+    conn = parts.manager.get_user_connection(user.id)
+    cursor = conn.execute("SELECT * FROM tasks")
+    cursor.fetchone()
+    conn.close()
+    with closing(sqlite3.connect(parts.settings.tenant_data_dir / f"user_{user.id}.db")) as other, other:
+        other.execute("INSERT INTO tasks (id, user_id, title) VALUES (?, ?, 'theirs')", (new_id().hex, user.id))
+    assert "theirs" in titles(parts, user)
+    assert parts.manager.execute_update("DELETE FROM tasks", user_id=user.id) == 301
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        cursor.fetchone()
 
 
 def test_a_read_becomes_a_write_by_beginning_anew(parts, user, conn):
@@ -167,7 +267,7 @@ def test_an_error_of_the_database_leaves_the_connection_usable(parts, user, conn
 
 
 def test_another_database_cannot_be_attached(parts, user, conn):
-    with pytest.raises(sqlite3.Error):
+    with pytest.raises(UnfencedError, match="no other file"):
         conn.execute(f"ATTACH DATABASE '{parts.settings.tenant_data_dir.parent / 'admin.db'}' AS catalog")
 
 

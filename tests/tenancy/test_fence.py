@@ -12,6 +12,7 @@ import sqlalchemy as sa
 import compose
 from compose import Parts
 from tenancy.errors import (
+    ClaimLostError,
     DatabaseMissingError,
     IdentityError,
     StaleRouteError,
@@ -157,7 +158,7 @@ def test_work_that_read_its_route_before_its_database_was_retired_writes_nothing
     fresh, warm = cache_over(parts.manager), cache_over(parts.manager)
     with warm.lease(old_route) as engine, engine.connect() as connection:
         connection.execute(COUNT)
-    parts.manager.bench.step = FaultAt(2)  # fence, drop, forget
+    parts.manager.bench.step = FaultAt(3)  # fence, commit, drop, forget
     with pytest.raises(Stopped, match="drop"):
         parts.manager.delete_user_database(user_id)
     for cache in (fresh, warm, parts.manager.engines):
@@ -191,7 +192,7 @@ def test_the_next_database_of_the_same_user_is_safe_from_the_old_route(parts, us
     with pytest.raises(DatabaseMissingError), cold.lease(old_route) as engine, engine.begin() as connection:
         connection.execute(INSERT)
     parts.manager.provision(user_id)
-    refused = (StaleRouteError, IdentityError)
+    refused = (StaleRouteError, IdentityError, DatabaseMissingError)
     for cache in (cold, other_process.manager.engines, parts.manager.engines):
         with pytest.raises(refused), cache.lease(old_route) as engine, engine.begin() as connection:
             connection.execute(INSERT)
@@ -225,3 +226,25 @@ def test_writes_and_retirements_at_once_lose_no_acknowledged_row_and_let_no_late
     assert together([*(lambda n=n: write(n) for n in range(6)), suspend_and_resume]) == [None] * 7
     assert done.is_set()
     assert titles(parts.manager, user_id) == sorted(acknowledged)
+
+
+@pytest.mark.parametrize("what", ["suspend", "provision", "delete"])
+def test_a_catalog_that_is_older_than_a_database_catches_up_with_it_when_it_is_run_again(parts, user_id, what):
+    """The catalog was put back from a backup: every request is refused until an operation has raised the epoch."""
+    set_identity(parts, user_id, epoch=15)
+    manager = parts.manager
+    manager.engines.close()
+    with pytest.raises(StaleRouteError):
+        titles(manager, user_id)
+    with pytest.raises(ClaimLostError, match="Run it again"):
+        manager.suspend(user_id)
+    if what == "delete":
+        manager.delete_user_database(user_id)
+        return
+    manager.suspend(user_id)
+    manager.resume(user_id)
+    if what == "provision":
+        manager.provision(user_id)
+    add_task(manager, user_id, "again")
+    assert titles(manager, user_id) == ["again"]
+    assert placement_of(manager, user_id).epoch > 15

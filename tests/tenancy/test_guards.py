@@ -21,13 +21,13 @@ from compose import Parts
 from repositories import categories, scope, statements
 from repositories.errors import NotFoundError
 from repositories.repository_factory import RepositoryFactory
-from tenancy import budget, guards
-from tenancy.catalog import claims
+from tenancy import budget, guards, identity, names
+from tenancy.backends.gates import Gated
+from tenancy.backends.sqlite import SQLiteBackend
 from tenancy.engines import EngineCache
-from tenancy.errors import ClaimLostError, DatabaseBusyError, TenancyError
+from tenancy.errors import ClaimLostError, DatabaseBusyError, TenancyError, UnfencedError
 from tenancy.manager import TenantManager
 from tenancy.models import WRITABLE, State
-from tenancy.models import claims as claims_table
 from tenancy.types import new_id
 from tests.tenancy.support import add_task, add_tenants, add_users, cache_over, expire_claims, titles
 
@@ -308,6 +308,36 @@ def test_without_the_version_in_the_key_the_checker_finds_old_engines(parts, mon
     assert engines_of_old_configurations(parts, *add_tenants(parts, 1)) == ["is_active", "sealed_password"]
 
 
+# --- the gate -------------------------------------------------------------------------------------------
+
+
+def written_past_the_fence(parts: Parts, user_id: int) -> list[str]:
+    """Write to a suspended database in AUTOCOMMIT and by a driver's connection; list what was written."""
+    engine = parts.manager.engine_for(user_id)
+    parts.manager.suspend(user_id)
+    with suppress(UnfencedError), closing(engine.raw_connection()) as raw:
+        raw.cursor().execute(f"INSERT INTO tasks (id, user_id, title) VALUES ('{new_id().hex}', {user_id}, 'raw')")
+        raw.commit()
+    with suppress(UnfencedError), engine.connect() as connection:
+        connection.connection.execute(f"DELETE FROM tasks WHERE user_id = {user_id} AND title = 'kept'")
+        connection.connection.commit()
+    parts.manager.resume(user_id)
+    return titles(parts.manager, user_id)
+
+
+def test_a_suspended_database_is_not_written_to_past_the_fence(parts):
+    (user_id,) = add_tenants(parts, 1)
+    add_task(parts.manager, user_id, "kept")
+    assert written_past_the_fence(parts, user_id) == ["kept"]
+
+
+def test_without_the_gate_the_checker_finds_what_was_written(parts, monkeypatch):
+    (user_id,) = add_tenants(parts, 1)
+    add_task(parts.manager, user_id, "kept")
+    monkeypatch.setattr(Gated, "ask", lambda driver, text: None)
+    assert written_past_the_fence(parts, user_id) == ["raw"]
+
+
 # --- the claim's number ---------------------------------------------------------------------------------
 
 
@@ -334,7 +364,7 @@ def harm_by_a_runner_that_slept(parts: Parts, user_id: int) -> list[str]:
             harm.append("rows of the next database are gone")
     except TenancyError as error:
         harm.append(f"the next database is gone: {error.code}")
-    if not (parts.settings.tenant_data_dir / f"user_{user_id}.db").exists():
+    if not (parts.settings.tenant_data_dir / str(manager.placement_of(user_id).db_path)).exists():
         harm.append("the next database's file is gone")
     return harm
 
@@ -343,13 +373,45 @@ def test_a_runner_that_slept_past_its_claim_does_no_harm(parts):
     assert harm_by_a_runner_that_slept(parts, *add_tenants(parts, 1)) == []
 
 
-def test_without_the_claims_number_the_checker_finds_the_sleepers_harm(parts, monkeypatch):
-    of = claims_table.c.tenant_id == sa.bindparam("of")
-    anybodys = sa.bindparam("mine", type_=sa.Integer) > 0
-    monkeypatch.setattr(claims, "_renew", claims_table.update().where(of, anybodys))
-    monkeypatch.setattr(claims, "_held", sa.select(claims_table.c.attempt).where(of, anybodys))
+def test_without_names_that_are_used_once_nor_a_look_the_checker_finds_the_sleepers_harm(parts, monkeypatch):
+    """Each of the two guards by itself keeps the next database's file."""
+    monkeypatch.setattr(SQLiteBackend, "_is_anothers", lambda backend, path, tenant: False)
+    assert harm_by_a_runner_that_slept(parts, *add_tenants(parts, 1)) == []
+    monkeypatch.setattr(names, "sqlite_file", lambda owner, epoch=1: f"user_{owner}.db")
     harm = harm_by_a_runner_that_slept(parts, *add_tenants(parts, 1))
     assert "the next database's file is gone" in harm
+
+
+def harm_by_a_suspension_that_slept(parts: Parts, user_id: int) -> list[str]:
+    """Let a suspension sleep past its claim's expiry while another one comes and is resumed; list its harm."""
+    manager = parts.manager
+
+    def sleep(name: str) -> None:
+        manager.bench.step = lambda name: None
+        expire_claims(manager)
+        manager.suspend(user_id)
+        manager.resume(user_id)
+
+    manager.bench.step = sleep
+    with suppress(ClaimLostError):
+        manager.suspend(user_id)
+    try:
+        add_task(manager, user_id, "after")
+    except TenancyError as error:
+        return [f"the catalog says {manager.placement_of(user_id).state}, and writes are refused: {error.code}"]
+    return []
+
+
+def test_a_suspension_that_slept_past_its_claim_does_no_harm(parts):
+    assert harm_by_a_suspension_that_slept(parts, *add_tenants(parts, 1)) == []
+
+
+def test_without_the_epoch_the_checker_finds_the_late_suspensions_harm(parts, monkeypatch):
+    table = identity.identity
+    mine = (table.c.id == 1, table.c.tenant_id == sa.bindparam("whose"))
+    anybodys = sa.bindparam("upto", type_=sa.Integer) >= sa.bindparam("since", type_=sa.Integer)
+    monkeypatch.setattr(identity, "_change", table.update().where(*mine, anybodys))
+    assert harm_by_a_suspension_that_slept(parts, *add_tenants(parts, 1)) != []
 
 
 # --- the rule of one connection a thread ----------------------------------------------------------------

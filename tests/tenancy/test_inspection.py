@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from tenancy.catalog import configs
+from tenancy.catalog import configs, sizes
 from tenancy.errors import ConfigurationError, TenantNotFoundError, UserNotFoundError
 from tenancy.models import CATALOG_VERSION_TABLE, shared_database, user_database_configs
 from tests.conftest import make_user
+from tests.tenancy.support import keep_configs
 
 INFO = {
     "user_id",
@@ -135,10 +136,43 @@ def test_statistics_count_by_status_and_type(parts, user, other):
     assert stats["total_size_mb"] == pytest.approx(sum(entry["size_mb"] for entry in stats["databases"]), abs=0.01)
 
 
+def test_statistics_tell_what_a_server_keeps_as_it_was_last_measured_and_open_nothing(parts, user, monkeypatch):
+    manager = parts.manager
+    known, unknown = keep_configs(manager, 2, server_id=1, db_name="unify_x")
+    with manager.catalog.writing() as connection:
+        sizes.add(connection, sizes.today(), [(configs.get(connection, known), 3 * 2**20)])
+
+    def opened(*given):
+        raise AssertionError("a database was opened")
+
+    for name in ("connect", "connect_to_migrate", "at_server"):
+        for backend in manager.backends.registered():
+            if hasattr(backend, name):
+                monkeypatch.setattr(type(backend), name, opened)
+    stats = manager.get_user_database_stats()
+    of_file, measured, never = stats["databases"]
+    assert (of_file["user_id"], of_file["size_mb"] > 0, of_file["measured_at"] is not None) == (user.id, True, True)
+    assert (measured["user_id"], measured["size_mb"], measured["name"]) == (known, 3.0, "unify_x")
+    assert abs(datetime.now(UTC) - measured["measured_at"]) < timedelta(minutes=5)
+    assert (never["user_id"], never["size_mb"], never["measured_at"]) == (unknown, None, None)
+    assert (stats["total_databases"], stats["measured"]) == (3, 2)
+    assert stats["total_size_mb"] == pytest.approx(of_file["size_mb"] + 3.0, abs=0.01)
+
+
+def test_a_folder_that_cannot_be_entered_leaves_sizes_unknown(parts, user, monkeypatch):
+    def refuse(path, **more):
+        raise PermissionError(13, "refused", str(path))
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    (entry,) = parts.manager.get_user_database_stats()["databases"]
+    assert (entry["size_mb"], entry["measured_at"], entry["modified"]) == (None, None, None)
+
+
 def test_statistics_of_nobody_are_zeros(parts):
     assert parts.manager.get_user_database_stats() == {
         "total_databases": 0,
         "total_size_mb": 0,
+        "measured": 0,
         "by_status": {},
         "by_type": {},
         "databases": [],
@@ -194,7 +228,7 @@ def test_in_shared_mode_everybody_is_shown_the_one_database(shared_parts):
 
 
 def test_a_catalog_at_head_is_ready(parts):
-    assert parts.manager.catalog_status() == {"reachable": True, "revision": "0004", "head": "0004", "at_head": True}
+    assert parts.manager.catalog_status() == {"reachable": True, "revision": "0007", "head": "0007", "at_head": True}
 
 
 def test_a_catalog_behind_is_reachable_and_not_at_head(parts):

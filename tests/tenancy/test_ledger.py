@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import signal
 import sqlite3
+import time
+import uuid
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+import uuid_utils
 
 from tenancy import ledger
 from tenancy.backends.logins import NO_ACCESS
@@ -105,7 +108,11 @@ def test_going_back_is_told_too_and_the_end_of_the_ledger_is_where_the_database_
         manager.chain.downgrade(
             connection, "0001", transactional_ddl=True, on_apply=lambda *seen: provisioner._applied(backend, *seen)
         )
-        assert list(ledger.standing(connection)) == [manager.chain.current(connection)] == ["0001"]
+        assert (
+            list(ledger.standing(connection, manager.chain.checksums))
+            == [manager.chain.current(connection)]
+            == ["0001"]
+        )
     change_config(manager, user_id, revision="0001")
     with pytest.raises(RevisionMismatchError), manager.session(user_id):
         raise AssertionError("it was opened")
@@ -170,6 +177,84 @@ def test_a_ledger_that_disagrees_with_the_version_table_is_a_named_error(version
     assert (tenant.state, tenant.last_error_code) == (State.FAILED, "revision_mismatch")
     with closing(sqlite3.connect(tmp_path / "users" / f"user_{user_id}.db")) as driver:
         assert [row[1] for row in driver.execute("PRAGMA table_info(things)")] == ["id", "c2"]
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Give a function that sets how far this machine's clock is ahead of the right time, for ids and moments alike."""
+    right = time.time
+
+    def ahead(seconds: float) -> None:
+        class Moment(datetime):
+            @classmethod
+            def now(cls, tz=None):
+                return datetime.fromtimestamp(right() + seconds, tz)
+
+        def made() -> uuid.UUID:
+            return uuid.UUID(bytes=uuid_utils.uuid7(nanoseconds=int((right() + seconds) * 1e9)).bytes)
+
+        monkeypatch.setattr(ledger, "datetime", Moment)
+        monkeypatch.setattr(ledger, "new_id", made)
+
+    return ahead
+
+
+@pytest.mark.parametrize("ahead_s", [300, -300])
+def test_machines_whose_clocks_differ_migrate_one_database_after_each_other(versions, clock, ahead_s):
+    """The database is made by a machine whose clock is right, and goes on by one that is fast or slow, and back."""
+    first, second, third = versions(1), versions(2), versions(3)
+    (user_id,) = add_users(first, 1)
+    clock(0)
+    first.provision(user_id)
+    first.engines.close()
+    clock(ahead_s)
+    second.provision(user_id)
+    second.engines.close()
+    clock(0)
+    third.provision(user_id)
+    rows = entries(third, user_id)
+    assert [row["revision"] for row in rows] == ["0001", "0002", "0003"]
+    moments = [row["applied_at"] for row in rows]
+    assert moments != sorted(moments), "each row says when it was by the clock of the machine that wrote it"
+    assert third.fetch_all("SELECT c2, c3 FROM things", user_id=user_id) == []
+
+
+def test_a_database_that_older_code_migrated_with_a_slow_clock_is_migrated_on(versions, tmp_path):
+    """Older code made each id by its machine's clock: what came last may stand first."""
+    second = versions(2)
+    (user_id,) = add_users(second, 1)
+    second.provision(user_id)
+    second.engines.close()
+    hand(
+        tmp_path,
+        user_id,
+        "UPDATE tenancy_ledger SET id = '0' || substr(id, 2), applied_at = '2020-01-01' WHERE revision = '0002'",
+    )
+    third = versions(3)
+    third.provision(user_id)
+    backend = third.backends.get("sqlite")
+    with backend.migrating(backend.connect(placement_of(third, user_id), NO_ACCESS)) as connection:
+        assert list(ledger.standing(connection, third.chain.checksums)) == ["0001", "0002", "0003"]
+        assert ledger.contradiction(connection, ["0001", "0002", "0003"]) is None
+
+
+def test_what_was_applied_again_by_a_slow_machine_counts_as_it_was_applied_last(versions, tmp_path, clock):
+    """Applied by a fast machine, undone, edited, applied again by a slow one: the edited file is what stands here."""
+    second = versions(2)
+    (user_id,) = add_users(second, 1)
+    clock(300)
+    second.provision(user_id)
+    backend = second.backends.get("sqlite")
+    with backend.migrating(backend.connect(placement_of(second, user_id), NO_ACCESS)) as connection:
+        clock(-300)
+        for direction, checksum in (("downgrade", "old"), ("upgrade", "edited")):
+            ledger.record(connection, "0002", direction, checksum, 0, "2.0")
+        assert ledger.standing(connection, second.chain.checksums)["0002"] == "edited"
+        ledger.record(connection, "0002", "downgrade", "edited", 0, "2.0")
+        assert list(ledger.standing(connection, second.chain.checksums)) == ["0001"]
+        assert ledger.contradiction(connection, ["0001"]) is None
+        ledger.record(connection, "0002", "downgrade", "edited", 0, "2.0")
+        assert ledger.contradiction(connection, ["0001"]) == "the ledger tells twice that 0002 was undone"
 
 
 def test_rows_read_back_in_the_order_they_were_applied(parts):

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import subprocess
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 import compose
-from tenancy.errors import CatalogNotReadyError, DatabaseMissingError, IdentityError
+from tenancy.catalog import READ
+from tenancy.errors import CatalogNotReadyError, DatabaseMissingError, DatabaseUnreachableError, IdentityError
 from tests.tenancy.support import add_task, add_tenants, titles
 
 
@@ -64,6 +67,68 @@ def test_a_file_put_in_place_of_an_open_one_is_opened_anew_and_compared(parts, f
     shutil.copy(copies[first], folder / f"user_{first}.db")
     assert titles(parts.manager, first) == ["of the first"]
     assert titles(parts.manager, second) == ["of the second"]
+
+
+def overwrite(file: Path, content: Path) -> None:
+    """Write over a file as an operator does, from a process of its own: the file stays the one that it is."""
+    before = file.stat().st_ino
+    subprocess.run(["cp", content, file], check=True)
+    assert file.stat().st_ino == before
+
+
+def damaged(file: Path, place: Path) -> Path:
+    """Give a copy of a file whose pages but the first two are empty."""
+    content = file.read_bytes()
+    place.write_bytes(content[:8192] + bytes(len(content) - 8192))
+    return place
+
+
+def test_a_file_that_is_damaged_and_mended_in_place_is_used_by_the_next_request(parts, folder, tmp_path):
+    """Every handle to it is opened anew: the one that saw the damage, one in the pool, and one in use."""
+    (user_id,) = add_tenants(parts, 1)
+    for number in range(100):
+        add_task(parts.manager, user_id, f"{number:03}" * 40)
+    file, good = folder / f"user_{user_id}.db", tmp_path / "good.db"
+    parts.manager.engines.close()
+    copy_of(file, good)
+    engine = parts.manager.engine_for(user_id).execution_options(**READ)
+    with engine.connect() as in_use:
+        with engine.connect() as pooled:
+            for connection in (in_use, pooled):
+                assert connection.exec_driver_sql("SELECT count(*) FROM tenancy_identity").scalar() == 1
+        overwrite(file, damaged(good, tmp_path / "damaged.db"))
+        for _ in range(2):
+            with pytest.raises(DatabaseUnreachableError, match="damaged"):
+                titles(parts.manager, user_id)
+        with pytest.raises(sa.exc.DatabaseError):
+            in_use.exec_driver_sql("SELECT max(title) FROM tasks")
+    overwrite(file, good)
+    with engine.connect() as one, engine.connect() as other:
+        for connection in (one, other):
+            assert connection.exec_driver_sql("SELECT max(title) FROM tasks").scalar() == "099" * 40
+    add_task(parts.manager, user_id, "after")
+    assert len(titles(parts.manager, user_id)) == 101
+
+
+def test_a_catalog_that_is_damaged_and_mended_in_place_is_used_again(parts, tmp_path):
+    file, good = tmp_path / "admin.db", tmp_path / "good.db"
+    with closing(sqlite3.connect(file)) as driver, driver:
+        driver.execute("CREATE TABLE long (x)")
+        driver.executemany("INSERT INTO long VALUES (?)", [(f"{number:03}" * 40,) for number in range(100)])
+
+    def longest() -> str:
+        with parts.catalog.reading() as connection:
+            return str(connection.exec_driver_sql("SELECT max(x) FROM long").scalar_one())
+
+    parts.catalog.engine.dispose()
+    copy_of(file, good)
+    assert parts.catalog.revision()  # the handle has read that, and not yet what will be damaged
+    overwrite(file, damaged(good, tmp_path / "damaged.db"))
+    for _ in range(2):
+        with pytest.raises(CatalogNotReadyError, match="damaged"):
+            longest()
+    overwrite(file, good)
+    assert longest() == "099" * 40
 
 
 def test_a_catalog_that_is_lost_while_it_serves_is_said_and_not_made_anew(parts, tmp_path):

@@ -62,7 +62,7 @@ def users(parts: Parts) -> tuple[int, int]:
 
 @pytest.fixture
 def file(parts: Parts) -> Callable[[int], Path]:
-    return lambda user_id: parts.settings.tenant_data_dir / f"user_{user_id}.db"
+    return lambda user_id: parts.settings.tenant_data_dir / str(placement_of(parts.manager, user_id).db_path)
 
 
 def open_in_every_way(manager: TenantManager, user_id: int) -> list[type[BaseException] | None]:

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 import compose
 from tenancy import DatabaseConnection, MultiTenantDatabaseManager, TenantManager, context, current_manager, install
 from tenancy.catalog import configs
+from tenancy.catalog.runs import Selection
 from tenancy.context import Context
 from tenancy.errors import (
     ConfigurationError,
@@ -20,12 +21,14 @@ from tenancy.errors import (
     TamperedCredentialError,
     TenantNotFoundError,
     UnknownKeyError,
+    UnsupportedBackendError,
     UserNotFoundError,
     WrongTenantError,
 )
 from tenancy.keyring import Keyring, generate_key
 from tenancy.models import Principal, audit_log
 from tenancy.types import new_id
+from tests.tenancy.support import change_config
 
 INSERT = "INSERT INTO tasks (id, user_id, title) VALUES (?, ?, ?)"
 
@@ -275,6 +278,33 @@ def test_a_tampered_password_is_told_once_by_all_processes_together(parts, user,
     finally:
         second.close()
     assert len(told(parts)) == 1
+
+
+def test_what_was_tampered_with_is_told_where_its_driver_is_missing(parts, user, no_sqlserver_driver):
+    """The stored credential is looked at before the driver: who was attacked learns of it on any machine."""
+    change_config(parts.manager, user.id, db_type="sqlserver", version=2)
+    manager = parts.manager
+    for ask in (
+        lambda: titles(manager, user.id),
+        lambda: manager.get_user_connection(user.id),
+        lambda: manager.engine_for(user.id),
+        lambda: manager.provision(user.id),
+    ):
+        with pytest.raises(TamperedCredentialError):
+            ask()
+    codes = {manager.test_database(user.id)["code"], manager.tenant_report(user.id)["unreachable"]["code"]}
+    codes |= {each.code for checked in manager.fleet.verify(Selection(), orphans=False) for each in checked.found}
+    assert codes == {"credential_tampered"}
+    assert len(told(parts)) == 1
+
+
+def test_a_driver_that_is_missing_is_told_where_the_credential_is_right(parts, user, no_sqlserver_driver):
+    change_config(parts.manager, user.id, db_type="sqlserver", version=2)
+    keep_password(parts, user, seal(parts, user))
+    with pytest.raises(UnsupportedBackendError):
+        titles(parts.manager, user.id)
+    assert parts.manager.test_database(user.id)["code"] == "backend_unsupported"
+    assert told(parts) == []
 
 
 def test_what_is_tampered_with_a_second_time_is_told_a_second_time(parts, user, other):

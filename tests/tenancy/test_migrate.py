@@ -173,6 +173,35 @@ def test_two_heads_are_refused_by_name(folder):
         _ = chain_of(folder).head
 
 
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        (None, r"has no folder versions: make .+/versions"),
+        ({}, r"is empty: `fleet.revisions.new_revision\(\)` writes the first one"),
+        ({"a.py": "import nonesuch"}, r"cannot be read: a.py, line 1: ModuleNotFoundError"),
+        ({"a.py": "def ("}, r"cannot be read: SyntaxError: .+\(a.py, line 1\)"),
+        ({"a.py": "x = 1"}, r"cannot be read: .*a_py"),
+        ({"a.py": "revision = '2'; down_revision = '1'"}, r"no file has the revision '1'"),
+        ({"a.py": "revision = '1'; down_revision = '2'", "b.py": "revision = '2'; down_revision = '1'"}, "Cycle"),
+        (dict.fromkeys(("a.py", "b.py"), "revision = '1'; down_revision = None"), r"versions/[ab].py has the revision"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Revision 1:UserWarning")  # Alembic's own word, beside the error
+def test_a_folder_that_is_no_chain_is_named_with_the_argument_and_the_next_step(tmp_path, files, told):
+    for name, text in (files or {}).items():
+        (tmp_path / "chain" / "versions").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "chain" / "versions" / name).write_text(text + "\n")
+    if files == {}:
+        (tmp_path / "chain" / "versions").mkdir(parents=True)
+    manager = small_manager(tmp_path, tmp_path / "chain")  # the catalog's own chain is whole
+    try:
+        with pytest.raises(MigrationError, match=told) as refused:
+            _ = manager.head
+        assert refused.value.message.startswith(f"TenantSchema(migrations) is {tmp_path / 'chain'}: ")
+    finally:
+        manager.close()
+
+
 def test_a_database_newer_than_the_code_is_refused_and_unharmed(tmp_path, folder):
     path = tmp_path / "x.db"
     upgrade(path, chain_of(folder))
@@ -333,6 +362,15 @@ def test_two_chains_in_one_database_have_nothing_to_propose(shared_parts: Parts,
         command.check(config)
     engine.dispose()
     assert "No new upgrade operations detected" in written.getvalue()
+
+
+def test_the_plain_alembic_command_asks_for_a_database_in_a_line():
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util import CommandError
+
+    with pytest.raises(CommandError, match=r"-x url=sqlite:///scratch\.db"):
+        command.current(Config(PROJECT / "migrations" / "tenant" / "alembic.ini"))
 
 
 def test_making_the_template_from_many_threads_makes_it_whole(make_parts):

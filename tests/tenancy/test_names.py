@@ -204,9 +204,62 @@ def test_a_restore_points_name_is_short_and_plain_or_refused(text):
     plain = set(string.ascii_lowercase + string.digits)
     if 0 < len(text) <= 10 and set(text) <= plain and text[0] in string.ascii_lowercase:
         assert len(names.point_database("d" * 48, text)) <= 59
-        assert Path(names.point_file(7, uuid.UUID(int=7), text)).name.startswith("user_7.db.")
+        assert Path(names.point_file("user_7.db", uuid.UUID(int=7), text)).name.startswith("user_7.db.")
         return
-    for use_it in (lambda: names.point_database("d", text), lambda: names.point_file(7, uuid.UUID(int=7), text)):
+    for use_it in (
+        lambda: names.point_database("d", text),
+        lambda: names.point_file("user_7.db", uuid.UUID(int=7), text),
+    ):
         with pytest.raises(ConfigurationError) as refused:
             use_it()
         assert refused.value.field == "point"
+
+
+@given(st.one_of(st.none(), st.integers(1, names.MAX_USER_ID)), st.uuids(), st.sampled_from(["", "0a1b2c", "123456"]))
+@example(None, uuid.UUID(int=10**36), "123456")
+@example(names.MAX_USER_ID, uuid.UUID(int=0x1234567890), "123456")
+@example(123456, uuid.UUID(int=0x123456789012), "")
+def test_a_planned_name_says_of_which_installation_and_whose_it_is(owner, tenant_id, installation):
+    name = names.planned_database(owner, tenant_id, installation=installation)
+    assert len(name) <= 32  # the longest login that MySQL takes
+    for following in ("", "run12", "run12_back"):
+        found = f"{name}_{following}" if following else name
+        assert names.planned_in(found) == (name, owner, following)
+        assert names.installation_in(found) == installation
+        assert names.is_tenants_login(found) is not bool(following)
+
+
+def test_what_stands_beside_databases_says_of_which_installation_it_is_too():
+    for mark in ("", "0a1b2c"):
+        for name in (
+            names.template(mark, "f" * 64),
+            names.template(mark, "plain"),
+            names.draft(mark),
+            names.scratch(mark),
+        ):
+            assert names.installation_in(name) == mark
+            assert names.planned_in(name) is None
+            assert not names.is_tenants_login(name)
+    assert names.template("", "f" * 64) == "unify_template_ffffffffffffffff"  # as version 0.3 called it
+
+
+@pytest.mark.parametrize(
+    "name", ["unify_", "postgres", "unify_bench_0a1b2c3d4e5f", "unify", "unify_0a1b2c_x_0123456789ab"]
+)
+def test_what_is_called_otherwise_is_no_installations(name):
+    assert names.installation_in(name) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", " ", "\t\n", "\u200b", "\u3164", "\u2800 \u115f", "\ufeff\u2060", "\u202e\u202c", "\ufe0f", "\U000e0020\xad"],
+)
+def test_what_shows_nothing_is_not_visible(text):
+    assert not names.is_visible(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["x", "\u200bx\u200b", "\U0001fae8", "\u2764\ufe0f", "-", "\u0634", "\u0301", "\ue000"]
+)
+def test_whatever_shows_something_is_visible(text):
+    assert names.is_visible(text)

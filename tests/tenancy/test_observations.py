@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
 
 from tenancy import observations as room
+from tenancy.backends.base import DatabaseFields
+from tenancy.backends.server import run
 from tenancy.catalog import sizes, troubles
-from tenancy.errors import DatabaseMissingError, TenantNotReadyError
+from tenancy.errors import DatabaseMissingError, DatabaseTimeoutError, TenantNotReadyError
 from tenancy.models import SHARED_OWNER, tenant_errors, tenant_sizes
+from tests.engines import server_address, use
+from tests.servers import listener
 from tests.tenancy.support import add_tenants, add_users, change_config
+
+
+@pytest.fixture
+def server_url(request) -> str:
+    return server_address(use(request, "postgresql")).render_as_string(hide_password=False)
 
 
 def errors(parts, owner):
@@ -131,6 +141,92 @@ def test_a_database_that_cannot_be_measured_stops_nothing(parts, caplog):
     assert (measured(parts, gone), len(measured(parts, there))) == ([], 1)
 
 
+def test_the_catalog_can_be_written_while_a_database_is_measured(parts, monkeypatch):
+    """Whoever signs up while a database takes its time is not told that the catalog is busy."""
+    (user_id,) = add_tenants(parts, 1)
+    backend = parts.manager.backends.get("sqlite")
+    real = backend.size_bytes
+
+    def while_somebody_signs_up(*asked):
+        add_users(parts, 1)
+        return real(*asked)
+
+    monkeypatch.setattr(backend, "size_bytes", while_somebody_signs_up)
+    parts.manager.observations.flush(used(parts, user_id))
+    assert len(measured(parts, user_id)) == 1
+
+
+def test_two_processes_that_measure_one_database_at_once_write_one_figure(parts, monkeypatch):
+    first, second = add_tenants(parts, 2)
+    other = room.Observations(parts.catalog, parts.manager.backends)
+    backend = parts.manager.backends.get("sqlite")
+    real = backend.size_bytes
+
+    def after_the_other_process(*asked):
+        monkeypatch.setattr(backend, "size_bytes", real)
+        other.flush(used(parts, first))
+        return real(*asked)
+
+    monkeypatch.setattr(backend, "size_bytes", after_the_other_process)
+    parts.manager.observations.flush(used(parts, first, second))
+    assert (len(measured(parts, first)), len(measured(parts, second))) == (1, 1)
+
+
+@pytest.mark.parametrize("answer", [LookupError("anything"), -1, 2**70], ids=["raises", "negative", "too-large"])
+def test_whatever_one_database_answers_the_others_are_measured(parts, monkeypatch, answer):
+    strange, plain = add_tenants(parts, 2)
+    backend = parts.manager.backends.get("sqlite")
+    real = backend.size_bytes
+
+    def asked(tenant, access):
+        if tenant.user_id != strange:
+            return real(tenant, access)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(backend, "size_bytes", asked)
+    parts.manager.observations.flush(used(parts, strange, plain))
+    assert (measured(parts, strange), len(measured(parts, plain))) == ([], 1)
+
+
+def test_functions_that_the_owner_of_a_database_put_in_the_way_are_not_called(make_parts, server_url):
+    parts = make_parts(default_tenant_db_type="postgresql")
+    parts.manager.add_server("one", "postgresql", server_url)
+    (user_id,) = add_users(parts, 1)
+    tenant = parts.manager.provision(user_id).placement
+    backend = parts.manager.backends.get("postgresql")
+    try:
+        with closing(backend.connect_to_migrate(tenant, parts.manager.bench.access(tenant))) as driver:
+            run(
+                driver,
+                "CREATE SCHEMA owners",
+                "CREATE FUNCTION owners.pg_database_size(name) RETURNS bigint LANGUAGE plpgsql"
+                " AS $$ BEGIN RAISE EXCEPTION 'called' USING ERRCODE = 'ZZ999'; END $$",
+                "CREATE FUNCTION owners.current_database() RETURNS name LANGUAGE sql AS $$ SELECT 'postgres'::name $$",
+                f"ALTER DATABASE {tenant.db_name} SET search_path = owners, public, pg_catalog",
+            )
+            driver.commit()
+        parts.manager.observations.flush([tenant])
+        assert len(measured(parts, user_id)) == 1
+    finally:
+        parts.manager.delete_user_database(user_id)
+
+
+def test_a_server_that_is_silent_is_asked_once_a_round_and_the_others_are_measured(parts):
+    first, second, elsewhere = add_users(parts, 3)
+    parts.manager.provision(elsewhere)
+    with listener() as (port, met):
+        silent = DatabaseFields("mysql", "127.0.0.1", port, "some", "somebody", "x", None, {"connect_timeout_s": 1})
+        for user_id in (first, second):
+            with pytest.raises(DatabaseTimeoutError):
+                parts.manager.provision(user_id, silent)
+        before = len(met)
+        parts.manager.observations.flush(used(parts, first, second, elsewhere))
+        assert len(met) - before == 1
+    assert (measured(parts, first), measured(parts, second), len(measured(parts, elsewhere))) == ([], [], 1)
+
+
 def test_the_shared_database_is_measured_for_all(shared_parts):
     (user_id,) = add_users(shared_parts, 1)
     shared_parts.manager.provision(user_id)
@@ -151,3 +247,12 @@ def test_deleting_a_database_forgets_its_sizes_and_errors(parts):
             == connection.execute(sa.select(tenant_sizes)).all()
             == []
         )
+
+
+def test_of_two_databases_that_a_user_had_since_the_later_one_is_measured(parts):
+    (user_id,) = add_tenants(parts, 1)
+    earlier = used(parts, user_id)
+    parts.manager.delete_user_database(user_id)
+    parts.manager.provision(user_id)
+    parts.manager.observations.flush([*earlier, *used(parts, user_id)])
+    assert len(measured(parts, user_id)) == 1

@@ -101,7 +101,7 @@ def test_a_report_shows_no_secret(parts):
     assert "hunter2" not in text
 
 
-def test_a_report_is_given_where_the_database_cannot_be_reached(parts):
+def test_a_report_is_given_where_the_database_cannot_be_reached(parts, no_sqlserver_driver):
     gone, damaged, foreign, unbuilt = add_tenants(parts, 4)
     folder = parts.settings.tenant_data_dir
     (folder / f"user_{gone}.db").unlink()
@@ -149,7 +149,7 @@ def test_a_report_names_the_operation_under_way(parts):
     (user_id,) = add_tenants(parts, 1)
     tenant = parts.manager.placement_of(user_id)
     with parts.catalog.writing() as connection:
-        parts.manager.provisioner.claim(connection, tenant.tenant_id, "move")
+        parts.manager.provisioner.claim(connection, tenant, "move")
     claim = parts.manager.tenant_report(user_id)["claim"]
     assert claim["operation"] == "move"
     assert claim["expires_at"] > datetime.now(UTC)

@@ -225,13 +225,18 @@ def test_a_password_that_was_changed_at_the_server_is_changed_here_and_a_wrong_o
     manager, user, engine, server
 ):
     own = {
-        "postgresql": ["CREATE ROLE own LOGIN CREATEDB PASSWORD 'old'", "ALTER ROLE own PASSWORD 'new'"],
+        "postgresql": [
+            "CREATE ROLE own LOGIN CREATEDB PASSWORD 'old'; GRANT CONNECT ON DATABASE postgres TO own",
+            "ALTER ROLE own PASSWORD 'new'",
+        ],
         "mysql": [
             "CREATE USER own@'%' IDENTIFIED BY 'old'; GRANT ALL ON own_rows.* TO own@'%'",
             "ALTER USER own@'%' IDENTIFIED BY 'new'",
         ],
     }[engine]
-    gone = {"postgresql": "DROP ROLE own", "mysql": "DROP USER own@'%'"}[engine]
+    gone = {"postgresql": "REVOKE CONNECT ON DATABASE postgres FROM own; DROP ROLE own", "mysql": "DROP USER own@'%'"}[
+        engine
+    ]
     backend = manager.backends.get(engine)
     driver = backend.at_server(backend.login(server.url, "URL"))
     run(driver, *own[0].split("; "))
@@ -249,5 +254,5 @@ def test_a_password_that_was_changed_at_the_server_is_changed_here_and_a_wrong_o
         assert audit_actions(manager)[-1] == "credential.change"
     finally:
         manager.delete_user_database(user)
-        run(driver, gone)
+        run(driver, *gone.split("; "))
         driver.close()

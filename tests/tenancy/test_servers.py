@@ -157,6 +157,7 @@ def test_a_login_that_may_make_nothing_is_not_registered(manager, own):
     login, backend = manager.bench.server_login(server_row(manager, "own")), backend_of("postgresql")
     with closing(backend.at_server(login)) as driver:
         run(driver, "CREATE ROLE poor LOGIN PASSWORD 'pw'", "CREATE ROLE able LOGIN PASSWORD 'pw' CREATEDB CREATEROLE")
+        run(driver, "GRANT CONNECT ON DATABASE postgres TO poor, able")
     with pytest.raises(AccessDeniedError, match="may not make databases and logins"):
         manager.add_server("poor", "postgresql", f"postgresql://poor:pw@127.0.0.1:{own.port}/")
     manager.add_server("able", "postgresql", f"postgresql://able:pw@127.0.0.1:{own.port}/")

@@ -38,6 +38,30 @@ def test_no_command_at_all_is_wrong_usage(shell):
     assert shell("bogus").returncode == 2
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("--bogus", "No such option '--bogus'. Help: unify --help"),
+        ("bogus", "No such command 'bogus'. Help: unify --help"),
+        ("db bogus", "No such command 'bogus'. Help: unify db --help"),
+        ("db info", "Missing argument 'USER_ID'. Help: unify db info --help"),
+        ("db info 1 2", "Got unexpected extra argument (2). Help: unify db info --help"),
+        ("db list --inactive-since foo", "'--inactive-since': 'foo' is no date: type one such as 2026-03-31"),
+        ("db list --inactive-since 2026-02-30", "'2026-02-30' is no date"),
+        ("db leftovers --confirm x", "'--confirm': 'x' is not a valid whole number."),
+        ("db leftovers --confirm 99999999999999999999", "'--confirm': 99999999999999999999 is too large."),
+        ("keys revoke 99", "'KEY_ID': '99' is no key's id: `unify keys list --user E` shows them."),
+        ("servers add x", "Missing option '--type'. Choose from: postgresql, mysql, sqlserver."),
+        ("fleet show 99999999999999999999", "99999999999999999999 is too large."),
+        ("audit verify --expect foo", "Invalid value for '--expect': type a head"),
+    ],
+)
+def test_what_is_typed_wrong_is_one_line_that_names_the_field(shell, words, told):
+    refused = shell(*words.split())
+    assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (2, "", 1)
+    assert told in refused.stderr
+
+
 def test_a_wrong_setting_stops_every_command_with_one_line(shell):
     refused = shell("users", "list", MULTI_TENANT_MODE="maybe")
     assert refused.returncode == 1

@@ -39,7 +39,8 @@ def section(path: str, command: click.Command) -> str:
     if options:
         lines += ["| option | meaning |", "|---|---|"]
         lines += [
-            f"| `{term}` | {meaning} |" for term, meaning in filter(None, (o.get_help_record(ctx) for o in options))
+            "| `{}` | {} |".format(*(text.replace("|", r"\|") for text in (term, meaning)))
+            for term, meaning in filter(None, (o.get_help_record(ctx) for o in options))
         ]
         lines += [""]
     return "\n".join(lines)
@@ -47,7 +48,8 @@ def section(path: str, command: click.Command) -> str:
 
 def menu_table() -> str:
     rows = [
-        f"| {number} | {entry.title} | `unify {' '.join(entry.words)}` |" for number, entry in enumerate(ENTRIES, 1)
+        f"| {number} | {entry.title} | `unify {' '.join((*entry.words, *entry.options))}` |"
+        for number, entry in enumerate(ENTRIES, 1)
     ]
     return "\n".join(["| number | entry | command |", "|---|---|---|", *rows, "| 0 | Exit | |"])
 

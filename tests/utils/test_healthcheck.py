@@ -28,8 +28,9 @@ def test_a_server_that_answers_is_up(served):
     assert is_up(served, "localhost")
 
 
-def test_a_host_that_is_not_trusted_is_not_answered(served):
-    assert not is_up(served, "elsewhere.example")
+def test_it_is_asked_below_its_path_and_is_up_nowhere_else(served):
+    assert is_up(served, "localhost", "/")
+    assert not is_up(served, "localhost", "/elsewhere")
 
 
 def test_where_nothing_listens_nothing_is_up():

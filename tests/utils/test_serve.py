@@ -17,6 +17,7 @@ import psutil
 import pytest
 import requests
 
+import compose
 from utils import serve
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -185,6 +186,24 @@ def test_an_address_in_use_is_told_in_one_line(shell, port):
     assert refused.returncode == 1
     assert f"PORT {port}" in refused.stderr
     assert refused.stderr.count("\n") == 1
+
+
+def test_an_address_of_another_machine_is_told_as_that(shell):
+    assert shell("db", "create-config-table").returncode == 0
+    refused = shell("serve", HOST="203.0.113.9")
+    assert refused.returncode == 1
+    assert "HOST has to be an address of this machine" in refused.stderr
+
+
+def test_a_server_for_other_machines_says_that_their_names_are_missing(make_parts):
+    for host, trusted, told in (
+        ("0.0.0.0", "localhost,127.0.0.1,[::1]", True),
+        ("0.0.0.0", "localhost,unify.example.org", False),
+        ("127.0.0.1", "localhost", False),
+        ("::1", "[::1]", False),
+    ):
+        said = compose.first_steps(make_parts(host=host, trusted_hosts=trusted))
+        assert (compose.OTHERS_REFUSED in said) is told, (host, trusted)
 
 
 def test_a_catalog_that_is_not_migrated_is_told_with_what_to_type(shell, port, tmp_path):

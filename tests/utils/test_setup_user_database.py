@@ -21,7 +21,18 @@ AS_MODULE = ["-m", "utils.setup_user_database"]
 
 
 @pytest.fixture
-def open_menu(environ, elsewhere):
+def terminals():
+    """Skip where the system has no terminals to give: a chroot or container without /dev/pts."""
+    try:
+        ends = os.openpty()
+    except OSError as error:
+        pytest.skip(f"no pseudo-terminal can be opened here ({error}): mount /dev/pts")
+    for end in ends:
+        os.close(end)
+
+
+@pytest.fixture
+def open_menu(terminals, environ, elsewhere):
     """Open the menu in a terminal, from another folder."""
     opened = []
 
@@ -114,7 +125,7 @@ def test_an_operator_walks_through_the_fixed_entries(open_menu, shell, environ, 
 @pytest.mark.terminal
 def test_wrong_entries_are_answered_with_what_to_type(open_menu):
     menu = open_menu()
-    for wrong in ("", "x", "-1", "99", "9" * 5000, "1;drop", "²"):
+    for wrong in ("x", "-1", "99", "000199", "00001", "9" * 5000, "1;drop", "²"):
         menu.sendline(wrong[:200])
         menu.expect_exact(f"type a number from 1 to {len(ENTRIES)}, or 0 to leave.")
         menu.expect_exact("Choice: ")
@@ -171,10 +182,46 @@ def test_the_further_entries_do_what_their_commands_do(open_menu):
     assert "Keep it now" in choose(menu, "15", "1", "laptop")
     listed = choose(menu, "16", "a@example.org")
     assert "laptop" in listed
-    assert "Nothing done." in choose(menu, "14", "1", "n")
+    asked = choose(menu, "14", "1")
+    assert "Delete the database of user 1 (a@example.org), sqlite in " in asked
+    assert "user_1.db, with everything in it?" in asked
+    assert "Nothing done." in choose(menu, "n")
     assert "Deleted the database" in choose(menu, "14", "1", "y")
     assert "every seal holds" in choose(menu, "20")
     assert leave(menu) == 0
+
+
+def number_of(*words):
+    (number,) = (number for number, entry in enumerate(ENTRIES, 1) if (*entry.words, *entry.options) == words)
+    return str(number)
+
+
+def test_a_database_that_cannot_be_removed_is_let_go_of_and_taken_off_the_list(piped, environ):
+    files = Path(environ["TENANT_DATA_DIR"])
+    for number, name in ((1, "a"), (2, "b")):
+        piped("1", "7", f"{name}@example.org", "", "n")
+        (files / f"user_{number}.db").write_text("no database any more")
+    forget, listed = number_of("db", "delete", "--forget"), number_of("db", "leftovers")
+    refused = piped("14", "1", "y")
+    assert "unify db delete 1 --forget" in refused.stderr
+    kept = piped(forget, "1", "")
+    assert "(a@example.org), sqlite in " in kept.stderr
+    assert "Nothing done." in kept.stderr
+    for user in "12":
+        assert "may still be there" in piped(forget, user, "y").stdout
+    assert {"user_1.db", "user_2.db"} <= set(piped(listed).stdout.split())
+    taken = piped(number_of("db", "leftovers", "--confirm"), "none", "1").stdout
+    assert "'none' is not a valid whole number" in taken
+    assert "Taken off the list: the database of user 1, user_1.db." in taken
+    removed = piped(number_of("db", "leftovers", "--remove")).stdout
+    assert "Removed: the database of user 2, user_2.db." in removed
+    assert "Nothing is left behind." in removed
+    assert [path.name for path in files.glob("user_*.db")] == ["user_1.db"]
+
+
+def test_an_operation_is_ended_from_the_menu(piped):
+    piped("1", "7", "a@example.org", "", "n")
+    assert "No operation holds the database of user 1 (a@example.org)." in piped(number_of("db", "release"), "1").stdout
 
 
 def test_the_menu_works_over_a_pipe(piped):
@@ -183,6 +230,14 @@ def test_the_menu_works_over_a_pipe(piped):
     assert done.stderr == ""
     assert "stood ready already" in done.stdout
     assert done.stdout.endswith("Goodbye.\n")
+
+
+def test_what_a_command_said_stays_on_the_screen_until_the_menu_is_asked_for(piped):
+    heading = "Unify: users and their databases"
+    said = piped("1", "5", "0").stdout
+    assert said.count(heading) == 1
+    assert said.count("Enter alone shows the menu.") == 2
+    assert piped("1", "", "0").stdout.count(heading) == 2
 
 
 def test_the_end_of_a_pipe_ends_the_menu(piped):

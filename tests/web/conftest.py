@@ -16,6 +16,7 @@ from sqlalchemy.engine import Engine
 
 import web
 from tenancy.models import User
+from web.auth import cookie_name
 
 if TYPE_CHECKING:
     from compose import Parts
@@ -122,6 +123,11 @@ def browser_of(app: Flask, user: User) -> Browser:
         session["csrf_token"] = "c" * 40
     signer = URLSafeTimedSerializer(app.config["WTF_CSRF_SECRET_KEY"], salt="wtf-csrf-token")
     return Browser(client, user, token, str(signer.dumps("c" * 40)))
+
+
+def cookie(app: Flask, what: str = "session") -> str:
+    """Give the name of one of this installation's cookies."""
+    return cookie_name(what, app.extensions["unify"].settings)
 
 
 @contextmanager

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from flask import Flask
 
+from tenancy.backends import sqlite_files
 from tenancy.models import User
+from tests.tenancy.support import set_back
 from tests.web.conftest import Caller, account, browser_of, caller, make_admin
 
 if TYPE_CHECKING:
@@ -65,6 +69,19 @@ def test_initialize_makes_a_database_once(admin: Caller, parts: Parts, tmp_path:
     again = admin.post(url)
     assert (again.status_code, again.json["config"]["tenant_id"]) == (200, made.json["config"]["tenant_id"])
     assert caller(admin.client.application, new).get("/api/v1/tasks").status_code == 200
+
+
+def test_initializing_a_database_that_is_locked_says_so(
+    admin: Caller, parts: Parts, first: User, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    set_back(parts.manager, [first.id])
+    monkeypatch.setattr(sqlite_files, "BUSY_TIMEOUT_S", 0.01)
+    url = f"/admin/user/{first.id}/database/initialize"
+    with closing(sqlite3.connect(tmp_path / "users" / f"user_{first.id}.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        answer = admin.post(url)
+        assert (answer.status_code, answer.json["code"]) == (503, "database_busy")
+    assert admin.post(url).status_code == 200
 
 
 def test_initialize_works_with_the_administrators_session(app: Flask, parts: Parts) -> None:

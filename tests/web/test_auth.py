@@ -13,7 +13,7 @@ from werkzeug.http import parse_cookie
 import web
 from tenancy.models import User
 from tests.conftest import PASSWORD, make_user
-from tests.web.conftest import Browser, browser_of, statements
+from tests.web.conftest import Browser, browser_of, cookie, statements
 
 if TYPE_CHECKING:
     from compose import Parts
@@ -33,7 +33,7 @@ def sign_in(client: FlaskClient, email: str, password: str = PASSWORD, **fields:
 
 
 def cookie_header(answer: Any) -> str:
-    return next(line for line in answer.headers.getlist("Set-Cookie") if line.startswith("unify_session="))
+    return next(line for line in answer.headers.getlist("Set-Cookie") if line.startswith("unify_session_"))
 
 
 def test_signing_in_opens_the_json_calls_too(app: Flask, user: User, anonymous: FlaskClient) -> None:
@@ -44,12 +44,12 @@ def test_signing_in_opens_the_json_calls_too(app: Flask, user: User, anonymous: 
 
 def test_logout_kills_the_session_and_every_copy_of_its_cookie(app: Flask, user: User, anonymous: FlaskClient) -> None:
     sign_in(anonymous, user.email)
-    kept = anonymous.get_cookie("unify_session")
+    kept = anonymous.get_cookie(cookie(app))
     assert kept is not None
     token = csrf_of(anonymous, "/auth/logout")
     assert anonymous.post("/auth/logout", data={"csrf_token": token}).status_code == 303
     thief = app.test_client()
-    thief.set_cookie("unify_session", kept.value)
+    thief.set_cookie(cookie(app), kept.value)
     assert thief.get("/api/v1/me").status_code == 401
     assert anonymous.get("/api/v1/me").status_code == 401
 
@@ -116,19 +116,20 @@ def test_anonymous_visitors_get_no_row_and_ask_nothing(app: Flask, parts: Parts)
 def test_a_cookie_signed_with_an_earlier_key_goes_on(make_parts: Any, tmp_path: Any) -> None:
     old = "earlier-" + "q8Zt" * 10
     first = make_parts(secret_key=old)
-    browser = browser_of(web.create(first), make_user(first, "ada@example.org"))
-    cookie = browser.client.get_cookie("unify_session")
-    assert cookie is not None
+    app, kept_key = web.create(first), first.settings.audit_key
+    browser = browser_of(app, make_user(first, "ada@example.org"))
+    kept = browser.client.get_cookie(cookie(app))
+    assert kept is not None
     for fallback, status in (({"secret_key_fallbacks": old}, 200), ({}, 401)):
-        client = web.create(make_parts(**fallback)).test_client()
-        client.set_cookie("unify_session", cookie.value)
+        client = web.create(make_parts(audit_key=kept_key, **fallback)).test_client()
+        client.set_cookie(cookie(app), kept.value)
         assert client.get("/api/v1/me").status_code == status
 
 
 @pytest.mark.parametrize("value", ["", "x", "e30.x.y", "eyJfdXNlcl9pZCI6IjEifQ.aaaaaa.bbbb", "\x80" * 40])
 def test_a_cookie_that_is_none_is_a_visitor(app: Flask, user: User, value: str) -> None:
     client = app.test_client()
-    for name in ("unify_session", "remember_token", "unify_device"):
+    for name in (cookie(app), "remember_token", cookie(app, "device")):
         client.set_cookie(name, value)
     assert client.get("/api/v1/me").status_code == 401
     assert client.get("/auth/login").status_code == 200
@@ -137,10 +138,10 @@ def test_a_cookie_that_is_none_is_a_visitor(app: Flask, user: User, value: str) 
 def test_a_browser_that_signed_in_before_keeps_its_own_counter(app: Flask, user: User) -> None:
     known, stranger = app.test_client(), app.test_client()
     sign_in(known, user.email)
-    assert known.get_cookie("unify_device", path="/auth") is not None
+    assert known.get_cookie(cookie(app, "device"), path="/auth") is not None
     statuses = [sign_in(stranger, user.email, "wrong password").status_code for _ in range(25)]
     assert statuses[-1] == 429
-    known.delete_cookie("unify_session")
+    known.delete_cookie(cookie(app))
     assert sign_in(known, user.email).status_code == 303
 
 
@@ -151,11 +152,11 @@ def test_a_device_cookie_is_good_for_its_own_account_alone(app: Flask, user: Use
 
         answer = app.make_response("")
         remember_device(answer, user.email, "1.abc")
-        value = parse_cookie(answer.headers["Set-Cookie"])["unify_device"]
-    with app.test_request_context(headers={"Cookie": f"unify_device={value}"}):
+        value = parse_cookie(answer.headers["Set-Cookie"])[cookie(app, "device")]
+    with app.test_request_context(headers={"Cookie": f"{cookie(app, 'device')}={value}"}):
         assert device_token("ADA@example.org") == "1.abc"
         assert device_token(other.email) is None
-    with app.test_request_context(headers={"Cookie": f"unify_device={value}x"}):
+    with app.test_request_context(headers={"Cookie": f"{cookie(app, 'device')}={value}x"}):
         assert device_token(user.email) is None
     assert client.get("/auth/login").status_code == 200
 

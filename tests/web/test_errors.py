@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import uuid
 
 import pytest
 from flask import Flask
 
 from repositories import errors as stored
 from tenancy import errors as tenancy
+from tenancy.models import Origin, Placement, State
+from web import advice
 from web.errors import ADMIN_STATUS, STATUS, of_tenancy
 
 ABSTRACT = {
@@ -81,3 +84,35 @@ def test_what_servers_do_is_told_to_owners_and_administrators(
 
 def test_administrators_table_names_no_class_that_owners_table_does_not_reach() -> None:
     assert [kind for kind in ADMIN_STATUS if not any(parent in STATUS for parent in kind.__mro__)] == []
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_a_person_is_told_what_it_means_and_never_a_command(app: Flask, kind: type[tenancy.TenancyError]) -> None:
+    told = "the database of user 7: run `unify db init 7`."
+    answers = []
+    for path in ("/tasks", "/api/v1/tasks", "/admin/users/7"):
+        with app.test_request_context(path):
+            answers.append(of_tenancy(kind(told)))
+    person, program, operator = answers
+    if person.status < 500:
+        assert person.detail == operator.detail
+        return
+    assert "unify" not in person.detail + person.advised
+    assert (person.detail, person.advised) == advice.CODES[kind.code], "each code has words of its own"
+    assert program.detail == operator.detail == told
+    assert person.code == program.code
+
+
+def test_what_a_state_means_is_told_for_each() -> None:
+    assert set(advice.STATES) == set(State) - {State.READY}
+    told = advice.to_person(tenancy.TenantNotReadyError("suspended", state=str(State.SUSPENDED)))
+    assert told == advice.STATES[State.SUSPENDED]
+
+
+def test_whoever_runs_the_database_reads_what_it_said() -> None:
+    place = Placement(uuid.uuid4(), 7, "postgresql", State.READY, 1, 1, origin=Origin.USER)
+    refused = tenancy.LoginRefusedError("the server refuses this login or password.")
+    assert advice.to_person(refused, place) == (refused.message, advice.OWN)
+    assert advice.to_person(refused, place.with_(origin=Origin.ADMIN)) == advice.CODES["login_refused"]
+    silent = tenancy.DatabaseTimeoutError("the server did not answer in time.")
+    assert advice.to_person(silent, place) == (silent.message, advice.WAIT)

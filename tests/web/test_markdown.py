@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tracemalloc
 from html.parser import HTMLParser
 
 import pytest
@@ -284,3 +285,67 @@ def test_a_megabyte_of_anything_is_answered(number):
 def test_a_word_of_ten_thousand_characters_stays_one_word():
     assert Read(render("x" * 10_000)).words.strip() == "x" * 10_000
     assert Read(render("https://a.example/" + "x" * RUN_MAX)).hrefs == [], "no address is that long"
+
+
+# Texts of which a reader without bounds makes much more than they are: what each is, and what came of it before.
+COSTLY = {
+    "addresses": "[x]: /" + "x" * 25_000 + "\n\n" + "[x] " * 6_247,  # 149 MiB of HTML
+    "titles": '[x]: / "' + "x" * 25_000 + '"\n\n' + "[x] " * 6_247,
+    "images": "[x]: /" + "x" * 25_000 + "\n\n" + "![x] " * 4_998,
+    "escapes": "[x]: /" + '"&' * 12_500 + "\n\n" + "[x] " * 6_247,  # more than a minute
+    "many": "".join(f"[{n}]: /{'x' * 2_000}\n" for n in range(10)) + "".join(f"[{n % 10}] " for n in range(7_000)),
+    "punycode": "[x]: http://" + "ü" * 20_000 + "\n\n" + "[x] " * 7_000,  # 3 GiB
+    "empty cells": "|a" * 5_000 + "|\n" + "|-" * 5_000 + "|\n" + "|\n" * 29_000,  # 65,000 cells
+    "square table": "|a" * 100 + "|\n" + "|-" * 100 + "|\n" + "|a\n" * 16_000,
+    "lazy quotation": ">" * 29 + "a\n" + "b\n" * 24_000,  # each line asked about by each of 29 quotations
+    "lazy list": "- " * 14 + "a\n" + "b\n" * 24_000,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COSTLY)
+def test_the_html_of_a_costly_text_stays_in_proportion_to_it(name):
+    text = COSTLY[name][:RENDERED_MAX]
+    assert len(render(text)) < 25 * len(text)
+
+
+@pytest.mark.parametrize("name", ["addresses", "empty cells"])
+def test_so_does_the_memory_that_reading_it_takes(name):
+    tracemalloc.start()
+    try:
+        render(COSTLY[name][:RENDERED_MAX])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 64 * 2**20
+
+
+@pytest.mark.parametrize("name", ["empty cells", "square table", "lazy quotation", "lazy list"])
+def test_what_is_much_work_for_a_few_letters_is_not_done(name):
+    assert "as it was written" in render(COSTLY[name][:RENDERED_MAX])
+
+
+def test_references_bring_in_addresses_up_to_a_bound_and_stay_text_after_it():
+    html = render("[x]: /" + "x" * 25_000 + "\n\n" + "[x] " * 1_000)
+    assert 1 <= len(Read(html).hrefs) <= markdown.EXPANDED_MAX // 25_000
+    assert Read(html).words.count("x") == 1_000
+    assert Read(html).words.count("[x]") == 1_000 - len(Read(html).hrefs)
+
+
+def test_a_text_that_costs_too_much_is_shown_as_it_was_written():
+    text = ">" * 29 + "a\n" + "*b* <svg>\n" * 5_000
+    html = render(text)
+    assert Read(html).tags == ["p", "pre"]
+    assert text in Read(html).words
+
+
+def test_long_texts_that_people_write_are_far_from_the_bounds(monkeypatch):
+    meters = []
+    monkeypatch.setattr(markdown, "Meter", lambda real=markdown.Meter: meters.append(real()) or meters[-1])
+    paragraph = (
+        "Boil **water**, ~~wait~~ and *serve* it [hot](https://a.example/soup) with `salt` and snake_case_words.\n\n"
+    )
+    listed = "".join(f"- [ ] item {n} of [a list][l]\n" for n in range(1_500)) + "\n[l]: https://a.example/list\n"
+    table = "|a|b|c|d|e|f|\n|-|-|-|-|-|-|\n" + "|one|two|three|four|five|six|\n" * 1_500
+    for text in (paragraph * 480, listed, table):
+        assert "as it was written" not in render(text[:RENDERED_MAX])
+        assert meters[-1].left > markdown.STEPS_MAX / 10

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from flask.testing import FlaskClient
 
 import compose
 import web
+from tests.layers import PROJECT
 from tests.web.conftest import Caller
 
 
@@ -55,8 +58,42 @@ def test_metrics_count_requests_engines_and_provisioning(app: Flask, ada: Caller
     assert 'unify_engines{what="open"} 1.0' in shown
     assert 'unify_engines{what="evicted"}' in shown
     assert 'unify_provisioning_seconds_count{outcome="done"} 1.0' in shown
+    assert 'unify_background_restarts_total{thread="unify-housekeeping"} 0.0' in shown
     assert "@" not in shown
     assert "ada" not in shown
+
+
+def test_metrics_count_what_befell_the_housekeeping_once_however_often_they_are_read(app: Flask) -> None:
+    activity = app.extensions["unify"].activity
+    for failures, restarts in ((2, 1), (2, 1), (5, 1)):
+        activity.failures, activity.upkeep.restarts = failures, restarts
+        shown = app.test_client().get("/metrics").text
+        assert f"unify_housekeeping_failures_total {failures}.0" in shown
+        assert f'unify_background_restarts_total{{thread="unify-housekeeping"}} {restarts}.0' in shown
+
+
+def test_whoever_holds_their_share_of_threads_is_told_when_to_come_again_and_counted(
+    app: Flask, ada: Caller, bob: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tenancy.crowd.PATIENCE_S", 0.0)
+    manager = app.extensions["unify"].manager
+    manager.share_threads(2)
+    holding, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with manager.session(ada.user.id):
+            holding.set()
+            done.wait(30)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert holding.wait(30)
+    refused, page, other = ada.get("/api/v1/tasks"), ada.get("/healthz"), bob.get("/api/v1/tasks")
+    done.set()
+    holder.join()
+    assert (refused.status_code, refused.json["code"], refused.headers["Retry-After"]) == (503, "tenant_crowded", "5")
+    assert (page.status_code, other.status_code, ada.get("/api/v1/tasks").status_code) == (200, 200, 200)
+    assert "unify_requests_refused_total 1.0" in app.test_client().get("/metrics").text
 
 
 def test_without_a_token_only_this_machine_reads_the_metrics(anonymous: FlaskClient) -> None:
@@ -89,9 +126,9 @@ def test_several_processes_are_added_up(make_parts: Any, tmp_path: Path, monkeyp
         "from web.metrics import Metrics\n"
         "m = Metrics(); m.observe('x', 'GET', 200, 0.1); m.engines.labels('open').set(2)\n"
     )
-    environ = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path), "PATH": "/usr/bin:/bin", "PYTHONPATH": "."}
+    environ = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path), "PATH": os.environ.get("PATH", ""), "PYTHONPATH": "."}
     for _ in range(2):
-        subprocess.run([sys.executable, "-c", script], check=True, env=environ, timeout=60)
+        subprocess.run([sys.executable, "-c", script], check=True, env=environ, cwd=PROJECT, timeout=60)
     from prometheus_client import CollectorRegistry, generate_latest
     from prometheus_client.multiprocess import MultiProcessCollector
 

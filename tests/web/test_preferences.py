@@ -9,8 +9,14 @@ from web.preferences import Preferences
 
 
 def test_what_was_chosen_is_read():
-    stored = {"time_zone": "Asia/Kathmandu", "week_start": "sunday", "theme": "dark", "shortcuts": "off"}
-    chosen = Preferences("Asia/Kathmandu", "sunday", "dark", shortcuts=False, chosen_zone=True)
+    stored = {
+        "time_zone": "Asia/Kathmandu",
+        "week_start": "sunday",
+        "theme": "dark",
+        "shortcuts": "off",
+        "day_order": "month",
+    }
+    chosen = Preferences("Asia/Kathmandu", "sunday", "dark", shortcuts=False, chosen_zone=True, day_order="month")
     assert Preferences.of(stored) == chosen
 
 
@@ -39,7 +45,8 @@ def test_every_name_a_browser_may_give_is_a_zone(zone):
 
 
 @pytest.mark.parametrize(
-    "broken", [{"week_start": "friday"}, {"theme": "<b>"}, {"shortcuts": "perhaps"}, {"other": "x"}]
+    "broken",
+    [{"week_start": "friday"}, {"theme": "<b>"}, {"day_order": "year"}, {"shortcuts": "perhaps"}, {"other": "x"}],
 )
 def test_a_broken_or_unknown_choice_leaves_the_default(broken):
     assert Preferences.of(broken) == Preferences()

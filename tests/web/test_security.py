@@ -5,12 +5,14 @@ from __future__ import annotations
 from io import BytesIO
 from typing import Any
 
+import orjson
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
 import web
-from tests.web.conftest import Caller
+from tests.web.conftest import Browser, Caller
+from web.schemas import TEXT_MAX
 from web.security import ROOM_BYTES
 from web.wsgi import HEADERS
 
@@ -184,3 +186,46 @@ def test_an_unforeseen_error_says_its_id_and_nothing_else(app: Flask) -> None:
         assert answer.status_code == 500
         assert answer.headers["X-Request-ID"] in answer.text
         assert "secret" not in answer.text
+
+
+# The longest text that may be kept, of letters that take one, three and four bytes, and of line ends.
+LONGEST = ["x" * TEXT_MAX, "\u8bed" * TEXT_MAX, "\U0001f389" * TEXT_MAX, "\n" * (TEXT_MAX - 1) + "x"]
+
+
+def in_parts(**fields: str) -> bytes:
+    """Write a form as ``multipart/form-data``; the test client would do so by way of a file."""
+    head = '--b\r\nContent-Disposition: form-data; name="{}"\r\n\r\n{}\r\n'
+    return ("".join(head.format(name, text) for name, text in fields.items()) + "--b--\r\n").encode()
+
+
+@pytest.mark.parametrize("text", LONGEST)
+def test_what_may_be_stored_may_be_sent_by_every_way_in(ada: Caller, browser: Browser, text: str) -> None:
+    sent = [
+        ada.post("/api/v1/notes", json={"title": "JSON with escapes", "body": text}),
+        ada.post("/api/v1/notes", data=orjson.dumps({"title": "plain", "body": text}), content_type="application/json"),
+        browser.post("/notes", data={"title": "form", "body": text.replace("\n", "\r\n")}),
+        browser.post("/notes", data=in_parts(title="parts", body=text), content_type="multipart/form-data; boundary=b"),
+        ada.put("/api/v1/settings/a", json={"value": text}),
+        browser.post("/settings", data={"key": "b", "value": text}),
+    ]
+    assert [answer.status_code for answer in sent] == [201, 201, 303, 303, 201, 303]
+    assert [note["body"] == text for note in ada.get("/api/v1/notes").json["items"]] == [True] * 4
+
+
+@pytest.mark.parametrize("letter", ["x", "\u8bed", "\U0001f389"])
+def test_a_field_that_is_longer_than_its_own_limit_is_told_so_by_the_page(browser: Browser, letter: str) -> None:
+    text = letter * (TEXT_MAX + 1)
+    answer = browser.post("/notes", data={"title": "x", "body": text})
+    assert answer.status_code == 422
+    assert f"at most {TEXT_MAX} characters" in answer.text
+    assert text in answer.text, "what was written is not lost"
+
+
+def test_the_encoding_is_all_that_may_be_longer(ada: Caller, browser: Browser, anonymous: FlaskClient) -> None:
+    """Send what is too long itself, and what would be too long even as the longest text is written."""
+    for text in ("x" * 1_048_577, "\u8bed" * 349_526, "\u8bed" * 700_000):
+        assert browser.post("/notes", data={"title": "x", "body": text}).status_code == 413
+        assert anonymous.post("/auth/register", data={"email": text}).status_code == 413
+        raw = orjson.dumps({"title": "x", "body": text})
+        assert ada.post("/api/v1/notes", data=raw, content_type="application/json").status_code == 413
+    assert ada.post("/api/v1/notes", json={"title": "x", "body": text}).status_code == 413

@@ -1,13 +1,15 @@
-"""Hold ``unify audit``: proof that nobody changed the audit log."""
+"""Hold ``unify audit``: what was done, by whom, and proof that nobody changed the log."""
 
 from __future__ import annotations
 
+import json
 import re
+from typing import Any
 
 import click
 
-from utils.output import say, show
-from utils.parameters import CommandGroup, json_option
+from utils.output import say, show, table
+from utils.parameters import USER, CommandGroup, WholeNumber, find_user, json_option
 from utils.toolbox import Toolbox, pass_toolbox
 
 _HEAD = re.compile(r"[0-9]{1,19}:[0-9a-fA-F]{16,128}")
@@ -15,7 +17,32 @@ _HEAD = re.compile(r"[0-9]{1,19}:[0-9a-fA-F]{16,128}")
 
 @click.group(cls=CommandGroup)
 def audit() -> None:
-    """Check the audit log."""
+    """Read and check the audit log."""
+
+
+@audit.command("list")
+@click.option("--action", metavar="NAME", help="Only this action, such as tenant.failed.")
+@click.option("--user", type=USER, metavar="USER_ID", help="Only what was done to this account.")
+@click.option(
+    "--limit", type=WholeNumber(1, 10_000), metavar="N", default=50, show_default=True, help="How many at most."
+)
+@json_option
+@pass_toolbox
+def list_(toolbox: Toolbox, action: str | None, user: int | str | None, limit: int, as_json: bool) -> None:
+    """List what was done, newest first: when, what, to whom, by whom and how, in which request."""
+    of = None if user is None else find_user(toolbox, user).id
+    rows = toolbox.parts.manager.audit_page(action=action, user_id=of, limit=limit)
+
+    def tell() -> None:
+        shown = [
+            (row["id"], row["at"], row["action"], row["email"] or row["user_id"], _by(row), row["request_id"], _of(row))
+            for row in rows
+        ]
+        if not rows:
+            return say("No row matches.")
+        table(("row", "when", "action", "account", "by", "request", "detail"), shown)
+
+    show(as_json, {"items": rows}, tell)
 
 
 @audit.command()
@@ -27,6 +54,16 @@ def audit() -> None:
 def verify(toolbox: Toolbox, expect: str | None, as_json: bool) -> None:
     """Check every row's seal; name the first broken row."""
     if expect is not None and not _HEAD.fullmatch(expect):
-        raise click.BadParameter("type a head as `unify audit verify` prints it, ID:SEAL.", param_hint="--expect")
+        raise click.BadParameter("type a head as `unify audit verify` prints it, ID:SEAL.", param_hint="'--expect'")
     found = toolbox.parts.manager.audit_verify(expect)
     show(as_json, found, lambda: say(f"{found['rows']} rows, every seal holds. Head: {found['head']}"))
+
+
+def _by(row: dict[str, Any]) -> str:
+    return ", ".join(str(each) for each in (row["actor_email"] or row["actor_id"], row["actor"]) if each)
+
+
+def _of(row: dict[str, Any]) -> str:
+    return " ".join(
+        f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in row["detail"].items()
+    )

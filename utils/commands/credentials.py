@@ -62,6 +62,8 @@ def status(toolbox: Toolbox, as_json: bool) -> None:
         table(("key", "newest", "seals", "needed"), [[key[name] for name in columns] for key in found["keys"]])
         for key_id, count in found["unknown_keys"].items():
             say(f"{count} passwords need key {key_id}, which is not in TENANT_CREDENTIAL_KEYS: put it back.")
+        if found["unreadable"]:
+            say(f"{found['unreadable']} passwords cannot be read: unify credentials rotate names them.")
         if found["to_rotate"]:
             say(f"{found['to_rotate']} passwords are under older keys: unify credentials rotate seals them anew.")
         _tell_unneeded(found)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from utils.output import Failed, Progress, pairs, say, show, table
-from utils.parameters import USER, CommandGroup, find_user, json_option, secret
+from utils.commands.leftovers import leftovers
+from utils.output import Failed, Progress, columns, complain, pairs, place, reason, say, show, table
+from utils.parameters import USER, CommandGroup, Moment, WholeNumber, confirm, find_user, json_option, secret
 from utils.toolbox import Toolbox, pass_toolbox
 
 if TYPE_CHECKING:
@@ -35,8 +35,15 @@ def db() -> None:
 @pass_toolbox
 def create_config_table(toolbox: Toolbox, as_json: bool) -> None:
     """Create the configuration table: bring the catalog to the code's revision."""
-    applied = toolbox.parts.manager.prepare_catalog()
-    status = toolbox.parts.manager.catalog_status()
+    manager, settings = toolbox.parts.manager, toolbox.settings
+    had_none = manager.catalog_status()["revision"] is None
+    applied = manager.prepare_catalog()
+    status = manager.catalog_status()
+    if had_none and manager.multi_tenant and any(settings.tenant_data_dir.glob("user_*.db")):
+        complain(
+            f"This catalog is new, and {settings.tenant_data_dir} holds users' databases already: if their catalog was "
+            "lost, restore it from a backup before anybody registers."
+        )
 
     def tell() -> None:
         done = f"{len(applied)} revision(s) applied" if applied else "nothing to do"
@@ -54,7 +61,7 @@ def create_config_table(toolbox: Toolbox, as_json: bool) -> None:
     help=f"{', '.join(TYPES)}; DEFAULT_TENANT_DB_TYPE unless given.",
 )
 @click.option("--db-host", metavar="H", help="The database server's name or address.")
-@click.option("--db-port", type=click.IntRange(1, 65535), metavar="P", help="The database server's port.")
+@click.option("--db-port", type=WholeNumber(1, 65535), metavar="P", help="The database server's port.")
 @click.option("--db-name", metavar="N", help="The database's name there.")
 @click.option("--db-user", metavar="U", help="The login for it.")
 @click.option("--db-password-stdin", is_flag=True, help="Read the login's password from standard input.")
@@ -64,16 +71,20 @@ def init(toolbox: Toolbox, /, user: int | str, db_password_stdin: bool, as_json:
     """Initialize one user's database; one that stands ready is left as it is."""
     from tenancy.backends.base import DatabaseFields
 
-    owner = find_user(toolbox, user)
+    manager, owner = toolbox.parts.manager, find_user(toolbox, user)
     asks = db_password_stdin or given["db_user"] is not None
     given["db_password"] = secret("Database password", from_stdin=db_password_stdin) if asks else None
     fields = DatabaseFields(**given) if any(value is not None for value in given.values()) else None
-    made = toolbox.parts.manager.provision(owner.id, fields).created
-    info = toolbox.parts.manager.database_info(owner.id)
+    made = manager.provision(owner.id, fields).created
+    info = manager.database_info(owner.id)
 
     def tell() -> None:
-        outcome = "is made" if made else "stood ready already"
-        say(f"The database of user {owner.id} ({owner.email}) {outcome}: {place(info)}, revision {info['revision']}.")
+        who, where = f"user {owner.id} ({owner.email})", f"{place(info)}, revision {info['revision']}"
+        if manager.multi_tenant:
+            say(f"The database of {who} {'is made' if made else 'stood ready already'}: {where}.")
+        else:
+            outcome = "got their first rows there" if made else "had theirs there already"
+            say(f"All users share one database, {where}; {who} {outcome}.")
 
     show(as_json, {"created": made, "config": info}, tell)
 
@@ -94,6 +105,9 @@ def init_all(toolbox: Toolbox, as_json: bool) -> None:
         results = parts.manager.initialize_all(told)
     made = sum(result.created for result in results)
     failed = [result for result in results if not result.ok]
+    new, old = "databases made", "stood ready already"
+    if not parts.manager.multi_tenant:
+        new, old = "got their first rows in the shared database", "had theirs already"
     show(
         as_json,
         {
@@ -105,8 +119,8 @@ def init_all(toolbox: Toolbox, as_json: bool) -> None:
             ],
         },
         lambda: say(
-            f"{len(results)} active users: {made} databases made, {len(results) - made - len(failed)} stood ready "
-            f"already, {len(failed)} failed."
+            f"{len(results)} active users: {made} {new}, {len(results) - made - len(failed)} {old}, "
+            f"{len(failed)} failed."
         ),
     )
     if failed:
@@ -149,9 +163,7 @@ def info(toolbox: Toolbox, user: int | str, as_json: bool) -> None:
 @click.option("--state", type=click.Choice(STATES), metavar="S", help=f"Only databases that are {', '.join(STATES)}.")
 @click.option("--type", "db_type", type=click.Choice(TYPES), metavar="T", help=f"Only {', '.join(TYPES)}.")
 @click.option("--behind", is_flag=True, help="Only databases that are not at the code's revision.")
-@click.option(
-    "--inactive-since", type=click.DateTime(), metavar="DATE", help="Only databases nobody used since then (UTC)."
-)
+@click.option("--inactive-since", type=Moment(), metavar="DATE", help="Only databases nobody used since then (UTC).")
 @click.option("--query", metavar="TEXT", help="Only users whose address holds this text.")
 @json_option
 @pass_toolbox
@@ -160,6 +172,7 @@ def list_(toolbox: Toolbox, /, inactive_since: datetime | None, as_json: bool, *
     since = None if inactive_since is None else inactive_since.replace(tzinfo=UTC)
     found = list(_databases(toolbox.parts.manager, inactive_since=since, **wanted))
     show(as_json, {"items": found}, lambda: _tell_databases(found))
+    _complain_of_damage([] if as_json else found)
 
 
 @db.command()
@@ -178,7 +191,7 @@ def status(toolbox: Toolbox, as_json: bool) -> None:
     without = manager.users_without_database() if manager.multi_tenant else 0
 
     def tell() -> None:
-        say(f"Catalog: revision {catalog['revision']}{'' if catalog['at_head'] else ', behind ' + catalog['head']}.")
+        say(f"Catalog: {_standing(catalog)}.")
         say(f"Mode: {'a database for every user' if manager.multi_tenant else 'one shared database'}.")
         counts = ", ".join(f"{count} {state}" for state, count in sorted(by_state.items()))
         say(
@@ -189,6 +202,7 @@ def status(toolbox: Toolbox, as_json: bool) -> None:
         needy = [row for row in found if row in behind or row in unready] if len(found) > SHOWN_WHOLE else found
         if needy:
             _tell_databases(needy)
+        _complain_of_damage(found)
 
     document = {
         "catalog": catalog,
@@ -210,10 +224,13 @@ def stats(toolbox: Toolbox, as_json: bool) -> None:
     found = toolbox.parts.manager.get_user_database_stats()
 
     def tell() -> None:
-        say(f"{found['total_databases']} databases, {found['total_size_mb']} MB in all.")
-        names = ("user_id", "name", "db_type", "status", "size_mb", "modified")
+        known, number = found["measured"], found["total_databases"]
+        of = "in all" if known == number else f"in the {known} that were measured"
+        say(f"{number} databases, {found['total_size_mb']} MB {of}.")
+        names = ("user_id", "name", "db_type", "status", "size_mb", "measured_at", "modified")
         if found["databases"]:
-            table(("user", "name", "type", "state", "MB", "modified"), _columns(found["databases"], names))
+            table(("user", "name", "type", "state", "MB", "measured", "modified"), columns(found["databases"], names))
+        _complain_of_damage(found["databases"])
 
     show(as_json, found, tell)
 
@@ -221,19 +238,60 @@ def stats(toolbox: Toolbox, as_json: bool) -> None:
 @db.command()
 @click.argument("user", type=USER, metavar="USER_ID")
 @click.option("--yes", is_flag=True, help="Do not ask; needed where there is no terminal.")
+@click.option(
+    "--forget",
+    is_flag=True,
+    help="If the database cannot be removed, let go of it: `unify db leftovers` lists it until it is gone.",
+)
 @json_option
 @pass_toolbox
-def delete(toolbox: Toolbox, user: int | str, yes: bool, as_json: bool) -> None:
+def delete(toolbox: Toolbox, user: int | str, yes: bool, forget: bool, as_json: bool) -> None:
     """Delete a user's database with everything in it; the account stays."""
+    from tenancy.errors import BackendError, CredentialError
+
     owner = find_user(toolbox, user)
     found = toolbox.parts.manager.database_info(owner.id)
-    what = f"the database of user {owner.id} ({owner.email}), {place(found)}"
+    what = f"the database of user {owner.id} ({owner.email}), {'sqlite in ' if found['db_path'] else ''}{place(found)}"
     if not yes:
-        if not sys.stdin.isatty():
-            raise click.UsageError(f"This deletes {what}, with everything in it. Add --yes if that is meant.")
-        click.confirm(f"Delete {what}, with everything in it?", abort=True, err=True)
-    toolbox.parts.manager.delete_user_database(owner.id)
-    show(as_json, {"user_id": owner.id, "deleted": True}, lambda: say(f"Deleted {what}."))
+        let_go = ", or let go of it if it cannot be reached" if forget else ""
+        confirm(toolbox, f"delete {what}, with everything in it{let_go}")
+    try:
+        deleted = toolbox.parts.manager.delete_user_database(owner.id, forget=forget)
+    except (BackendError, CredentialError) as error:
+        raise Failed(
+            f"{error.message} The database of user {owner.id} ({owner.email}) is not deleted. Mend that and try again, "
+            f"or let go of the database: unify db delete {owner.id} --forget"
+        ) from error
+
+    def tell() -> None:
+        if deleted:
+            say(f"Deleted {what}.")
+        else:
+            say(f"Let go of {what}. It could not be removed and may still be there: `unify db leftovers` lists it.")
+
+    show(as_json, {"user_id": owner.id, "deleted": deleted}, tell)
+
+
+db.add_command(leftovers)
+
+
+@db.command()
+@click.argument("user", type=USER, metavar="USER_ID")
+@json_option
+@pass_toolbox
+def release(toolbox: Toolbox, user: int | str, as_json: bool) -> None:
+    """End the operation that holds a user's database, if you know that its process is gone."""
+    owner = find_user(toolbox, user)
+    held = toolbox.parts.manager.release_claim(owner.id)
+
+    def tell() -> None:
+        if held is None:
+            say(f"No operation holds the database of user {owner.id} ({owner.email}).")
+        else:
+            say(f"Ended {held['operation']!r} by {held['runner']} on the database of user {owner.id} ({owner.email}).")
+            say(f"Finish what it began: unify db init {owner.id}")
+
+    show(as_json, {"user_id": owner.id, "released": held and held["operation"]}, tell)
 
 
 @db.command()
@@ -260,11 +318,13 @@ def resume(toolbox: Toolbox, user: int | str, as_json: bool) -> None:
     show(as_json, done, lambda: say(f"The database of user {owner.id} ({owner.email}) works again."))
 
 
-def place(info: dict[str, Any]) -> str:
-    """Say where a database lives, in a few words."""
-    if info["db_path"]:
-        return str(info["db_path"])
-    return f"{info['db_type']} database {info['db_name']} on {info['db_host']}"
+def _standing(catalog: dict[str, Any]) -> str:
+    """Say how the catalog stands, and what to type where that is not well."""
+    if catalog["at_head"]:
+        return f"revision {catalog['revision']}"
+    if catalog["revision"] == catalog["head"]:
+        return f"revision {catalog['revision']}; the shared database is not at head: unify db create-config-table"
+    return f"revision {catalog['revision'] or 'none'}, behind {catalog['head']}: unify db create-config-table"
 
 
 def _shared_database(toolbox: Toolbox) -> list[dict[str, Any]]:
@@ -284,21 +344,27 @@ def _databases(manager: TenantManager, **wanted: Any) -> Iterator[dict[str, Any]
         after = page[-1]["user_id"]
 
 
+def _complain_of_damage(rows: list[dict[str, Any]]) -> None:
+    """Name the rows of the catalog that cannot be read as they are."""
+    for row in rows:
+        if row.get("damaged"):
+            named = ", ".join(row["damaged"])
+            complain(
+                f"User {row['user_id']}: the catalog's row is damaged ({named}). Restore the catalog from a backup."
+            )
+
+
 def _tell_databases(found: list[dict[str, Any]]) -> None:
     if not found:
         say("No databases.")
         return
     names = ("user_id", "email", "db_type", "status", "revision", "last_used_at")
     headings = ("user", "e-mail", "type", "state", "revision", "last used", "where")
-    table(headings, [[*cells, place(row)] for cells, row in zip(_columns(found, names), found, strict=True)])
-
-
-def _columns(rows: list[dict[str, Any]], names: tuple[str, ...]) -> list[list[Any]]:
-    return [[row[name] for name in names] for row in rows]
+    table(headings, [[*cells, place(row)] for cells, row in zip(columns(found, names), found, strict=True)])
 
 
 def _reason(result: InitResult) -> str:
-    return result.error.message if result.error is not None else "no reason was given"
+    return reason(result.error) if result.error is not None else "no reason was given"
 
 
 def _code(result: InitResult) -> str | None:

@@ -8,7 +8,7 @@ import uuid
 import click
 
 from utils.output import complain, say, show, table
-from utils.parameters import USER, CommandGroup, find_user, json_option
+from utils.parameters import KEY, USER, CommandGroup, WholeNumber, find_user, json_option
 from utils.toolbox import Toolbox, pass_toolbox
 
 DAYS_MAX = 3650
@@ -23,7 +23,7 @@ def keys() -> None:
 @click.option("--user", type=USER, required=True, metavar="E", help="Whose key it is: e-mail address or id.")
 @click.option("--name", default="", metavar="N", help="What the key is for.")
 @click.option("--read-only", is_flag=True, help="Let the key read, never write.")
-@click.option("--expires", type=click.IntRange(1, DAYS_MAX), metavar="DAYS", help="End the key after so many days.")
+@click.option("--expires", type=WholeNumber(1, DAYS_MAX), metavar="DAYS", help="End the key after so many days.")
 @json_option
 @pass_toolbox
 def create(toolbox: Toolbox, user: int | str, name: str, read_only: bool, expires: int | None, as_json: bool) -> None:
@@ -56,7 +56,7 @@ def list_(toolbox: Toolbox, user: int | str, as_json: bool) -> None:
 
 
 @keys.command()
-@click.argument("key_id", type=click.UUID, metavar="KEY_ID")
+@click.argument("key_id", type=KEY, metavar="KEY_ID")
 @json_option
 @pass_toolbox
 def revoke(toolbox: Toolbox, key_id: uuid.UUID, as_json: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import sys
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from utils.output import Failed, complain
+from utils.parameters import WholeNumber
 from utils.toolbox import Toolbox, pass_toolbox
 
 if TYPE_CHECKING:
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option(
-    "--threads", type=click.IntRange(1, 256), default=8, show_default=True, metavar="N", help="Threads in each worker."
+    "--threads", type=WholeNumber(1, 256), default=8, show_default=True, metavar="N", help="Threads in each worker."
 )
 @click.option(
     "--preload/--no-preload",
@@ -36,10 +38,13 @@ def serve(toolbox: Toolbox, threads: int, preload: bool) -> None:
     settings = toolbox.settings
     listener = _listen(settings)
     _check_catalog(toolbox)
-    _tell_bootstrap(toolbox)
-    toolbox.close()
 
+    import compose
     from utils.serve import Server
+
+    for line in compose.first_steps(toolbox.parts):
+        complain(line)
+    toolbox.close()
 
     Server(settings, listener, threads=threads, preload=preload).run()
 
@@ -56,10 +61,17 @@ def _listen(settings: Settings) -> socket.socket:
     except (OSError, UnicodeError) as error:
         reason = (getattr(error, "strerror", None) or str(error)).lower()
         raise Failed(
-            f"Cannot listen on HOST {settings.host}, PORT {settings.port}: {reason}. "
-            "Stop what listens there, or choose another, for example PORT=5001."
+            f"Cannot listen on HOST {settings.host}, PORT {settings.port}: {reason}. {_way_on(error)}"
         ) from None
     return listener
+
+
+def _way_on(error: OSError | UnicodeError) -> str:
+    if getattr(error, "errno", None) == errno.EADDRINUSE:
+        return "Stop what listens there, or choose another, for example PORT=5001."
+    if getattr(error, "errno", None) == errno.EACCES:
+        return "Ports below 1024 are root's: choose another, for example PORT=5001."
+    return "HOST has to be an address of this machine: 127.0.0.1 for this machine alone, 0.0.0.0 for all."
 
 
 def _check_catalog(toolbox: Toolbox) -> None:
@@ -74,19 +86,3 @@ def _check_catalog(toolbox: Toolbox) -> None:
         f"The catalog is at revision {status['revision'] or 'none'}, the code needs {status['head']}. "
         "Type: unify db create-config-table"
     )
-
-
-def _tell_bootstrap(toolbox: Toolbox) -> None:
-    """Tell whoever starts the server how to become its first administrator."""
-    accounts, settings = toolbox.parts.accounts, toolbox.settings
-    if not accounts.bootstrap_open():
-        return
-    url = f"http://{_named(settings.host)}:{settings.port}/auth/register"
-    complain(f"No account yet: the first one becomes administrator. From this machine: {url}")
-    complain(f"From elsewhere, type this bootstrap token in the form there: {accounts.bootstrap_token}")
-
-
-def _named(host: str) -> str:
-    if host in ("0.0.0.0", "::", ""):  # noqa: S104 - compared, not bound
-        return "localhost"
-    return f"[{host}]" if ":" in host else host

@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from utils.output import Failed, say, show, table
-from utils.parameters import CommandGroup, json_option, secret
+from utils.output import Failed, address, say, show, table
+from utils.parameters import CommandGroup, WholeNumber, json_option, secret
 from utils.toolbox import Toolbox, pass_toolbox
 
 TYPES = ("postgresql", "mysql", "sqlserver")
@@ -26,9 +26,9 @@ def servers() -> None:
     is_flag=True,
     help="Read the URL from standard input: postgresql://LOGIN:PASSWORD@HOST:PORT/?tls=verify&tls_ca=FILE",
 )
-@click.option("--max-tenants", type=click.IntRange(1, 1_000_000), metavar="N", help="Place no more than N there.")
+@click.option("--max-tenants", type=WholeNumber(1, 1_000_000), metavar="N", help="Place no more than N there.")
 @click.option(
-    "--weight", type=click.IntRange(1, 1000), default=1, show_default=True, metavar="W", help="Its share of databases."
+    "--weight", type=WholeNumber(1, 1000), default=1, show_default=True, metavar="W", help="Its share of databases."
 )
 @json_option
 @pass_toolbox
@@ -46,9 +46,18 @@ def add(
     url = secret("URL of the server", from_stdin=url_stdin)
     if not url:
         raise click.UsageError("the URL is needed: write it to standard input and add --url-stdin.")
-    manager = toolbox.parts.manager
-    made = manager.add_server(name, db_type, url, max_tenants=max_tenants, weight=weight)
-    show(as_json, made, lambda: say(f"Server {made['name']} is registered: {_place(made)}."))
+    heard: list[list[str]] = []
+    made = toolbox.parts.manager.add_server(
+        name, db_type, url, max_tenants=max_tenants, weight=weight, told=lambda *what: heard.extend(what)
+    )
+    done, remarks = heard
+
+    def tell() -> None:
+        say(f"Server {made['name']} is registered: {_place(made)}.")
+        say(f"Rights there: {_listed(done) or 'nothing was changed'}.")
+        _remark(remarks)
+
+    show(as_json, made, tell)
 
 
 @servers.command("list")
@@ -80,10 +89,26 @@ def test(toolbox: Toolbox, name: str, as_json: bool) -> None:
         if found["ok"]:
             rights = "; its login may make databases and logins" if found["may_create"] else ""
             say(f"Server {found['name']} answers in {found['latency_ms']:.1f} ms{rights}.")
+            _remark(found["remarks"])
 
     show(as_json, found, tell)
     if not found["ok"]:
         raise Failed(f"Server {found['name']} does not pass: {found['message']}")
+
+
+@servers.command()
+@click.argument("name", metavar="NAME")
+@json_option
+@pass_toolbox
+def tidy(toolbox: Toolbox, name: str, as_json: bool) -> None:
+    """Remove templates that nothing needs, and keep tenants' logins out of the server's own databases."""
+    found = toolbox.parts.manager.tidy_server(name)
+
+    def tell() -> None:
+        say(f"Server {found['name']}: {_listed(found['done']) or 'nothing was left to do'}.")
+        _remark(found["remarks"])
+
+    show(as_json, found, tell)
 
 
 @servers.command()
@@ -146,8 +171,15 @@ def set_password(toolbox: Toolbox, name: str, password_stdin: bool, as_json: boo
 @pass_toolbox
 def remove(toolbox: Toolbox, name: str, as_json: bool) -> None:
     """Forget a server on which no database stands."""
-    toolbox.parts.manager.remove_server(name)
-    show(as_json, {"name": name, "removed": True}, lambda: say(f"Server {name} is forgotten."))
+    heard: list[list[str]] = []
+    toolbox.parts.manager.remove_server(name, told=lambda *what: heard.extend(what))
+    done, remarks = heard
+
+    def tell() -> None:
+        say(f"Server {name} is forgotten.{f' There: {_listed(done)}.' if done else ''}")
+        _remark(remarks)
+
+    show(as_json, {"name": name, "removed": True}, tell)
 
 
 def _row(server: dict[str, Any]) -> list[Any]:
@@ -155,13 +187,22 @@ def _row(server: dict[str, Any]) -> list[Any]:
     return [
         server["name"],
         server["db_type"],
-        _where(server),
+        address(server),
         server["state"],
         server["tenants"],
         _pool(server),
         most,
         server["weight"],
     ]
+
+
+def _listed(done: list[str]) -> str:
+    return "; ".join(done)
+
+
+def _remark(remarks: list[str]) -> None:
+    for remark in remarks:
+        say(f"Note: {remark}")
 
 
 def _pool(server: dict[str, Any]) -> str:
@@ -178,9 +219,4 @@ def _told(as_json: bool, server: dict[str, Any]) -> None:
 
 
 def _place(server: dict[str, Any]) -> str:
-    return f"{server['db_type']} on {_where(server)}"
-
-
-def _where(server: dict[str, Any]) -> str:
-    host = f"[{server['db_host']}]" if ":" in server["db_host"] else server["db_host"]
-    return f"{host}:{server['db_port']}"
+    return f"{server['db_type']} on {address(server)}"

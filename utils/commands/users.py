@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 PAGE = 200
 
+force_option = click.option("--force", is_flag=True, help="Also where this is the only active administrator.")
+
 
 @click.group(cls=CommandGroup)
 def users() -> None:
@@ -44,7 +46,11 @@ def create(toolbox: Toolbox, email: str, name: str, admin: bool, password_stdin:
         if password is None:
             say(f"It has no password yet: `unify users set-password {user.id}` gives it one; API keys work without.")
         if failure is None:
-            say("Its database is ready.")
+            say(
+                "Its database is ready."
+                if manager.multi_tenant
+                else "Its rows are in the database that all users share."
+            )
 
     show(as_json, user.to_dict() | {"password_set": password is not None, "database_ready": failure is None}, tell)
     if failure is not None:
@@ -83,6 +89,17 @@ def promote(toolbox: Toolbox, user: int | str, as_json: bool) -> None:
     show(as_json, changed.to_dict(), lambda: say(f"{_who(changed)} is an administrator."))
 
 
+@users.command()
+@click.argument("user", type=USER, metavar="USER_ID")
+@force_option
+@json_option
+@pass_toolbox
+def demote(toolbox: Toolbox, user: int | str, force: bool, as_json: bool) -> None:
+    """Make an administrator an ordinary account."""
+    changed = toolbox.parts.accounts.demote(find_user(toolbox, user).id, force=force)
+    show(as_json, changed.to_dict(), lambda: say(f"{_who(changed)} is no administrator."))
+
+
 @users.command("set-password")
 @click.argument("user", type=USER, metavar="USER_ID")
 @click.option("--password-stdin", is_flag=True, help="Read the password from standard input instead of a terminal.")
@@ -112,11 +129,12 @@ def sign_out(toolbox: Toolbox, user: int | str, as_json: bool) -> None:
 
 @users.command()
 @click.argument("user", type=USER, metavar="USER_ID")
+@force_option
 @json_option
 @pass_toolbox
-def deactivate(toolbox: Toolbox, user: int | str, as_json: bool) -> None:
+def deactivate(toolbox: Toolbox, user: int | str, force: bool, as_json: bool) -> None:
     """Shut an account out; its sessions and keys end with the next request."""
-    changed = toolbox.parts.accounts.deactivate(find_user(toolbox, user).id)
+    changed = toolbox.parts.accounts.deactivate(find_user(toolbox, user).id, force=force)
     show(as_json, changed.to_dict(), lambda: say(f"{_who(changed)} is deactivated; its data stays."))
 
 

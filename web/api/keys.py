@@ -7,6 +7,7 @@ from uuid import UUID
 
 from flask import Blueprint, Response
 
+from web.addresses import outer
 from web.api.queries import refuse_query
 from web.auth import api_login_required, signed_in
 from web.errors import NOT_THERE, Problem
@@ -42,10 +43,15 @@ def create() -> Response:
     require_json_accepted()
     refuse_query()
     wanted = body(KeyCreate)
+    asking = signed_in()
     made, key = current_parts().accounts.issue_key(
-        signed_in().user.id, wanted.name, read_only=wanted.read_only, expires_at=wanted.expires_at
+        asking.user.id,
+        wanted.name,
+        read_only=wanted.read_only,
+        expires_at=wanted.expires_at,
+        made_by=asking.key_id,
     )
-    return answer(_shown(made) | {"key": key}, 201, {"Location": f"/api/v1/keys/{made['id']}"})
+    return answer(_shown(made) | {"key": key}, 201, {"Location": outer(f"/api/v1/keys/{made['id']}")})
 
 
 def read(key_id: str) -> Response:

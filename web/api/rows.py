@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from repositories.repository_factory import RepositoryFactory
 from repositories.statements import UNLISTED
 from web import cursors
+from web.addresses import outer
 from web.api.etags import etag, precondition, seen_version, unchanged
 from web.api.queries import filters, read_query, refuse_query, scope
 from web.api.resources import Resource
@@ -68,7 +69,7 @@ class RowViews:
         values = sent(body(self._resource.create))
         with current_parts().manager.session(write=True) as session:
             row = self._repository(session).create(values)
-        headers = {"Location": f"/api/v1/{self._resource.name}/{row['id']}", "ETag": etag(row)}
+        headers = {"Location": outer(f"/api/v1/{self._resource.name}/{row['id']}"), "ETag": etag(row)}
         return answer(_shown(row), 201, headers)
 
     def read_row(self, row_id: str) -> Response:

@@ -14,6 +14,7 @@ from flask import Flask, request
 
 from tenancy.errors import TenancyError
 from tenancy.models import Principal
+from web.addresses import outer
 from web.auth import current_principal
 from web.pages import (
     api_docs,
@@ -58,6 +59,7 @@ def register(app: Flask) -> None:
     filters.register(app)
     app.context_processor(_common)
     resume.register(app)
+    app.url_map.strict_slashes = False  # for the rules that follow: people type "/tasks/" and mean "/tasks"
     for room in (auth, workspace, feed, search, bin, settings, console, api_docs):
         app.register_blueprint(room.blueprint)
 
@@ -91,6 +93,6 @@ def _entries(menu: tuple[Entry, ...]) -> list[tuple[str, str, str, bool]]:
     """Say of each entry of a menu whether the page shown now stands under it."""
     shown = request.path
     return [
-        (path, label, icon, shown == path or (path != "/" and shown.startswith(path.rstrip("/") + "/")))
+        (outer(path), label, icon, shown == path or (path != "/" and shown.startswith(path.rstrip("/") + "/")))
         for path, label, icon in menu
     ]

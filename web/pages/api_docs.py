@@ -102,7 +102,7 @@ def page() -> ResponseReturnValue:
     kept = current_app.extensions.get("unify-api-docs")
     if kept is None:
         kept = current_app.extensions["unify-api-docs"] = read(openapi.described())
-    return render_template("api_docs/page.html", api=kept, server=request.host_url.rstrip("/"))
+    return render_template("api_docs/page.html", api=kept, server=request.url_root.rstrip("/"))
 
 
 def read(document: dict[str, Any]) -> Reference:

@@ -6,13 +6,12 @@ in, is told so, and can try again on its settings page.
 
 from __future__ import annotations
 
-from ipaddress import ip_address
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from flask import Blueprint, make_response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
+from tenancy.deadline import unhurried
 from tenancy.errors import (
     AccountError,
     BadCredentialsError,
@@ -21,7 +20,8 @@ from tenancy.errors import (
     ThrottledError,
     UserExistsError,
 )
-from web import metrics, preferences
+from web import advice, metrics, preferences
+from web.addresses import inner, is_loopback, split
 from web.auth import (
     current_principal,
     device_token,
@@ -48,7 +48,13 @@ blueprint = Blueprint("auth", __name__, url_prefix="/auth")
 EMAIL = Field("email", "E-mail", "email", required=True, max_length=254, autocomplete="username")
 REGISTRATION = (
     EMAIL,
-    Field("display_name", "Name", max_length=100, autocomplete="name", hint="Shown to you at the top of each page."),
+    Field(
+        "display_name",
+        "Name",
+        max_length=100,
+        autocomplete="name",
+        hint="You may leave it empty. You see it on each page, and the operator in the list of accounts.",
+    ),
     Field(
         "password",
         "Password",
@@ -143,8 +149,8 @@ def local_path(target: str | None) -> str | None:
         return None
     if not target.isprintable() or len(target) > 2000:
         return None
-    parsed = urlsplit(target)
-    return None if parsed.scheme or parsed.netloc or parsed.path.startswith("/auth/") else target
+    path = inner(split(target).path)
+    return None if path is None or path.startswith(("//", "/auth/")) else target
 
 
 def _registered(form: Form, bootstrap: bool) -> User | None:
@@ -179,7 +185,7 @@ def _settle(user: User) -> ResponseReturnValue:
     problem = None
     _note_zone(user)
     try:
-        with metrics.provisioning():
+        with metrics.provisioning(), unhurried():
             parts.manager.provision(user.id)
     except TenancyError as error:
         problem = error
@@ -190,7 +196,7 @@ def _settle(user: User) -> ResponseReturnValue:
     if problem is None:
         say(f"Welcome, {user.display_name or user.email}. Your database is ready.", "good")
     else:
-        say(f"Your account is made, but its database is not: {sentence(problem.message)}", "bad")
+        say(f"Your account is made, but its database is not. {' '.join(advice.to_person(problem))}", "bad")
     if user.is_admin:
         say("This is the first account: it administers this installation.", "warn")
     return answer
@@ -246,7 +252,4 @@ def _from_loopback() -> bool:
     named = [part for part in request.headers.get("X-Forwarded-For", "").split(",") if part.strip()]
     if len(named) < hops:
         return False
-    try:
-        return ip_address(request.remote_addr or "").is_loopback
-    except ValueError:
-        return False
+    return is_loopback(request.remote_addr)

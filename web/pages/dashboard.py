@@ -16,7 +16,7 @@ from flask.typing import ResponseReturnValue
 from sqlalchemy.orm import Session
 
 from tenancy.types import new_id
-from web import clock, schemas
+from web import clock, preferences, schemas
 from web.auth import current_principal, page_login_required
 from web.pages import quick_add, tasks, workspace
 from web.pages.filters import day, weekday
@@ -72,9 +72,12 @@ def preview() -> ResponseReturnValue:
     text = request.args.get("text", "")[:LINE_MAX]
     if not wants_fragment():
         return _line(Form("quick", LINE, {"text": text, "id": str(new_id())}))
-    found = _parsed(text)
+    form = Form("quick", LINE, {"text": text})
+    _, found = _read(form)
     understood = any(piece.kind != "text" for piece in found.pieces)
-    return fragment("tasks/understood.html", said=[("title", found.title), *_said(found)] if understood else [])
+    said = [("title", found.title)] * bool(found.title) + _said(found) if understood else []
+    wrong = form.errors.values() if text.strip() else ()
+    return fragment("tasks/understood.html", said=said, notes=[*wrong, *found.notes])
 
 
 @workspace.blueprint.post("/quick-add", endpoint="quick_add")
@@ -99,6 +102,11 @@ def _read(form: Form) -> tuple[schemas.TaskPageCreate | None, quick_add.Parsed]:
     if found.pieces and not title:
         form.refuse("text", "What is to be done? Only a day, a time, a category or a priority is here.")
         return None, found
+    if len(title) > schemas.TITLE_MAX:
+        form.refuse(
+            "text", f"The title is too long: it has {len(title)} and may have at most {schemas.TITLE_MAX} characters."
+        )
+        return None, found
     try:
         return schemas.read_json(schemas.TaskPageCreate, orjson.dumps(document)), found
     except schemas.FieldErrors as error:
@@ -118,7 +126,8 @@ def _write(body: schemas.TaskPageCreate, found: quick_add.Parsed, session: Sessi
         values["category_id"] = row["id"]
     task = workspace.create_once(workspace.of("tasks", session), values)
     undo = url_for("pages.tasks_delete", row_id=task["id"], next=workspace.next_path())
-    say(", ".join([f"Added “{workspace.short(task['title'])}”", *said]) + ".", undo=undo)
+    told = ", ".join([f"Added “{workspace.short(task['title'])}”", *said]) + "."
+    say(" ".join([told, *found.notes]), undo=undo)
 
 
 def _said(found: quick_add.Parsed) -> list[tuple[str, str]]:
@@ -135,7 +144,8 @@ def _said(found: quick_add.Parsed) -> list[tuple[str, str]]:
 
 
 def _parsed(text: str) -> quick_add.Parsed:
-    return quick_add.parse(text, clock.today(), clock.first_weekday())
+    month_first = preferences.current().day_order == "month"
+    return quick_add.parse(text, clock.now(), clock.first_weekday(), month_first=month_first)
 
 
 def _line(form: Form) -> str:

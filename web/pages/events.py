@@ -105,7 +105,7 @@ def _span(first: date, last: date) -> str:
 
 
 def _list(session: Session, on: date) -> dict[str, Any]:
-    """Give a page of what is to come from today on, or of what is past."""
+    """Give a page of what goes on or is to come, or of what is over."""
     past, query = request.args.get("past") == "1", request.args.get("q", "").strip()[:200]
     category = str(request.args.get("category", type=UUID) or "")
     narrowed: dict[str, Any] = {
@@ -127,18 +127,17 @@ def _list(session: Session, on: date) -> dict[str, Any]:
 
 
 def _page(session: Session, narrowed: Mapping[str, str]) -> tuple[list[dict[str, Any]], str | None]:
-    today = clock.today()
-    # What lasts whole days is stored by UTC's calendar, which may begin today before the viewer's clock does.
-    since = min(clock.day_bounds(today)[0], datetime.combine(today, time(), UTC))
+    now = clock.now()
     bound: dict[str, Any] = {"user_id": signed_in().user.id, "scope": ("events", sorted(narrowed.items()))}
     cursor = request.args.get("cursor")
-    found = workspace.of("events", session).page(
-        sort="latest" if "past" in narrowed else "starts",
+    found = workspace.of("events", session).agenda(
+        now,
+        today=now.date(),
+        past="past" in narrowed,
         limit=PAGE,
         after=cursors.read(cursor, **bound) if cursor else None,
         text=narrowed.get("q"),
         category_id=narrowed.get("category"),
-        **{"starts_before" if "past" in narrowed else "ends_after": since},
     )
     return found.rows, cursors.write(found.place, **bound) if found.place else None
 

@@ -166,9 +166,12 @@ def _add_times(event: Event, row: dict[str, Any]) -> None:
         if ends_at and ends_at.replace(microsecond=0) > starts_at.replace(microsecond=0):
             event.add("dtend", ends_at.astimezone(UTC))
         return
-    last = (ends_at or starts_at).astimezone(UTC).date()
-    event.add("dtstart", starts_at.astimezone(UTC).date())
-    event.add("dtend", last + clock.DAY if last < date.max else last)
+    first, last = (each.astimezone(UTC).date() for each in (starts_at, ends_at or starts_at))
+    event.add("dtstart", first)
+    if last < date.max:
+        event.add("dtend", last + clock.DAY)
+    elif first < last:  # there is no day after the last one, and one day is meant where no end is said
+        event.add("duration", last - first + clock.DAY)
 
 
 def _text(text: str) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from typing import Any
 
 from flask import Flask
+from markupsafe import Markup, escape
 
 from web import clock
 
@@ -28,11 +30,13 @@ WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", 
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 _AGES = ((86_400, "day"), (3_600, "hour"), (60, "minute"))
 _OLD_DAYS = 30
+_CODE = re.compile(r"`([^`]+)(?:`|(?=…$))")
+"""What a message for a terminal sets in backticks; one that was cut off may have lost the second of them."""
 
 
 def register(app: Flask) -> None:
     """Give the templates their filters."""
-    for show in (iso, moment, wall, span, when, day, weekday, ago, size, sentence):
+    for show in (iso, moment, wall, span, when, day, weekday, ago, size, told):
         app.add_template_filter(show)
 
 
@@ -108,3 +112,8 @@ def size(value: int | None) -> str:
 def sentence(text: str) -> str:
     """Begin a message with a capital letter; those of the layers below begin small."""
     return text[:1].upper() + text[1:]
+
+
+def told(text: str) -> Markup:
+    """Give a message of the layers below as HTML: a sentence, its commands and names set as code."""
+    return Markup(_CODE.sub(r"<code>\1</code>", str(escape(sentence(text)))))  # noqa: S704 - escaped before

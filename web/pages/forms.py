@@ -55,6 +55,8 @@ _NUMBER = re.compile(r"\d+")
 _MOMENT = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d", re.ASCII)
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 WAS = ".was"
+NONE = ".none"
+"""Names the box beside a colour that says that there is none; browsers have no empty colour."""
 
 
 @dataclass(frozen=True)
@@ -148,13 +150,16 @@ class Form:
         """Show a row: what its controls hold, and its moments to the microsecond beside them."""
         zone = _zone(row.get("all_day"))
         was = {spec.name + WAS: str(row[spec.name]) for spec in fields if isinstance(row.get(spec.name), datetime)}
-        return cls(name, fields, {spec.name: spec.show(row.get(spec.name), zone) for spec in fields} | values, was=was)
+        shown = {spec.name: spec.show(row.get(spec.name), zone) for spec in fields}
+        without = {spec.name + NONE: "1" for spec in fields if spec.kind == "color" and not shown[spec.name]}
+        return cls(name, fields, shown | without | values, was=was)
 
     @classmethod
     def posted(cls, name: str, fields: Sequence[Field], form: Mapping[str, str], *hidden: str) -> Form:
         """Keep what was typed (browsers end lines with CR LF; the rest of the system with LF)."""
         typed = [TYPED_CATEGORY.name for spec in fields if spec.kind == "category"]
-        names = [spec.name for spec in fields] + typed + list(hidden)
+        without = [spec.name + NONE for spec in fields if spec.kind == "color"]
+        names = [spec.name for spec in fields] + typed + without + list(hidden)
         was = {key: form[key] for spec in fields if (key := spec.name + WAS) in form and spec.kind == "datetime-local"}
         return cls(name, fields, {key: form[key].replace("\r\n", "\n") for key in names if key in form}, was=was)
 
@@ -208,6 +213,8 @@ class Form:
         return self
 
     def _read(self, spec: Field, zone: ZoneInfo | None) -> object:
+        if self.values.get(spec.name + NONE):
+            return None
         text, was = self.values.get(spec.name), self.was.get(spec.name + WAS, "")
         if was and text and _shows(spec, was, text.strip(), zone):
             return was

@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from typing import Self
-from urllib.parse import urlsplit
 
 from flask import Response, current_app, make_response, render_template, request
 from werkzeug.exceptions import HTTPException
 
 from web import errors
+from web.addresses import inner, outer, split
 from web.auth import KEY_BLUEPRINTS
 from web.pages.resources import RESOURCES
 
@@ -23,7 +23,7 @@ ADDRESS = "kept-address"
 LOST = "kept-lost"
 
 _SECRET = re.compile("password|passphrase|secret|token", re.IGNORECASE)
-_MACHINE = re.compile(r"version|next|.*\.was")
+_MACHINE = re.compile(r"version|next|.*\.(was|none)")
 _LABELS = {field.name: field.label for resource in RESOURCES.values() for field in resource.fields}
 _UUID = re.compile("[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE)
 
@@ -70,18 +70,19 @@ class Kept:
 
 def asked_path() -> str:
     """Give the path and query of this request."""
-    return request.full_path if request.query_string else request.path
+    return outer(request.full_path if request.query_string else request.path)
 
 
 def is_sendable(address: str) -> bool:
     """Tell whether a form may be sent there again: a path of our pages that takes a POST, and not to sign in."""
-    if not address.startswith("/") or address.startswith(("//", *errors.JSON_PREFIXES)):
+    path = inner(split(address).path)
+    if path is None or path.startswith(("//", *errors.JSON_PREFIXES)):
         return False
-    if "\\" in address or not address.isprintable():
+    if not address.startswith("/") or address.startswith("//") or "\\" in address or not address.isprintable():
         return False
     try:
-        endpoint, _ = current_app.url_map.bind("").match(urlsplit(address).path, method="POST")
-    except (HTTPException, ValueError):
+        endpoint, _ = current_app.url_map.bind("").match(path, method="POST")
+    except HTTPException:
         return False
     return endpoint.partition(".")[0] not in {"auth", *KEY_BLUEPRINTS}
 

@@ -19,6 +19,7 @@ from repositories import search
 from repositories.errors import NotFoundError
 from tenancy.names import is_storable
 from web import cursors, markdown
+from web.addresses import outer
 from web.auth import page_login_required, signed_in
 from web.pages import workspace
 from web.pages.forms import Form
@@ -111,7 +112,7 @@ def read(row_id: UUID) -> ResponseReturnValue:
         rows = workspace.of("notes", session).page(sort="newest", ids=[row_id], limit=1).rows
     if not rows:
         raise NotFoundError("There is no such note.")
-    return render_template("notes/read.html", row=rows[0], back=request.path)
+    return render_template("notes/read.html", row=rows[0], back=outer(request.path))
 
 
 @workspace.blueprint.post("/notes/<uuid:row_id>/pin", endpoint="notes_pin")

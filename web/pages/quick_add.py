@@ -1,262 +1,226 @@
 """Read a task that was typed in one line: "call mum tomorrow 5pm #home !2".
 
-Words of a few shapes, at any place, say when it is due, in which category and how important; all others are its
-title. Nothing is guessed: what could mean two things (3/4, "at 5", "next friday"), cannot be (30 Feb, 25:00) or is
-said twice in different ways stays text, and so does what stands in quotes or behind a backslash.
+Words of a few shapes, in any order, say when it is due (``quick_days``, ``quick_times``), in which category and how
+important; all others are its title. Nothing is guessed: what could mean two things (3/4, "at 5"), cannot be (30 Feb,
+25:00) or is said twice in different ways stays text, and a note tells so where the words look like a day or a time.
+What stands in quotes or behind a backslash stays text without a word.
 """
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import date, timedelta
+from dataclasses import dataclass, replace
+from datetime import date, datetime
 
-from tenancy.names import fold
+from tenancy.names import fold, is_visible
+from web.pages import quick_days, quick_times
+from web.pages.quick_days import NO_DAY, NO_MONTH, NO_SUCH_DAY, Day, Here
 from web.schemas import NAME_MAX
-
-_WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
-_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-_LONG_MONTHS = (
-    "january",
-    "february",
-    "march",
-    "april",
-    "may",
-    "june",
-    "july",
-    "august",
-    "september",
-    "october",
-    "november",
-    "december",
-)
-_ANOTHER = frozenset({"next", "last", "every", "each", "past"})
-_BEFORE_DATE = frozenset({"on", "by", "due", "until", "this"})
-_BEFORE_TIME = frozenset({"at", "by", "before"})
-_WORDS_THEMSELVES = frozenset({"sun", "sat"})
-"""Short names of days that are also words; they are days only where "on" or the like leads them."""
 
 _FOLD_MAX = 300
 _TOKEN = re.compile(r'\S*?#"[^"]+"\S*|"[^"]*"\S*|“[^”]*”\S*|\S+')
-_ISO = re.compile(r"(\d{4})-(\d{2})-(\d{2})", re.ASCII)
-_DOTTED = re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d{4})?", re.ASCII)
-_DAY = re.compile(r"(\d{1,2})(?:st|nd|rd|th|\.)?", re.ASCII)
-_YEAR = re.compile(r"20\d{2}", re.ASCII)
-_NUMBER = re.compile(r"\d{1,3}", re.ASCII)
-_CLOCK = re.compile(r"(\d{1,2})[:h](\d{2})", re.ASCII)
-_HOUR = re.compile(r"(1[3-9]|2\d)h", re.ASCII)
-"""17h; what is smaller may be a time or a length."""
-
-_HALF = re.compile(r"(\d{1,2})(?:[:.](\d{2}))?(am|pm)", re.ASCII)
 _PRIORITY = re.compile(r"!([0-3])", re.ASCII)
+_RANK = re.compile(r"(?:!!|[pP])([1-4])", re.ASCII)
+"""As other programs count: the first is the most important."""
+
 _CATEGORY = re.compile(r'#(?:"([^"]+)"|([^\s"#]+))')
+_DAYLIKE = re.compile(rf"(?<![a-z])({'|'.join(quick_days.WEEKDAYS)}|today|tomorrow|tonight|yesterday|weekend)")
+_CLOSE, _CLOSE_MAX = 0.85, 12
 _STOPS = ".,;:!?"
+_AHEAD = 6
+"""Words that are looked at together; the longest day ("due by the day after tomorrow evening") takes seven."""
+
+_NAMES = {"time": "times", "category": "categories", "priority": "priorities"}
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Hold some words of the line as they were typed, what they say (``kind``) and that as a value."""
+    """Hold some words of the line as they were typed, what they say (``kind``) and that as a value.
+
+    Text that looks like a day and is none is ``daylike``; ``bare`` is a time that only its place makes one.
+    """
 
     text: str
     kind: str = "text"
     value: object = None
+    daylike: bool = False
+    bare: bool = False
 
 
 @dataclass(frozen=True)
 class Parsed:
-    """Hold what was understood of a line; the pieces are all of it, in its order."""
+    """Hold what was understood of a line, and notes about what looks as if it were; the pieces are all of it."""
 
     pieces: tuple[Piece, ...]
+    due_date: date | None = None
+    due_time: str | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
         return " ".join(piece.text for piece in self.pieces if piece.kind == "text")
 
     @property
-    def due_date(self) -> date | None:
-        return self._said("date")  # type: ignore[return-value]  # a piece of this kind holds a date
-
-    @property
-    def due_time(self) -> str | None:
-        return self._said("time")  # type: ignore[return-value]  # a piece of this kind holds text
-
-    @property
     def category(self) -> str | None:
-        return self._said("category")  # type: ignore[return-value]  # a name
+        return _said(self.pieces, "category")  # type: ignore[return-value]  # a name
 
     @property
     def priority(self) -> int | None:
-        return self._said("priority")  # type: ignore[return-value]  # 0 to 3
-
-    def _said(self, kind: str) -> object:
-        return next((piece.value for piece in self.pieces if piece.kind == kind), None)
+        return _said(self.pieces, "priority")  # type: ignore[return-value]  # 0 to 3
 
 
-Found = tuple[str, object, int]
-"""What some words say: the kind, the value, and how many words they are."""
+def parse(text: str, now: date, first_weekday: int = 0, *, month_first: bool = False) -> Parsed:
+    """Understand a line at a moment of the viewer's clock, in weeks that begin on a weekday (0 is Monday).
+
+    Of a day alone, without its time, no "in 2h" can be understood. ``month_first`` reads 12/05 as 5 December.
+    """
+    here, notes = Here(now, first_weekday, month_first), list[str]()
+    pieces = _placed(list(_pieces(_TOKEN.findall(text), here, notes)), notes)
+    for kind in _NAMES:
+        pieces = _in_one_way(pieces, kind, notes)
+    pieces, day = _one_day(pieces, notes)
+    time = _said(pieces, "time")
+    if time and day is None:
+        if any(piece.daylike for piece in pieces):
+            notes += [f"“{piece.text}” stays in the title: it has no day." for piece in pieces if piece.kind == "time"]
+            return Parsed(_as_text(pieces, "time"), notes=tuple(notes))
+        day = Day(here.today)
+    if day is None:
+        return Parsed(tuple(pieces), notes=tuple(notes))
+    at = str(time) if time else day.time
+    notes += _past(day.date, at, here)
+    return Parsed(tuple(pieces), day.date, at, tuple(notes))
 
 
-def parse(text: str, today: date, first_weekday: int = 0) -> Parsed:
-    """Understand a line on a day, in weeks that begin on a weekday (0 is Monday)."""
-    words = _TOKEN.findall(text)
-    pieces = _unambiguous(list(_pieces(words, today, first_weekday)))
-    if any(piece.kind == "time" for piece in pieces) and not any(piece.kind == "date" for piece in pieces):
-        at = next(index for index, piece in enumerate(pieces) if piece.kind == "time")
-        pieces.insert(at, Piece("", "date", today))
-    return Parsed(tuple(pieces))
+def _past(day: date, time: str | None, here: Here) -> list[str]:
+    """Say so where the moment has passed: "5pm" means today in the evening too."""
+    if day < here.today:
+        return ["This day is past already."]
+    if day == here.today and time and isinstance(here.now, datetime) and time < f"{here.now:%H:%M}":
+        return [f"{time} is past already today: for the next one write “tomorrow” as well."]
+    return []
 
 
-def _pieces(words: list[str], today: date, first_weekday: int) -> Iterator[Piece]:
+def _pieces(words: list[str], here: Here, notes: list[str]) -> Iterator[Piece]:
     index = 0
     while index < len(words):
-        rest = words[index:]
-        if rest[0].lower() in _ANOTHER and len(rest) > 1 and _weekday(_bare(rest[1])) is not None:
-            found: Found | None = ("text", None, 2)
-        else:
-            found = _understood(rest, today, first_weekday)
+        rest = words[index : index + _AHEAD + 1]
+        found = _understood(rest, _bare(words[index - 1]) if index else "", here)
         if found is None:
-            yield Piece(_unescaped(rest, today, first_weekday))
+            plain = _unescaped(rest, here)
+            yield Piece(plain, daylike=plain is rest[0] and _is_daylike(plain))
             index += 1
             continue
-        kind, value, count = found
-        yield Piece(" ".join(rest[:count]), kind, value)
+        piece, count, why = found
+        if why:
+            notes.append(f"“{piece.text}” stays in the title: {why}.")
+        yield piece
         index += count
 
 
-def _understood(words: list[str], today: date, first_weekday: int) -> Found | None:
-    """Say what the line's next words mean, the longest reading first; None for a word of the title."""
-    first = _bare(words[0])
-    after = [_bare(word) for word in words[1:4]]
-    if first in _BEFORE_DATE and after:
-        led = _date([*after, ""], today, first_weekday, led=True)
-        if led:
-            return "date", led[0], led[1] + 1
-    if first in _BEFORE_TIME and after:
-        at = _time(after)
-        if at:
-            return "time", at[0], at[1] + 1
-    day = _date([first, *after], today, first_weekday, raw=words[0])
+def _understood(words: list[str], before: str, here: Here) -> tuple[Piece, int, str] | None:
+    """Say what the line's next words mean: the piece, how many words it is, why it is none; None for plain text."""
+    bare = [_bare(word) for word in words]
+    time = quick_times.read(bare)
+    if time:
+        text, kind = " ".join(words[: time.words]), "text" if time.why else "time"
+        return Piece(text, kind, time.time or None, bare=time.bare), time.words, time.why
+    day = quick_days.read(bare, before, here)
     if day:
-        return "date", *day
-    at = _time([first, *after])
-    if at:
-        return "time", *at
-    return _mark(words[0])
+        text = " ".join(words[: day.words])
+        return Piece(text, "date" if day.day else "text", day.day or day.why, daylike=not day.day), day.words, day.why
+    mark = _mark(words[0])
+    return (mark, 1, "") if mark else None
 
 
-def _mark(word: str) -> Found | None:
+def _mark(word: str) -> Piece | None:
     """Read a category or a priority."""
     bare = word.rstrip(_STOPS)
-    priority = _PRIORITY.fullmatch(bare)
-    if priority:
-        return "priority", int(priority[1]), 1
-    category = _CATEGORY.fullmatch(bare)
+    priority, rank, category = _PRIORITY.fullmatch(bare), _RANK.fullmatch(bare), _CATEGORY.fullmatch(bare)
+    if priority or rank:
+        return Piece(word, "priority", int(priority[1]) if priority else 4 - int(rank[1]) if rank else None)
     if not category:
         return None
     name = " ".join((category[1] or category[2]).split())
     # "#12" names an issue or a house, and a name must have something to tell it by.
-    known = fold(name)
-    return (
-        None if name.isdecimal() or not 0 < len(known) <= _FOLD_MAX or len(name) > NAME_MAX else ("category", name, 1)
-    )
+    known = len(name) <= NAME_MAX and is_visible(name) and not name.isdecimal() and 0 < len(fold(name)) <= _FOLD_MAX
+    return Piece(word, "category", name) if known else None
 
 
-def _date(
-    words: list[str], today: date, first_weekday: int, *, led: bool = False, raw: str = ""
-) -> tuple[date, int] | None:
-    """Read a date from the beginning of some words; gives how many it took."""
-    first, second = words[0], words[1] if len(words) > 1 else ""
-    if first in ("today", "tomorrow"):
-        return _later(today, first == "tomorrow", 1)
-    if first == "next" and second == "week":
-        return _later(today, 7 - (today.weekday() - first_weekday) % 7, 2)
-    if first == "in":
-        return _distance(words, today)
-    weekday = None if first in _WORDS_THEMSELVES and not led else _weekday(first)
-    if weekday is not None:
-        return _later(today, (weekday - today.weekday() - 1) % 7 + 1, 1)
-    return _calendar(words, today)
+def _placed(pieces: list[Piece], notes: list[str]) -> list[Piece]:
+    """Take a bare 3:16 as a time only where the line begins with it or a day or another time stands beside it."""
+    told = [at for at, piece in enumerate(pieces) if piece.kind not in ("category", "priority")]
+    said = [pieces[at].kind == "date" or (pieces[at].kind == "time" and not pieces[at].bare) for at in told]
+    placed = list(pieces)
+    for place, at in enumerate(told):
+        if pieces[at].bare and place > 0 and not any(said[place - 1 : place + 2]):
+            placed[at] = Piece(pieces[at].text)
+            if quick_times.is_round(_bare(pieces[at].text)):
+                notes.append(f"“{pieces[at].text}” stays in the title: {quick_times.NO_PLACE}.")
+    return placed
 
 
-def _distance(words: list[str], today: date) -> tuple[date, int] | None:
-    """Read "in 3 days" and "in 2 weeks"."""
-    if len(words) < 3 or not _NUMBER.fullmatch(words[1]):
-        return None
-    length = {"day": 1, "days": 1, "week": 7, "weeks": 7}.get(words[2])
-    return _later(today, int(words[1]) * length, 3) if length else None
+def _in_one_way(pieces: list[Piece], kind: str, notes: list[str]) -> list[Piece]:
+    """Turn what is said in two ways back into text."""
+    found = [piece for piece in pieces if piece.kind == kind]
+    if len({_same(piece) for piece in found}) < 2:
+        return pieces
+    notes.append(f"{_listed(found)} stay in the title: these are different {_NAMES[kind]}.")
+    return list(_as_text(pieces, kind))
 
 
-def _calendar(words: list[str], today: date) -> tuple[date, int] | None:
-    """Read "2026-03-02", "3.3.", "2 Mar" and "2 March 2027"; without a year the next such day is meant."""
-    iso, dotted = _ISO.fullmatch(words[0]), _DOTTED.fullmatch(words[0])
-    if iso:
-        return _exact(int(iso[1]), int(iso[2]), int(iso[3]), 1)
-    if dotted:
-        year = int(dotted[3]) if dotted[3] else None
-        return _exact(year, int(dotted[2]), int(dotted[1]), 1) if year else _coming(today, dotted[2], dotted[1], 1)
-    day = _DAY.fullmatch(words[0])
-    month = _month(words[1]) if len(words) > 1 else None
-    if not day or month is None:
-        return None
-    if len(words) > 2 and _YEAR.fullmatch(words[2]):
-        return _exact(int(words[2]), month, int(day[1]), 3)
-    return _coming(today, month, day[1], 2)
+def _one_day(pieces: list[Piece], notes: list[str]) -> tuple[list[Piece], Day | None]:
+    """Find the day that all words for one agree on; where they disagree they are text."""
+    found = [piece for piece in pieces if piece.kind == "date"]
+    days = [piece.value for piece in found if isinstance(piece.value, Day)]
+    if not days:
+        return pieces, None
+    meant = quick_days.agreed(days)
+    if all(day.weekday is not None for day in days) and _is_beside_no_day(pieces):
+        notes.append(f"{_listed(found)} stays in the title: the words beside it are no day.")
+        return _no_day(pieces), None
+    if isinstance(meant, Day):
+        return [replace(piece, value=meant.date) if piece.kind == "date" else piece for piece in pieces], meant
+    notes.append(f"{_listed(found)} stay in the title: {meant}.")
+    return _no_day(pieces), None
 
 
-def _exact(year: int, month: int, day: int, count: int) -> tuple[date, int] | None:
-    try:
-        return (date(year, month, day), count) if year >= 1000 else None
-    except ValueError:
-        return None
+def _is_beside_no_day(pieces: list[Piece]) -> bool:
+    """Tell whether a date that cannot be stands beside a weekday: "Fri 30 Feb" and "Friday the 13th" are no Friday."""
+    told = [piece for piece in pieces if piece.kind not in ("category", "priority")]
+    unclear = [piece.daylike and piece.value in (NO_SUCH_DAY, NO_MONTH, NO_DAY) for piece in told]
+    return any(piece.kind == "date" and any(unclear[max(0, at - 1) : at + 2]) for at, piece in enumerate(told))
 
 
-def _coming(today: date, month: int | str, day: str, count: int) -> tuple[date, int] | None:
-    """Give the next day of this name, today's included, if this year or the next one has it."""
-    both = (_exact(year, int(month), int(day), count) for year in (today.year, today.year + 1))
-    return next((found for found in both if found and found[0] >= today), None)
+def _no_day(pieces: list[Piece]) -> list[Piece]:
+    return [Piece(piece.text, daylike=True) if piece.kind == "date" else piece for piece in pieces]
 
 
-def _later(today: date, days: int, count: int) -> tuple[date, int] | None:
-    try:
-        return today + timedelta(days=days), count
-    except OverflowError:
-        return None
+def _as_text(pieces: list[Piece], kind: str) -> tuple[Piece, ...]:
+    return tuple(Piece(piece.text) if piece.kind == kind else piece for piece in pieces)
 
 
-def _time(words: list[str]) -> tuple[str, int] | None:
-    """Read "17:00", "17h", "8h30", "5pm", "5 pm" and "noon" from the beginning of some words."""
-    if words[0] == "noon":
-        return "12:00", 1
-    clock = _CLOCK.fullmatch(words[0])
-    if clock:
-        return _checked(int(clock[1]), int(clock[2]), 1)
-    hour = _HOUR.fullmatch(words[0])
-    if hour:
-        return _checked(int(hour[1]), 0, 1)
-    for count in (1, 2):
-        half = _HALF.fullmatch("".join(words[:count]))
-        if half and len(words) >= count and 1 <= int(half[1]) <= 12:
-            return _checked(int(half[1]) % 12 + (12 if half[3] == "pm" else 0), int(half[2] or 0), count)
-    return None
+def _said(pieces: tuple[Piece, ...] | list[Piece], kind: str) -> object:
+    return next((piece.value for piece in pieces if piece.kind == kind), None)
 
 
-def _checked(hour: int, minute: int, count: int) -> tuple[str, int] | None:
-    return (f"{hour:02}:{minute:02}", count) if hour < 24 and minute < 60 else None
+def _same(piece: Piece) -> object:
+    return fold(str(piece.value)) if piece.kind == "category" else piece.value
 
 
-def _weekday(word: str) -> int | None:
-    """Give the number of a day by its name or the name's beginning: "mon", "tues", "thursday"."""
-    if word in _WEEKDAYS or (word[:3] in {name[:3] for name in _WEEKDAYS} and word in {"tues", "thur", "thurs"}):
-        return next(number for number, name in enumerate(_WEEKDAYS) if name.startswith(word))
-    return next((number for number, name in enumerate(_WEEKDAYS) if name[:3] == word), None)
+def _listed(pieces: list[Piece]) -> str:
+    quoted = [f"“{piece.text}”" for piece in pieces]
+    return " and ".join(filter(None, [", ".join(quoted[:-1]), quoted[-1]]))
 
 
-def _month(word: str) -> int | None:
-    for names in (_MONTHS, _LONG_MONTHS):
-        if word in names:
-            return names.index(word) + 1
-    return 9 if word == "sept" else None
+def _is_daylike(word: str) -> bool:
+    """Tell whether a word of the title looks like a day: "Friday's", "wensday"; not what stands in quotes."""
+    small = word.lower()
+    if word[0] in '"“' or _DAYLIKE.search(small):
+        return word[0] not in '"“'
+    return bool(difflib.get_close_matches(small[:_CLOSE_MAX], quick_days.WEEKDAYS, n=1, cutoff=_CLOSE))
 
 
 def _bare(word: str) -> str:
@@ -266,23 +230,11 @@ def _bare(word: str) -> str:
     return f"{bare}." if small[len(bare) :].startswith(".") and re.fullmatch(r"\d{1,2}\.\d{1,2}", bare) else bare
 
 
-def _unescaped(words: list[str], today: date, first_weekday: int) -> str:
+def _unescaped(words: list[str], here: Here) -> str:
     """Take the backslash off a word that would be understood without it, or that begins like one of those."""
     word = words[0]
     if not word.startswith("\\") or len(word) < 2:
         return word
     plain = word[1:]
-    escaped = plain[0] in '#!"“' or _understood([plain, *words[1:4]], today, first_weekday)
+    escaped = plain[0] in '#!"“' or _understood([plain, *words[1:]], "", here) or _is_daylike(plain)
     return plain if escaped else word
-
-
-def _unambiguous(pieces: list[Piece]) -> list[Piece]:
-    """Turn what is said in two ways back into text."""
-    said: dict[str, set[object]] = {}
-    for piece in pieces:
-        said.setdefault(piece.kind, set()).add(_same(piece))
-    return [Piece(piece.text) if len(said[piece.kind]) > 1 and piece.kind != "text" else piece for piece in pieces]
-
-
-def _same(piece: Piece) -> object:
-    return fold(str(piece.value)) if piece.kind == "category" else piece.value

@@ -13,6 +13,7 @@ from flask_wtf.csrf import CSRFError, generate_csrf
 
 from tenancy.errors import TenancyError
 from web import errors
+from web.addresses import is_own_origin, split
 from web.auth import SAFE_METHODS, SignInNeeded, current_principal
 from web.errors import Problem
 from web.pages import kept
@@ -70,10 +71,10 @@ def _is_ours() -> bool:
     site = request.headers.get("Sec-Fetch-Site")
     if site is not None:
         return site == "same-origin"
-    return request.headers.get("Origin") == request.host_url.rstrip("/")
+    return is_own_origin(request.headers.get("Origin", ""))
 
 
 def _page_before() -> str | None:
     """Give the page whose button was pressed; the login page looks at the path again before it goes there."""
-    before, here = request.referrer or "", request.host_url
-    return "/" + before.removeprefix(here) if before.startswith(here) else None
+    before = split(request.referrer or "")
+    return before._replace(scheme="", netloc="").geturl() if is_own_origin(before.geturl()) else None

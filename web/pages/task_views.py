@@ -76,4 +76,8 @@ def _read(setting: dict[str, Any]) -> list[View]:
 
 def _write(session: Session, setting: dict[str, Any], views: list[View]) -> None:
     value = json.dumps([{"name": view.name, "words": view.words} for view in views], ensure_ascii=False)
-    workspace.of("settings", session).put(KEY, value, if_version=setting.get("version"))
+    rows = workspace.of("settings", session)
+    if setting:
+        rows.update(KEY, {"value": value}, if_version=setting["version"])
+    else:
+        rows.create({"key": KEY, "value": value})

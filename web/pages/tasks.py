@@ -19,7 +19,9 @@ from sqlalchemy.orm import Session
 from repositories.errors import NotFoundError
 from tenancy.types import new_id
 from web import clock, schemas
+from web.addresses import split
 from web.auth import page_login_required
+from web.errors import Problem
 from web.pages import task_filters, task_views, workspace
 from web.pages.auth import local_path
 from web.pages.forms import CATEGORY, Field, Form
@@ -132,17 +134,31 @@ def save_inline(row_id: UUID) -> ResponseReturnValue:
 @page_login_required
 def move(row_id: UUID) -> ResponseReturnValue:
     """Move a task one place in the list it is shown in, or next to another that it was dropped at."""
-    step, before, after = (request.form.get(name, "") for name in ("step", "before", "after"))
+    step = request.form.get("step", "")
+    beside = {name: request.form[name] for name in ("before", "after") if request.form.get(name)}
     with current_parts().manager.session(write=True) as session:
         repository = workspace.of("tasks", session)
         title = repository.get(row_id)["title"]
-        if before or after:
-            repository.move(row_id, before=_id(before), after=_id(after))
+        if beside:
+            _move_beside(repository, row_id, beside)
         elif step in MOVES:
             asked = task_filters.filters(session, task_filters.words_of(_back()))
             repository.move_by(row_id, MOVES[step], **asked)
-    say(f"Moved “{workspace.short(title)}”{f' {step}' if step in MOVES else ''}.")
+    if beside or step in MOVES:
+        say(f"Moved “{workspace.short(title)}”{'' if beside else f' {step}'}.")
     return redirect(_back(), 303)
+
+
+def _move_beside(repository: Any, row_id: UUID, beside: Mapping[str, str]) -> None:
+    """Put a task, which is there, before or after another one; what names no other task moves nothing."""
+    keys = {name: _id(text) for name, text in beside.items()}
+    try:
+        if None in keys.values():
+            raise NotFoundError("There is no such task.")
+        repository.move(row_id, **keys)
+    except NotFoundError:
+        told = "The task at this place is not there any more: load the page again, then move yours."
+        raise Problem(422, "no_neighbour", told) from None
 
 
 @workspace.blueprint.post("/tasks/bulk", endpoint="tasks_bulk")
@@ -251,7 +267,7 @@ def _whole(template: str, *, status: int, **context: Any) -> ResponseReturnValue
 
 def _back() -> str:
     """Give the page that a form stands on: it says so itself, or htmx does."""
-    shown = urlsplit(request.headers.get("HX-Current-URL", ""))
+    shown = split(request.headers.get("HX-Current-URL", ""))
     current = local_path(f"{shown.path}?{shown.query}" if shown.query else shown.path)
     return workspace.next_path() or current or url_for("pages.tasks")
 

@@ -83,22 +83,31 @@ def saved(resource: Resource, form: Form, body: Any) -> bool:
 
 def changed(resource: Resource, row_id: UUID, form: Form, changes: Mapping[str, object]) -> bool:
     """Write the changes if the row is still as the form showed it, or say what is wrong."""
+
+    def write(session: Session, seen: int) -> None:
+        of(resource.name, session).update(row_id, {**changes, **typed_category(session, form)}, if_version=seen)
+
+    return changing(form, resource.singular, write)
+
+
+def changing(form: Form, what: str, write: Callable[[Session, int], object]) -> bool:
+    """Write over the version that the form showed; where there is a newer one, say so and let it be decided again."""
     version = form.values.get("version", "")
-    expected = int(version) if version.isascii() and version.isdigit() and len(version) < 10 else 0
-
-    def write(session: Session) -> None:
-        of(resource.name, session).update(row_id, {**changes, **typed_category(session, form)}, if_version=expected)
-
     try:
-        return refusing(form, write)
+        return refusing(form, lambda session: write(session, seen_version(version)))
     except StaleVersionError as error:
         form.values["version"] = str(error.fields.get("version", version))
         form.refuse(
             None,
-            f"This {resource.singular} was changed elsewhere while you were writing, so nothing was saved. "
+            f"This {what} was changed elsewhere while you were writing, so nothing was saved. "
             "Your text is below: saving again puts it in place of the other change.",
         )
         return False
+
+
+def seen_version(text: str) -> int:
+    """Read the version that a page carries; what is none is a version that no row has."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
 
 
 def refusing(form: Form, write: Callable[[Session], object]) -> bool:

@@ -71,8 +71,20 @@
 
   document.addEventListener("click", (event) => {
     const swatch = event.target.closest?.("[data-color]");
-    if (swatch) document.getElementById(swatch.dataset.for).value = swatch.dataset.color;
+    if (!swatch) return;
+    document.getElementById(swatch.dataset.for).value = swatch.dataset.color;
+    chosen(swatch.dataset.for);
   });
+
+  document.addEventListener("input", (event) => {
+    if (event.target.matches("input[type=color]")) chosen(event.target.id);
+  });
+
+  // Whoever picks a colour wants one.
+  function chosen(id) {
+    const none = document.querySelector(`[data-none="${id}"]`);
+    if (none) none.checked = false;
+  }
 
   // ---------------------------------------------------------------- dragging by the handle, with mouse, pen or finger
 

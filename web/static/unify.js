@@ -182,7 +182,8 @@
     went = event.key === "g" && !together ? event.timeStamp : -Infinity;
     if (together) {
       const path = ROOMS[event.key];
-      const link = path && find(`.bar a[href="${path}"]`);
+      const below = find(".bar .brand").getAttribute("href").replace(/\/$/, "");  // where Unify stands on its host
+      const link = path && find(`.bar a[href="${below}${path}"]`);
       if (link) link.click();
       return;
     }

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import re
+import secrets
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 import sqlalchemy as sa
 
 from tenancy.backends import Backends
-from tenancy.backends.base import Attempt, Backend, Blueprint
+from tenancy.backends.base import Attempt, Backend, Blueprint, Whose
 from tenancy.backends.logins import NO_ACCESS, Access, Login
-from tenancy.backends.server import ServerBackend
+from tenancy.backends.server import ServerBackend, column, run
 from tenancy.models import TENANT_VERSION_TABLE, Placement, Server, ServerState, State, house_metadata, identity
 from tests import engines
 
 PASSWORD = "pass' word;Server=x}é☃\""
 """The password of every tenant's login here: nothing in it may mean anything to a driver or to SQL."""
+
+INSTALLATION = "7e5700"
 
 THINGS = sa.table("things", sa.column("name"), sa.column("counter"))
 
@@ -31,11 +36,12 @@ class Home:
 
     backend: Backend
     server: Login | None = None
+    installation: str = INSTALLATION
 
     def place(self, user_id: int = 1, **changes: Any) -> Placement:
         """Say where a user's database belongs."""
         tenant_id = uuid.uuid4()
-        planned = self.backend.plan(user_id, tenant_id, {}, self._registered())
+        planned = self.backend.plan(Whose(user_id, tenant_id), {}, self._registered())
         return Placement(
             user_id=user_id,
             state=State.READY,
@@ -48,7 +54,7 @@ class Home:
         if self.server is None:
             return NO_ACCESS
         own = Login(self.server.host, self.server.port, tenant.db_user or "", PASSWORD, tenant.db_name)
-        return Access(own, self.server)
+        return Access(own, self.server, self.installation)
 
     def create(self, tenant: Placement, blueprint: Blueprint, attempt: Attempt) -> None:
         self.backend.create(tenant, self.access(tenant), blueprint, attempt)
@@ -64,6 +70,13 @@ class Home:
 
     def connect(self, tenant: Placement) -> Any:
         return self.backend.connect(tenant, self.access(tenant))
+
+    def plain(self, tenant: Placement) -> Any:
+        """Open a connection as the login that serves, without what keeps an engine's connections behind the fence."""
+        login = self.access(tenant).login
+        if not isinstance(self.backend, ServerBackend) or login is None:
+            return self.connect(tenant)
+        return self.backend.open(login.into(tenant.db_name))
 
     def connect_to_migrate(self, tenant: Placement) -> Any:
         return self.backend.connect_to_migrate(tenant, self.access(tenant))
@@ -102,15 +115,56 @@ class Home:
             max_tenants=None,
             weight=1,
             state=ServerState.ACCEPTING,
+            installation=self.installation,
         )
 
 
-def home_of(engine: str, folder: Path) -> Home:
-    """Give the home of an engine: a folder, or the server on which tests may make databases."""
+def home_of(engine: str, folder: Path, installation: str = INSTALLATION) -> Home:
+    """Give the home of an engine: a folder, or the server on which tests may make databases.
+
+    Those who make templates of another schema name another installation, or each would drop the others'.
+    """
     backend = Backends(folder / "users").get(engine)
     if not isinstance(backend, ServerBackend):
         return Home(backend)
-    return Home(backend, engines.server_login(engine))
+    return Home(backend, engines.server_login(engine), installation)
+
+
+@contextlib.contextmanager
+def plain_home(engine: str, folder: Path) -> Iterator[Home]:
+    """Give the home of an engine for a login that has the documented rights on the tests' server, and no others."""
+    home = home_of(engine, folder)
+    server, backend = home.server, home.backend
+    assert server is not None
+    assert isinstance(backend, ServerBackend)
+    name, secret = f"unify_test_{secrets.token_hex(6)}", secrets.token_hex(12)
+    with closing(backend.at_server(server)) as driver:
+        if engine == "postgresql" and driver.server_version < 150_000:
+            pytest.skip("postgresql: before version 15 tenants' databases are made by superusers alone")
+        try:
+            for statement in documented_rights(backend.label):
+                run(driver, statement.replace(" unify ", f" {name} ").replace("'SECRET'", f"'{secret}'"))
+            yield Home(backend, replace(server, user=name, password=secret), installation=secrets.token_hex(3))
+        finally:
+            _drop_what_is_left_of(driver, backend, name)
+            backend.drop_login(driver, name)
+
+
+def documented_rights(label: str) -> list[str]:
+    """Give the statements by which the documents give a server's login its rights."""
+    text = (Path(__file__).parents[3] / "docs" / "how-to" / "operate.md").read_text(encoding="utf-8")
+    found = re.search(rf"^{label}[^\n]*:\n```sql\n(.*?)```", text, re.MULTILINE | re.DOTALL)
+    assert found, f"the documents say nothing of {label}"
+    return [re.sub(r"unify;$", "unify ", line).removesuffix(";") for line in found[1].splitlines()]
+
+
+def _drop_what_is_left_of(driver: Any, backend: ServerBackend, user: str) -> None:
+    """Drop the templates that a login copied from, and its right to enter."""
+    if backend.name == "postgresql":
+        owned = "SELECT datname FROM pg_database JOIN pg_roles r ON r.oid = datdba WHERE rolname = %s"
+        for left in column(driver, owned, (user,)):
+            backend.drop_database(driver, left)
+        run(driver, f"DROP OWNED BY {user}")
 
 
 def build(connection: sa.Connection) -> None:
@@ -131,8 +185,8 @@ def blueprint(tenant: Placement, name: str = "first", fingerprint: str = "f" * 8
     return Blueprint(fingerprint, build, fill)
 
 
-def attempt(number: int = 1, step: Callable[[str], None] = lambda name: None, holding: Any = contextlib.nullcontext):
-    return Attempt(number, step, holding)
+def attempt(number: int = 1, step: Callable[[str], None] = lambda name: None) -> Attempt:
+    return Attempt(number, step)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,12 @@ import pytest
 import sqlalchemy as sa
 
 from tenancy import names
-from tenancy.backends.base import Blueprint, Step, unheard
+from tenancy.backends.base import Blueprint, Held, Step, unheard
 from tenancy.backends.server import ServerBackend
 from tenancy.errors import (
     AccessDeniedError,
     BackendError,
+    ClaimLostError,
     ConfigurationError,
     DatabaseBusyError,
     DatabaseMissingError,
@@ -76,7 +78,7 @@ CHANGE = [
 
 @pytest.fixture(params=ENGINES)
 def home(request: pytest.FixtureRequest, tmp_path: Path) -> Home:
-    return home_of(use(request, request.param), tmp_path)
+    return home_of(use(request, request.param), tmp_path, "7e5702")
 
 
 @pytest.fixture
@@ -124,11 +126,30 @@ def _rich(tenant: Placement) -> Blueprint:
 
 
 def keep(home: Home, tenant: Placement, step: Step = unheard, point: str = POINT) -> None:
-    home.backend.keep(tenant, home.access(tenant), point, step=step)
+    home.backend.keep(mine(tenant), home.access(tenant), point, step=step)
 
 
-def put_back(home: Home, tenant: Placement, step: Step = unheard, point: str = POINT) -> None:
-    home.backend.put_back(tenant, home.access(tenant), point, rebuild=_build, step=step)
+def put_back(
+    home: Home, tenant: Placement, step: Step = unheard, point: str = POINT, claim: Held | None = None
+) -> None:
+    home.backend.put_back(mine(tenant), home.access(tenant), point, rebuild=_build, claim=claim, step=step)
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """Be a claim that holds, or is lost."""
+
+    epoch: int
+    lost: bool = False
+
+    def check(self) -> None:
+        if self.lost:
+            raise ClaimLostError("another runner took over.")
+
+
+def mine(tenant: Placement) -> Placement:
+    """Give the tenant as a runner has it whose claim is the one that ``CHANGE`` was made under."""
+    return tenant.with_(epoch=7)
 
 
 def discard(home: Home, tenant: Placement) -> None:
@@ -229,7 +250,7 @@ class TestContract:
         keep(home, tenant)
         change(home, tenant)
         put_back(home, tenant)
-        with closing(home.connect(tenant)) as driver, closing(driver.cursor()) as cursor:
+        with closing(home.plain(tenant)) as driver, closing(driver.cursor()) as cursor:
             cursor.execute(home.backend.fence_sql)
             assert cursor.fetchone() == (1, "ready") or home.backend.name == "sqlserver"
             cursor.execute("INSERT INTO parts VALUES ('first')")
@@ -302,6 +323,19 @@ class TestContract:
             with pytest.raises(ConfigurationError) as refused:
                 use_it(tenant, home.access(tenant), point)
             assert refused.value.field == "point"
+
+    def test_a_runner_that_slept_past_its_claim_neither_makes_nor_returns_to_a_point(self, home, tenant):
+        keep(home, tenant)
+        change(home, tenant)
+        before = home.names(tenant)
+        for late in (
+            lambda: home.backend.keep(tenant, home.access(tenant), "late"),
+            lambda: home.backend.put_back(tenant, home.access(tenant), POINT, rebuild=_build),
+        ):
+            with pytest.raises(ClaimLostError):
+                late()
+        assert home.names(tenant) == before
+        assert not kept(home, tenant, "late")
 
     def test_the_shared_database_has_no_points(self, home, tenant):
         shared = tenant.with_(user_id=None)
@@ -385,6 +419,30 @@ class TestKilled:
         look("done")
         assert seen == sorted(seen, reverse=True)
         assert set(seen) == {"0009", "0001"}
+
+
+class TestClaims:
+    def test_one_that_is_lost_stops_it_before_anything_is_changed(self, home, tenant):
+        keep(home, tenant)
+        change(home, tenant)
+        changed = everything(home, tenant)
+        with pytest.raises(ClaimLostError, match="took over"):
+            put_back(home, tenant, claim=Claimed(7, lost=True))
+        assert everything(home, tenant) == changed
+        put_back(home, tenant, claim=Claimed(7))
+        assert everything(home, tenant) != changed
+
+    def test_what_is_put_back_bears_its_epoch_and_the_point_stays_as_it_is(self, home, tenant):
+        before = everything(home, tenant)
+        keep(home, tenant)
+        change(home, tenant)
+        put_back(home, tenant, claim=Claimed(9))
+        with home.backend.migrating(home.connect_to_migrate(tenant)) as connection:
+            assert connection.exec_driver_sql("SELECT epoch FROM tenancy_identity").scalar_one() == 9
+            connection.exec_driver_sql("UPDATE tenancy_identity SET epoch = 7")
+            connection.commit()
+        put_back(home, tenant)
+        assert everything(home, tenant) == before
 
 
 class TestOthers:
@@ -473,7 +531,7 @@ class TestOthers:
         if not home.backend.on_server:
             pytest.skip("files have no logins")
         other = home.place(2)
-        home.create(other, blueprint(other, fingerprint="points02"), attempt())
+        home.create(other, _rich(other), attempt())
         own, others = home.access(tenant).login, home.access(other).login
         point = names.point_database(tenant.db_name, POINT)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import secrets
 import sqlite3
 import stat
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tenancy.backends import sqlite_files, sqlite_points
-from tenancy.backends.server import ServerBackend, one, run
+from tenancy.backends.server import one, run
 from tenancy.errors import (
     AccessDeniedError,
     DatabaseBusyError,
@@ -24,7 +23,7 @@ from tenancy.errors import (
 )
 from tenancy.models import Placement
 from tests.engines import use
-from tests.tenancy.backends.homes import Home, attempt, blueprint, build, home_of
+from tests.tenancy.backends.homes import Home, attempt, blueprint, build, home_of, plain_home
 from tests.tenancy.support import in_child, named
 
 POINT = "run12"
@@ -49,7 +48,7 @@ def made_on(home: Home) -> Iterator[Placement]:
 
 
 def empty(home: Home, tenant: Placement) -> None:
-    with closing(home.connect(tenant)) as driver, closing(driver.cursor()) as cursor:
+    with closing(home.plain(tenant)) as driver, closing(driver.cursor()) as cursor:
         cursor.execute("DELETE FROM things")
         driver.commit()
 
@@ -167,33 +166,19 @@ def test_a_damaged_point_is_not_put_back(files, of_file, damage):
     assert files.names(of_file) == ["first"]
 
 
-# --- PostgreSQL -------------------------------------------------------------------------------------------
+# --- a login with no more rights than it needs ------------------------------------------------------------
 
 
-@pytest.fixture
-def postgresql(request: pytest.FixtureRequest, tmp_path: Path) -> Home:
-    return home_of(use(request, "postgresql"), tmp_path)
-
-
-@pytest.fixture
-def plain(postgresql: Home) -> Iterator[Home]:
-    """Give a server whose login makes databases and logins, and is no superuser."""
-    name, secret = f"unify_test_{secrets.token_hex(6)}", secrets.token_hex(8)
-    server, backend = postgresql.server, postgresql.backend
-    assert server is not None
-    assert isinstance(backend, ServerBackend)
-    with closing(backend.at_server(server)) as driver:
-        run(driver, f"CREATE ROLE {name} LOGIN CREATEDB CREATEROLE PASSWORD '{secret}'")
-        try:
-            yield Home(backend, replace(server, user=name, password=secret))
-        finally:
-            backend.drop_database(driver, "unify_template_plain")
-            run(driver, f"DROP ROLE {name}")
+@pytest.fixture(params=["postgresql", "mysql"])
+def plain(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Home]:
+    """Give a server whose login has the documented rights, and no others."""
+    with plain_home(use(request, request.param), tmp_path) as home:
+        yield home
 
 
 def test_a_login_that_is_no_superuser_keeps_points_while_a_worker_is_connected(plain):
     tenant = plain.place()
-    plain.create(tenant, blueprint(tenant, fingerprint="plain"), attempt())
+    plain.create(tenant, blueprint(tenant), attempt())
     worker = plain.connect(tenant)
     try:
         keep(plain, tenant)
@@ -201,6 +186,7 @@ def test_a_login_that_is_no_superuser_keeps_points_while_a_worker_is_connected(p
         worker = plain.connect(tenant)
         put_back(plain, tenant)
         assert plain.names(tenant) == ["first"]
+        assert list(plain.backend.strays(plain.access(tenant)))
     finally:
         worker.close()
         plain.backend.discard(tenant, plain.access(tenant), POINT)

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from tenancy.backends.pools import KEPT, tend
 from tenancy.backends.sqlite import SQLiteBackend
+from tenancy.backends.sqlite_driver import FileConnection
 from tenancy.errors import StaleRouteError
 from tests.tenancy.support import add_tenants
 
@@ -75,6 +76,30 @@ def test_an_engine_that_would_pass_the_guards_by_is_refused(keeper):
     with pytest.raises(TypeError, match="guarded"):
         tend(plain, keeper)
     plain.dispose()
+
+
+class Stuck(FileConnection):
+    """Fail at both ends of a transaction, as a connection does whose disk is gone."""
+
+    def commit(self) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    rollback = commit
+
+
+def test_a_connection_that_comes_back_in_a_transaction_is_closed(engine, keeper, monkeypatch):
+    def stuck() -> Stuck:
+        keeper.open += 1
+        return sqlite3.connect(":memory:", isolation_level=None, factory=Stuck)
+
+    monkeypatch.setattr(keeper, "begin", lambda connection: connection.connection.dbapi_connection.begin(write=True))
+    monkeypatch.setattr(engine.pool, "_creator", stuck)
+    monkeypatch.setattr(engine.pool, "_invoke_creator", lambda record: stuck())
+    monkeypatch.setattr(FileConnection, "stale", lambda driver: False)  # memory has no file
+    with pytest.raises(sa.exc.OperationalError), engine.connect() as connection:
+        connection.execute(sa.text("SELECT 1"))
+        connection.commit()
+    assert keeper.open == 0
 
 
 def test_the_connection_used_last_is_used_next_and_few_are_kept(engine, keeper):

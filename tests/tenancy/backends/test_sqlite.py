@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from tenancy.backends import Backends
-from tenancy.backends.base import Blueprint, DatabaseFields
+from tenancy.backends.base import Blueprint, DatabaseFields, Whose
 from tenancy.backends.logins import NO_ACCESS
 from tenancy.backends.sqlite import SQLiteBackend
 from tenancy.backends.sqlite_files import BUSY_TIMEOUT_S, url_path
@@ -53,7 +53,7 @@ def file(sqlite: SQLiteBackend) -> Path:
 
 def _place(sqlite: SQLiteBackend, user_id: int | None = 1, **more) -> Placement:
     tenant_id = uuid.UUID(int=user_id or 0)
-    planned = sqlite.plan(user_id or 1, tenant_id, {}, None) | more
+    planned = sqlite.plan(Whose(user_id or 1, tenant_id), {}, None) | more
     return Placement(tenant_id=tenant_id, user_id=user_id, state=State.READY, version=1, epoch=1, **planned)
 
 

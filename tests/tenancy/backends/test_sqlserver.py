@@ -25,6 +25,7 @@ from tenancy.errors import (
     StorageFullError,
     TooManyConnectionsError,
     UnsupportedBackendError,
+    WriteConflictError,
 )
 
 ODBC_18 = "ODBC Driver 18 for SQL Server"
@@ -98,6 +99,16 @@ def test_without_a_driver_the_product_is_not_served(installed, tmp_path, odbc, w
         Backends(tmp_path).get("sqlserver")
 
 
+def test_a_driver_package_without_odbc_itself_is_not_to_be_installed_again(monkeypatch, tmp_path):
+    def load(name: str) -> Any:
+        raise ImportError("libodbc.so.2: cannot open shared object file", name=name, path="/somewhere/pyodbc.so")
+
+    monkeypatch.setattr(sqlserver_driver, "import_module", load)
+    monkeypatch.setattr(sqlserver_driver, "DRIVERS", (FreeTDS,))
+    with pytest.raises(UnsupportedBackendError, match=r"on this machine.*apt-get install tdsodbc unixodbc"):
+        Backends(tmp_path).get("sqlserver")
+
+
 def test_under_odbc_no_value_ends_before_its_brace(installed):
     called = installed([ODBC_18])
     sqlserver_driver.chosen().connect(LOGIN)
@@ -166,7 +177,7 @@ def test_what_mssql_python_makes_of_the_fields_says_the_same(installed):
         (
             "Serialization failure",
             "was deadlocked on lock resources and chosen as the deadlock victim",
-            DatabaseBusyError,
+            WriteConflictError,
         ),
         ("Syntax error", "in database 'x' because the 'PRIMARY' filegroup is full.", StorageFullError),
         ("Syntax error", "The transaction log for database 'x' is full due to 'LOG_BACKUP'.", StorageFullError),

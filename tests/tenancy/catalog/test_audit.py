@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
+import json
 import logging
+from datetime import UTC, datetime
 
 import pytest
 import sqlalchemy as sa
 
 from tenancy import context
-from tenancy.catalog import Catalog
+from tenancy.catalog import Catalog, audit
 from tenancy.catalog.audit import AuditLog
-from tenancy.errors import AuditBrokenError
+from tenancy.errors import AuditBrokenError, DatabaseBusyError
 from tenancy.models import audit_head, audit_log
 from tenancy.types import new_id
+from tests.tenancy.conftest import AUDIT_KEY
 from tests.tenancy.threads import at_once
 
 
@@ -65,13 +70,84 @@ def test_a_log_holds_and_gives_its_head(five):
 def test_a_row_says_who_acted_for_whom_on_which_request(catalog):
     with catalog.writing() as connection, context.held(7, actor_id=3):
         here = context.current()
-        context.bind(context.Context(7, None, False, True, 7, here.actor_id, "request-1"))
+        context.bind(context.Context(7, None, False, True, 7, here.actor_id, "request-1", context.CONSOLE))
         tenant_id = new_id()
         catalog.audit.append(connection, "look", user_id=7, tenant_id=tenant_id, detail={"b": 1, "a": "ä😀"})
     (only,) = rows(catalog)
     assert (only["actor_id"], only["user_id"], only["tenant_id"]) == (3, 7, tenant_id)
-    assert (only["request_id"], only["action"]) == ("request-1", "look")
+    assert (only["request_id"], only["action"], only["actor"]) == ("request-1", "look", "console")
     assert verify(catalog)["rows"] == 1
+
+
+def test_a_row_names_a_way_in_and_a_request_whoever_writes_it(catalog):
+    append(catalog, "plain")
+    with context.acting("command ada@example"):
+        append(catalog, "one", "two")
+    plain, one, two = rows(catalog)
+    assert (plain["actor"], one["actor"]) == (context.LIBRARY, "command ada@example")
+    assert plain["request_id"]
+    assert one["request_id"] == two["request_id"] not in (None, plain["request_id"])
+
+
+def test_rows_sealed_before_there_was_an_actor_still_hold(catalog):
+    at = datetime(2026, 1, 2, 3, 4, 5, 6, UTC)
+    old = {"id": 1, "at": at, "action": "old", "actor_id": 3, "user_id": 7, "tenant_id": None, "request_id": "r"}
+    sealed = ["", 1, "2026-01-02T03:04:05.000006+00:00", "old", 3, 7, None, "r", "{}"]
+    seal = hmac.new(AUDIT_KEY.encode(), json.dumps(sealed).encode(), hashlib.sha256).hexdigest()
+    tamper(
+        catalog,
+        audit_log.insert().values(**old, detail="{}", seal=seal),
+        audit_head.update().values(last_id=1, seal=seal),
+    )
+    append(catalog, "new")
+    assert verify(catalog)["rows"] == 2
+
+
+def test_a_failure_is_told_by_its_operation_and_code_and_not_in_its_words(catalog):
+    tenant_id = new_id()
+    with catalog.writing() as connection:
+        catalog.audit.failed(connection, "suspend", DatabaseBusyError("secret words"), [(7, tenant_id)], run=3)
+        catalog.audit.failed(connection, "delete", ZeroDivisionError("secret words"), [(8, tenant_id)])
+    told, unforeseen = rows(catalog)
+    assert (told["action"], told["user_id"], told["tenant_id"]) == ("tenant.failed", 7, tenant_id)
+    assert json.loads(told["detail"]) == {"operation": "suspend", "code": "database_busy", "run": 3}
+    assert json.loads(unforeseen["detail"])["operation"] == "delete"
+    assert "secret" not in told["detail"] + unforeseen["detail"]
+
+
+def test_verifying_asks_for_some_rows_at_a_time(five, monkeypatch):
+    monkeypatch.setattr(audit, "_VERIFIED_AT_ONCE", 2)
+    asked = []
+
+    @sa.event.listens_for(five.engine, "before_cursor_execute")
+    def note(connection, cursor, statement, *more):
+        asked.append(statement)
+
+    try:
+        assert verify(five)["rows"] == 5
+    finally:
+        sa.event.remove(five.engine, "before_cursor_execute", note)
+    assert sum("ORDER BY audit_log.id" in statement for statement in asked) == 4
+
+
+def test_what_is_appended_while_the_log_is_verified_does_not_break_it(whole_product, catalog):
+    append(catalog, "one", "two", "three")
+
+    class Slow(AuditLog):
+        def _seal(self, before, row):
+            if row["id"] == 2:
+                append(catalog, "meanwhile")
+            return super()._seal(before, row)
+
+    with catalog.reading() as connection:
+        assert Slow(AUDIT_KEY).verify(connection)["rows"] == 3
+    assert verify(catalog)["rows"] == 4
+
+
+def test_a_row_written_past_the_head_is_named(five):
+    last = dict(rows(five)[-1])
+    tamper(five, audit_log.insert().values(last | {"id": 6}))
+    assert broken_row(five) == 6
 
 
 @pytest.mark.parametrize(
@@ -84,6 +160,8 @@ def test_a_row_says_who_acted_for_whom_on_which_request(catalog):
         {"user_id": None},
         {"actor_id": 1},
         {"request_id": "x"},
+        {"actor": "console"},
+        {"actor": None},
         {"tenant_id": new_id()},
         {"at": sa.bindparam("at")},
         {"seal": "0" * 64},

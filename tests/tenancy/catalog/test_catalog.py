@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
+from contextlib import ExitStack, closing
 from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
+from tenancy.backends.server_engines import CATALOG_POOL
 from tenancy.catalog import Catalog, now, users
 from tenancy.errors import CatalogNotReadyError
 from tenancy.models import users as table
@@ -78,7 +79,7 @@ def test_the_clock_is_the_catalogs_and_goes_on(catalog):
 
 
 def test_the_revision_is_what_was_applied(catalog):
-    assert catalog.revision() == "0004"
+    assert catalog.revision() == "0007"
 
 
 def test_a_catalog_that_was_never_migrated_says_what_to_type(catalog_engine):
@@ -132,3 +133,29 @@ def test_a_catalog_that_another_writer_holds_for_too_long_is_busy(tmp_path):
         with pytest.raises(CatalogNotReadyError, match="busy"):
             busy.repeating(lambda connection: pytest.fail("two write at once"))
     busy.close()
+
+
+def test_a_catalog_whose_connections_are_all_in_use_is_busy(request, tmp_path):
+    """On PostgreSQL: that pools of servers are bounded does not differ by product."""
+    engines.use(request, "postgresql")
+    with engines.fresh_database("postgresql", tmp_path) as url:
+        engine = engines.open_engine(url)
+        engine.pool._timeout = 0.01
+        full = Catalog(engine, AUDIT_KEY)
+        with ExitStack() as held:
+            for _ in range(CATALOG_POOL["pool_size"] + CATALOG_POOL["max_overflow"]):
+                held.enter_context(full.reading())
+            with pytest.raises(CatalogNotReadyError, match="busy"), full.reading():
+                pytest.fail("one more is open than there may be")
+        full.close()
+
+
+def test_a_catalog_is_told_to_be_unmigrated_in_any_language(request, tmp_path):
+    """By its SQLSTATE: PostgreSQL says its sentences in the language that the database is set to."""
+    engines.use(request, "postgresql")
+    with engines.fresh_database("postgresql", tmp_path) as url:
+        engine = engines.open_engine(url)
+        plain = Catalog(engine, AUDIT_KEY)
+        with pytest.raises(CatalogNotReadyError, match="not migrated"), plain.reading() as connection:
+            connection.exec_driver_sql("DO $$ BEGIN RAISE SQLSTATE '42P01' USING MESSAGE = 'gibt es nicht'; END $$")
+        plain.close()

@@ -88,6 +88,18 @@ def test_counters_whose_window_ended_are_cleared_away(catalog):
     assert failures(catalog) == {live: 1}
 
 
+def test_a_window_that_a_clock_which_was_ahead_began_holds_nobody(catalog):
+    fill(catalog)
+    with catalog.writing() as connection:
+        connection.execute(login_failures.update().values(window_ends_at=datetime.now(UTC) + timedelta(days=1)))
+    reserve(catalog)
+    assert failures(catalog) == {KEY: 1}
+    with catalog.writing() as connection:
+        connection.execute(login_failures.update().values(window_ends_at=datetime.now(UTC) + timedelta(days=1)))
+        throttle.purge(connection)
+    assert failures(catalog) == {}
+
+
 @pytest.mark.parametrize("begun", [False, True], ids=["the-first-ones", "later-ones"])
 def test_guesses_sent_at_once_cannot_exceed_the_limit(whole_product, catalog, begun):
     if begun:
@@ -118,3 +130,18 @@ def test_scopes_of_different_parts_never_meet():
         len({throttle.scope("a", "bc"), throttle.scope("ab", "c"), throttle.scope("abc"), throttle.scope("a b")}) == 4
     )
     assert throttle.scope("account", "\ud800@x") != throttle.scope("account", "?@x")
+
+
+def test_machines_whose_clocks_differ_count_together(catalog, monkeypatch):
+    class Ahead(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.now(tz) + timedelta(seconds=2 * throttle.WINDOW_S)
+
+    for number in range(throttle.LIMIT):
+        with monkeypatch.context() as other_machine:
+            if number % 2:
+                other_machine.setattr(throttle, "datetime", Ahead, raising=False)
+            reserve(catalog)
+    with pytest.raises(ThrottledError):
+        reserve(catalog)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 
 import pytest
 
-from tenancy.errors import RevisionMismatchError, TenantNotReadyError
+from tenancy.errors import DatabaseBusyError, MigrationError, RevisionMismatchError, TenantNotReadyError
+from tenancy.fleet import touch as touch_room
 from tenancy.fleet.touch import FirstTouch
 from tenancy.models import State
 from tests.tenancy.fleet.conftest import COLUMN, fill, look
-from tests.tenancy.support import audit_actions, placement_of, together
+from tests.tenancy.support import FaultAt, audit_actions, placement_of, together
 
 FAILS = "raise RuntimeError('not this one')"
 
@@ -77,6 +81,77 @@ def test_a_failure_is_told_and_not_tried_again_at_every_request(versions, tmp_pa
     fixed = versions(2, COLUMN.format("c2"), "fixed")
     assert fixed.provision(user_id).created is False
     assert fixed.fetch_all("SELECT id FROM things", user_id=user_id) == [(7,)]
+
+
+@pytest.fixture
+def locked(tmp_path, monkeypatch):
+    """Give a function that locks a user's file for a block; whoever waits for the lock gives up soon."""
+    monkeypatch.setattr("tenancy.backends.sqlite_files.BUSY_TIMEOUT_S", 0.05)
+
+    @contextmanager
+    def lock(user_id: int) -> Iterator[None]:
+        with closing(sqlite3.connect(tmp_path / "users" / f"user_{user_id}.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            yield
+            other.execute("ROLLBACK")
+
+    return lock
+
+
+def test_a_database_that_is_locked_stays_as_it_was_and_is_migrated_once_the_lock_is_gone(versions, locked):
+    one, other = fill(versions(1), 2)
+    second = versions(2)
+    touch = touching(second)
+    tries = FaultAt()
+    second.bench.step = tries
+    before = placement_of(second, one)
+    with locked(one):
+        for _ in range(3):
+            with pytest.raises(DatabaseBusyError) as busy:
+                second.fetch_all("SELECT id FROM things", user_id=one)
+            assert busy.value.fields["retry_after_s"] == touch_room.PAUSE_S
+        assert tries.seen.count("record") == 1, "it was tried again by every request"
+        assert second.fetch_all("SELECT c2 FROM things", user_id=other) == [(None,)]
+    left = placement_of(second, one)
+    assert (left.state, left.revision, left.epoch) == (before.state, "0001", before.epoch)
+    assert left.last_error_code == "database_busy"
+    assert versions(1).fetch_all("SELECT id FROM things", user_id=one) == [(7,)], "older code goes on with it"
+    touch._put_off.clear()  # the pause is over
+    assert second.fetch_all("SELECT c2 FROM things", user_id=one) == [(None,)]
+    after = placement_of(second, one)
+    assert (after.state, after.revision, after.last_error_code) == (State.READY, "0002", None)
+
+
+def test_what_nobody_foresaw_ends_no_turn(versions, monkeypatch, caplog):
+    one, other = fill(versions(1), 2)
+    second = versions(2)
+    touch = touching(second)
+    real = touch._provisioner.provision
+
+    def provision(user_id, fields):
+        if user_id == one:
+            raise LookupError("nobody foresaw this")
+        return real(user_id, fields)
+
+    monkeypatch.setattr(touch._provisioner, "provision", provision)
+    with pytest.raises(RevisionMismatchError):
+        second.fetch_all("SELECT id FROM things", user_id=one)
+    assert "nobody foresaw this" in caplog.text
+    assert second.fetch_all("SELECT id FROM things", user_id=other) == [(7,)]
+
+
+def test_what_fails_half_way_is_recorded_as_far_as_it_came(versions, tmp_path):
+    (user_id,) = fill(versions(1), 1)
+    third = versions(3, FAILS)
+    before = placement_of(third, user_id)
+    with pytest.raises(MigrationError, match="not this one"):
+        third.provision(user_id)
+    left = placement_of(third, user_id)
+    assert look(tmp_path, user_id)["version"] == [left.revision] == ["0002"]
+    assert (left.state, left.epoch, left.version) == (State.FAILED, before.epoch + 1, before.version + 1)
+    fixed = versions(3, COLUMN.format("c3"), "fixed")
+    assert fixed.provision(user_id).placement.revision == "0003"
+    assert fixed.fetch_all("SELECT c3 FROM things", user_id=user_id) == [(None,)]
 
 
 def test_a_request_that_knew_the_tenant_before_finds_it_migrated(versions):

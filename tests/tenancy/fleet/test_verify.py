@@ -262,6 +262,17 @@ def test_a_file_that_cannot_be_used_is_named_and_the_rest_are_looked_at(versions
     assert not (how == "gone" and path.exists())
 
 
+def test_a_deletion_that_was_cut_off_behind_the_file_is_told_to_be_ended(versions, tmp_path):
+    manager = versions(1)
+    (user_id,) = fill(manager, 1)
+    (tmp_path / "users" / f"user_{user_id}.db").unlink()
+    change_config(manager, user_id, state=State.ARCHIVED)
+    (found,) = findings(manager)
+    assert found[:2] == (user_id, "database_missing")
+    assert f"unify db delete {user_id}" in found[2]
+    assert "restore" not in found[2]
+
+
 def test_files_that_belong_to_nobody_are_named_and_left(versions, tmp_path):
     manager = versions(1)
     (user_id,) = fill(manager, 1)

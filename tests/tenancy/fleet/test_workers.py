@@ -7,17 +7,18 @@ import resource
 import signal
 import tempfile
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tenancy import TenantManager
-from tenancy.catalog.runs import Rules, RunState, Selection
+from tenancy.catalog.runs import Rules, Run, RunState, Selection
 from tenancy.errors import MigrationError, RunStateError
 from tenancy.fleet import workers
 from tenancy.fleet.workers import Crew, work_in_processes
-from tenancy.models import State
+from tenancy.models import State, fleet_items
 from tests.tenancy.fleet.conftest import COLUMN, fill, hand, look
 from tests.tenancy.support import forked, placement_of, revision, small_manager
 
@@ -63,6 +64,22 @@ def test_a_revision_that_never_ends_is_ended_and_named_and_the_others_go_on(vers
     assert (row["user_id"], "took too long" in row["error"]) == (ids[2], True)
     assert look(tmp_path, ids[2])["version"] == ["0001"]
     assert placement_of(second, ids[2]).state is State.READY
+
+
+def test_a_clock_that_is_set_while_a_worker_is_at_work_ends_no_worker(versions, tmp_path):
+    """A row says when its work began by another clock than that of whoever reads it."""
+    ids = fill(versions(1), 2)
+    hand(tmp_path, ids[0], "INSERT INTO things (id) VALUES (8)")
+    second = versions(2, SLEEPS.replace("3600", "3"))
+    run = second.fleet.start(EVERYONE, Rules())
+    began = datetime.now(UTC) - timedelta(minutes=10)
+
+    def set_clock(now: Run) -> None:
+        with second.catalog.writing() as connection:
+            connection.execute(fleet_items.update().where(fleet_items.c.state == "running"), {"started_at": began})
+
+    assert work_in_processes(second.fleet, run.id, crew(tmp_path), set_clock).counts == {"done": 2}
+    assert [row["tries"] for row in second.fleet.items(run.id)] == [1, 1]
 
 
 def test_a_tenant_that_kills_every_worker_is_given_up_and_the_others_go_on(versions, tmp_path):

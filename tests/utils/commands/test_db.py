@@ -1,8 +1,12 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 
 import pytest
+
+from tenancy.catalog import claims, configs
 
 
 @pytest.fixture
@@ -23,6 +27,32 @@ def test_the_configuration_table_is_created_once(call):
     assert first["applied"]
     assert first["at_head"]
     assert document(call("db", "create-config-table", "--json"))["applied"] == []
+
+
+def test_a_new_catalog_beside_databases_of_another_is_warned_of_once(call, settings):
+    settings.tenant_data_dir.mkdir(parents=True, exist_ok=True)
+    (settings.tenant_data_dir / "user_7.db").touch()
+    first, again = call("db", "create-config-table"), call("db", "create-config-table")
+    assert (first.exit_code, again.exit_code) == (0, 0)
+    assert str(settings.tenant_data_dir) in first.stderr
+    assert "restore it" in first.stderr
+    assert again.stderr == ""
+
+
+def test_a_catalog_that_fails_is_named_with_its_place_and_without_its_password(shell, tmp_path):
+    damaged = tmp_path / "damaged.db"
+    damaged.write_text("no database")
+    for url, place in (
+        (f"sqlite:///{damaged}", str(damaged)),
+        ("sqlite:////proc/nope.db", "/proc/nope.db"),
+        ("postgresql://ada:hushhush@127.0.0.1:1/unify", "127.0.0.1:1/unify"),
+    ):
+        refused = shell("db", "create-config-table", ADMIN_DATABASE_URL=url)
+        assert refused.returncode == 1
+        assert f"(ADMIN_DATABASE_URL: {place})" in refused.stderr
+        assert "TENANT_DATA_DIR" not in refused.stderr
+        assert "hushhush" not in refused.stdout + refused.stderr
+        assert refused.stderr.count("\n") == 1
 
 
 def test_commands_before_that_say_what_to_type(call):
@@ -187,22 +217,44 @@ def test_the_same_commands_work_on_one_shared_database(call, make_settings):
     assert (status["multi_tenant"], status["by_status"], status["users_without_database"]) == (False, {"ready": 1}, 0)
     assert run("db", "stats")["total_databases"] == 1
     assert "one shared database" in call("db", "status", settings=shared).stdout
-    refused = call("db", "delete", 1, "--yes", settings=shared)
-    assert refused.exit_code == 1
-    assert refused.stderr.count("\n") == 1
+    for words in (("delete", 1, "--yes"), ("release", 1)):
+        refused = call("db", *words, settings=shared)
+        assert (refused.exit_code, refused.stderr.count("\n")) == (1, 1)
+        assert "users share one database" in refused.stderr
+
+
+def test_nobody_is_told_that_a_database_was_made_where_all_share_one(call, make_settings, parts_without_databases):
+    shared = make_settings(multi_tenant_mode="false")
+
+    def run(*words):
+        return call(*words, settings=shared).stdout
+
+    run("db", "create-config-table")
+    assert "user 1 (a@example.org) got their first rows there" in run("db", "init", 1)
+    assert "user 1 (a@example.org) had theirs there already" in run("db", "init", 1)
+    assert "2 got their first rows in the shared database, 1 had theirs already, 0 failed" in run("db", "init-all")
+    assert "in the database that all users share" in run("users", "create", "--email", "d@example.org")
 
 
 def test_before_there_is_a_shared_database_status_says_so(call, make_settings):
     document(call("db", "create-config-table", "--json"))
     status = document(call("db", "status", "--json", settings=make_settings(multi_tenant_mode="false")))
     assert status["total_databases"] == 0
+    told = call("db", "status", settings=make_settings(multi_tenant_mode="false")).stdout
+    assert "the shared database is not at head: unify db create-config-table." in told
+    assert "behind" not in told
 
 
 def test_a_database_is_suspended_and_resumed(ready):
     assert ready("users", "create", "--email", "ada@example.org").exit_code == 0
     assert "is suspended" in ready("db", "suspend", "ada@example.org").output
-    refused = ready("db", "test", 1)
-    assert (refused.exit_code, "suspended" in refused.output) == (1, True)
+    for word in ("test", "init"):
+        refused = ready("db", word, 1)
+        assert (refused.exit_code, "suspended" in refused.output, "unify db resume 1" in refused.output) == (
+            1,
+            True,
+            True,
+        )
     done = ready("db", "resume", 1, "--json")
     assert json.loads(done.stdout) == {"user_id": 1, "status": "ready"}
     assert ready("db", "test", 1).exit_code == 0
@@ -210,3 +262,69 @@ def test_a_database_is_suspended_and_resumed(ready):
 
 def test_a_database_that_is_not_there_cannot_be_suspended(ready):
     assert ready("db", "suspend", 99).exit_code == 1
+
+
+def test_a_damaged_row_is_named_by_every_command_that_lists_and_the_others_are_there(peopled, settings):
+    path = settings.admin_database_url.removeprefix("sqlite:///")
+    with closing(sqlite3.connect(path)) as driver:
+        driver.execute("UPDATE user_database_configs SET db_password = CAST(x'67c328' AS TEXT) WHERE user_id = 1")
+        driver.commit()
+    for words in (("db", "list"), ("db", "status"), ("db", "stats")):
+        done = peopled(*words)
+        assert done.exit_code == 0
+        assert "User 1: the catalog's row is damaged (db_password)" in done.stderr
+    assert [row["damaged"] for row in document(peopled("db", "list", "--json"))["items"]] == [["db_password"], []]
+    made = peopled("db", "init-all")
+    assert made.exit_code == 1
+    assert "User 1 (a@example.org) failed: a row of the catalog is damaged" in made.stderr
+    assert "1 stood ready already, 1 failed" in made.stdout
+    rotated = peopled("credentials", "rotate")
+    assert rotated.exit_code == 1
+    assert "user 1 (catalog_damaged)" in rotated.stderr
+    assert "1 passwords cannot be read" in peopled("credentials", "status").stdout
+
+
+def test_a_database_that_cannot_be_deleted_is_let_go_of_and_removed_later(peopled, settings):
+    file = settings.tenant_data_dir / "user_1.db"
+    file.write_text("no database any more")
+    refused = peopled("db", "delete", 1, "--yes")
+    assert refused.exit_code == 1
+    assert "unify db delete 1 --forget" in refused.stderr
+    forgotten = peopled("db", "delete", 1, "--yes", "--forget")
+    assert "unify db leftovers" in forgotten.stdout
+    (left,) = document(peopled("db", "leftovers", "--json"))["items"]
+    assert (left["user_id"], left["reason"], left["db_path"]) == (1, "forgotten", "user_1.db")
+    assert document(peopled("db", "init", 1, "--json"))["config"]["db_path"] != str(file)
+    assert document(peopled("db", "leftovers", "--remove", "--json"))["items"] == []
+    assert not file.exists()
+    unknown = peopled("db", "leftovers", "--confirm", 99)
+    assert (unknown.exit_code, "unify db leftovers" in unknown.stderr) == (1, True)
+
+
+def test_what_still_stands_in_the_way_of_removing_is_said_at_once(peopled, settings):
+    file = settings.tenant_data_dir / "user_1.db"
+    file.write_text("no database any more")
+    peopled("db", "delete", 1, "--yes", "--forget")
+    file.unlink()
+    file.mkdir()
+    tried = peopled("db", "leftovers", "--remove")
+    assert (tried.exit_code, tried.stderr.count("\n")) == (1, 1)
+    assert "the list says why" in tried.stderr
+    (line,) = (line for line in tried.stdout.splitlines() if "user_1.db" in line)
+    assert "it was let go of" in line
+    assert "   -   " not in line
+    assert document(peopled("db", "leftovers", "--confirm", 1, "--json"))["items"] == []
+
+
+def test_an_operation_is_ended_for_an_operator_who_knows_that_its_process_is_gone(peopled, parts):
+    assert "No operation holds" in peopled("db", "release", 1).stdout
+    with parts.catalog.writing() as connection:
+        tenant = configs.get(connection, 1)
+        claims.take(parts.catalog, connection, tenant.tenant_id, "migrate", 60, least=tenant.epoch + 1)
+    refused = peopled("db", "suspend", 1).stderr
+    assert "the database of user 1 is busy (migrate) until " in refused
+    assert "If its process is gone: `unify db release 1`" in refused
+    assert f"(held by {claims.runner()}: host, process, thread)" in refused
+    assert str(tenant.tenant_id) not in refused
+    assert "Ended 'migrate'" in peopled("db", "release", 1).stdout
+    assert peopled("db", "suspend", 1).exit_code == 0

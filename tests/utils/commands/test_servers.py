@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from dataclasses import replace
 
+import psycopg2
 import pytest
 import sqlalchemy as sa
 
 from tenancy.catalog import servers
 from tests.engines import server_address, use
+from tests.servers import own_server
 
 
 @pytest.fixture
@@ -32,6 +35,26 @@ def test_a_server_is_added_listed_tested_drained_and_removed(ready, url):
     assert "accepting" in ready("servers", "accept", "one").output
     assert ready("servers", "remove", "one").exit_code == 0
     assert "No server is registered" in ready("servers", "list").output
+
+
+def test_what_is_done_to_a_servers_rights_is_said(ready):
+    with own_server("postgresql") as own, closing(psycopg2.connect(own.url)) as driver, driver.cursor() as cursor:
+        driver.autocommit = True
+        cursor.execute("CREATE ROLE neighbour LOGIN")
+
+        def add():
+            return ready("servers", "add", "one", "--type", "postgresql", "--url-stdin", stdin=f"{own.url}\n").stdout
+
+        left = add()
+        assert "Rights there: nothing was changed." in left
+        assert "Note: every login, tenants' too, may enter the database postgres" in left
+        revoked = "revoked CONNECT ON DATABASE postgres FROM PUBLIC"
+        assert f'{revoked}, and granted it to "neighbour"' in ready("servers", "tidy", "one").stdout
+        assert ready("servers", "tidy", "one").stdout == "Server one: nothing was left to do.\n"
+        cursor.execute("GRANT CONNECT ON DATABASE postgres TO PUBLIC")
+        assert f'There: {revoked}, and granted it to "neighbour".' in ready("servers", "remove", "one").stdout
+        cursor.execute("GRANT CONNECT ON DATABASE postgres TO PUBLIC; DROP OWNED BY neighbour; DROP ROLE neighbour")
+        assert f"Rights there: {revoked}." in add()
 
 
 @pytest.fixture
@@ -87,6 +110,8 @@ def test_a_users_database_is_placed_until_the_server_drains_and_the_server_stays
         kept = ready("servers", "remove", "one")
         assert (kept.exit_code, kept.stderr.count("\n")) == (1, 1)
         assert "1 database stands on server 'one'" in kept.stderr
+        assert "move or" not in kept.stderr, "no command moves one"
+        assert "unify servers drain" in kept.stderr
     finally:
         assert ready("db", "delete", 1, "--yes").exit_code == 0
     assert ready("servers", "remove", "one").exit_code == 0
@@ -173,6 +198,18 @@ def test_a_name_cannot_send_commands_to_the_terminal(ready, add):
 )
 def test_wrong_usage_is_told(ready, words, stdin):
     assert ready("servers", "add", *words, stdin=stdin).exit_code == 2
+
+
+@pytest.mark.parametrize("named", ["", "[FreeTDS]\nDriver=/nowhere/libtdsodbc.so\n"], ids=["none", "one that is gone"])
+def test_a_missing_odbc_driver_is_this_machines_matter(shell, tmp_path, named):
+    pytest.importorskip("pyodbc", exc_type=ImportError)
+    (tmp_path / "odbcinst.ini").write_text(named)
+    shell("db", "create-config-table")
+    words = ("servers", "add", "one", "--type", "sqlserver", "--url-stdin")
+    refused = shell(*words, stdin="mssql://sa:hunter2@127.0.0.1:1/\n", ODBCSYSINI=str(tmp_path))
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+    assert "on this machine" in refused.stderr
+    assert "apt-get install tdsodbc unixodbc" in refused.stderr
 
 
 @pytest.mark.parametrize("word", ["test", "drain", "accept", "remove"])

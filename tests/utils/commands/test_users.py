@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+import compose
+
 
 def items(result):
     assert result.exit_code == 0, result.stderr
@@ -47,6 +49,16 @@ def test_an_administrator_is_made_with_admin_or_by_promotion(ready):
     assert json.loads(promoted.stdout)["is_admin"] is True
 
 
+def test_the_only_administrator_is_taken_away_by_force_alone(ready):
+    ready("users", "create", "--email", "a@example.org", "--admin")
+    for command in ("deactivate", "demote"):
+        refused = ready("users", command, "1")
+        assert (refused.exit_code, refused.stderr.count("\n")) == (1, 1)
+        assert "only active administrator" in refused.stderr
+    assert "no administrator" in ready("users", "demote", "1", "--force").stdout
+    assert ready("users", "deactivate", "1").exit_code == 0
+
+
 def test_a_user_is_named_by_id_or_by_address(ready):
     ready("users", "create", "--email", "a@example.org")
     assert json.loads(ready("users", "deactivate", 1, "--json").stdout)["is_active"] is False
@@ -78,13 +90,29 @@ def test_an_account_whose_database_fails_exists_and_is_told_how_to_retry(ready, 
 
 @pytest.mark.parametrize(
     ("stdin", "said"),
-    [("", "standard input is empty"), ("x" * 5000, "over 4096 bytes"), (b"\xff\xfe pass\n", "not UTF-8")],
+    [
+        ("", "standard input is empty"),
+        ("x" * 5000, "over 4096 bytes"),
+        (b"\xff\xfe pass\n", "not UTF-8"),
+        ("a pass\0word\n", "NUL"),
+        (b"\xef\xbb\xbf\n", "is empty"),
+    ],
 )
 def test_a_password_that_cannot_be_read_is_wrong_usage(ready, stdin, said):
     made = ready("users", "create", "--email", "a@example.org", "--password-stdin", stdin=stdin)
     assert made.exit_code == 2
     assert said in made.stderr
     assert items(ready("users", "list", "--json")) == []
+
+
+def test_the_mark_that_an_editor_puts_before_the_text_is_no_part_of_the_password(ready, settings):
+    mark = b"\xef\xbb\xbflong enough pw\r\n"
+    assert ready("users", "create", "--email", "a@example.org", "--password-stdin", stdin=mark).exit_code == 0
+    parts = compose.build(settings)
+    try:
+        assert parts.accounts.sign_in("a@example.org", "long enough pw").user.email == "a@example.org"
+    finally:
+        parts.close()
 
 
 def test_a_weak_password_or_a_wrong_address_fails_and_makes_nothing(ready):

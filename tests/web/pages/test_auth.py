@@ -7,7 +7,9 @@ import re
 import pytest
 
 import web
+from tenancy import deadline
 from tenancy.errors import StorageFullError
+from tests.web.conftest import cookie
 from web.pages import auth as auth_pages
 
 PASSWORD = "correct horse battery"
@@ -111,6 +113,25 @@ def test_an_account_whose_database_fails_stands_is_told_so_and_can_retry(visit, 
     assert eve.get("/tasks")
 
 
+def test_whoever_waits_for_a_first_database_holds_a_thread_for_a_bounded_time(visit, parts):
+    """A registered server that says nothing would keep it for ten minutes, and every new account another one."""
+    waits: list[float] = []
+
+    def note(name: str) -> None:
+        waits.append(deadline.left(600))
+
+    eve = visit()
+    parts.manager.bench.step = note
+    eve.send("/auth/register", **NEW)
+    registered = len(waits)
+    parts.manager.bench.step = lambda name: None
+    parts.manager.delete_user_database(parts.accounts.find(NEW["email"]).id)
+    parts.manager.bench.step = note
+    eve.send("/settings", "/settings/database")
+    assert 0 < registered < len(waits)
+    assert 20 < max(waits) <= deadline.UNHURRIED_S
+
+
 class TestTheFirstAdministrator:
     @pytest.fixture
     def open_parts(self, make_parts):
@@ -211,14 +232,14 @@ def test_guesses_from_elsewhere_do_not_lock_the_owner_out(visit, user):
 
 
 def test_logging_out_ends_the_session_for_good(ada, app):
-    cookie = ada.client.get_cookie("unify_session")
+    kept = ada.client.get_cookie(cookie(app))
     assert ada.get("/auth/logout")
     assert ada.get("/tasks"), "asking must not sign anybody out"
     answer = ada.send("/auth/logout")
     assert (answer.status_code, answer.location) == (303, "/auth/login")
     assert "You are signed out" in ada.get("/auth/login").html
     copied = app.test_client()
-    copied.set_cookie("unify_session", cookie.value)
+    copied.set_cookie(cookie(app), kept.value)
     assert copied.get("/tasks").status_code == 302
 
 
@@ -231,13 +252,13 @@ def test_signing_in_again_ends_the_earlier_session_of_this_browser(visit, parts,
     assert other.email in visitor.get("/settings").html
 
 
-def test_remember_makes_a_longer_session_and_a_lasting_cookie(visit, parts, user):
+def test_remember_makes_a_longer_session_and_a_lasting_cookie(visit, app, parts, user):
     visitor = visit()
     visitor.sign_in(user.email)
-    assert visitor.client.get_cookie("unify_session").expires is None
+    assert visitor.client.get_cookie(cookie(app)).expires is None
     remembered = visit()
     remembered.sign_in(user.email, remember="1")
-    assert remembered.client.get_cookie("unify_session").expires is not None
+    assert remembered.client.get_cookie(cookie(app)).expires is not None
     longer, shorter = sorted((row["expires_at"] for row in parts.accounts.sessions(user.id)), reverse=True)
     assert (longer - shorter).days >= 29
 
@@ -267,8 +288,9 @@ def test_login_goes_on_to_a_local_page(visit, user, target):
         " /tasks",
     ],
 )
-def test_login_goes_nowhere_else(visit, user, target):
-    assert auth_pages.local_path(target) is None
+def test_login_goes_nowhere_else(app, visit, user, target):
+    with app.test_request_context():
+        assert auth_pages.local_path(target) is None
     answer = visit().sign_in(user.email, next=target)
     assert answer.location == "/"
 

@@ -90,3 +90,28 @@ def test_odd_names_are_text(ada, name):
     page = ada.get("/categories")
     assert "<svg onload" not in page.html
     assert len(names(page)) == 2
+
+
+def test_a_category_without_a_colour_keeps_none_until_one_is_chosen(ada, of):
+    plain = of("categories", lambda rows: rows.create({"name": "Home"})["id"], write=True)
+
+    def color():
+        return of("categories", lambda rows: rows.get(plain)["color"])
+
+    path = f"/categories/{plain}"
+    assert ada.send(path, name="House").status_code == 303
+    assert color() is None
+    form = ada.form(path)
+    chosen = {name: text for name, text in form.values.items() if name != "color.none"} | {"color": "#00aa55"}
+    assert ada.client.post(path, data=chosen).status_code == 303
+    assert color() == "#00aa55"
+    assert "color.none" not in ada.form(path).values
+    assert ada.send(path, **{"color.none": "1"}).status_code == 303
+    assert color() is None
+
+
+def test_a_form_that_is_refused_still_says_that_there_is_no_colour(ada, of):
+    plain = of("categories", lambda rows: rows.create({"name": "Home"})["id"], write=True)
+    answer = ada.send(f"/categories/{plain}", name="")
+    assert answer.status_code == 422
+    assert re.search(r'name="color.none"[^>]* checked', answer.text)

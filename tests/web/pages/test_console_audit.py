@@ -31,6 +31,16 @@ def test_the_log_is_filtered_by_action_account_actor_and_day(root, parts, user, 
     assert "No row matches" in root.get("/admin/audit?action=%3Cscript%3E").html
 
 
+def test_each_row_names_the_way_in_and_the_request(root, parts, user):
+    answer = root.send(f"/admin/users/{user.id}/suspend")
+    (signed_in, *_) = parts.manager.audit_page(action="user.sign_in")
+    (suspended,) = parts.manager.audit_page(action="tenant.suspended")
+    assert (signed_in["actor"], suspended["actor"]) == ("self", "console")
+    assert signed_in["request_id"] not in (None, suspended["request_id"])
+    assert suspended["request_id"] == answer.headers["X-Request-ID"]
+    assert '<span class="quiet">console</span>' in root.get("/admin/audit?action=tenant.suspended").html
+
+
 @pytest.mark.parametrize("asked", ["before=x", "before=-1", "before=²", "from=yesterday", "to=2026-1"])
 def test_a_page_that_cannot_be_is_refused(root, asked):
     root.get(f"/admin/audit?{asked}", 400)
@@ -83,4 +93,4 @@ def test_the_seal_is_verified_and_a_changed_row_is_told(root, parts):
     assert "The seal holds" in root.send("/admin/audit", "/admin/audit/verify").text
     with parts.catalog.writing() as connection:
         connection.execute(sa.update(audit_log).where(audit_log.c.id == 1).values(action="user.nothing"))
-    assert "audit row 1 was changed" in root.send("/admin/audit", "/admin/audit/verify").text
+    assert "Audit row 1 was changed" in root.send("/admin/audit", "/admin/audit/verify").text

@@ -9,6 +9,7 @@ import shlex
 import pytest
 
 from tests.engines import server_address, use
+from tests.web.pages.conftest import Page
 
 PATH = "/admin/servers"
 
@@ -76,9 +77,24 @@ def test_what_cannot_be_is_said_beside_its_field(root, typed, parts, field, text
 def test_a_server_that_does_not_answer_is_said(root, typed, parts):
     answer = root.client.post(PATH, data=typed | {"db_port": "1"})
     assert answer.status_code == 422
-    assert "no server answers" in answer.text
-    assert "First one" in answer.text
+    assert "no server answers" in answer.text.lower()
+    assert 'id="server-db_port-error"' in answer.text, "the field to look at is named"
+    assert re.search(r"<details open>\s*<summary>Register a server", answer.text)
+    shown = next(form for form in Page(answer.text).forms if form.action == PATH)
+    kept = {name: text for name, text in typed.items() if name not in ("csrf_token", "db_password")}
+    assert shown.values | kept == shown.values | {"db_port": typed["db_port"]}
     assert parts.manager.servers() == []
+
+
+def test_a_form_that_was_refused_stays_open_without_the_password(root, typed, parts):
+    root.client.post(PATH, data=typed)
+    for wrong in ({}, {"name": "Second", "db_user": "nobody_of_this_name", "db_password": "hunter2"}):
+        answer = root.client.post(PATH, data=typed | wrong)
+        assert answer.status_code == 422
+        assert "The server was not registered." in answer.text
+        assert re.search(r"<details open>\s*<summary>Register a server", answer.text)
+        assert f'value="{(typed | wrong)["name"]}"' in answer.text
+        assert "hunter2" not in answer.text
 
 
 @pytest.mark.parametrize("name", ["a/b", "50%", "été", "a?b#c", "<b>&", "-x", "it's", "test", "; rm x"])

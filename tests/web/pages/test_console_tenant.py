@@ -126,6 +126,7 @@ def test_deactivating_signs_out_at_once_and_activating_lets_in_again(root, ada, 
 def test_an_administrator_cannot_shut_themselves_out(root, parts):
     me = parts.accounts.find("root@example.org")
     assert f"/admin/users/{me.id}/deactivate" not in root.get(f"/admin/users/{me.id}").links
+    assert root.client.get(f"/admin/users/{me.id}/deactivate").status_code == 303, "it does not ask either"
     root.post(f"/admin/users/{me.id}/deactivate")
     assert "cannot deactivate your own account" in root.get("/admin/").html
     assert parts.accounts.get(me.id).is_active

@@ -163,3 +163,46 @@ def test_the_line_has_a_page_of_its_own_without_scripts(ada):
     form = next(form for form in page.forms if form.action == "/quick-add")
     assert form.values["text"] == "call mum"
     assert ada.client.post(form.action, data=form.values).status_code == 303
+
+
+def test_the_line_below_tells_what_is_not_taken(ada):
+    shown = ada.client.get("/quick-add", query_string={"text": "lunch Fri 9 Dec 2028"}, headers=HTMX).text
+    assert "“Fri” and “9 Dec 2028” stay in the title: 9 Dec 2028 is a Saturday." in shown
+    assert "Understood" not in shown
+    ada.send("/", "/quick-add", text="water plants every monday #home")
+    [message] = [text for text in said(ada.get("/")) if "Added" in text]
+    assert "repeating is not there yet" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "tells"),
+    [
+        ("tomorrow", "What is to be done?"),
+        ("x" * 300, "it has 300 and may have at most 200 characters"),
+        ("call mum yesterday", "it is past"),
+        ("call mum 25:00", "there is no such time"),
+        ("ring in 99999 days", "at most 999 can be counted"),
+    ],
+)
+def test_the_line_below_tells_at_once_what_cannot_be(ada, text, tells):
+    assert tells in ada.client.get("/quick-add", query_string={"text": text}, headers=HTMX).text
+    assert tells not in ada.client.get("/quick-add", query_string={"text": "call mum"}, headers=HTMX).text
+
+
+def test_a_date_in_figures_is_read_in_the_order_of_the_settings(ada, tasks):
+    for order, month in (("day", 5), ("month", 12)):
+        assert ada.send("/settings", "/settings/you", day_order=order).status_code == 303
+        ada.send("/", "/quick-add", text=f"by {order} 12/05")
+        assert {row["title"]: row["due_date"].month for row in tasks()}[f"by {order}"] == month
+    assert ada.send("/settings", "/settings/you", day_order="year").status_code == 422
+    assert ada.form("/settings", "/settings/you").values["day_order"] == "month"
+
+
+def test_hours_are_counted_from_the_viewers_clock(ada, tasks, parts, user, monkeypatch):
+    from web import clock
+
+    parts.accounts.set_preferences(user.id, {"time_zone": "Pacific/Auckland"})
+    monkeypatch.setattr(clock, "now", lambda: datetime(2026, 3, 4, 10, 30, tzinfo=UTC).astimezone(clock.zone()))
+    ada.send("/", "/quick-add", text="check oven in 2h")
+    [row] = tasks()
+    assert (row["due_date"].isoformat(), row["due_time"]) == ("2026-03-05", "01:30")

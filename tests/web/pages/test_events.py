@@ -370,3 +370,29 @@ def test_odd_titles_are_text(ada, add):
         html = ada.get(f"/events?view={view}&on=2026-03-02").html
         assert "<svg onload" not in html
         assert "&lt;svg onload" in html
+
+
+@pytest.mark.parametrize(
+    ("zone", "moment", "day_is_over"),
+    [
+        ("Pacific/Kiritimati", "2026-03-03T09:59", False),
+        ("Pacific/Kiritimati", "2026-03-03T10:01", True),
+        ("Pacific/Honolulu", "2026-03-04T09:59", False),
+        ("Pacific/Honolulu", "2026-03-04T10:01", True),
+    ],
+)
+def test_the_lists_go_by_the_owners_clock(ada, add, prefer, monkeypatch, zone, moment, day_is_over):
+    from web import clock
+
+    now = datetime.fromisoformat(moment).replace(tzinfo=UTC)
+    monkeypatch.setattr(clock, "now", lambda: now.astimezone(clock.zone()))
+    prefer(time_zone=zone)
+    add("Fair", "2026-03-03", all_day=True)
+    add("Under way", "2026-02-20T10:00", "2026-03-20T10:00")
+    add("Just ended", "2026-03-03T08:00", moment)
+    past, ahead = (ada.get(f"/events?view=list{more}").html for more in ("&past=1", ""))
+    for title, over in (("Fair", day_is_over), ("Under way", False), ("Just ended", True)):
+        assert (f">{title}<" in past, f">{title}<" in ahead) == (over, not over), title
+    today = ada.get("/").html
+    assert (">Fair<" not in today) == day_is_over
+    assert ">Just ended<" not in today

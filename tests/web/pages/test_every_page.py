@@ -10,6 +10,7 @@ from urllib.parse import urljoin
 import pytest
 
 from repositories.repository_factory import RepositoryFactory
+from tenancy.catalog import leftovers
 from tests.tenancy.support import add_tenants, keep_runs, keep_server
 from tests.web.pages.conftest import Page
 
@@ -36,6 +37,9 @@ def rows(ada, parts, user, other):
     """Make a row of each kind, and give its id by the path of its list; administrators act on another account."""
     found = {"/settings/values": "a.key", "int": str(other.id), "/admin/servers": "one"}
     keep_server(parts.manager, "one")
+    with parts.catalog.writing() as connection:
+        gone = parts.manager.placement_of(other.id).with_(db_path="users/gone.db")
+        found["/admin/leftovers"] = str(leftovers.add(connection, gone, leftovers.Reason.FORGOTTEN).id)
     found["/admin/fleet"] = str(keep_runs(parts.manager, add_tenants(parts, 4))[-1])
     with parts.manager.session(user.id, write=True) as session:
         for name, label in LABELS.items():
@@ -171,6 +175,35 @@ def test_every_form_sent_empty_is_an_answer_and_never_a_failure(app, ada, root, 
     for visitor, form in forms:
         answer = visitor.client.post(form.action, data={"csrf_token": form.values["csrf_token"]})
         assert answer.status_code in (200, 201, 303, 404, 409, 422), (form.action, answer.status_code)
+
+
+def test_every_address_answers_alike_with_a_slash_behind_it(app, ada, root, rows):
+    compared = 0
+    for path in addresses(app, "GET", rows):
+        bare = path.rstrip("/")
+        if not bare or path.endswith(".ics") or path.startswith("/admin/servers/one/"):
+            continue  # a calendar file is no page, and a server's name may hold slashes of its own
+        client = visitor_of(path, ada, root).client
+        one, other = (client.get(each) for each in (bare, f"{bare}/"))
+        assert (one.status_code, one.location) == (other.status_code, other.location), path
+        assert re.findall("<h1.*?</h1>", one.text) == re.findall("<h1.*?</h1>", other.text), path
+        compared += 1
+    assert compared >= 25
+
+
+TITLED = {
+    "/tasks": "title", "/notes": "title", "/events": "title", "/categories": "name", "/tasks/views": "name",
+    "/quick-add": "text",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("invisible", ["\u200b", " \u3164\u2800 ", "\ufeff\u00ad"])
+def test_a_title_that_shows_nothing_is_none(ada, invisible):
+    for path, name in TITLED.items():
+        typed = {name: invisible} | ({"starts_at": "2026-03-02T10:00"} if path == "/events" else {})
+        answer = ada.post(path, **typed)
+        assert answer.status_code == 422, path
+        assert "can be seen" in answer.text, path
 
 
 def test_every_form_filled_with_far_too_much_is_an_answer_and_never_a_failure(app, ada, root, rows):

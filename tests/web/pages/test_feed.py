@@ -280,3 +280,12 @@ def test_one_event_is_given_as_a_file_to_its_owner_alone(ada, bob, visit, parts,
     assert str(event["SUMMARY"]) == "Concert"
     assert bob.client.get(path).status_code == 404
     assert visit().client.get(path).status_code == 302
+
+
+@pytest.mark.parametrize(("days", "lasts"), [(0, None), (2, timedelta(days=3))])
+def test_whole_days_at_the_calendars_end_last_as_long_as_they_do(days, lasts):
+    last = datetime(9999, 12, 31, tzinfo=UTC)
+    [event] = parsed([row(starts_at=last - timedelta(days=days), ends_at=last, all_day=True)])
+    assert "DTEND" not in event, "there is no day after the last one, and an end must be later than the start"
+    assert event["DTSTART"].dt == date(9999, 12, 31 - days)
+    assert (event["DURATION"].dt if "DURATION" in event else None) == lasts

@@ -93,3 +93,17 @@ def test_what_is_long_ago_or_to_come_is_named_by_its_day():
 )
 def test_sizes(count, says):
     assert filters.size(count) == says
+
+
+@pytest.mark.parametrize(
+    ("text", "html"),
+    [
+        ("run `unify db init 7`.", "Run <code>unify db init 7</code>."),
+        ("`a` or `<b>`: x", "<code>a</code> or <code>&lt;b&gt;</code>: x"),
+        ("user <i> & `unify db in…", "User &lt;i&gt; &amp; <code>unify db in</code>…"),
+        ("one ` alone", "One ` alone"),
+        ("", ""),
+    ],
+)
+def test_a_message_is_shown_with_its_commands_as_code_and_nothing_of_it_is_html(text, html):
+    assert filters.told(text) == html

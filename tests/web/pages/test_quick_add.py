@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.web.pages.quick_add_table import LINES
 from web.pages.quick_add import parse
 
 TODAY = date(2026, 3, 4)  # a Wednesday
@@ -47,7 +49,10 @@ def test_the_words_may_stand_in_any_place(text):
         ("TOMORROW!", "2026-03-05"),
         ("thursday", "2026-03-05"),
         ("Tuesday", "2026-03-10"),
-        ("wednesday", "2026-03-11"),
+        ("wednesday", "2026-03-04"),
+        ("sat", "2026-03-07"),
+        ("sun", "2026-03-08"),
+        ("next friday", "2026-03-13"),
         ("fri", "2026-03-06"),
         ("thurs", "2026-03-05"),
         ("on sunday", "2026-03-08"),
@@ -92,8 +97,8 @@ def test_a_day_is_understood(words, day):
         ("at 5am", "05:00"),
         ("12am", "00:00"),
         ("12pm", "12:00"),
-        ("17:00", "17:00"),
-        ("9:05", "09:05"),
+        ("at 17:00", "17:00"),
+        ("by 9:05", "09:05"),
         ("at 0:00", "00:00"),
         ("17h", "17:00"),
         ("8h30", "08:30"),
@@ -112,7 +117,6 @@ def test_a_time_is_understood_and_means_today_without_a_day(words, time):
     [
         "30 Feb",
         "31.4.",
-        "29 Feb",
         "2026-02-30",
         "2026-13-01",
         "0999-01-01",
@@ -136,12 +140,12 @@ def test_a_time_is_understood_and_means_today_without_a_day(words, time):
         "in 3 months",
         "in three days",
         "in 9999 days",
-        "next friday",
         "last monday",
         "every tuesday",
         "next",
-        "sun",
-        "sat",
+        "the sun",
+        "17:00",
+        "9:05",
         "may",
         "march",
         "2",
@@ -233,6 +237,134 @@ def test_the_ends_of_the_calendar_are_no_failure():
     assert read("end 30 dec", today=date.max)[1] is None
 
 
+# ---------------------------------------------------------------- the table
+
+# Before and after the clocks change in Berlin and Auckland, at the turn of the year, and on a plain Wednesday; where
+# it is one day in one of these zones, it is often another in the next.
+MOMENTS = ("2026-03-04T10:30", "2026-03-28T23:30", "2026-10-24T23:45", "2026-12-31T11:30")
+ZONES = ("Europe/Berlin", "Pacific/Auckland", "America/Los_Angeles")
+NAMES = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+
+
+def lies(day, now):
+    """Say which day the table means, counted here without the code that reads lines."""
+    today = now.date()
+    if day == "-":
+        return None
+    if day.endswith("h"):
+        return later(day, now).date()
+    if day.startswith("+"):
+        return today + timedelta(days=int(day))
+    if day.startswith("next "):
+        monday = next(today + timedelta(days=n) for n in range(1, 8) if (today + timedelta(days=n)).weekday() == 0)
+        return monday + timedelta(days=NAMES.index(day[5:]))
+    if day in NAMES:
+        return next(each for n in range(7) if NAMES[(each := today + timedelta(days=n)).weekday()] == day)
+    if len(day) == 5:
+        return next(each for y in (0, 1) if (each := date.fromisoformat(f"{today.year + y}-{day}")) >= today)
+    return date.fromisoformat(day)
+
+
+def later(hours, now):
+    return (now.astimezone(UTC) + timedelta(hours=float(hours.strip("+h")))).astimezone(now.tzinfo)
+
+
+@pytest.mark.parametrize("zone", ZONES)
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_the_table_holds_at_every_moment_in_every_zone(moment, zone):
+    now = datetime.fromisoformat(moment).replace(tzinfo=UTC).astimezone(ZoneInfo(zone))
+    wrong = []
+    for text, title, day, time, category, priority in LINES:
+        at = f"{later(time, now):%H:%M}" if time.endswith("h") else None if time == "-" else time
+        right = (title, lies(day, now), at, None if category == "-" else category, priority)
+        found = parse(text, now)
+        said = (found.title, found.due_date, found.due_time, found.category, found.priority)
+        if said != right:
+            wrong.append((text, said, right))
+    assert wrong == []
+
+
+def test_the_table_is_as_long_as_was_asked_and_names_no_line_twice():
+    assert len(LINES) >= 150
+    assert len({text for text, *_ in LINES}) == len(LINES)
+
+
+def test_the_order_of_day_and_month_is_the_viewers():
+    for text, day_first, month_first in (
+        ("Pay 12/05", date(2026, 5, 12), date(2026, 12, 5)),
+        ("Pay 25/12", date(2026, 12, 25), None),
+        ("Pay 12/25", None, date(2026, 12, 25)),
+        ("Pay 3/4/2027", date(2027, 4, 3), date(2027, 3, 4)),
+        ("Pay 9.12.", date(2026, 12, 9), date(2026, 12, 9)),
+    ):
+        assert parse(text, TODAY).due_date == day_first, text
+        assert parse(text, TODAY, month_first=True).due_date == month_first, text
+
+
+def test_two_hours_are_two_hours_where_the_clocks_are_changed_meanwhile():
+    berlin = ZoneInfo("Europe/Berlin")
+    for before, at in (("2026-03-29T00:30", "04:30"), ("2026-10-25T00:30", "03:30")):
+        now = datetime.fromisoformat(before).replace(tzinfo=UTC).astimezone(berlin)
+        assert parse("oven in 2h", now).due_time == at
+
+
+def test_without_the_time_of_day_no_hours_can_be_counted():
+    assert read("oven in 2h") == ("oven in 2h", None, None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "note"),
+    [
+        ("Lunch Fri 9 Dec 2028", "“Fri” and “9 Dec 2028” stay in the title: 9 Dec 2028 is a Saturday."),
+        ("Move friday to monday", "“friday” and “monday” stay in the title: these are different days."),
+        ("Party 30 Feb", "“30 Feb” stays in the title: there is no such day."),
+        (
+            "Party 12/25 5pm",
+            "“12/25” stays in the title: there is no such day. “5pm” stays in the title: it has no day.",
+        ),
+        ("Water every monday", "“every monday” stays in the title: repeating is not there yet."),
+        ("Tea 5pm or 6pm", "“5pm” and “6pm” stay in the title: these are different times."),
+        ("Pay !1 p1", "“!1” and “p1” stay in the title: these are different priorities."),
+        ("a #home #work", "“#home” and “#work” stay in the title: these are different categories."),
+        (
+            "Pay friday the 13th",
+            "“the 13th” stays in the title: a day needs its month. "
+            "“friday” stays in the title: the words beside it are no day.",
+        ),
+        (
+            "Pay a week from friday",
+            "“a week from friday” stays in the title: days are counted from today alone, as “in 3 days” does.",
+        ),
+        ("Pay Dec 2028", "“Dec 2028” stays in the title: a month is no day."),
+        ("Call mum 25:00", "“25:00” stays in the title: there is no such time."),
+        ("Call mum at 12:60", "“at 12:60” stays in the title: there is no such time."),
+        ("Call mum 17:00", "“17:00” stays in the title: write “at” before it to make it the time."),
+        ("Call mum yesterday", "“yesterday” stays in the title: it is past."),
+        ("Ring in 99999 days", "“in 99999 days” stays in the title: at most 999 can be counted."),
+        ("Ring in 3 months", "“in 3 months” stays in the title: months and years cannot be counted."),
+        ("Ring next month", "“next month” stays in the title: it is more than one day."),
+        ("Pay 1 Mar 2025", "This day is past already."),
+        ("Read Genesis 25:12", ""),
+        ("Read John 3:16", ""),
+        ("Read chapter 3/4", ""),
+        ('Watch "every monday"', ""),
+        ("Call mum tomorrow", ""),
+    ],
+)
+def test_what_looks_like_something_and_is_not_taken_is_told(text, note):
+    assert " ".join(parse(text, TODAY).notes) == note
+
+
+@pytest.mark.parametrize("text", ["Call mum 5pm", "17:00 call mum", "Call mum today at 17:00"])
+def test_a_time_means_today_and_is_told_where_it_has_passed(text):
+    for clock, note in (("16:59", ""), ("17:00", ""), ("17:01", "17:00 is past already today")):
+        found = parse(text, datetime.fromisoformat(f"2026-03-04T{clock}+00:00"))
+        assert (found.due_date, found.due_time) == (TODAY, "17:00")
+        assert " ".join(found.notes).startswith(note)
+        assert bool(found.notes) == bool(note)
+    assert parse("Call mum tomorrow 5pm", datetime(2026, 3, 4, 18, tzinfo=UTC)).notes == ()
+
+
 WORDS = st.sampled_from(
     [
         "tomorrow",
@@ -261,6 +393,15 @@ WORDS = st.sampled_from(
         "3.3.",
         "noon",
         "every",
+        "and",
+        "12/05",
+        "Dec",
+        "30",
+        "p1",
+        "2h",
+        "tonight",
+        "this",
+        "morning",
         "call",
         "mum",
         "é",

@@ -9,6 +9,7 @@ import pytest
 
 import web
 from repositories.repository_factory import RepositoryFactory
+from tests.web.conftest import cookie
 from tests.web.pages.conftest import PASSWORD, Page
 
 OURS = {"Sec-Fetch-Site": "same-origin"}
@@ -64,9 +65,9 @@ def test_wrong_passwords_in_between_lose_nothing(late, parts, user):
     assert carried["kept:body"].replace("\r\n", "\n") == TEXT
 
 
-def test_a_browser_that_lost_its_cookie_keeps_its_text_too(ada, parts, user):
+def test_a_browser_that_lost_its_cookie_keeps_its_text_too(ada, app, parts, user):
     form = ada.form("/notes")
-    ada.client.delete_cookie("unify_session")
+    ada.client.delete_cookie(cookie(app))
     answer = ada.client.post("/notes", data=form.values | {"title": "Kept", "body": TEXT}, headers=OURS)
     assert answer.status_code == 401
     assert "kept:body" in answer.text

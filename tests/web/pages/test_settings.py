@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 import web
+from repositories.repository_factory import RepositoryFactory
 from tenancy.catalog.sessions import token_hash
 from tenancy.models import READABLE, State, api_keys, user_database_configs
-from tests.web.pages.conftest import Visitor
+from tests.web.pages.conftest import Page, Visitor
 from web.pages.settings.devices import device
 
 PASSWORD = "correct horse battery"
@@ -182,6 +183,25 @@ def test_the_choices_sent_twice_are_kept_once(ada, parts, user):
 
 
 # ---------------------------------------------------------------- your database
+
+
+def test_what_is_archived_does_not_come_back_and_a_new_one_is_made_here(ada, parts, user):
+    page = ada.get("/settings/database").html
+    assert "cannot be brought back" in page
+    assert "bring it back" not in page
+    parts.manager.delete_user_database(user.id)
+    ada.send("/settings/database")
+    assert "Everything works" in ada.get("/settings/database").html
+    assert ada.get("/tasks")
+
+
+def test_a_failure_that_has_a_code_is_told_in_words_for_its_user(ada, parts, user):
+    with parts.catalog.writing() as connection:
+        said = {"state": State.FAILED, "last_error": "run `unify db init 7`.", "last_error_code": "storage_full"}
+        connection.execute(user_database_configs.update().where(user_database_configs.c.user_id == user.id), said)
+    page = ada.get("/settings/database").html
+    assert "There is no room left" in page
+    assert "unify db init" not in page
 
 
 def test_the_database_is_shown(ada, parts):
@@ -481,3 +501,35 @@ def test_many_values_are_paged_even_where_a_key_looks_like_an_id(ada, parts, use
     assert [key in first.html for key in keys] == [True] * 50 + [False] * 10
     assert [key in second.html for key in keys] == [False] * 50 + [True] * 10
     ada.get("/settings/values?cursor=nonsense", 400)
+
+
+def test_a_value_that_changed_meanwhile_is_not_overwritten_unseen(ada, parts, user):
+    def write(text):
+        with parts.manager.session(user.id, write=True) as session:
+            RepositoryFactory.get_repository("settings", session, user.id).put("a", text)
+
+    write("old")
+    opened = ada.form("/settings/values/a")
+    write("by a program")
+    answer = ada.client.post(opened.action, data=opened.values | {"value": "typed"})
+    assert answer.status_code == 422
+    assert "This value was changed elsewhere" in answer.text
+    again = next(form for form in Page(answer.text).forms if form.action == opened.action)
+    assert again.values["value"] == "typed", "what was typed stays"
+    assert ada.form("/settings/values/a").values["value"] == "by a program"
+    assert ada.client.post(again.action, data=again.values).status_code == 303, "who has been told may decide"
+    assert ada.form("/settings/values/a").values["value"] == "typed"
+    assert ada.post("/settings/values/a", value="without a version").status_code == 422
+
+
+def test_a_value_that_changed_meanwhile_is_not_deleted_unseen(ada, parts, user):
+    ada.send("/settings/values", "/settings", key="a", value="old")
+    page = ada.get("/settings/values/a")
+    deletion = next(form for form in page.forms if "/delete" in form.action)
+    ada.send("/settings/values/a", value="new")
+    answer = ada.client.post(deletion.action, data=deletion.values)
+    assert answer.location == "/settings/values/a"
+    assert "was not deleted" in ada.get("/settings/values/a").html
+    deletion = next(form for form in ada.get("/settings/values/a").forms if "/delete" in form.action)
+    assert ada.client.post(deletion.action, data=deletion.values).location == "/settings/values"
+    ada.get("/settings/values/a", 404)

@@ -220,8 +220,8 @@ def test_a_task_is_dropped_beside_another(ada, make):
     assert "".join(titles(ada.get("/tasks"))) == "cab"
     ada.post(f"/tasks/{keys['c']}/move", after=str(keys["b"]))
     assert "".join(titles(ada.get("/tasks"))) == "abc"
-    assert ada.post(f"/tasks/{keys['c']}/move", before=str(uuid.uuid4())).status_code == 404
-    assert ada.post(f"/tasks/{keys['c']}/move", before="nonsense").status_code in (303, 422)
+    assert ada.post(f"/tasks/{keys['c']}/move", before=str(uuid.uuid4())).status_code == 422
+    assert ada.post(f"/tasks/{keys['c']}/move", before="nonsense").status_code == 422
 
 
 def test_many_tasks_change_at_once(ada, of, make):
@@ -420,3 +420,22 @@ def test_a_page_of_tasks_sends_as_many_statements_narrowed_and_with_views(statem
         with statements() as sent:
             ada.get(path)
         assert len(sent) == 4, [sql for _, sql in sent]
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+@pytest.mark.parametrize("neighbour", ["nonsense", "01a22806-0000-7000-8000-000000000000", "theirs"])
+def test_a_task_is_not_moved_beside_what_is_no_task_of_its_owner(ada, bob, parts, user, other, place, neighbour):
+    def titles(owner):
+        with parts.manager.session(owner.id) as session:
+            return RepositoryFactory.get_repository("tasks", session, owner.id).page(sort="manual").rows
+
+    for title in ("low", "middle", "high"):
+        ada.send("/tasks", title=title)
+    bob.send("/tasks", title="his")
+    before = titles(user)
+    beside = titles(other)[0]["id"] if neighbour == "theirs" else neighbour
+    answer = ada.post(f"/tasks/{before[1]['id']}/move", **{place: str(beside)})
+    assert answer.status_code == 422
+    assert "not there any more" in answer.text
+    assert titles(user) == before
+    assert ada.post(f"/tasks/{titles(other)[0]['id']}/move", step="up").status_code == 404

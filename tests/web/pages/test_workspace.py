@@ -312,10 +312,20 @@ def test_a_database_that_is_not_ready_is_said_and_settings_stays_open(ada, parts
         assert int(answer.headers["Retry-After"]) > 0
         assert "suspended" in answer.text
         assert 'href="/settings"' in answer.text
+        assert "Trying again does not help" in answer.text
+        assert 'href="/admin' not in answer.text
     page = ada.get("/settings")
     assert "An administrator has suspended it." in page.html
     parts.manager.resume(user.id)
     assert ada.get("/tasks")
+
+
+def test_an_administrator_is_led_from_the_page_of_an_error_to_the_console(root, parts):
+    me = parts.accounts.find("root@example.org")
+    parts.manager.suspend(me.id)
+    page = root.get("/tasks", 503)
+    assert f"/admin/users/{me.id}" in page.links
+    assert root.get(f"/admin/users/{me.id}")
 
 
 def test_a_lost_file_is_said_and_no_empty_one_is_made(ada, parts, user, settings):
@@ -323,7 +333,12 @@ def test_a_lost_file_is_said_and_no_empty_one_is_made(ada, parts, user, settings
     file = settings.tenant_data_dir / f"user_{user.id}.db"
     for path in settings.tenant_data_dir.glob(f"{file.name}*"):
         path.unlink()
-    assert "503" in ada.get("/tasks", 503).html
+    page = ada.get("/tasks", 503).html
+    assert "503" in page
+    assert "No empty one is made in its place." in page
+    assert "unify" not in page.partition("<main")[2], "commands are for operators"
+    assert "Try again" not in page, "it would be the same again"
+    assert "No empty one is made in its place." in ada.get("/settings/database").html, "and Settings does not say ready"
     assert ada.get("/settings")
     assert not file.exists()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ import click
 
 from utils.commands.db import TYPES
 from utils.output import Failed, Progress, plain, say, show, table
-from utils.parameters import USERS, find_user, json_option
+from utils.parameters import USERS, WholeNumber, confirm, find_user, json_option
 from utils.toolbox import Toolbox, pass_toolbox
 
 if TYPE_CHECKING:
@@ -53,12 +52,12 @@ class Waves(click.ParamType[tuple[float, ...]]):
             self.fail(error.message, param, ctx)
 
 
-RUN = click.argument("run_id", type=click.IntRange(1), metavar="[RUN]", required=False)
+RUN = click.argument("run_id", type=WholeNumber(1), metavar="[RUN]", required=False)
 workers_option = click.option(
-    "--workers", type=click.IntRange(1, 256), metavar="N", help="Processes that work; as many as cores unless given."
+    "--workers", type=WholeNumber(1, 256), metavar="N", help="Processes that work; as many as cores unless given."
 )
 limit_option = click.option(
-    "--time-limit", type=click.IntRange(1, 86400), metavar="S", help="Seconds one tenant may take; 600 unless given."
+    "--time-limit", type=WholeNumber(1, 86400), metavar="S", help="Seconds one tenant may take; 600 unless given."
 )
 
 
@@ -69,7 +68,7 @@ limit_option = click.option(
 )
 @click.option("--server", metavar="S", help="Only databases on this registered server.")
 @click.option("--type", "db_type", type=click.Choice(TYPES), metavar="T", help=f"Only {', '.join(TYPES)}.")
-@click.option("--canary", type=click.IntRange(1), metavar="N", help="Try N tenants first; halt if one of them fails.")
+@click.option("--canary", type=WholeNumber(1), metavar="N", help="Try N tenants first; halt if one of them fails.")
 @click.option("--waves", type=Waves(), metavar="P,P,...", help="Go in waves, such as 1%,10%,100% of all tenants.")
 @click.option("--halt-after-failures", "halt", type=Share(), metavar="N|P%", help="Halt after so many failures.")
 @click.option("--snapshot", is_flag=True, help="Keep a restore point of each tenant, for rolling back.")
@@ -102,7 +101,7 @@ def migrate(
 
 
 @click.command("runs")
-@click.option("--limit", type=click.IntRange(1, 1000), default=SHOWN, metavar="N", help="At most so many; 20.")
+@click.option("--limit", type=WholeNumber(1, 1000), default=SHOWN, metavar="N", help="At most so many; 20.")
 @json_option
 @pass_toolbox
 def runs(toolbox: Toolbox, limit: int, as_json: bool) -> None:
@@ -217,7 +216,9 @@ def rollback(
     A restore point brings back all rows as they were: what was written since then is lost.
     """
     run = _chosen(toolbox, run_id)
-    _confirm(run, yes)
+    done = run.counts.get("done", 0)
+    if done and not yes:
+        confirm(toolbox, f"take back what run {run.id} did to {done} databases")
     _work(toolbox, _fleet(toolbox).rollback(run.id), as_json, workers, time_limit)
 
 
@@ -232,7 +233,7 @@ def discard(toolbox: Toolbox, run_id: int | None, as_json: bool) -> None:
     show(
         as_json,
         {"run": run.id, "removed": removed},
-        lambda: say(f"{removed} restore points of run {run.id} are removed."),
+        lambda: say(f"Restore points of run {run.id} removed: {removed or 'none, it keeps none'}."),
     )
 
 
@@ -270,16 +271,6 @@ def _chosen(toolbox: Toolbox, run_id: int | None) -> Run:
     if not newest:
         raise Failed("There was no fleet run yet.")
     return newest[0]
-
-
-def _confirm(run: Run, yes: bool) -> None:
-    done = run.counts.get("done", 0)
-    what = f"what run {run.id} did to {done} tenants"
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise click.UsageError(f"This takes back {what}. Add --yes if that is meant.")
-    click.confirm(f"Take back {what}?", abort=True, err=True)
 
 
 def _work(
@@ -333,6 +324,8 @@ def _summary(run: dict[str, Any]) -> list[object]:
 
 
 def _outcome(run: Run) -> str:
+    if not run.total and run.reverts is not None:
+        return f"Run {run.id}: nothing to take back, because run {run.reverts} changed no database."
     if not run.total:
         return f"Run {run.id}: nothing to do, {run.already} tenants are at {run.target} already."
     counts = ", ".join(f"{number} {state}" for state, number in sorted(run.counts.items()))

@@ -6,7 +6,7 @@ accounts; the commands shown beside them (``commands``) call the same functions.
 
 from __future__ import annotations
 
-from web.pages.console import actions, audit, fleet, glance, health, initialize, runs, servers, tenant, users
+from web.pages.console import actions, audit, fleet, glance, health, initialize, leftovers, runs, servers, tenant, users
 from web.pages.console.frame import blueprint
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "glance",
     "health",
     "initialize",
+    "leftovers",
     "runs",
     "servers",
     "tenant",

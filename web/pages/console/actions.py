@@ -75,6 +75,16 @@ def _delete(user: User) -> str:
     return f"The database of {user.email} is deleted; the account is still there."
 
 
+def _forget(user: User) -> str:
+    if current_parts().manager.delete_user_database(user.id, forget=True):
+        return f"The database of {user.email} could be reached and is deleted; the account is still there."
+    return f"{user.email} can have another database now. Health lists the one that could not be reached as left behind."
+
+
+def _unreached(report: Report) -> bool:
+    return _own_database(report) and report["config"]["last_error_code"] is not None
+
+
 def _deactivate(user: User) -> str:
     current_parts().accounts.deactivate(user.id)
     return f"{user.email} is deactivated and signed out everywhere."
@@ -173,12 +183,27 @@ ACTIONS = (
         takes_away=True,
         typed=True,
     ),
+    Action(
+        "forget",
+        "forget",
+        "Let go of the database",
+        "If the database can be reached it is deleted. If not, it is left where it is, and the account can have "
+        "another one. Health lists it under “Left behind” until it is gone.",
+        "unify db delete {id} --forget",
+        _unreached,
+        _forget,
+        takes_away=True,
+        typed=True,
+    ),
 )
 
 
 def _ask(action: Action) -> Callable[[int], ResponseReturnValue]:
     @admin_required
     def ask(user_id: int) -> ResponseReturnValue:
+        if _shuts_out(action, find_user(user_id)):
+            say(OWN, "bad")
+            return to_tenant(user_id)
         return show("users", "confirm", action=action, user=find_user(user_id), typed="", error="")
 
     return ask
@@ -192,13 +217,18 @@ def _act(action: Action, does: Callable[[User], str]) -> Callable[[int], Respons
         if action.typed and typed.casefold() != user.email.casefold():
             error = f"Type {user.email} to say that it is this one."
             return show("users", "confirm", action=action, user=user, typed=typed[:254], error=error), 422
-        if action.name == "deactivate" and user.id == signed_in().user.id:
+        if _shuts_out(action, user):
             say(OWN, "bad")
         else:
             _try(does, user)
         return to_tenant(user.id)
 
     return act
+
+
+def _shuts_out(action: Action, user: User) -> bool:
+    """Say whether it would shut out who asks; whoever else is active is not the last administrator while they are."""
+    return action.name == "deactivate" and user.id == signed_in().user.id
 
 
 def _try(does: Callable[[User], str], user: User) -> None:

@@ -22,7 +22,10 @@ from web.pages.console.frame import blueprint, key, show, text
 from web.parts import current_parts
 
 PAGE = 50
-COLUMNS = ("id", "at", "action", "actor_id", "actor_email", "user_id", "email", "tenant_id", "request_id", "detail")
+COLUMNS = (
+    *("id", "at", "action", "actor_id", "actor_email", "actor", "user_id", "email", "tenant_id", "request_id"),
+    "detail",
+)
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 NOBODY = -1
 """Stands for an account that is not there: the log has no row of it."""

@@ -8,6 +8,9 @@ from web.auth import admin_required
 from web.pages.console.frame import blueprint, show
 from web.parts import current_parts
 
+SHOWN = 99
+"""Databases left behind are counted up to here."""
+
 
 @blueprint.get("/health")
 @admin_required
@@ -15,4 +18,5 @@ def health() -> ResponseReturnValue:
     """Show what this process knows of itself and what the catalog says of the fleet."""
     found = current_parts().manager.health()
     ready = bool(found["catalog"]["reachable"] and found["catalog"]["at_head"])
-    return show("health", health=found, ready=ready)
+    left = len(current_parts().manager.leftovers.listed(0, SHOWN + 1)) if ready else None
+    return show("health", health=found, ready=ready, left=left, most=SHOWN)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from flask import redirect, request, url_for
@@ -37,6 +38,15 @@ ACTIONS = {
     "password": "Change it at the server first. Here it is kept once it has opened the server.",
     "remove": "Its address and login are forgotten. This is only possible while no database stands there.",
 }
+
+BLAMED = {
+    "connection_refused": "db_port",
+    "database_unreachable": "db_host",
+    "database_timeout": "db_host",
+    "login_refused": "db_user",
+    "access_denied": "db_user",
+}
+"""Name the field to look at first where a server refuses; one that an error names itself goes before."""
 
 Text = Annotated[str, StringConstraints(max_length=255, pattern=UNSTORABLE)]
 
@@ -89,11 +99,7 @@ def add_server() -> ResponseReturnValue:
         limits = {"max_tenants": given.max_tenants, "weight": given.weight or 1}
         made = current_parts().manager.add_server(given.name, given.db_type, _login(given), **limits)
     except TenancyError as error:
-        if error.field in {control.name for control in CONTROLS}:
-            form.errors[str(error.field)] = error.message
-        else:
-            say(f"The server was not registered: {error.message}", "bad")
-        return _page(form), 422
+        return _page(form.refuse(error.field or BLAMED.get(error.code), error.message)), 422
     say(f"Server {made['name']} is registered.")
     return redirect(url_for("admin.servers"), 303)
 
@@ -110,10 +116,14 @@ def act_on_server(name: str, action: str) -> ResponseReturnValue:
         return _asked(server, action, manager.test_server(server["name"]))
     if action == "password":
         return _new_password(server)
-    does = {"drain": manager.drain_server, "accept": manager.accept_server, "remove": manager.remove_server}[action]
+    ways: dict[str, Callable[[str], object]] = {
+        "drain": manager.drain_server,
+        "accept": manager.accept_server,
+        "remove": manager.remove_server,
+    }
     done = {"drain": "takes no further databases", "accept": "takes databases again", "remove": "is forgotten"}[action]
     try:
-        does(server["name"])
+        ways[action](server["name"])
         say(f"Server {server['name']} {done}.")
     except TenancyError as error:
         say(f"Nothing was changed: {error.message}", "bad")

@@ -7,6 +7,8 @@ from typing import Any
 from flask import redirect, request, url_for
 from flask.typing import ResponseReturnValue
 
+from tenancy.activity import FLUSH_S
+from tenancy.catalog.troubles import KEPT_DAYS
 from web import charts
 from web.auth import admin_required, signed_in
 from web.pages.console.actions import offered
@@ -32,6 +34,8 @@ def tenant(user_id: int) -> ResponseReturnValue:
         config=report["config"],
         trend=charts.trend(report["sizes"], **SIZES),
         audit=manager.audit_page(user_id=user_id, limit=AUDITED),
+        minutes=FLUSH_S // 60,
+        kept_days=KEPT_DAYS,
         actions=offered(report, signed_in().user.id),
     )
 

@@ -7,9 +7,10 @@ from typing import Any
 from flask import redirect, url_for
 from flask.typing import ResponseReturnValue
 
+from tenancy.deadline import unhurried
 from tenancy.errors import TenancyError
-from tenancy.models import Principal, State
-from web import metrics
+from tenancy.models import Placement, Principal, State
+from web import advice, metrics
 from web.auth import page_login_required, signed_in
 from web.pages.messages import say
 from web.pages.settings.frame import blueprint, show
@@ -25,7 +26,7 @@ MEANINGS = {
     State.READ_ONLY: "It can be read and not changed at present.",
     State.SUSPENDED: "An administrator has suspended it.",
     State.FAILED: "The last work on it failed. To set it up again is safe: nothing that is there is overwritten.",
-    State.ARCHIVED: "It is archived. Ask an administrator to bring it back.",
+    State.ARCHIVED: "It is being deleted and cannot be brought back. Once it is gone, a new, empty one is made here.",
 }
 CAN_RETRY = frozenset({State.PROVISIONING, State.FAILED})
 
@@ -44,11 +45,12 @@ def database() -> ResponseReturnValue:
 def provision() -> ResponseReturnValue:
     """Set the user's own database up, where that failed or was never done."""
     try:
-        with metrics.provisioning():
+        with metrics.provisioning(), unhurried():
             current_parts().manager.provision(signed_in().user.id)
         say("Your database is ready.")
     except TenancyError as error:
-        say(f"Your database could not be set up: {error.message}", "bad")
+        means, do = advice.to_person(error, signed_in().placement)
+        say(f"Your database could not be set up. {means} {do}", "bad")
     return redirect(url_for("settings.database"), 303)
 
 
@@ -59,17 +61,25 @@ def standing(principal: Principal) -> dict[str, Any]:
         return {"status": "absent", "problem": ABSENT, "retry": True}
     shown = {"status": str(place.state), "problem": None, "retry": place.state in CAN_RETRY}
     if place.state == State.FAILED:
-        return shown | {"problem": place.last_error or "It failed."}
+        return shown | {"problem": advice.of_failure(place)}
     return shown | ({} if place.state == State.READY else {"problem": MEANINGS.get(place.state)})
 
 
 def _database(principal: Principal) -> dict[str, Any]:
     """Give the standing and, where the database answers, its size and revision."""
-    shown = standing(principal)
-    if principal.placement is None:
+    shown, place = standing(principal), principal.placement
+    if place is None:
         return shown
-    product = PRODUCTS.get(principal.placement.db_type, principal.placement.db_type)
     try:
-        return current_parts().manager.database_info(principal.user.id) | shown | {"product": product}
+        told = current_parts().manager.database_info(principal.user.id)
+        told |= shown | {"product": PRODUCTS.get(place.db_type, place.db_type)}
+        return told | ({} if place.state != State.READY else _tried(principal.user.id, place))
     except TenancyError as error:
-        return shown | {"problem": error.message}
+        return shown | {"problem": " ".join(advice.to_person(error, place))}
+
+
+def _tried(user_id: int, place: Placement) -> dict[str, Any]:
+    """Open a database that should be ready, and say what is wrong where it does not answer."""
+    found = current_parts().manager.test_database(user_id)
+    problem = None if found["ok"] else " ".join(advice.of_code(found["code"], found["message"], place))
+    return {"problem": problem}

@@ -41,7 +41,7 @@ def issue_key() -> ResponseReturnValue:
             key, secret = current_parts().accounts.issue_key(
                 signed_in().user.id, body.name, read_only=body.read_only, expires_at=body.expires_at
             )
-            return show("keys", "key", key=key, secret=secret, address=request.host_url.rstrip("/")), 201
+            return show("keys", "key", key=key, secret=secret, address=request.url_root.rstrip("/")), 201
         except ConfigurationError as error:
             form.refuse(error.field, "This is in the past." if error.field == "expires_at" else error.message)
     return _page(form), 422

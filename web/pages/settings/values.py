@@ -1,20 +1,25 @@
-"""Keep named values in the user's database, for programs that use ``/api/v1/settings``."""
+"""Keep named values in the user's database, for programs that use ``/api/v1/settings``.
+
+The page of a value carries the version it showed: saving or deleting never overrules a change that it did not show.
+"""
 
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from flask import redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from sqlalchemy.orm import Session
 
-from repositories.errors import ConflictError
+from repositories.errors import ConflictError, StaleVersionError
 from repositories.repository_factory import RepositoryFactory
 from tenancy.errors import ConfigurationError, TenancyError
 from tenancy.models import READABLE
 from web import cursors
 from web.auth import page_login_required, signed_in
+from web.pages import workspace
 from web.pages.filters import sentence
 from web.pages.forms import Field, Form
 from web.pages.messages import say
@@ -66,31 +71,33 @@ def value(key: str) -> ResponseReturnValue:
     """Show the form of one value."""
     with current_parts().manager.session() as session:
         row = _values(session).get(key)
-    return show("values", "value", key=key, form=Form.stored("value", (VALUE,), row))
+    return show("values", "value", key=key, form=Form.stored("value", (VALUE,), row, version=str(row["version"])))
 
 
 @blueprint.post("/values/<key>")
 @page_login_required
 def change_value(key: str) -> ResponseReturnValue:
-    """Change one value."""
-    form = Form.posted("value", (VALUE,), request.form)
+    """Change one value if it is still as its page showed it."""
+    form = Form.posted("value", (VALUE,), request.form, "version")
     body = _value(form)
-    with current_parts().manager.session(write=body is not None) as session:
-        values = _values(session)
-        if body is None:
-            values.get(key)
-            return show("values", "value", key=key, form=form), 422
-        values.update(key, {"value": body.value})
-    say("The value is saved.")
-    return redirect(url_for("settings.values"), 303)
+    if body is not None and workspace.changing(form, "value", partial(_change_value, key, body.value)):
+        say("The value is saved.")
+        return redirect(url_for("settings.values"), 303)
+    with current_parts().manager.session() as session:
+        _values(session).get(key)
+    return show("values", "value", key=key, form=form), 422
 
 
 @blueprint.post("/values/<key>/delete")
 @page_login_required
 def delete_value(key: str) -> ResponseReturnValue:
-    """Forget one value."""
-    with current_parts().manager.session(write=True) as session:
-        _values(session).delete(key)
+    """Forget one value if it is still as its page showed it: no bin keeps it."""
+    try:
+        with current_parts().manager.session(write=True) as session:
+            _values(session).delete(key, if_version=workspace.seen_version(request.form.get("version", "")))
+    except StaleVersionError:
+        say("This value was changed elsewhere, so it was not deleted: look at it first.", "bad")
+        return redirect(url_for("settings.value", key=key), 303)
     say("The value is deleted.")
     return redirect(url_for("settings.values"), 303)
 
@@ -141,6 +148,10 @@ def _create_value(key: str, text: str) -> None:
             # A form sent twice finds what it wrote.
             if values.get(key)["value"] != text:
                 raise
+
+
+def _change_value(key: str, text: str, session: Session, seen: int) -> None:
+    _values(session).update(key, {"value": text}, if_version=seen)
 
 
 def _values(session: Session) -> Any:

@@ -17,8 +17,9 @@ from web.parts import current_parts
 from web.preferences import Preferences
 
 NAME_MAX = 100
-CHOSEN = ("time_zone", "week_start", "theme")
+CHOSEN = ("time_zone", "week_start", "day_order", "theme")
 WEEK_STARTS = tuple((day, day.capitalize()) for day in preferences.WEEK_STARTS)
+DAY_ORDERS = (("day", "12/05 is 12 May"), ("month", "12/05 is 5 December"))
 THEMES = (("system", "As the system has it"), ("light", "Light"), ("dark", "Dark"))
 
 
@@ -53,6 +54,7 @@ def _fields() -> tuple[Field, ...]:
         Field("display_name", "Display name", max_length=NAME_MAX, autocomplete="name", hint="As you are greeted."),
         Field("time_zone", "Time zone", "select", choices=_zones(), hint=f"In yours it is now {moment(clock.now())}."),
         Field("week_start", "Weeks begin on", "select", choices=WEEK_STARTS),
+        Field("day_order", "Dates in figures", "select", choices=DAY_ORDERS, hint="As quick add reads them."),
         Field("theme", "Colours", "select", choices=THEMES),
         Field("shortcuts", "Keyboard shortcuts", "checkbox", hint="Press ? on any page to read them."),
     )
@@ -73,7 +75,7 @@ def _blank() -> Form:
 def _texts(chosen: Preferences) -> dict[str, str]:
     """Give the choices as a form has them."""
     zone = chosen.time_zone if chosen.chosen_zone else ""
-    texts = {"time_zone": zone, "week_start": chosen.week_start, "theme": chosen.theme}
+    texts = {"time_zone": zone, "week_start": chosen.week_start, "day_order": chosen.day_order, "theme": chosen.theme}
     return texts | ({"shortcuts": "1"} if chosen.shortcuts else {})
 
 

@@ -1,0 +1,88 @@
+"""Remove databases that no tenant uses any more, and forget each once it is gone.
+
+No other tenant, and on servers no other attempt, was ever given the name of a database that the application named. One
+that somebody named may be another tenant's by now, so its identity is compared before it is dropped.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+import sqlalchemy as sa
+
+from tenancy.catalog import leftovers
+from tenancy.errors import CatalogDamagedError, TenancyError, told
+from tenancy.guards import explained
+from tenancy.models import Leftover, Placement
+from tenancy.operation import Operation
+
+log = logging.getLogger(__name__)
+
+PAGE = 200
+
+
+class Leftovers(Operation):
+    """Keep the list of what was left behind, and shorten it."""
+
+    def listed(self, after: int = 0, most: int = PAGE) -> list[Leftover]:
+        """List what is left, oldest first, from behind one of them."""
+        with self.catalog.reading() as connection:
+            return leftovers.page(connection, after, most)
+
+    def of_user(self, user_id: int) -> list[Leftover]:
+        with self.catalog.reading() as connection:
+            return leftovers.of_user(connection, user_id)
+
+    def confirm(self, leftover_id: int) -> Leftover:
+        """Take an operator's word that a database is gone, and forget it."""
+        with self.catalog.writing() as connection:
+            left = leftovers.get(connection, leftover_id)
+            self._forget(connection, left, "confirmed")
+        return left
+
+    def clear(self, left: Iterable[Leftover]) -> list[Leftover]:
+        """Remove what can be removed now; give what stays, each with what stood in the way."""
+        staying = []
+        for each in left:
+            try:
+                self.take_away(each)
+            except (TenancyError, OSError) as error:
+                code, message = told(error)
+                log.warning("leftover database %d of user %s stays: %s", each.id, each.user_id, message)
+                with self.catalog.writing() as connection:
+                    leftovers.failed(connection, each, message, code)
+                staying.append(each)
+            else:
+                self.step("forget leftover")
+                with self.catalog.writing() as connection:
+                    self._forget(connection, each, "removed")
+        return staying
+
+    def take_away(self, tenant: Placement) -> None:
+        """Remove a database that is ours, what attempts to make it left, and every copy of it.
+
+        It is no error when it is gone already.
+        """
+        if tenant.damaged:
+            raise CatalogDamagedError(f"its row in the catalog is damaged ({', '.join(tenant.damaged)}).")
+        backend = self.bench.backend(tenant)
+        with explained(backend):
+            backend.clear_attempts(tenant, tenant.epoch + 1)
+            if not tenant.owned:
+                return
+            access = self.bench.access(tenant)
+            for point in backend.points(tenant, access):
+                backend.discard(tenant, access, point)
+            backend.drop(tenant, access)
+
+    def _forget(self, connection: sa.Connection, left: Leftover, how: str) -> None:
+        leftovers.remove(connection, [left])
+        where = {name: getattr(left, name) for name in ("db_type", "db_host", "db_name", "db_path")}
+        self.catalog.audit.append(
+            connection,
+            "leftover.remove",
+            user_id=left.user_id,
+            tenant_id=left.tenant_id,
+            detail={"how": how, "reason": left.reason} | {name: value for name, value in where.items() if value},
+        )

@@ -1,0 +1,52 @@
+"""Type what docs/how-to/operate.md says, from its first day to a database on a server, as its reader does."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tests.servers import own_server
+
+GUIDE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "operate.md"
+
+
+def lines(section):
+    """Give the commands in a section's first block, each with the file that it reads."""
+    text = GUIDE.read_text(encoding="utf-8").split(f"\n## {section}\n")[1]
+    for line in text.split("```")[1].strip().splitlines():
+        words = shlex.split(line, comments=True)
+        name, _, file = " ".join(words).partition(" < ")
+        yield name.removeprefix("unify ").split(), file
+
+
+@pytest.fixture
+def follow(shell):
+    """Type a section's commands for a user; give what each said."""
+
+    def run(section, user, files):
+        said = []
+        for words, file in lines(section):
+            done = shell(*(word.replace("USER", user) for word in words), stdin=files.get(file, ""))
+            said.append((" ".join(words), done))
+        return said
+
+    return run
+
+
+def test_an_operator_who_follows_the_guide_gets_a_database_on_a_server(shell, follow, tmp_path):
+    assert shell("db", "create-config-table").returncode == 0  # as make run does
+    with own_server("postgresql") as own:
+        files = {"password.txt": "a long password\n", "north.url": f"{own.url}\n"}
+        for words, done in follow("First day", "ada@example.org", files):
+            assert done.returncode == 0, (words, done.stderr)
+        *registered, (_, refused) = follow("Database servers", "ada@example.org", files)
+        assert [done.returncode for _, done in registered] == [0, 0]
+        (remedy,) = re.findall(r"`unify (db delete \d+)`", refused.stderr)
+        assert refused.returncode == 1
+        assert shell(*remedy.split(), "--yes").returncode == 0
+        placed = follow("Database servers", "ada@example.org", files)[-1][1]
+        assert (placed.returncode, "is made: postgresql database" in placed.stdout) == (0, True)
+        assert shell(*remedy.split(), "--yes").returncode == 0

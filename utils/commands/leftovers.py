@@ -1,0 +1,74 @@
+"""Hold ``unify db leftovers``: databases that no user has any more and that may still be there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from utils.output import Failed, columns, place, say, show, table
+from utils.parameters import WholeNumber, json_option
+from utils.toolbox import Toolbox, pass_toolbox
+
+if TYPE_CHECKING:
+    from tenancy import TenantManager
+    from tenancy.models import Leftover
+
+WHY = {
+    "replaced": "its user has another one",
+    "forgotten": "it was let go of",
+    "half_made": "making it was cut off",
+}
+"""What each reason means; a new one is shown by its own name."""
+
+
+@click.command()
+@click.option("--remove", is_flag=True, help="Try to remove each of them now.")
+@click.option(
+    "--confirm", type=WholeNumber(1), metavar="ID", help="Take this one off the list: you know that it is gone."
+)
+@json_option
+@pass_toolbox
+def leftovers(toolbox: Toolbox, remove: bool, confirm: int | None, as_json: bool) -> None:
+    """List databases that no user has any more and that may still be there."""
+    manager = toolbox.parts.manager
+    done = []
+    if confirm is not None:
+        done.append(f"Taken off the list: {_named(manager.leftovers.confirm(confirm))}.")
+    if remove:
+        found = list(_listed(manager))
+        staying = {left.id for left in manager.leftovers.clear(found)}
+        done += [f"Removed: {_named(left)}." for left in found if left.id not in staying]
+    rows: list[dict[str, Any]] = [{"id": left.id, "reason": left.reason} | left.to_dict() for left in _listed(manager)]
+
+    def tell() -> None:
+        for line in done:
+            say(line)
+        if not rows:
+            say("Nothing is left behind.")
+            return
+        whys = [WHY.get(row["reason"], row["reason"]) for row in rows]
+        cells = zip(
+            columns(rows, ("id", "user_id", "db_type")), whys, columns(rows, ("last_error",)), rows, strict=True
+        )
+        headings = ("id", "user", "type", "why nobody uses it", "why it is still there", "where")
+        table(headings, [[*which, why, *error, place(row)] for which, why, error, row in cells])
+
+    show(as_json, {"items": rows}, tell)
+    if remove and rows:
+        raise Failed(
+            f"{len(rows)} of the databases left behind could not be removed; the list says why. "
+            "If you know that one of them is gone: unify db leftovers --confirm ID"
+        )
+
+
+def _listed(manager: TenantManager) -> Iterator[Leftover]:
+    after = 0
+    while page := manager.leftovers.listed(after):
+        yield from page
+        after = page[-1].id
+
+
+def _named(left: Leftover) -> str:
+    return f"the database of user {left.user_id}, {place(left.to_dict())}"
