@@ -39,6 +39,7 @@ WANTED = {
 }
 
 
+@pytest.mark.timeout(600)  # seconds: one that hangs is ended; the longest takes 100 on two idle cores
 @pytest.mark.parametrize("name", MODULES)
 def test_a_benchmark_runs_and_keeps_its_figures(name, tmp_path, capsys, request):
     for engine in ("postgresql", "mysql") if name == "servers" else ():
