@@ -92,7 +92,7 @@ class HostPolicy:
                 if "/" in rule:
                     raise ConfigurationError(f"{SETTING}: {rule!r} is no network.", field=SETTING) from None
                 host(rule.removeprefix("."), SETTING)
-                named.append(rule.lower())
+                named.append(rule.lower().rstrip("."))
         return cls(tuple(networks), tuple(named))
 
     def address(self, name: str, *, limit_s: float = LOOKUP_S) -> str:
@@ -150,8 +150,9 @@ class _LookUps:
         with self._lock:
             answer = self._under_way.get(name)
             if answer is None:
-                answer = self._under_way[name] = Future()
+                answer = Future()
                 threading.Thread(target=self._ask, args=(name, answer), name="unify-look-up", daemon=True).start()
+                self._under_way[name] = answer  # only now: a thread that could not start would never answer
             return answer
 
     def _ask(self, name: str, answer: Future[list[str]]) -> None:

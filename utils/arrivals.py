@@ -7,6 +7,7 @@ ends is read here; gunicorn's parser reads the request itself afterwards, and re
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from tempfile import SpooledTemporaryFile
 from typing import IO
 
@@ -116,6 +117,11 @@ class Arrival:
         self._raw = 0
         self._began = now
         self._pace = Pace(now)
+
+    def let_go(self) -> None:
+        """Let go of what was stored: on a full disk closing fails too, since it writes what is left first."""
+        with suppress(OSError):
+            self.stored.close()
 
     @property
     def begun(self) -> bool:

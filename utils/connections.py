@@ -76,7 +76,7 @@ class Parser(RequestParser):  # type: ignore[misc]  # gunicorn ships no types
         arrival, self.arrival = self.arrival, None
         if arrival is None:
             return b""
-        arrival.stored.close()
+        arrival.let_go()
         self.unreader.take_buffered()
         return arrival.rest
 

@@ -11,6 +11,7 @@ Where gunicorn itself does TLS, or speaks another protocol, its threads read as 
 
 from __future__ import annotations
 
+import errno
 import json
 import selectors
 import socket
@@ -42,6 +43,16 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
         self.gathering: dict[Any, Arrival] = {}
         self.sending: dict[Any, Pace] = {}
         self.lingering: dict[Any, Pace] = {}
+
+    def accept(self, listener: Any) -> None:
+        """Accept a connection; where the process may open no more files, the loop tries again within a second."""
+        try:
+            super().accept(listener)
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+            self.log.warning("A connection cannot be accepted: %s", error.strerror)
+            self.set_accept_enabled(False)
 
     def enqueue_req(self, conn: Any) -> None:
         """Begin to gather a request on a connection that is new, or has more to say."""
@@ -205,7 +216,7 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
         """Let go of what was gathered of a request that no thread will take up."""
         arrival = self._leave_loop(conn)
         if arrival is not None:
-            arrival.stored.close()
+            arrival.let_go()
 
     def _leave_loop(self, conn: Any) -> Arrival | None:
         arrival = self.gathering.pop(conn, None)

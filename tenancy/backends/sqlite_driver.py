@@ -87,16 +87,17 @@ class Changes:
     @contextmanager
     def first(self, path: str) -> Iterator[None]:
         """Go before the writers of a file for as long as this lasts."""
-        with self._one_less:
-            self._waiting[path] += 1
+        waiting, one_less = self._waiting, self._one_less  # a child that is forked meanwhile has others
+        with one_less:
+            waiting[path] += 1
         try:
             yield
         finally:
-            with self._one_less:
-                self._waiting[path] -= 1
-                if not self._waiting[path]:
-                    del self._waiting[path]
-                    self._one_less.notify_all()
+            with one_less:
+                waiting[path] -= 1
+                if not waiting[path]:
+                    del waiting[path]
+                    one_less.notify_all()
 
     def let_go_first(self, path: str, waits_s: float) -> float:
         """Wait while somebody goes before; give what is left of the seconds to wait for the lock."""

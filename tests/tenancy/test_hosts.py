@@ -102,6 +102,22 @@ def test_a_silent_name_service_is_given_up_and_asked_once(monkeypatch):
     assert hosts.resolved("slow.example.org") == ["192.0.2.7"]
 
 
+def test_a_name_can_be_asked_for_again_where_its_thread_could_not_start(monkeypatch):
+    def full(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", full)
+        with pytest.raises(RuntimeError):
+            hosts.resolved("localhost")
+    assert hosts.resolved("localhost")
+
+
+def test_a_rule_with_the_dot_of_the_root_names_the_same_host():
+    policy = hosts.HostPolicy.of(["db.Example.org."])
+    assert policy.allows("db.example.org", ipaddress.ip_address("93.184.216.34"))
+
+
 def test_a_name_that_is_not_known_is_said():
     with pytest.raises(DatabaseUnreachableError, match="name service"):
         hosts.resolved("no-such-host.invalid")

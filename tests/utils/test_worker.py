@@ -5,13 +5,15 @@ from __future__ import annotations
 import http.client
 import os
 import re
+import resource
 import socket
 import subprocess
 import sys
 import time
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 import requests
 from cryptography.fernet import Fernet
@@ -224,6 +226,47 @@ def test_a_client_is_told_to_go_on_once_and_not_for_what_is_refused(server):
         client.sendall(b"hello")
         assert status(everything(client)) == 404
     assert status(server.say(head + b"5000000\r\n\r\n")) == 404
+
+
+@contextmanager
+def limited(server, bounded: int, most: int):
+    """Bound a resource of a server's one worker from outside."""
+    (worker,) = psutil.Process(server.process.pid).children()
+    soft, hard = worker.rlimit(bounded)
+    worker.rlimit(bounded, (most, hard))
+    try:
+        yield worker
+    finally:
+        worker.rlimit(bounded, (soft, hard))
+    assert worker.is_running(), server.log.read_text()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prlimit() is Linux's")
+@pytest.mark.parametrize("piece", [1000, 1448, 4096])
+def test_a_full_disk_cuts_the_body_and_not_the_worker(server, piece):
+    length = 600_000
+    head = f"POST /auth/login HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n".encode()
+    with limited(server, resource.RLIMIT_FSIZE, 300_000), closing(server.connect()) as client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with pytest.raises(OSError):  # noqa: PT011 - reset or broken pipe: the connection is cut
+            client.sendall(head)
+            for _ in range(length // piece + 1):
+                client.sendall(b"x" * piece)
+            assert client.recv(1) == b"", "it was answered"
+            raise ConnectionResetError
+        assert server.ask().status == 200
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prlimit() is Linux's")
+def test_connections_beyond_the_files_that_may_be_open_wait_and_end_no_worker(server):
+    with limited(server, resource.RLIMIT_NOFILE, 0) as worker, closing(server.connect()) as client:
+        client.sendall(b"GET /healthz HTTP/1.0\r\n" + LINE + b"\r\n")
+        end = time.monotonic() + 20
+        while "cannot be accepted" not in server.log.read_text():
+            assert time.monotonic() < end, server.log.read_text()
+            time.sleep(0.02)
+        worker.rlimit(resource.RLIMIT_NOFILE, resource.getrlimit(resource.RLIMIT_NOFILE))
+        assert status(everything(client)) == 200
 
 
 def test_requests_in_a_row_are_answered_in_their_order(server):
