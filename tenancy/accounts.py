@@ -153,19 +153,25 @@ class Accounts:
         if not self._passwords.verify(hashed, current):
             raise wrong
         fresh = self._hash(new, user.email)
-        with self.catalog.writing() as connection:
+
+        def change(connection: sa.Connection) -> None:
             throttle.clear(connection, key)
             if users.hold(connection, user_id)[0] != hashed:
                 raise wrong  # it was changed while this one was looked at
             self._store_password(connection, user_id, fresh, keep_token)
 
+        self.catalog.repeating(change)  # MySQL lets clearing and counting at the same moment stand in each other's way
+
     def set_password(self, user_id: int, new: str) -> User:
         """Set a password as an operator, for an account that has none or has lost it; all its sessions end."""
         user = self.get(user_id)
         fresh = self._hash(new, user.email)
-        with self.catalog.writing() as connection:
+
+        def change(connection: sa.Connection) -> None:
             throttle.clear(connection, throttle.scope("account", names.fold(user.email)))
             self._store_password(connection, user_id, fresh, keep_token=None)
+
+        self.catalog.repeating(change)
         return user
 
     # --- finding accounts -------------------------------------------------------------------------------
@@ -365,7 +371,8 @@ class Accounts:
         lasts = timedelta(days=self.rules.remember_days) if remember else timedelta(hours=self.rules.session_hours)
         signed_in = SignIn(user, token, device or f"{user.id}.{secrets.token_urlsafe(16)}", datetime.now(UTC) + lasts)
         shown = {"user_agent": _printable(about["user_agent"])[:200], "address": _printable(about["address"])[:64]}
-        with self.catalog.writing() as connection:
+
+        def store(connection: sa.Connection) -> None:
             if clear is not None:
                 throttle.clear(connection, clear)
             hashed, is_active = users.hold(connection, user.id)
@@ -375,6 +382,8 @@ class Accounts:
                 users.change(connection, user.id, password_hash=fresh_hash)
             sessions.add(connection, user.id, token, signed_in.expires_at, shown)
             self.catalog.audit.append(connection, "user.sign_in", user_id=user.id)
+
+        self.catalog.repeating(store)
         return signed_in
 
     def _revoke(self, key_id: uuid.UUID, user_id: int | None) -> None:

@@ -92,7 +92,9 @@ class Crowd:
 
     def _give_back(self, owner: int, thread: int) -> None:
         with self._left:
-            held, now = self._held[owner], time.monotonic()
+            held, now = self._held.get(owner, {}), time.monotonic()
+            if thread not in held:
+                return  # forked meanwhile: the place is the parent's
             if now - held.pop(thread) > HANGS_S:
                 self._hung.add(owner)
             else:

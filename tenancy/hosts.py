@@ -34,8 +34,17 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?")
 _NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
-_METADATA = ("100.100.100.200", "192.0.0.192", "fd00:ec2::254", "168.63.129.16")
+_METADATA = (
+    "100.100.100.200",
+    "192.0.0.192",
+    "168.63.129.16",
+    "fd00:42::42",
+    "fd00:ec2::23",
+    "fd00:ec2::254",
+    "fd20:ce::254",
+)
 """Where clouds answer with an instance's secrets, beside the link-local addresses that most of them use."""
+_THIS_NETWORK = ipaddress.ip_network("0.0.0.0/8")  # RFC 791
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052
 LOOKUP_S = 3.0
 
@@ -131,6 +140,8 @@ def resolved(name: str, *, limit_s: float = LOOKUP_S) -> list[str]:
         return _look_ups.of(name).result(left(limit_s))
     except TimeoutError:
         raise DatabaseTimeoutError("the name service did not answer in time.", field=FIELD) from None
+    except RuntimeError as error:
+        raise DatabaseUnreachableError("no thread can be started to ask the name service: try again.") from error
     except (OSError, UnicodeError) as error:
         raise DatabaseUnreachableError("db_host is not known to the name service.", field=FIELD) from error
 
@@ -189,7 +200,7 @@ def _never(address: Address) -> bool:
         if carried and _never(carried):
             return True
     special = address.is_loopback or address.is_link_local or address.is_unspecified or address.is_multicast
-    return special or address.is_reserved or str(address) in _METADATA
+    return special or address.is_reserved or address in _THIS_NETWORK or str(address) in _METADATA
 
 
 def _is_address(text: str) -> bool:

@@ -15,12 +15,17 @@ GRACE_S = 10.0
 BYTES_A_SECOND = 1024
 """A client may take GRACE_S, and a second more for every so many bytes that it has sent (or taken)."""
 
+SILENCE_S = 30.0
+"""However much of a request has come, its client may be silent for so long: what was gathered takes room meanwhile."""
+
 HEAD_S = 20.0
 HEAD_MOST = 131_072
 """The longest head that is gathered; what is too long for the app or for gunicorn is far shorter."""
 
 KEPT_IN_MEMORY = 65_536
 CHUNK_LINE_MOST = 4096
+FRAMING_SPARE = 65_536
+"""What the lines between chunks may take, beside a quarter of the body: chunks of a few bytes each cost much time."""
 
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _SIZE = re.compile(rb"[0-9A-Fa-f]{1,16}[ \t]*(;|\Z)")
@@ -115,7 +120,7 @@ class Arrival:
         self._left = 0
         self._chunks: Chunks | None = None
         self._raw = 0
-        self._began = now
+        self._began = self._last = now
         self._pace = Pace(now)
 
     def let_go(self) -> None:
@@ -130,6 +135,7 @@ class Arrival:
     def feed(self, data: bytes, now: float) -> None:
         """Take bytes up. Raises Malformed, or OSError where no disk is left for a long body."""
         self._pace.moved += len(data)
+        self._last = now
         if self._in_head:
             body = self._feed_head(data)
             if body is None:
@@ -145,7 +151,8 @@ class Arrival:
 
     def is_late(self, now: float) -> bool:
         """Tell whether the client is slower than is waited for."""
-        return now > self._pace.until() or (self._in_head and now > self._began + HEAD_S)
+        until = min(self._pace.until(), self._last + SILENCE_S)
+        return now > until or (self._in_head and now > self._began + HEAD_S)
 
     def _feed_head(self, data: bytes) -> bytes | None:
         """Give what follows the head, None while its end has not come."""
@@ -184,7 +191,8 @@ class Arrival:
         self._raw += len(data)
         if self._chunks is not None:
             behind = self._chunks.feed(data)
-            too_long = self._chunks.decoded > self._body_most or self._raw > 8 * self._body_most
+            framing = self._raw - self._chunks.decoded
+            too_long = self._chunks.decoded > self._body_most or framing > FRAMING_SPARE + self._chunks.decoded // 4
             self.complete = behind is not None or too_long
             self.whole = behind is not None
         else:

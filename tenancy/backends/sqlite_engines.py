@@ -19,7 +19,7 @@ from sqlalchemy.util import LRUCache
 from tenancy import deadline
 from tenancy.backends.gates import commit
 from tenancy.backends.pools import TenantEngine, TenantPool
-from tenancy.backends.sqlite_driver import changes, check_file
+from tenancy.backends.sqlite_driver import FileConnection, changes, check_file
 from tenancy.backends.sqlite_files import BUSY_TIMEOUT_S
 
 LOOKS_AGAIN_S = 0.00005
@@ -114,6 +114,8 @@ def schema_changes(driver: sqlite3.Connection) -> Iterator[sa.Connection]:
 
     The driver's connection is closed in the end.
     """
+    if isinstance(driver, FileConnection):
+        driver.check_writable()
     driver.execute("PRAGMA foreign_keys = OFF")
     driver.execute("PRAGMA query_only = OFF")  # a pooled connection may come from a unit of work that only read
     with _over(driver, _begin_immediate) as connection:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
 
+from tenancy import names
 from tenancy.accounts import SignIn
-from tenancy.catalog import throttle
+from tenancy.catalog import throttle, users
 from tenancy.errors import (
     BadCredentialsError,
     ConfigurationError,
@@ -388,6 +389,34 @@ def test_an_outdated_hash_is_renewed_when_its_owner_signs_in(catalog, make_accou
     with catalog.reading() as connection:
         assert "m=128," in connection.scalar(sa.select(user_rows.c.password_hash))
     assert stronger.sign_in("ada@example.org", PASSWORD)
+
+
+@pytest.mark.parametrize("engine_name", ["mysql"], indirect=True)
+def test_a_sign_in_that_meets_another_attempt_is_done_again(catalog, accounts, member, monkeypatch):
+    key, holds, has_it = throttle.scope("account", names.fold(member.email)), [], threading.Event()
+    hold = users.hold
+
+    def attempt() -> None:
+        with catalog.writing() as connection:
+            for number in range(50):  # of two that wait for each other MySQL ends the one that has written less
+                throttle.reserve(connection, throttle.scope("other", str(number)))
+            hold(connection, member.id)
+            has_it.set()
+            throttle.clear(connection, key)
+
+    def held(connection, user_id):
+        holds.append(user_id)
+        if len(holds) == 1:
+            other.append(pool.submit(attempt))
+            assert has_it.wait(30)
+        return hold(connection, user_id)
+
+    monkeypatch.setattr(users, "hold", held)
+    other: list[Future[None]] = []
+    with ThreadPoolExecutor(1) as pool:
+        assert accounts.sign_in(member.email, PASSWORD).user == member
+        other[0].result(30)
+    assert holds == [member.id] * 2
 
 
 # --- passwords ----------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from tenancy import crowd, deadline
 from tenancy.backends.base import DatabaseFields
 from tenancy.crowd import Crowd
 from tenancy.errors import HostNotAllowedError, TenantCrowdedError
-from tests.tenancy.support import add_tenants, add_users, together
+from tests.tenancy.support import add_tenants, add_users, forked, together
 
 WAIT_S = 30.0
 
@@ -207,3 +207,16 @@ def test_a_lock_is_waited_for_until_the_deadline_of_whoever_asks(parts):
     with deadline.within(0):
         late = waits_ms()
     assert (before, late, waits_ms()) == (4000, round(deadline.LEAST_S * 1000), 4000)
+
+
+def test_a_child_that_was_forked_within_a_place_leaves_it_without_an_error():
+    threads = Crowd(8)
+    with ExitStack() as places:
+        places.enter_context(threads.place(1))
+
+        def leave() -> int:
+            places.close()
+            with threads.place(1):
+                return threads.refused
+
+        assert forked(leave).result() == 0

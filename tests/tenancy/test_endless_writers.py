@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 
 import pytest
 import sqlalchemy as sa
@@ -99,8 +100,15 @@ def test_a_suspension_gets_through(parts, way):
 
 
 def test_a_forked_process_does_not_wait_for_a_change_of_its_parent():
-    with changes.first("a.db"):
-        assert forked(lambda: changes.let_go_first("a.db", 1)).result() == 1
+    with ExitStack() as change:
+        change.enter_context(changes.first("a.db"))
+
+        def waits() -> tuple[float, float]:
+            inside = changes.let_go_first("a.db", 1)
+            change.close()
+            return inside, changes.let_go_first("a.db", 1)
+
+        assert forked(waits).result() == (1, 1)
 
 
 def test_a_writer_waits_for_changes_of_its_own_file_alone_and_no_longer_than_it_may():

@@ -160,6 +160,21 @@ def test_a_folder_that_cannot_be_entered_is_said_with_its_code_everywhere(parts,
     assert seen["size"] is None
 
 
+@needs_root
+def test_a_catalog_that_cannot_be_written_is_named_with_its_owner(parts, user_id, tmp_path, make_settings) -> None:
+    new = tmp_path / "new.db"
+    make_empty_file(new)
+    mine = compose.build(make_settings(admin_database_url=f"sqlite:///{new}"))
+    assert mine.manager.chain.checksums  # and all that a migration imports was imported for the other catalog
+    for place in (tmp_path, *tmp_path.rglob("*")):
+        os.chown(place, NOBODY, NOBODY)
+    give_to_root(new, 0o444)
+    code, message = unprivileged(tmp_path, lambda: told(mine.manager.prepare_catalog)) or ("", "")
+    assert code == "catalog_not_ready"
+    assert "new.db cannot be written" in message
+    assert "belongs to root" in message
+
+
 # --- no hard links --------------------------------------------------------------------------------------
 
 

@@ -61,7 +61,13 @@ def test_a_public_address_may_be_connected_to(monkeypatch, answer):
     assert HostPolicy().address("db.example.org") == answer
 
 
-@pytest.mark.parametrize("answer", ["127.0.0.1", "::ffff:127.0.0.1", "2002:7f00:1::", "64:ff9b::a9fe:a9fe"])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *("127.0.0.1", "::ffff:127.0.0.1", "2002:7f00:1::", "64:ff9b::a9fe:a9fe", "0.1.2.3"),
+        *("fd00:ec2::254", "fd00:ec2::23", "fd20:ce::254", "fd00:42::42"),
+    ],
+)
 def test_a_rule_for_names_lets_no_name_lead_to_this_machine(monkeypatch, answer):
     monkeypatch.setattr(hosts, "resolved", lambda name, *, limit_s: [answer])
     with pytest.raises(HostNotAllowedError):
@@ -108,7 +114,7 @@ def test_a_name_can_be_asked_for_again_where_its_thread_could_not_start(monkeypa
 
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", full)
-        with pytest.raises(RuntimeError):
+        with pytest.raises(DatabaseUnreachableError, match="no thread can be started"):
             hosts.resolved("localhost")
     assert hosts.resolved("localhost")
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from utils.arrivals import BYTES_A_SECOND, GRACE_S, HEAD_MOST, HEAD_S, Arrival, Malformed
+from utils.arrivals import BYTES_A_SECOND, FRAMING_SPARE, GRACE_S, HEAD_MOST, HEAD_S, SILENCE_S, Arrival, Malformed
 
 HEAD = b"POST /tasks HTTP/1.1\r\nHost: localhost\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -37,8 +37,8 @@ def begin(body_most: int = 1000, now: float = 0.0) -> Arrival:
     return made[-1]
 
 
-def gather(*pieces: bytes) -> Arrival:
-    arrival = begin()
+def gather(*pieces: bytes, most: int = 1000) -> Arrival:
+    arrival = begin(most)
     for piece in pieces:
         arrival.feed(piece, 0.0)
     return arrival
@@ -92,7 +92,7 @@ def test_a_head_without_end_is_refused(head, status):
         HEAD + b"Content-Length: -5\r\n\r\nhello",
         HEAD + b"Transfer-Encoding: gzip\r\n\r\nhello",
         CHUNKED + b"3E9\r\nhello",
-        CHUNKED + b"1\r\na\r\n" * 1400,
+        CHUNKED + b"1\r\na\r\n" * 1001,
         b"GET / HTTP/1.1\nHost: localhost\n\n",
     ],
 )
@@ -100,6 +100,26 @@ def test_what_is_too_long_or_odd_goes_to_the_parser_and_ends_the_connection(give
     arrival = gather(given_bytes)
     assert arrival.complete
     assert not arrival.whole or given_bytes.count(b"\r\n") == 0
+
+
+def test_chunks_of_a_few_bytes_are_refused_long_before_they_make_a_body():
+    pieces = FRAMING_SPARE // 4
+    arrival = gather(CHUNKED, b"1\r\na\r\n" * pieces, most=10 * pieces)
+    assert (arrival.complete, arrival.whole) == (True, False)
+
+
+def test_chunks_of_twenty_bytes_may_be_as_many_as_a_body_takes():
+    pieces = FRAMING_SPARE
+    arrival = gather(CHUNKED, (b"14\r\n" + b"a" * 20 + b"\r\n") * pieces + b"0\r\n\r\n", most=20 * pieces)
+    assert (arrival.complete, arrival.whole) == (True, True)
+
+
+def test_a_client_that_has_sent_much_may_not_be_silent_for_hours():
+    arrival = begin(20_000_000, now=100.0)
+    arrival.feed(CHUNKED, 100.0)
+    arrival.feed(b"FFFFFF\r\n" + b"a" * 1_000_000, 100.0)
+    assert not arrival.is_late(100.0 + SILENCE_S)
+    assert arrival.is_late(100.1 + SILENCE_S)
 
 
 def test_a_head_may_take_a_while_and_no_longer_however_much_comes():
