@@ -36,6 +36,8 @@ COPY web web
 # Compiled now: the user that runs it cannot write here.
 RUN python -m compileall -q .
 ENV PATH=/opt/venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 HOST=0.0.0.0 PORT=5000
+# The workers' figures are mapped files: were they in /tmp, a disk full of long bodies would end the workers.
+ENV PROMETHEUS_MULTIPROC_DIR=/dev/shm
 USER 10001:10001
 VOLUME /app/data
 EXPOSE 5000

@@ -16,7 +16,7 @@ BYTES_A_SECOND = 1024
 """A client may take GRACE_S, and a second more for every so many bytes that it has sent (or taken)."""
 
 SILENCE_S = 30.0
-"""However much of a request has come, its client may be silent for so long: what was gathered takes room meanwhile."""
+"""However much of a request has come, no more than so many seconds are in hand: what was gathered takes room."""
 
 HEAD_S = 20.0
 HEAD_MOST = 131_072
@@ -25,7 +25,7 @@ HEAD_MOST = 131_072
 KEPT_IN_MEMORY = 65_536
 CHUNK_LINE_MOST = 4096
 FRAMING_SPARE = 65_536
-"""What the lines between chunks may take, beside a quarter of the body: chunks of a few bytes each cost much time."""
+"""So many bytes more than the body itself the lines between its chunks may take: each chunk costs time."""
 
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _SIZE = re.compile(rb"[0-9A-Fa-f]{1,16}[ \t]*(;|\Z)")
@@ -57,6 +57,7 @@ class Chunks:
 
     def __init__(self) -> None:
         self.decoded = 0
+        self._framing = 0
         self._pending = bytearray()
         self._skip = 0
         self._in_trailer = False
@@ -80,6 +81,9 @@ class Chunks:
                 return len(self._pending)
             if not self._in_trailer:
                 self._begin_chunk(line)
+            self._framing += end + 4  # with the end of the line, and that of the chunk
+            if self._framing > self.decoded + FRAMING_SPARE:
+                raise Malformed(400, "The chunks of the body are too small: send fewer and larger ones.")
 
     def _begin_chunk(self, line: bytes) -> None:
         if not _SIZE.match(line):
@@ -119,9 +123,8 @@ class Arrival:
         self._in_head = True
         self._left = 0
         self._chunks: Chunks | None = None
-        self._raw = 0
-        self._began = self._last = now
-        self._pace = Pace(now)
+        self._began = now
+        self._until = now + GRACE_S
 
     def let_go(self) -> None:
         """Let go of what was stored: on a full disk closing fails too, since it writes what is left first."""
@@ -134,14 +137,13 @@ class Arrival:
 
     def feed(self, data: bytes, now: float) -> None:
         """Take bytes up. Raises Malformed, or OSError where no disk is left for a long body."""
-        self._pace.moved += len(data)
-        self._last = now
+        self._until = min(self._until + len(data) / BYTES_A_SECOND, now + SILENCE_S)
         if self._in_head:
             body = self._feed_head(data)
             if body is None:
                 return
             self._in_head = False
-            self._pace = Pace(now)
+            self._until = min(now + GRACE_S + len(body) / BYTES_A_SECOND, now + SILENCE_S)
             self.stored.write(self._head)
             data = body
         if not self.complete:
@@ -151,8 +153,7 @@ class Arrival:
 
     def is_late(self, now: float) -> bool:
         """Tell whether the client is slower than is waited for."""
-        until = min(self._pace.until(), self._last + SILENCE_S)
-        return now > until or (self._in_head and now > self._began + HEAD_S)
+        return now > self._until or (self._in_head and now > self._began + HEAD_S)
 
     def _feed_head(self, data: bytes) -> bytes | None:
         """Give what follows the head, None while its end has not come."""
@@ -188,11 +189,9 @@ class Arrival:
         self.complete = not self.whole
 
     def _feed_body(self, data: bytes) -> None:
-        self._raw += len(data)
         if self._chunks is not None:
             behind = self._chunks.feed(data)
-            framing = self._raw - self._chunks.decoded
-            too_long = self._chunks.decoded > self._body_most or framing > FRAMING_SPARE + self._chunks.decoded // 4
+            too_long = self._chunks.decoded > self._body_most
             self.complete = behind is not None or too_long
             self.whole = behind is not None
         else:

@@ -28,6 +28,7 @@ from utils.arrivals import Arrival, Malformed, Pace
 from utils.connections import Outlet, Parser
 
 READ_BYTES = 65_536
+REST_S = 1.0
 LINGER_S = 5.0
 LINGER_BYTES = 8 * 1024 * 1024
 """How long, and for how many bytes, a client that is sending still is listened to after its answer."""
@@ -43,16 +44,23 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
         self.gathering: dict[Any, Arrival] = {}
         self.sending: dict[Any, Pace] = {}
         self.lingering: dict[Any, Pace] = {}
+        self._rests_until = 0.0
 
     def accept(self, listener: Any) -> None:
-        """Accept a connection; where the process may open no more files, the loop tries again within a second."""
+        """Accept a connection; where the process may open no more files, rest for a second before the next."""
         try:
             super().accept(listener)
         except OSError as error:
             if error.errno not in (errno.EMFILE, errno.ENFILE):
                 raise
-            self.log.warning("A connection cannot be accepted: %s", error.strerror)
+            self.log.warning("No connection can be accepted: %s", error.strerror)
+            self._rests_until = time.monotonic() + REST_S
             self.set_accept_enabled(False)
+
+    def set_accept_enabled(self, enabled: bool) -> None:
+        """Begin to accept, or stop; the loop asks for it at each turn, and is not heard while the worker rests."""
+        if not enabled or time.monotonic() >= self._rests_until:
+            super().set_accept_enabled(enabled)
 
     def enqueue_req(self, conn: Any) -> None:
         """Begin to gather a request on a connection that is new, or has more to say."""

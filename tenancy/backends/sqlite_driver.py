@@ -87,17 +87,21 @@ class Changes:
     @contextmanager
     def first(self, path: str) -> Iterator[None]:
         """Go before the writers of a file for as long as this lasts."""
-        waiting, one_less = self._waiting, self._one_less  # a child that is forked meanwhile has others
+        waiting, one_less = (
+            self._waiting,
+            self._one_less,
+        )  # a child that is forked meanwhile has others, and leaves these alone
         with one_less:
             waiting[path] += 1
         try:
             yield
         finally:
-            with one_less:
-                waiting[path] -= 1
-                if not waiting[path]:
-                    del waiting[path]
-                    one_less.notify_all()
+            if waiting is self._waiting:
+                with one_less:
+                    waiting[path] -= 1
+                    if not waiting[path]:
+                        del waiting[path]
+                        one_less.notify_all()
 
     def let_go_first(self, path: str, waits_s: float) -> float:
         """Wait while somebody goes before; give what is left of the seconds to wait for the lock."""

@@ -114,12 +114,15 @@ def schema_changes(driver: sqlite3.Connection) -> Iterator[sa.Connection]:
 
     The driver's connection is closed in the end.
     """
-    if isinstance(driver, FileConnection):
-        driver.check_writable()
     driver.execute("PRAGMA foreign_keys = OFF")
     driver.execute("PRAGMA query_only = OFF")  # a pooled connection may come from a unit of work that only read
     with _over(driver, _begin_immediate) as connection:
-        yield connection
+        try:
+            yield connection
+        except Exception:
+            if isinstance(driver, FileConnection) and driver.spoiled:
+                driver.check_writable()  # says which file, and whose it is, where it can only be read
+            raise
 
 
 def _begin_immediate(driver: sqlite3.Connection) -> None:

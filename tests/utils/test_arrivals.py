@@ -102,24 +102,35 @@ def test_what_is_too_long_or_odd_goes_to_the_parser_and_ends_the_connection(give
     assert not arrival.whole or given_bytes.count(b"\r\n") == 0
 
 
-def test_chunks_of_a_few_bytes_are_refused_long_before_they_make_a_body():
-    pieces = FRAMING_SPARE // 4
-    arrival = gather(CHUNKED, b"1\r\na\r\n" * pieces, most=10 * pieces)
-    assert (arrival.complete, arrival.whole) == (True, False)
+STEPS = [1, 17, 1448, 10_000_000]
 
 
-def test_chunks_of_twenty_bytes_may_be_as_many_as_a_body_takes():
-    pieces = FRAMING_SPARE
-    arrival = gather(CHUNKED, (b"14\r\n" + b"a" * 20 + b"\r\n") * pieces + b"0\r\n\r\n", most=20 * pieces)
+def in_steps(body: bytes, step: int) -> list[bytes]:
+    return [body[start : start + step] for start in range(0, len(body), step)]
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_long_body_in_chunks_of_a_byte_is_refused_however_it_is_cut(step):
+    body = b"1\r\na\r\n" * (FRAMING_SPARE // 4 + 1) + b"0\r\n\r\n"
+    with pytest.raises(Malformed, match="too small"):
+        gather(CHUNKED, *in_steps(body, step), most=FRAMING_SPARE)
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize(("size", "number"), [(1, FRAMING_SPARE // 5), (5, 30_000), (11, 30_000)])
+def test_small_chunks_may_make_a_body(size, number, step):
+    body = (b"%x\r\n" % size + b"a" * size + b"\r\n") * number + b"0\r\n\r\n"
+    arrival = gather(CHUNKED, *in_steps(body, step), most=size * number)
     assert (arrival.complete, arrival.whole) == (True, True)
 
 
-def test_a_client_that_has_sent_much_may_not_be_silent_for_hours():
+def test_a_client_that_has_sent_much_has_no_more_than_a_while_in_hand():
     arrival = begin(20_000_000, now=100.0)
-    arrival.feed(CHUNKED, 100.0)
-    arrival.feed(b"FFFFFF\r\n" + b"a" * 1_000_000, 100.0)
+    arrival.feed(CHUNKED + b"FFFFFF\r\n" + b"a" * 1_000_000, 100.0)
     assert not arrival.is_late(100.0 + SILENCE_S)
     assert arrival.is_late(100.1 + SILENCE_S)
+    arrival.feed(b"a", 99.0 + SILENCE_S)
+    assert arrival.is_late(100.1 + SILENCE_S), "one byte bought as long again"
 
 
 def test_a_head_may_take_a_while_and_no_longer_however_much_comes():

@@ -259,12 +259,14 @@ def test_a_full_disk_cuts_the_body_and_not_the_worker(server, piece):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="prlimit() is Linux's")
 def test_connections_beyond_the_files_that_may_be_open_wait_and_end_no_worker(server):
+    told, began = server.log.read_text().count("No connection can be accepted"), time.monotonic()
     with limited(server, resource.RLIMIT_NOFILE, 0) as worker, closing(server.connect()) as client:
         client.sendall(b"GET /healthz HTTP/1.0\r\n" + LINE + b"\r\n")
         end = time.monotonic() + 20
-        while "cannot be accepted" not in server.log.read_text():
+        while server.log.read_text().count("No connection can be accepted") < told + 3:
             assert time.monotonic() < end, server.log.read_text()
             time.sleep(0.02)
+        assert time.monotonic() - began > 1.9, "it did not rest between three tries"
         worker.rlimit(resource.RLIMIT_NOFILE, resource.getrlimit(resource.RLIMIT_NOFILE))
         assert status(everything(client)) == 200
 
