@@ -72,7 +72,6 @@ _NAMES = {0: "fields", 1: "account"}
 def _steps(
     bench: Workbench, whose: tuple[int, uuid.UUID], stored: Placement | None, fields: DatabaseFields, origin: Origin
 ) -> Iterator[Check]:
-    user_id = whose[0]
     if not bench.catalog.multi_tenant:
         raise ConfigurationError("users share one database (MULTI_TENANT_MODE=false): none is made for one user.")
     backend = bench.backend_for(stored, fields.db_type)
@@ -82,7 +81,7 @@ def _steps(
         stored = None
     if stored is not None:
         refuse_another(stored, backend, given)
-    yield Check("account", f"user {user_id} has no other database.")
+    yield Check("account", "no other database is in the way.")
     tenant = stored or _planned(bench, backend, whose, fields, origin)
     access = bench.access(tenant)
     yield from backend.probe(tenant, access)

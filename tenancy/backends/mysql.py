@@ -123,6 +123,7 @@ class MySQLBackend(MySQLPoints, ServerBackend):
     label: ClassVar[str] = "MySQL"
     scheme: ClassVar[str] = "mysql+unify"
     default_port: ClassVar[int] = 3306
+    own_names: ClassVar[frozenset[str]] = frozenset(["information_schema", "mysql", "performance_schema", "sys"])
     rules: ClassVar[Rules] = RULES
     words: ClassVar[Words] = WORDS
     transactional_ddl: ClassVar[bool] = False

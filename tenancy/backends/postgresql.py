@@ -130,6 +130,9 @@ class PostgreSQLBackend(PostgreSQLPoints, ServerBackend):
     label: ClassVar[str] = "PostgreSQL"
     scheme: ClassVar[str] = "postgresql+unify"
     default_port: ClassVar[int] = 5432
+    own_names: ClassVar[frozenset[str]] = frozenset(
+        ["postgres", "template0", "template1", "rdsadmin", "cloudsqladmin", "azure_maintenance", "azure_sys"]
+    )
     rules: ClassVar[Rules] = RULES
     words: ClassVar[Words] = WORDS
     fence_sql: ClassVar[str] = f"{FENCE_SQL} FOR SHARE"

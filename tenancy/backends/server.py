@@ -49,6 +49,9 @@ class ServerBackend(ServerChecks):
     on_server: ClassVar[bool] = True
     default_port: ClassVar[int]
     scheme: ClassVar[str]
+    own_names: ClassVar[frozenset[str]]
+    """What a product or its host keeps for itself on each server: no user's database."""
+
     asks: ClassVar[tuple[Asked, ...]] = (
         Asked("db_host", "Host", required=False, help="Left empty, a registered server is chosen."),
         Asked("db_port", "Port", "number", required=False),
@@ -151,7 +154,11 @@ class ServerBackend(ServerChecks):
             "db_user": logins.user(fields.db_user),
             "db_options": Options.of(fields.db_options).written(),
         }
-        return found | ({} if fields.db_name is None else {"db_name": names.database(fields.db_name)})
+        if fields.db_name is None:
+            return found
+        if fields.db_name.lower() in self.own_names:
+            raise ConfigurationError(f"{fields.db_name} is the server's own: name another database.", field="db_name")
+        return found | {"db_name": names.database(fields.db_name)}
 
     def host(self, text: str) -> str:
         """Give the host as it is kept, or refuse."""

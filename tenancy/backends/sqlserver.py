@@ -118,6 +118,7 @@ class SQLServerBackend(SQLServerPoints, ServerBackend):
     name: ClassVar[str] = "sqlserver"
     label: ClassVar[str] = "SQL Server"
     default_port: ClassVar[int] = 1433
+    own_names: ClassVar[frozenset[str]] = frozenset(["master", "model", "msdb", "tempdb", "rdsadmin"])
     rules: ClassVar[Rules] = Rules(brackets=True, nested_comments=True)
     words: ClassVar[Words] = Words(rules, separated=False, counted="SELECT @@TRANCOUNT")
     fence_sql: ClassVar[str] = "SELECT epoch, state FROM tenancy_identity WITH (HOLDLOCK) WHERE id = 1"

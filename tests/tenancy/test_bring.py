@@ -12,6 +12,9 @@ import sqlalchemy as sa
 
 from tenancy import hosts
 from tenancy.backends.base import DatabaseFields
+from tenancy.backends.mysql import MySQLBackend
+from tenancy.backends.postgresql import PostgreSQLBackend
+from tenancy.backends.sqlserver import SQLServerBackend
 from tenancy.errors import (
     AccessDeniedError,
     ClaimLostError,
@@ -21,6 +24,7 @@ from tenancy.errors import (
     TamperedCredentialError,
     TenancyError,
     TenantExistsError,
+    UnsupportedBackendError,
 )
 from tenancy.hosts import HostPolicy
 from tenancy.models import State
@@ -299,3 +303,22 @@ def test_a_stored_row_cannot_be_turned_into_one_that_is_not_checked(manager, emp
     change_config(manager, user, db_password=None, version=placement_of(manager, user).version + 1)
     with pytest.raises(TamperedCredentialError):
         titles(manager, user)
+
+
+@pytest.mark.parametrize(
+    ("backend", "name"),
+    [
+        *((PostgreSQLBackend, name) for name in ("postgres", "template1")),
+        *((MySQLBackend, name) for name in ("mysql", "SYS")),
+        *((SQLServerBackend, name) for name in ("master", "tempdb")),
+    ],
+)
+def test_a_database_of_the_servers_own_is_no_users(backend, name):
+    fields = DatabaseFields(backend.name, "127.0.0.1", None, name, "ada", "secret")
+    try:
+        made = backend()
+    except UnsupportedBackendError as missing:
+        pytest.skip(missing.message)
+    with pytest.raises(ConfigurationError, match="the server's own") as refused:
+        made.given(fields)
+    assert refused.value.field == "db_name"
