@@ -1,11 +1,88 @@
 """Give every user of an application a database of their own.
 
-This package knows nothing of web frameworks, nor of the application's tables: it is given a tenant
-``MetaData`` and a folder of migrations. Start at ``manager.py``.
+This package knows nothing of web frameworks, nor of the application's tables: it is given a tenant ``MetaData`` and a
+folder of migrations. Start at ``manager.py``.
+
+Every public name is imported from here, and its module is loaded when the name is first asked for (PEP 562). So
+``import tenancy.errors`` loads neither SQLAlchemy nor Alembic.
 """
 
-from tenancy.connection import DatabaseConnection
-from tenancy.manager import MultiTenantDatabaseManager, TenantManager
-from tenancy.slot import current_manager, install
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["DatabaseConnection", "MultiTenantDatabaseManager", "TenantManager", "current_manager", "install"]
+if TYPE_CHECKING:
+    from tenancy.accounts import AccountRules as AccountRules, Accounts as Accounts
+    from tenancy.activity import Activity as Activity
+    from tenancy.backends import Backends as Backends
+    from tenancy.backends.base import DatabaseFields as DatabaseFields
+    from tenancy.catalog import Catalog as Catalog
+    from tenancy.catalog.listing import Filter as Filter
+    from tenancy.catalog.runs import Rules as Rules, Selection as Selection
+    from tenancy.connection import DatabaseConnection as DatabaseConnection
+    from tenancy.errors import TenancyError as TenancyError
+    from tenancy.fleet.revisions import new_revision as new_revision
+    from tenancy.fleet.workers import work_in_processes as work_in_processes
+    from tenancy.hosts import HostPolicy as HostPolicy
+    from tenancy.keyring import Keyring as Keyring, generate_key as generate_key
+    from tenancy.manager import (
+        MultiTenantDatabaseManager as MultiTenantDatabaseManager,
+        Options as Options,
+        TenantManager as TenantManager,
+    )
+    from tenancy.migrate import Chain as Chain
+    from tenancy.models import (
+        CATALOG_VERSION_TABLE as CATALOG_VERSION_TABLE,
+        TENANT_VERSION_TABLE as TENANT_VERSION_TABLE,
+        Leftover as Leftover,
+        Placement as Placement,
+        Principal as Principal,
+        Server as Server,
+        State as State,
+        TenantSchema as TenantSchema,
+        User as User,
+    )
+    from tenancy.slot import current_manager as current_manager, install as install
+
+_PUBLIC = {
+    "tenancy.accounts": ("AccountRules", "Accounts"),
+    "tenancy.activity": ("Activity",),
+    "tenancy.backends": ("Backends",),
+    "tenancy.backends.base": ("DatabaseFields",),
+    "tenancy.catalog": ("Catalog",),
+    "tenancy.catalog.listing": ("Filter",),
+    "tenancy.catalog.runs": ("Rules", "Selection"),
+    "tenancy.connection": ("DatabaseConnection",),
+    "tenancy.errors": ("TenancyError",),
+    "tenancy.fleet.revisions": ("new_revision",),
+    "tenancy.fleet.workers": ("work_in_processes",),
+    "tenancy.hosts": ("HostPolicy",),
+    "tenancy.keyring": ("Keyring", "generate_key"),
+    "tenancy.manager": ("MultiTenantDatabaseManager", "Options", "TenantManager"),
+    "tenancy.migrate": ("Chain",),
+    "tenancy.models": (
+        "CATALOG_VERSION_TABLE",
+        "TENANT_VERSION_TABLE",
+        "Leftover",
+        "Placement",
+        "Principal",
+        "Server",
+        "State",
+        "TenantSchema",
+        "User",
+    ),
+    "tenancy.slot": ("current_manager", "install"),
+}
+_MODULES = {name: module for module, names in _PUBLIC.items() for name in names}
+
+__all__ = sorted(_MODULES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_MODULES[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -13,8 +13,7 @@ import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from tenancy.catalog import Catalog, api_keys, configs, sessions, throttle
-from tenancy.catalog import users as user_rows
+from tenancy.catalog import Catalog, api_keys, configs, sessions, throttle, users as user_rows
 from tenancy.errors import TenancyError
 from tenancy.forks import after_fork
 from tenancy.models import Placement, Principal

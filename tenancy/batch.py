@@ -17,8 +17,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from tenancy.backends.base import Attempt, Backend, DatabaseFields, Making, Whose
-from tenancy.catalog import claims, configs
-from tenancy.catalog import users as users_table
+from tenancy.catalog import claims, configs, users as users_table
 from tenancy.catalog.claims import Claims
 from tenancy.errors import ClaimLostError, TenancyError, told
 from tenancy.models import Origin, Placement, State, User

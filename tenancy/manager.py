@@ -24,9 +24,7 @@ from tenancy.backends.base import Backend, DatabaseFields
 from tenancy.backends.logins import Login
 from tenancy.batch import Batch, InitResult
 from tenancy.bring import OwnDatabases
-from tenancy.catalog import Catalog, configs
-from tenancy.catalog import servers as server_rows
-from tenancy.catalog import users as user_rows
+from tenancy.catalog import Catalog, configs, servers as server_rows, users as user_rows
 from tenancy.catalog.listing import Filter
 from tenancy.connection import LeasedConnection, only_reads
 from tenancy.engines import EngineCache

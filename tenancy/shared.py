@@ -16,8 +16,7 @@ from tenancy.backends.server import fresh_password
 from tenancy.catalog import claims, configs
 from tenancy.catalog.claims import Claim
 from tenancy.errors import DatabaseExistsError, TenantExistsError
-from tenancy.models import Kind, Placement, State, house_metadata
-from tenancy.models import identity as identity_table
+from tenancy.models import Kind, Placement, State, house_metadata, identity as identity_table
 from tenancy.placing import sealed
 from tenancy.provision import Begun, Provisioner, Work
 from tenancy.types import new_id

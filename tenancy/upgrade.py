@@ -19,8 +19,7 @@ from tenancy.backends.base import Backend
 from tenancy.catalog.claims import Claim
 from tenancy.errors import RevisionMismatchError, TenancyError
 from tenancy.guards import check_whose
-from tenancy.models import Placement, State
-from tenancy.models import identity as identity_table
+from tenancy.models import Placement, State, identity as identity_table
 from tenancy.operation import Operation
 
 log = logging.getLogger(__name__)

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as RichProgress
-    from rich.progress import TaskID
+    from rich.progress import Progress as RichProgress, TaskID
 
 WIDE = 1000
 """Columns where standard output is no terminal: nothing is folded that a program may read."""

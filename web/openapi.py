@@ -18,8 +18,7 @@ from flask import Blueprint, Flask, Response, current_app
 from pydantic import BaseModel, create_model
 from pydantic.json_schema import models_json_schema
 
-from web import openapi_words as words
-from web import schemas
+from web import openapi_words as words, schemas
 from web.api.resources import ALL, Resource
 from web.openapi_shapes import (
     Account,

@@ -18,8 +18,7 @@ from typing import Any, ClassVar
 
 import psycopg2
 import sqlalchemy as sa
-from psycopg2 import errorcodes as codes
-from psycopg2 import extensions
+from psycopg2 import errorcodes as codes, extensions
 from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 

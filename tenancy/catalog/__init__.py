@@ -12,8 +12,7 @@ from datetime import datetime
 from typing import Protocol, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, PendingRollbackError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, PendingRollbackError, TimeoutError as PoolTimeoutError
 
 from tenancy.catalog import damage
 from tenancy.catalog.audit import AuditLog

@@ -17,8 +17,7 @@ import secrets
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
-from concurrent.futures import TimeoutError as NotYet
+from concurrent.futures import ThreadPoolExecutor, TimeoutError as NotYet, wait
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from time import perf_counter

@@ -15,8 +15,7 @@ from repositories import categories, scope, statements
 from repositories.base_user_scoped_repository import BaseUserScopedRepository
 from repositories.errors import NotFoundError, RepositoryError
 from repositories.repository_factory import RESOURCES
-from repositories.schema import categories as categories_table
-from repositories.schema import notes, tasks
+from repositories.schema import categories as categories_table, notes, tasks
 from tenancy.errors import NoTenantError, ScopeError, WrongTenantError
 from tests.repositories.conftest import ADA, BOB, statements_sent
 

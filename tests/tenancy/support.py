@@ -33,8 +33,8 @@ from tenancy.models import (
     TenantSchema,
     claims,
     user_database_configs,
+    users as user_rows,
 )
-from tenancy.models import users as user_rows
 from tenancy.types import new_id
 from tenancy.upgrade import Upgrade
 

@@ -24,9 +24,7 @@ from tenancy.errors import (
     UserExistsError,
     UserNotFoundError,
 )
-from tenancy.models import User, audit_log, login_failures
-from tenancy.models import sessions as session_rows
-from tenancy.models import users as user_rows
+from tenancy.models import User, audit_log, login_failures, sessions as session_rows, users as user_rows
 from tenancy.passwords import Passwords
 from tenancy.types import new_id
 from tests.tenancy.threads import at_once

@@ -12,8 +12,7 @@ from tenancy import activity as activity_room
 from tenancy.activity import Activity
 from tenancy.catalog import Catalog, api_keys, configs, sessions, users
 from tenancy.errors import CatalogNotReadyError
-from tenancy.models import Principal, login_failures
-from tenancy.models import sessions as session_rows
+from tenancy.models import Principal, login_failures, sessions as session_rows
 from tenancy.types import new_id
 from tests.tenancy.conftest import AUDIT_KEY
 from tests.tenancy.support import add_users

@@ -6,8 +6,7 @@ import json
 
 import pytest
 from cryptography.fernet import Fernet
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from tenancy.errors import ConfigurationError, TamperedCredentialError, UnknownKeyError
 from tenancy.keyring import Keyring, check_keys, generate_key

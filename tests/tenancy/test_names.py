@@ -8,8 +8,7 @@ import uuid
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
+from hypothesis import example, given, strategies as st
 
 from tenancy import names
 from tenancy.errors import ConfigurationError

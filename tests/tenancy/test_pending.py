@@ -14,8 +14,7 @@ from sqlalchemy import event
 
 from tenancy import rotate
 from tenancy.backends.server import one
-from tenancy.catalog import pending as rows
-from tenancy.catalog import servers
+from tenancy.catalog import pending as rows, servers
 from tenancy.errors import (
     ClaimedError,
     IdentityError,

@@ -9,8 +9,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 import pytest
-from hypothesis import assume, example, given, settings
-from hypothesis import strategies as st
+from hypothesis import assume, example, given, settings, strategies as st
 
 from tenancy.backends.sqlite import SQLiteBackend
 from tenancy.errors import ConfigurationError

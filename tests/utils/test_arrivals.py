@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from utils.arrivals import BYTES_A_SECOND, FRAMING_SPARE, GRACE_S, HEAD_MOST, HEAD_S, SILENCE_S, Arrival, Malformed
 

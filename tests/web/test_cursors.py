@@ -9,9 +9,7 @@ from uuid import UUID
 
 import pytest
 from flask import Flask
-from hypothesis import HealthCheck, given
-from hypothesis import settings as bounds
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings as bounds, strategies as st
 
 import web
 from tests.web.conftest import Caller, caller

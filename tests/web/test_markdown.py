@@ -7,8 +7,7 @@ import tracemalloc
 from html.parser import HTMLParser
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from web import markdown
 from web.markdown import RENDERED_MAX, RUN_MAX, render

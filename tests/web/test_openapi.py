@@ -9,15 +9,13 @@ import orjson
 import pytest
 import schemathesis
 from flask import Flask
-from hypothesis import HealthCheck, Phase, given
-from hypothesis import settings as bounds
+from hypothesis import HealthCheck, Phase, given, settings as bounds
 from schemathesis import Case, GenerationMode
 from schemathesis.specs.openapi import checks as openapi
 
 import web
 from tests.web.conftest import caller, make_admin, users_of
-from web import openapi as openapi_document
-from web import openapi_words as words
+from web import openapi as openapi_document, openapi_words as words
 from web.schemas import read_json
 
 if TYPE_CHECKING:

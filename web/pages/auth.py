@@ -34,8 +34,7 @@ from web.errors import Problem, of_tenancy
 from web.limits import limit_login, limit_registration
 from web.pages.filters import sentence
 from web.pages.forms import Field, Form
-from web.pages.kept import Kept
-from web.pages.kept import page as kept_page
+from web.pages.kept import Kept, page as kept_page
 from web.pages.messages import say
 from web.parts import current_parts
 

@@ -9,8 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from tenancy.catalog import Catalog, api_keys, configs, sessions, users
-from tenancy.models import State, catalog_metadata
-from tenancy.models import sessions as table
+from tenancy.models import State, catalog_metadata, sessions as table
 from tenancy.types import new_id
 from tests.tenancy.conftest import AUDIT_KEY
 

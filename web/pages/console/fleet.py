@@ -10,8 +10,7 @@ from typing import Annotated, Any
 
 from flask import redirect, request, url_for
 from flask.typing import ResponseReturnValue
-from pydantic import Field as Bound
-from pydantic import StringConstraints
+from pydantic import Field as Bound, StringConstraints
 
 from tenancy import names
 from tenancy.catalog import shares

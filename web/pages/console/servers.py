@@ -8,8 +8,7 @@ from typing import Annotated, Any
 
 from flask import redirect, request, url_for
 from flask.typing import ResponseReturnValue
-from pydantic import Field as Bound
-from pydantic import StringConstraints
+from pydantic import Field as Bound, StringConstraints
 
 from tenancy import hosts
 from tenancy.backends import logins
