@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from tenancy.catalog.runs import Rules as Rules, Selection as Selection
     from tenancy.connection import DatabaseConnection as DatabaseConnection
     from tenancy.errors import TenancyError as TenancyError
-    from tenancy.fleet.revisions import new_revision as new_revision
     from tenancy.fleet.workers import work_in_processes as work_in_processes
     from tenancy.hosts import HostPolicy as HostPolicy
     from tenancy.keyring import Keyring as Keyring, generate_key as generate_key
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
         Options as Options,
         TenantManager as TenantManager,
     )
-    from tenancy.migrate import Chain as Chain
     from tenancy.models import (
         CATALOG_VERSION_TABLE as CATALOG_VERSION_TABLE,
         TENANT_VERSION_TABLE as TENANT_VERSION_TABLE,
@@ -41,6 +39,8 @@ if TYPE_CHECKING:
         TenantSchema as TenantSchema,
         User as User,
     )
+    from tenancy.schema.chain import Chain as Chain
+    from tenancy.schema.new_revision import new_revision as new_revision
     from tenancy.slot import current_manager as current_manager, install as install
 
 _PUBLIC = {
@@ -53,12 +53,12 @@ _PUBLIC = {
     "tenancy.catalog.runs": ("Rules", "Selection"),
     "tenancy.connection": ("DatabaseConnection",),
     "tenancy.errors": ("TenancyError",),
-    "tenancy.fleet.revisions": ("new_revision",),
+    "tenancy.schema.new_revision": ("new_revision",),
     "tenancy.fleet.workers": ("work_in_processes",),
     "tenancy.hosts": ("HostPolicy",),
     "tenancy.keyring": ("Keyring", "generate_key"),
     "tenancy.manager": ("MultiTenantDatabaseManager", "Options", "TenantManager"),
-    "tenancy.migrate": ("Chain",),
+    "tenancy.schema.chain": ("Chain",),
     "tenancy.models": (
         "CATALOG_VERSION_TABLE",
         "TENANT_VERSION_TABLE",

@@ -6,11 +6,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from tenancy import identity, ledger
 from tenancy.backends.base import Backend, Blueprint
 from tenancy.catalog.claims import Claim
 from tenancy.models import Placement, State, house_metadata
 from tenancy.operation import Operation
+from tenancy.schema import identity, ledger
 
 
 class Furnishing(Operation):

@@ -38,7 +38,6 @@ from tenancy.fleet.touch import FirstTouch
 from tenancy.hosts import HostPolicy
 from tenancy.inspection import Inspection
 from tenancy.keyring import Keyring
-from tenancy.migrate import Chain
 from tenancy.models import (
     CATALOG_VERSION_TABLE,
     SHARED_OWNER,
@@ -57,6 +56,7 @@ from tenancy.probe import probe
 from tenancy.provision import Provisioned, Provisioner
 from tenancy.retire import Retirement
 from tenancy.routes import Router
+from tenancy.schema.chain import Chain
 from tenancy.servers import Servers, Told, unheard
 from tenancy.settling import Settling
 from tenancy.shared import SharedDatabase

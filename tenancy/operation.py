@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
-from tenancy import identity
 from tenancy.backends import Backends
 from tenancy.backends.base import Backend, Step
 from tenancy.backends.logins import NO_ACCESS, Access, Login, Options
@@ -29,8 +28,9 @@ from tenancy.errors import (
 from tenancy.guards import check_whose
 from tenancy.hosts import HostPolicy
 from tenancy.keyring import Keyring
-from tenancy.migrate import Chain
 from tenancy.models import Kind, Origin, Placement, Server, State, TenantSchema
+from tenancy.schema import identity
+from tenancy.schema.chain import Chain
 
 log = logging.getLogger(__name__)
 

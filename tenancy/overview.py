@@ -13,7 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from tenancy import guards, ledger
+from tenancy import guards
 from tenancy.backends.base import Backend
 from tenancy.catalog import claims, configs, figures, sizes, troubles, users
 from tenancy.catalog.listing import Filter, Listing, Place
@@ -23,6 +23,7 @@ from tenancy.inspection import Inspection
 from tenancy.models import Placement, identity
 from tenancy.operation import Workbench
 from tenancy.rotate import keys_in_use
+from tenancy.schema import ledger
 
 Rows = list[dict[str, Any]]
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from tenancy import identity
 from tenancy.backends.base import Backend
 from tenancy.backends.server import fresh_password
 from tenancy.catalog import claims, configs
@@ -19,6 +18,7 @@ from tenancy.errors import DatabaseExistsError, TenantExistsError
 from tenancy.models import Kind, Placement, State, house_metadata, identity as identity_table
 from tenancy.placing import sealed
 from tenancy.provision import Begun, Provisioner, Work
+from tenancy.schema import identity
 from tenancy.types import new_id
 from tenancy.upgrade import Reached
 

@@ -14,13 +14,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from tenancy import identity, ledger
 from tenancy.backends.base import Backend
 from tenancy.catalog.claims import Claim
 from tenancy.errors import RevisionMismatchError, TenancyError
 from tenancy.guards import check_whose
 from tenancy.models import Placement, State, identity as identity_table
 from tenancy.operation import Operation
+from tenancy.schema import identity, ledger
 
 log = logging.getLogger(__name__)
 

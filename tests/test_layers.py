@@ -75,8 +75,8 @@ OPENS_FILES = {
     "utils/make_env.py": "reads .env.example, writes .env",
     "web/assets.py": "reads the application's own static files, for their fingerprints",
     "tenancy/backends/logins.py": "reads the certificate that a setting names, and writes it for drivers",
-    "tenancy/migrate.py": "reads revision files, for their checksums",
-    "tenancy/fleet/revisions.py": "writes a revision's file, tries it beside copies of the others",
+    "tenancy/schema/chain.py": "reads revision files, for their checksums",
+    "tenancy/schema/new_revision.py": "writes a revision's file, tries it beside copies of the others",
     "tenancy/backends/sqlite_files.py": "writes files that no process has open yet, and syncs folders",
     "tenancy/backends/sqlite_templates.py": "reads templates, which no process opens as a database",
 }

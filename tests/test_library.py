@@ -16,8 +16,8 @@ from settings import PROJECT
 from tenancy import TenantManager, errors, keyring
 from tenancy.accounts import Accounts
 from tenancy.backends.base import DatabaseFields
-from tenancy.fleet import revisions
 from tenancy.models import Principal, User
+from tenancy.schema import new_revision
 from tests.tenancy.support import add_users
 
 PAGE = (PROJECT / "docs" / "reference" / "library.md").read_text()
@@ -134,7 +134,7 @@ def messages() -> Iterator[tuple[str, str]]:
 
 
 def test_what_names_a_command_names_the_call_beside_it(parts):
-    there = {"manager": parts.manager, "Accounts": parts.accounts, "keyring": keyring, "fleet.revisions": revisions}
+    there = {"manager": parts.manager, "Accounts": parts.accounts, "keyring": keyring, "fleet.revisions": new_revision}
     told = list(messages())
     assert len(told) > 15
     for file, text in told:

@@ -1,10 +1,10 @@
 """Run the catalog's chain under the plain `alembic` command.
 
-The application migrates through ``tenancy.migrate``; this file serves people who write revisions:
+The application migrates through ``tenancy.schema.chain``; this file serves people who write revisions:
 ``alembic -c migrations/admin/alembic.ini -x url=sqlite:///scratch.db revision --autogenerate -m "..."``.
 """
 
-from tenancy.migrate import run_under_alembic
 from tenancy.models import CATALOG_VERSION_TABLE, catalog_metadata
+from tenancy.schema.chain import run_under_alembic
 
 run_under_alembic(catalog_metadata, CATALOG_VERSION_TABLE)

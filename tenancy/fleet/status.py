@@ -14,9 +14,9 @@ from tenancy.errors import (
     DatabaseUnreachableError,
     TooManyConnectionsError,
 )
-from tenancy.migrate import Chain
 from tenancy.models import State, users
 from tenancy.operation import Operation
+from tenancy.schema.chain import Chain
 
 SILENT = tuple(
     error.code

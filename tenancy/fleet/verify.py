@@ -14,16 +14,16 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from tenancy import ledger
 from tenancy.backends.base import Backend
 from tenancy.catalog import claims, configs
 from tenancy.catalog.claims import Claim
 from tenancy.catalog.runs import Selection
 from tenancy.errors import DatabaseMissingError, DatabaseUnreachableError, RevisionMismatchError, TenancyError
-from tenancy.fleet.shapes import Shapes, described, differences
 from tenancy.guards import check_whose, explained, way_on
 from tenancy.models import Origin, Placement, State, house_metadata, identity
 from tenancy.operation import Operation, Workbench
+from tenancy.schema import ledger
+from tenancy.schema.describe import Shapes, described, differences
 from tenancy.upgrade import Upgrade
 
 log = logging.getLogger(__name__)

@@ -33,12 +33,13 @@ from bench.world import World, world
 from compose import Parts
 from repositories.schema import categories
 from settings import Settings
-from tenancy import TenantManager, ledger
+from tenancy import TenantManager
 from tenancy.catalog.runs import Rules, Run, Selection
 from tenancy.errors import TenancyError
 from tenancy.fleet.touch import FirstTouch
 from tenancy.fleet.workers import Crew, work_in_processes
 from tenancy.models import Placement, State
+from tenancy.schema import ledger
 from tests.acceptance.clients import Client, Person, Seen, lost
 from tests.tenancy.support import Child, Gate, forked, revision, set_back
 

@@ -9,8 +9,8 @@ import pytest
 import sqlalchemy as sa
 from alembic.script import ScriptDirectory
 
-from tenancy.migrate import Chain
 from tenancy.models import CATALOG_VERSION_TABLE, api_keys, catalog_metadata, users
+from tenancy.schema.chain import Chain
 from tenancy.types import new_id
 from tests.migrations import walk
 

@@ -16,9 +16,9 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from repositories.schema import MIGRATIONS, metadata
-from tenancy.fleet.honesty import dishonest
-from tenancy.migrate import Chain
 from tenancy.models import CATALOG_VERSION_TABLE, TENANT_VERSION_TABLE, house_metadata
+from tenancy.schema.chain import Chain
+from tenancy.schema.compatibility import dishonest
 from tests.migrations import walk
 
 PROJECT = MIGRATIONS.parent.parent

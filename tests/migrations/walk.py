@@ -17,9 +17,9 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from tenancy.backends import Backends
-from tenancy.fleet import shapes
-from tenancy.fleet.shapes import Shapes
-from tenancy.migrate import Chain
+from tenancy.schema import describe
+from tenancy.schema.chain import Chain
+from tenancy.schema.describe import Shapes
 
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC).replace(tzinfo=None)
 Rows = dict[str, list[tuple[Any, ...]]]
@@ -109,11 +109,11 @@ def missing_checks(connection: sa.Connection, metadata: sa.MetaData) -> list[str
 
 def described(engine: sa.Engine) -> Shapes:
     with engine.connect() as connection:
-        return shapes.described(connection)
+        return describe.described(connection)
 
 
 def differ(one: Shapes, other: Shapes, engine: sa.Engine) -> list[str]:
-    return list(shapes.differences(one, other, engine.dialect))
+    return list(describe.differences(one, other, engine.dialect))
 
 
 def fill(engine: sa.Engine, number: int) -> sa.MetaData:

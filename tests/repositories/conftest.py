@@ -15,8 +15,8 @@ from sqlalchemy.orm import Session
 from repositories.repository_factory import RepositoryFactory
 from repositories.schema import MIGRATIONS, first_rows, metadata
 from repositories.statements import UNLISTED
-from tenancy.migrate import Chain
 from tenancy.models import TENANT_VERSION_TABLE
+from tenancy.schema.chain import Chain
 from tests.engines import fresh_database, open_engine
 
 # Numbers that turn up nowhere else, so that finding them in a statement means something.

@@ -12,9 +12,9 @@ import sqlalchemy as sa
 from tenancy.accounts import AccountRules, Accounts
 from tenancy.activity import Activity
 from tenancy.catalog import Catalog, users
-from tenancy.migrate import Chain
 from tenancy.models import CATALOG_VERSION_TABLE, User, audit_head, catalog_metadata, installation
 from tenancy.passwords import Passwords
+from tenancy.schema.chain import Chain
 from tests import engines
 
 ADMIN_CHAIN = Path(__file__).parents[2] / "migrations" / "admin"

@@ -21,13 +21,14 @@ from compose import Parts
 from repositories import categories, scope, statements
 from repositories.errors import NotFoundError
 from repositories.repository_factory import RepositoryFactory
-from tenancy import budget, guards, identity, names
+from tenancy import budget, guards, names
 from tenancy.backends.gates import Gated
 from tenancy.backends.sqlite import SQLiteBackend
 from tenancy.engines import EngineCache
 from tenancy.errors import ClaimLostError, DatabaseBusyError, TenancyError, UnfencedError
 from tenancy.manager import TenantManager
 from tenancy.models import WRITABLE, State
+from tenancy.schema import identity
 from tenancy.types import new_id
 from tests.tenancy.support import add_task, add_tenants, add_users, cache_over, expire_claims, titles
 

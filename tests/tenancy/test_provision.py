@@ -33,8 +33,8 @@ from tenancy.errors import (
     TenantNotReadyError,
     UserNotFoundError,
 )
-from tenancy.migrate import Chain
 from tenancy.models import CATALOG_VERSION_TABLE, State
+from tenancy.schema.chain import Chain
 from tests.tenancy.support import (
     PROJECT,
     FaultAt,

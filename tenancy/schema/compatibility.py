@@ -14,8 +14,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.types import TypeEngine
 
-from tenancy.fleet.shapes import Shape, Shapes, described
-from tenancy.migrate import Chain
+from tenancy.schema.chain import Chain
+from tenancy.schema.describe import Shape, Shapes, described
 
 Rule = tuple[Any, ...]
 

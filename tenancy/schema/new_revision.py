@@ -17,10 +17,10 @@ from tempfile import TemporaryDirectory
 import sqlalchemy as sa
 
 from tenancy.errors import ConfigurationError, MigrationError
-from tenancy.fleet.drafts import Draft, draft
-from tenancy.fleet.honesty import breaks
-from tenancy.fleet.shapes import described
-from tenancy.migrate import Chain, checksum
+from tenancy.schema.autogenerate import Draft, draft
+from tenancy.schema.chain import Chain, checksum
+from tenancy.schema.compatibility import breaks
+from tenancy.schema.describe import described
 
 MESSAGE_MAX = 100
 SLUG_MAX = 40

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.types import TypeEngine
 
 from tenancy import types
-from tenancy.migrate import Chain
+from tenancy.schema.chain import Chain
 
 _HELPERS = '''
 

@@ -9,8 +9,8 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.dialects import mssql, mysql
 
-from tenancy.fleet.honesty import dishonest, holds
-from tenancy.migrate import Chain
+from tenancy.schema.chain import Chain
+from tenancy.schema.compatibility import dishonest, holds
 from tenancy.types import KeyText, Line, LongText, RowId, Timestamp
 from tests.tenancy.support import revision
 

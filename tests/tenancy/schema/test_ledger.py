@@ -15,10 +15,10 @@ import pytest
 import sqlalchemy as sa
 import uuid_utils
 
-from tenancy import ledger
 from tenancy.backends.logins import NO_ACCESS
 from tenancy.errors import MigrationError, RevisionMismatchError
 from tenancy.models import State
+from tenancy.schema import ledger
 from tests.tenancy.support import (
     FaultAt,
     SignalAt,

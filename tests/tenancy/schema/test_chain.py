@@ -15,8 +15,8 @@ from compose import Parts
 from tenancy import TenantManager
 from tenancy.backends.sqlite import SQLiteBackend
 from tenancy.errors import MigrationError, RevisionMismatchError
-from tenancy.migrate import Chain
 from tenancy.models import State
+from tenancy.schema.chain import Chain
 from tests.tenancy.support import (
     PROJECT,
     add_tenants,
