@@ -32,7 +32,7 @@ from bench.served import Served, free_port
 from bench.world import World, progress, server_url, task, world
 from tenancy import names
 from tenancy.backends.base import DatabaseFields
-from tenancy.backends.server import ServerBackend
+from tenancy.backends.server.backend import ServerBackend
 
 PATH = "/api/v1/tasks?limit=20"
 ROWS = 20

@@ -17,9 +17,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from tenancy import guards
+from tenancy.backends.access import Access
 from tenancy.backends.base import Backend
-from tenancy.backends.logins import Access
-from tenancy.backends.pools import tend
+from tenancy.backends.tenant_engine import tend
 from tenancy.budget import Budgets, ConnectionBudget, connection_limit, give_back, take, waited_for
 from tenancy.errors import StaleRouteError
 from tenancy.forks import after_fork

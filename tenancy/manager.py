@@ -18,10 +18,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from tenancy import context, names, placeholders
-from tenancy.backends import Backends
+from tenancy import context, names
+from tenancy.backends import Backends, placeholders
+from tenancy.backends.access import Login
 from tenancy.backends.base import Backend, DatabaseFields
-from tenancy.backends.logins import Login
 from tenancy.batch import Batch, InitResult
 from tenancy.bring import OwnDatabases
 from tenancy.catalog import Catalog, configs, servers as server_rows, users as user_rows

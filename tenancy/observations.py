@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from tenancy import context, deadline
 from tenancy.backends import Backends
-from tenancy.backends.logins import NO_ACCESS, Access
+from tenancy.backends.access import NO_ACCESS, Access
 from tenancy.catalog import Catalog, sizes, troubles
 from tenancy.catalog.troubles import Trouble
 from tenancy.errors import (

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 import sqlalchemy as sa
 
 from tenancy.backends import Backends
+from tenancy.backends.access import NO_ACCESS, Access, Login, Options
 from tenancy.backends.base import Backend, Step
-from tenancy.backends.logins import NO_ACCESS, Access, Login, Options
 from tenancy.catalog import Catalog, claims, configs, servers, users
 from tenancy.catalog.claims import Claim
 from tenancy.deadline import lifted

@@ -17,7 +17,7 @@ from typing import Any
 
 from tenancy import context
 from tenancy.backends.base import Attempt, Whose
-from tenancy.backends.server import fresh_password
+from tenancy.backends.server.backend import fresh_password
 from tenancy.catalog import claims, pending, servers
 from tenancy.catalog.claims import Claim
 from tenancy.errors import ClaimedError, ClaimLostError, TenancyError, told

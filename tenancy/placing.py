@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tenancy.backends.base import Backend, DatabaseFields, Whose
-from tenancy.backends.server import fresh_password
+from tenancy.backends.server.backend import fresh_password
 from tenancy.errors import TenantExistsError
 from tenancy.models import Origin, Pending, Placement, Server, State
 from tenancy.operation import Workbench

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
+from tenancy.backends.access import Access
 from tenancy.backends.base import Backend, Check, DatabaseFields, Whose
-from tenancy.backends.logins import Access
 from tenancy.catalog import configs, servers
 from tenancy.deadline import REQUEST_S, within
 from tenancy.errors import (

@@ -19,8 +19,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from tenancy.backends.access import Access
 from tenancy.backends.base import Attempt, Backend, DatabaseFields, Whose
-from tenancy.backends.logins import Access
 from tenancy.catalog import claims, configs, leftovers, pending, servers, users
 from tenancy.catalog.claims import Claim
 from tenancy.catalog.leftovers import Reason

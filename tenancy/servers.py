@@ -13,9 +13,9 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import Any
 
-from tenancy.backends import logins
-from tenancy.backends.logins import Login
-from tenancy.backends.server import ServerBackend
+from tenancy.backends import access
+from tenancy.backends.access import Login
+from tenancy.backends.server.backend import ServerBackend
 from tenancy.catalog import leftovers, servers
 from tenancy.errors import AccessDeniedError, ConfigurationError, ServerExistsError, TenancyError
 from tenancy.models import Server, ServerState
@@ -135,7 +135,7 @@ class Servers(Operation):
     def set_password(self, name: str, password: str) -> dict[str, Any]:
         """Keep a new password of a server's login once it has opened the server; one that does not changes nothing."""
         server = self._find(name)
-        login = replace(self.bench.server_login(server), password=logins.password(password, "password"))
+        login = replace(self.bench.server_login(server), password=access.password(password, "password"))
         if _met(self._backend(server.db_type), login) is False:
             raise AccessDeniedError(NO_RIGHTS)
         with self.catalog.writing() as connection:

@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from tenancy.backends.base import Backend
-from tenancy.backends.server import fresh_password
+from tenancy.backends.server.backend import fresh_password
 from tenancy.catalog import claims, configs
 from tenancy.catalog.claims import Claim
 from tenancy.errors import DatabaseExistsError, TenantExistsError

@@ -16,11 +16,11 @@ import pytest
 
 from tenancy import guards
 from tenancy.backends.base import Backend
-from tenancy.backends.mysql import MySQLBackend
-from tenancy.backends.postgresql import PostgreSQLBackend
-from tenancy.backends.server import ServerBackend
-from tenancy.backends.sqlite import SQLiteBackend
-from tenancy.backends.sqlserver import SQLServerBackend
+from tenancy.backends.mysql.backend import MySQLBackend
+from tenancy.backends.postgresql.backend import PostgreSQLBackend
+from tenancy.backends.server.backend import ServerBackend
+from tenancy.backends.sqlite.backend import SQLiteBackend
+from tenancy.backends.sqlserver.backend import SQLServerBackend
 from tenancy.catalog import Catalog
 
 REMOTE = (

@@ -32,9 +32,9 @@ PASSWORD = "correct horse battery"
 @pytest.fixture
 def no_sqlserver_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have no driver for SQL Server, whatever is installed here: its backend cannot be made."""
-    from tenancy.backends import sqlserver_driver
+    from tenancy.backends.sqlserver import driver
 
-    monkeypatch.setattr(sqlserver_driver, "DRIVERS", ())
+    monkeypatch.setattr(driver, "DRIVERS", ())
 
 
 @pytest.fixture(autouse=True)

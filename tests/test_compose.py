@@ -18,7 +18,7 @@ from tenancy.errors import UnsupportedBackendError
     ],
 )
 def test_a_database_without_its_driver_stops_the_start_and_names_its_setting(make_settings, monkeypatch, name, value):
-    monkeypatch.setitem(sys.modules, "tenancy.backends.sqlserver", None)
+    monkeypatch.setitem(sys.modules, "tenancy.backends.sqlserver.backend", None)
     with pytest.raises(UnsupportedBackendError) as refused:
         compose.build(make_settings(**{name: value}))
     assert refused.value.field == name

@@ -74,11 +74,11 @@ OPENS_FILES = {
     "settings.py": "reads .env",
     "utils/make_env.py": "reads .env.example, writes .env",
     "web/assets.py": "reads the application's own static files, for their fingerprints",
-    "tenancy/backends/logins.py": "reads the certificate that a setting names, and writes it for drivers",
+    "tenancy/backends/access.py": "reads the certificate that a setting names, and writes it for drivers",
     "tenancy/schema/chain.py": "reads revision files, for their checksums",
     "tenancy/schema/new_revision.py": "writes a revision's file, tries it beside copies of the others",
-    "tenancy/backends/sqlite_files.py": "writes files that no process has open yet, and syncs folders",
-    "tenancy/backends/sqlite_templates.py": "reads templates, which no process opens as a database",
+    "tenancy/backends/sqlite/files.py": "writes files that no process has open yet, and syncs folders",
+    "tenancy/backends/sqlite/templates.py": "reads templates, which no process opens as a database",
 }
 
 APPLICATION_WORDS = re.compile(r"\b(tasks|notes|categories|flask)\b", re.IGNORECASE)
@@ -129,7 +129,7 @@ def test_tenancy_knows_nothing_of_the_application():
     nothing([line for source in every("tenancy") for line in layers.said(source, APPLICATION_WORDS)])
 
 
-FOREIGN_VARIABLES = {"tenancy/backends/postgresql_driver.py": "PGSERVICE"}
+FOREIGN_VARIABLES = {"tenancy/backends/postgresql/driver.py": "PGSERVICE"}
 """Variables of other libraries that a file may touch; that of prometheus_client may be touched by all."""
 
 
@@ -200,7 +200,7 @@ def test_an_import_from_below_is_allowed(path, code):
         ("tenancy/errors.py", "from . import names"),
         ("tenancy/catalog/users.py", "from ..manager import TenantManager"),
         ("tenancy/catalog/users.py", "def late():\n    import tenancy.backends.sqlite"),
-        ("tenancy/backends/sqlite.py", "import tenancy"),
+        ("tenancy/backends/sqlite/backend.py", "import tenancy"),
         ("tenancy/engines.py", "from tenancy.provision import provision"),
         ("tenancy/nowhere.py", ""),
     ],

@@ -10,7 +10,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from tenancy.backends.base import Backend
-from tenancy.backends.sqlite import SQLiteBackend
+from tenancy.backends.sqlite.backend import SQLiteBackend
 from tenancy.errors import ConfigurationError, UnsupportedBackendError
 
 DB_TYPES = ("sqlite", "postgresql", "mysql", "sqlserver")
@@ -24,9 +24,9 @@ _TYPE_OF_SCHEME = {
 
 
 _ON_SERVERS = {
-    "postgresql": ("tenancy.backends.postgresql", "PostgreSQLBackend"),
-    "mysql": ("tenancy.backends.mysql", "MySQLBackend"),
-    "sqlserver": ("tenancy.backends.sqlserver", "SQLServerBackend"),
+    "postgresql": ("tenancy.backends.postgresql.backend", "PostgreSQLBackend"),
+    "mysql": ("tenancy.backends.mysql.backend", "MySQLBackend"),
+    "sqlserver": ("tenancy.backends.sqlserver.backend", "SQLServerBackend"),
 }
 
 

@@ -18,12 +18,12 @@ from typing import Any, ClassVar, Protocol
 
 import sqlalchemy as sa
 
+from tenancy.backends.access import Access, Login
 from tenancy.backends.gates import Words, gated
-from tenancy.backends.logins import Access, Login
-from tenancy.backends.strays import Stray
+from tenancy.backends.inventory import Stray
+from tenancy.backends.placeholders import Rules
 from tenancy.errors import BackendError, DatabaseBusyError, MigrationError, TenancyError
 from tenancy.models import TENANT_VERSION_TABLE, Placement, Server
-from tenancy.placeholders import Rules
 
 Step = Callable[[str], None]
 """Hear the name of each step just before it is taken; it may raise, as a kill would."""

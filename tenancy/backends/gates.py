@@ -16,8 +16,8 @@ from functools import cache, lru_cache
 from itertools import pairwise
 from typing import Any, ClassVar
 
+from tenancy.backends.placeholders import Rules, statements
 from tenancy.errors import UnfencedError
-from tenancy.placeholders import Rules, statements
 
 log = logging.getLogger(__name__)
 

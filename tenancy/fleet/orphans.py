@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from tenancy.backends.logins import NO_ACCESS, Access
-from tenancy.backends.strays import Sort, Stray
+from tenancy.backends.access import NO_ACCESS, Access
+from tenancy.backends.inventory import Sort, Stray
 from tenancy.catalog import claims, leftovers, servers
 from tenancy.catalog.runs import table
 from tenancy.errors import TenancyError

@@ -15,8 +15,8 @@ from typing import Any
 
 from repositories import scope
 from tenancy import guards, names
-from tenancy.backends.logins import Access
-from tenancy.backends.sqlite import SQLiteBackend
+from tenancy.backends.access import Access
+from tenancy.backends.sqlite.backend import SQLiteBackend
 from tenancy.engines import EngineCache
 from tenancy.models import Placement
 from utils.cli import main

@@ -12,9 +12,9 @@ import sqlalchemy as sa
 
 from tenancy import hosts
 from tenancy.backends.base import DatabaseFields
-from tenancy.backends.mysql import MySQLBackend
-from tenancy.backends.postgresql import PostgreSQLBackend
-from tenancy.backends.sqlserver import SQLServerBackend
+from tenancy.backends.mysql.backend import MySQLBackend
+from tenancy.backends.postgresql.backend import PostgreSQLBackend
+from tenancy.backends.sqlserver.backend import SQLServerBackend
 from tenancy.errors import (
     AccessDeniedError,
     ClaimLostError,

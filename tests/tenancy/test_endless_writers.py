@@ -9,7 +9,7 @@ from contextlib import ExitStack
 import pytest
 import sqlalchemy as sa
 
-from tenancy.backends.sqlite_driver import changes
+from tenancy.backends.sqlite.driver import changes
 from tenancy.errors import TenancyError
 from tenancy.models import State
 from tests import engines

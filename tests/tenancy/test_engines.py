@@ -12,8 +12,8 @@ import pytest
 import sqlalchemy as sa
 
 from compose import Parts
-from tenancy.backends.sqlite import SQLiteBackend
-from tenancy.backends.sqlite_engines import SharedSQLiteDialect
+from tenancy.backends.sqlite.backend import SQLiteBackend
+from tenancy.backends.sqlite.engines import SharedSQLiteDialect
 from tenancy.budget import ConnectionBudget, connection_limit
 from tenancy.engines import IDLE_S, EngineCache
 from tenancy.errors import DatabaseBusyError, StaleRouteError

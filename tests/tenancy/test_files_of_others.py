@@ -20,7 +20,7 @@ import compose
 import web
 from compose import Parts
 from tenancy import TenantManager
-from tenancy.backends.sqlite_files import make_empty_file, publish, write_durably
+from tenancy.backends.sqlite.files import make_empty_file, publish, write_durably
 from tenancy.catalog.runs import Selection
 from tenancy.errors import DatabaseExistsError, TenancyError
 from tests.tenancy.support import NOBODY, add_task, add_tenants, titles, together, unprivileged

@@ -23,7 +23,7 @@ from repositories.errors import NotFoundError
 from repositories.repository_factory import RepositoryFactory
 from tenancy import budget, guards, names
 from tenancy.backends.gates import Gated
-from tenancy.backends.sqlite import SQLiteBackend
+from tenancy.backends.sqlite.backend import SQLiteBackend
 from tenancy.engines import EngineCache
 from tenancy.errors import ClaimLostError, DatabaseBusyError, TenancyError, UnfencedError
 from tenancy.manager import TenantManager

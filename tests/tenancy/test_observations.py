@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from tenancy import observations as room
 from tenancy.backends.base import DatabaseFields
-from tenancy.backends.server import run
+from tenancy.backends.server.backend import run
 from tenancy.catalog import sizes, troubles
 from tenancy.errors import DatabaseMissingError, DatabaseTimeoutError, TenantNotReadyError
 from tenancy.models import SHARED_OWNER, tenant_errors, tenant_sizes

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from tenancy import rotate
-from tenancy.backends.server import one
+from tenancy.backends.server.backend import one
 from tenancy.catalog import pending as rows, servers
 from tenancy.errors import (
     ClaimedError,

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import pytest
 
+from tenancy.backends.access import Access
 from tenancy.backends.base import DatabaseFields
-from tenancy.backends.logins import Access
-from tenancy.backends.server import one, run
+from tenancy.backends.server.backend import one, run
 from tenancy.errors import BackendError, TenancyError
 from tenancy.models import State
 from tests.engines import use

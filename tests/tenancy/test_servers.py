@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from tenancy.backends.base import DatabaseFields
-from tenancy.backends.server import run
+from tenancy.backends.server.backend import run
 from tenancy.catalog import servers as rows
 from tenancy.errors import (
     AccessDeniedError,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from flask import Flask
 
-from tenancy.backends import sqlite_files
+from tenancy.backends.sqlite import files
 from tenancy.models import User
 from tests.tenancy.support import set_back
 from tests.web.conftest import Caller, account, browser_of, caller, make_admin
@@ -75,7 +75,7 @@ def test_initializing_a_database_that_is_locked_says_so(
     admin: Caller, parts: Parts, first: User, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     set_back(parts.manager, [first.id])
-    monkeypatch.setattr(sqlite_files, "BUSY_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(files, "BUSY_TIMEOUT_S", 0.01)
     url = f"/admin/user/{first.id}/database/initialize"
     with closing(sqlite3.connect(tmp_path / "users" / f"user_{first.id}.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")

@@ -16,9 +16,9 @@ import pytest
 import sqlalchemy as sa
 
 from tenancy.backends import Backends
+from tenancy.backends.access import NO_ACCESS, Access, Login
 from tenancy.backends.base import Attempt, Backend, Blueprint, Whose
-from tenancy.backends.logins import NO_ACCESS, Access, Login
-from tenancy.backends.server import ServerBackend, column, run
+from tenancy.backends.server.backend import ServerBackend, column, run
 from tenancy.models import TENANT_VERSION_TABLE, Placement, Server, ServerState, State, house_metadata, identity
 from tests import engines
 

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from tenancy.backends.access import Options
 from tenancy.backends.base import WHOSE_SQL, Making
-from tenancy.backends.logins import Options
-from tenancy.backends.mysql_driver import is_mariadb
-from tenancy.backends.server import ServerBackend
-from tenancy.backends.strays import Sort
+from tenancy.backends.inventory import Sort
+from tenancy.backends.mysql.driver import is_mariadb
+from tenancy.backends.server.backend import ServerBackend
 from tenancy.errors import (
     AccessDeniedError,
     BackendError,

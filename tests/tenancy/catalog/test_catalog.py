@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from tenancy.backends.server_engines import CATALOG_POOL
+from tenancy.backends.server.engines import CATALOG_POOL
 from tenancy.catalog import Catalog, now, users
 from tenancy.errors import CatalogNotReadyError
 from tenancy.models import users as table

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from tenancy import rotate
-from tenancy.backends.server import run
+from tenancy.backends.server.backend import run
 from tenancy.catalog import Catalog, api_keys, configs, damage, runs, servers, sessions, troubles
 from tenancy.catalog.runs import Rules, Selection
 from tenancy.catalog.troubles import Trouble

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from compose import Parts
 from tenancy import TenantManager
-from tenancy.backends.sqlite import SQLiteBackend
+from tenancy.backends.sqlite.backend import SQLiteBackend
 from tenancy.errors import MigrationError, RevisionMismatchError
 from tenancy.models import State
 from tenancy.schema.chain import Chain

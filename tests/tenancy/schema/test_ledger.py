@@ -15,7 +15,7 @@ import pytest
 import sqlalchemy as sa
 import uuid_utils
 
-from tenancy.backends.logins import NO_ACCESS
+from tenancy.backends.access import NO_ACCESS
 from tenancy.errors import MigrationError, RevisionMismatchError
 from tenancy.models import State
 from tenancy.schema import ledger

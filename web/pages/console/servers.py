@@ -11,8 +11,8 @@ from flask.typing import ResponseReturnValue
 from pydantic import Field as Bound, StringConstraints
 
 from tenancy import hosts
-from tenancy.backends import logins
-from tenancy.backends.logins import Login, Options
+from tenancy.backends import access
+from tenancy.backends.access import Login, Options
 from tenancy.errors import ConfigurationError, ServerNotFoundError, TenancyError
 from web.auth import admin_required
 from web.errors import NOT_THERE, Problem
@@ -60,7 +60,7 @@ class ServerCreate(Strict):
     db_user: Text
     db_password: Annotated[str, StringConstraints(max_length=1024, pattern=UNSTORABLE)] = Bound(default="", repr=False)
     tls: Text = "prefer"
-    tls_ca: Annotated[str, StringConstraints(max_length=logins.CA_MAX, pattern=UNSTORABLE)] = ""
+    tls_ca: Annotated[str, StringConstraints(max_length=access.CA_MAX, pattern=UNSTORABLE)] = ""
     max_tenants: Annotated[int, Bound(ge=1, le=1_000_000)] | None = None
     weight: Annotated[int, Bound(ge=1, le=1000)] | None = None
 
@@ -73,7 +73,7 @@ CONTROLS = [
     Field("db_user", "Login", required=True, max_length=255, autocomplete="off", hint="It makes databases and logins."),
     Field("db_password", "Password", "password", max_length=1024, autocomplete="new-password", raw=True),
     Field("tls", "Encryption", "select", choices=MODES, initial="prefer"),
-    Field("tls_ca", "Certificate of the authority", "textarea", max_length=logins.CA_MAX, hint="PEM; only to check."),
+    Field("tls_ca", "Certificate of the authority", "textarea", max_length=access.CA_MAX, hint="PEM; only to check."),
     Field("max_tenants", "At most", "number", number=True, hint="Databases; left empty, any number."),
     Field("weight", "Weight", "number", number=True, initial="1", hint="Its share, beside the others of its type."),
 ]
@@ -178,7 +178,7 @@ def _login(given: Any) -> Login:
     return Login(
         host=hosts.host(given.db_host.partition("\\")[0]),
         port=given.db_port or PORTS[given.db_type],
-        user=logins.user(given.db_user),
-        password=logins.password(given.db_password),
+        user=access.user(given.db_user),
+        password=access.password(given.db_password),
         options=read,
     )

@@ -1,0 +1,1 @@
+"""MySQL and MariaDB: a database and a login a tenant."""

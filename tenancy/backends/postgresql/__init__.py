@@ -1,0 +1,1 @@
+"""PostgreSQL: a database and a login a tenant."""

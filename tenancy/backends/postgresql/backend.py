@@ -1,0 +1,443 @@
+"""Serve tenants from PostgreSQL: a database and a login each, copied from a template that is made once.
+
+A tenant's rights stand in its database as PUBLIC's: nobody but its login may connect there, so that the rights come
+along with the copy. The database that all users share has row-level security instead, as a second wall.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import logging
+import os
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from typing import Any, ClassVar
+
+import psycopg2
+import sqlalchemy as sa
+from psycopg2 import errorcodes as codes, extensions
+from sqlalchemy.dialects import registry
+from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
+
+from tenancy import names
+from tenancy.backends.access import Access, Login
+from tenancy.backends.base import FENCE_SQL, Blueprint
+from tenancy.backends.gates import Words
+from tenancy.backends.placeholders import Rules
+from tenancy.backends.postgresql.driver import RULES, WORDS, AnswerTimeout, be_patient, open_connection, sqlstate
+from tenancy.backends.postgresql.restore_points import PostgreSQLPoints
+from tenancy.backends.postgresql.rights import (
+    CLOSED,
+    OWNER,
+    OWNERS_OF_PUBLIC,
+    alone,
+    close_to_tenants,
+    commit,
+    keep_closed,
+    left_closed,
+    open_to_owner,
+    own,
+    own_closed,
+    refuse_makers_of_tables,
+    remarks,
+    shared_rights,
+    tenant_rights,
+    there,
+)
+from tenancy.backends.server.backend import ServerBackend, column, one, rights_on, run
+from tenancy.backends.server.engines import SharedDialect, make_engine
+from tenancy.backends.server.network import GONE, SILENT, why_unreachable
+from tenancy.errors import (
+    AccessDeniedError,
+    DatabaseBusyError,
+    DatabaseExistsError,
+    DatabaseMissingError,
+    DatabaseTimeoutError,
+    DatabaseUnreachableError,
+    HostNotAllowedError,
+    LoginRefusedError,
+    ReadOnlyRouteError,
+    StatementTooLongError,
+    StorageFullError,
+    TenancyError,
+    TooManyConnectionsError,
+    WriteConflictError,
+)
+from tenancy.models import Kind, Origin, Placement, identity
+
+log = logging.getLogger(__name__)
+
+PATIENCE_S = 600.0
+FENCE_S = 20
+"""So long the longest transaction of a tenant may go on before a change of its state gives up."""
+
+_LOCK = 0x756E696679  # "unify": one migration at a time in a database, one maker of templates at a server
+_ROLE = "CREATE ROLE {} WITH LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
+_ROLE_AGAIN = "ALTER ROLE {} WITH LOGIN"
+_PLAIN = "ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'"
+"""template1 may be busy, and may hold what others put there; text sorts by code point, as on the other products."""
+_PROVIDERS_SINCE = 150_000
+"""From this version on a database's order has a provider, which is the server's (ICU, say) where none is named."""
+
+
+class SharedPostgreSQLDialect(SharedDialect, PGDialect_psycopg2):
+    """Know the server's version from the connection itself, and open connections without a question.
+
+    For psycopg2 to read hstore by itself, every new connection would ask for the type's number, which takes longer
+    than connecting does in a database that is new; SQLAlchemy reads it as well.
+    """
+
+    supports_statement_cache = True
+
+    def __init__(self, **kw: Any) -> None:
+        super().__init__(use_native_hstore=False, **kw)  # type: ignore[no-untyped-call]  # untyped in SQLAlchemy
+
+    def version_of(self, driver: Any) -> Any:
+        return driver.server_version
+
+    def schema_of(self, driver: Any) -> str | None:
+        return "public"
+
+
+registry.register("postgresql.unify", __name__, "SharedPostgreSQLDialect")
+
+_BY_STATE: dict[str, tuple[type[TenancyError], str]] = {
+    codes.INVALID_CATALOG_NAME: (DatabaseMissingError, "the server has no database of this name."),
+    codes.DUPLICATE_DATABASE: (DatabaseExistsError, "a database of this name stands there already."),
+    codes.INVALID_PASSWORD: (LoginRefusedError, "the server does not take this login or its password."),
+    codes.INVALID_AUTHORIZATION_SPECIFICATION: (LoginRefusedError, "the server does not take this login."),
+    codes.INSUFFICIENT_PRIVILEGE: (AccessDeniedError, "the login has no right to do this."),
+    codes.TOO_MANY_CONNECTIONS: (TooManyConnectionsError, "the server takes no further connections: try again."),
+    codes.DISK_FULL: (StorageFullError, "the server's disk is full."),
+    codes.LOCK_NOT_AVAILABLE: (DatabaseBusyError, "the database is locked by another writer: try again."),
+    codes.DEADLOCK_DETECTED: (WriteConflictError, "the database is locked by another writer: try again."),
+    codes.SERIALIZATION_FAILURE: (WriteConflictError, "another writer was first: try again."),
+    codes.OBJECT_IN_USE: (DatabaseBusyError, "the database is in use: try again."),
+    codes.QUERY_CANCELED: (StatementTooLongError, "the server took too long to answer."),
+    codes.IDLE_IN_TRANSACTION_SESSION_TIMEOUT: (DatabaseUnreachableError, GONE),
+    codes.READ_ONLY_SQL_TRANSACTION: (ReadOnlyRouteError, "this unit of work may only read."),
+}
+
+
+class PostgreSQLBackend(PostgreSQLPoints, ServerBackend):
+    """Keep tenants in databases of PostgreSQL 13 or newer."""
+
+    name: ClassVar[str] = "postgresql"
+    label: ClassVar[str] = "PostgreSQL"
+    scheme: ClassVar[str] = "postgresql+unify"
+    default_port: ClassVar[int] = 5432
+    own_names: ClassVar[frozenset[str]] = frozenset(
+        ["postgres", "template0", "template1", "rdsadmin", "cloudsqladmin", "azure_maintenance", "azure_sys"]
+    )
+    rules: ClassVar[Rules] = RULES
+    words: ClassVar[Words] = WORDS
+    fence_sql: ClassVar[str] = f"{FENCE_SQL} FOR SHARE"
+    driver_errors = (psycopg2.Error,)
+
+    # --- connections ------------------------------------------------------------------------------------
+
+    def open(self, login: Login) -> Any:
+        try:
+            return open_connection(login)
+        except psycopg2.Error as error:
+            ours = self.explain(error)
+            if ours is None or (type(ours) is DatabaseUnreachableError and sqlstate(error) is None):
+                ours = why_unreachable(login)
+            raise ours from error
+
+    def at_server(self, login: Login) -> Any:
+        try:
+            driver = self.open(login.into("postgres").patient())
+        except (HostNotAllowedError, LoginRefusedError):
+            raise
+        except AccessDeniedError as error:
+            raise AccessDeniedError(
+                "the login may not enter the server's database postgres: GRANT CONNECT ON DATABASE postgres TO it."
+            ) from error
+        driver.autocommit = True
+        return driver
+
+    def may_create(self, driver: Any) -> bool | None:
+        with self.explained():
+            asked = "SELECT rolsuper OR (rolcreatedb AND rolcreaterole) FROM pg_roles WHERE rolname = current_user"
+            return bool(one(driver, asked))
+
+    def socket_of(self, driver: Any) -> int | None:
+        found: int = driver.fileno()
+        return found
+
+    def begin(self, connection: sa.Connection, write: bool) -> None:
+        """Say it to the driver, which says it with its BEGIN: a read costs no statement more."""
+        driver: Any = connection.connection.dbapi_connection
+        if driver.readonly is write:
+            driver.readonly = not write
+        elif driver.readonly is None:
+            driver.set_session(isolation_level=extensions.ISOLATION_LEVEL_READ_COMMITTED, readonly=not write)
+
+    def read_singly(self, connection: sa.Connection) -> None:
+        """Say it to the session: the driver says nothing more with statements that commit themselves."""
+        driver: Any = connection.connection.dbapi_connection
+        with closing(extensions.cursor(driver)) as cursor:
+            cursor.execute("SET default_transaction_read_only = on")
+
+    def set_owner(self, connection: sa.Connection, owner: int) -> None:
+        cursor = connection.connection.cursor()
+        cursor.execute("SELECT set_config(%s, %s, true)", (OWNER, str(owner)))
+        cursor.close()
+
+    @contextmanager
+    def migrating(self, driver: Any) -> Iterator[sa.Connection]:
+        with self.filling(driver) as connection:
+            driver.rollback()
+            driver.readonly = False
+            be_patient(driver, PATIENCE_S)
+            run(driver, f"SELECT pg_advisory_lock({_LOCK})")
+            driver.commit()
+            yield connection
+
+    @contextmanager
+    def filling(self, driver: Any) -> Iterator[sa.Connection]:
+        engine = make_engine(self.scheme, lambda: driver, poolclass=sa.StaticPool)
+        with closing(driver), self.explained(), engine.connect() as connection:
+            yield connection
+
+    def queue_for_identity(self, connection: sa.Connection) -> None:
+        """Lock the table first: writers share its rows, and further ones would pass an UPDATE that waits for them.
+
+        A table's lock is a queue: later writers wait behind it (postgresql.org, "Explicit Locking"); readers do not.
+        """
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{FENCE_S}s'")
+        connection.exec_driver_sql(f"LOCK TABLE {identity.name} IN EXCLUSIVE MODE")
+
+    # --- rights -----------------------------------------------------------------------------------------
+
+    def shared_login(self, tenant_id: uuid.UUID) -> str | None:
+        return f"{names.SHARED_LOGIN}{tenant_id.hex[-12:]}"
+
+    def settle(self, connection: sa.Connection, tenant: Placement, access: Access, owned_tables: Sequence[str]) -> None:
+        if tenant.kind is Kind.SHARED:
+            assert access.login is not None  # noqa: S101 - a shared database on a server has a login of its own
+            driver: Any = connection.connection.dbapi_connection
+            there = one(driver, "SELECT 1 FROM pg_roles WHERE rolname = %s", (access.login.user,))
+            _let_in(driver, access.login, _ROLE_AGAIN if there else _ROLE)
+            commit(connection, *shared_rights(access.login.user, owned_tables))
+        elif tenant.origin == Origin.SERVER:
+            commit(connection, *tenant_rights())
+
+    def denied(self, driver: Any, tables: Sequence[str]) -> list[str]:
+        may = "has_table_privilege(quote_ident(%s), %s)"
+        with self.explained():
+            return [
+                table
+                for table in tables
+                if not all(one(driver, f"SELECT {may}", (table, right)) for right in rights_on(table))
+            ]
+
+    def logins(self, driver: Any, prefix: str) -> list[str]:
+        return column(driver, "SELECT rolname FROM pg_roles WHERE left(rolname, length(%s)) = %s", (prefix, prefix))
+
+    # --- making and removing ----------------------------------------------------------------------------
+
+    def make_login(self, driver: Any, login: Login) -> None:
+        """Open a database that was just made to this login, and to nobody else."""
+        opened = open_to_owner(login.database or "")
+        with self.explained():
+            try:
+                _let_in(driver, login, _ROLE, opened)
+            except psycopg2.ProgrammingError as error:
+                if error.pgcode != codes.DUPLICATE_OBJECT:
+                    raise
+                # It is left of an earlier attempt.
+                _let_in(driver, login, _ROLE_AGAIN, opened)
+
+    def drop_login(self, driver: Any, user: str) -> None:
+        with self.explained():
+            run(driver, f"DROP ROLE IF EXISTS {_q(user)}")
+
+    def make_database(self, driver: Any, tenant: Placement, access: Access, blueprint: Blueprint) -> None:
+        with self.explained():
+            name = tenant.db_name or ""
+            if tenant.origin != Origin.SERVER:
+                return self.make_plain_database(driver, name)
+            template = names.template(access.installation, blueprint.fingerprint)
+            try:
+                self._create(driver, name, template)
+            except DatabaseMissingError:  # the template is; that it is there is not asked each time
+                with self._templates(driver):
+                    self._make_missing_template(driver, access, blueprint, template)
+                    self._create(driver, name, template)
+                    self._drop_templates(driver, access.installation, but=template)
+
+    def furnish(self, driver: Any, tenant: Placement, access: Access, blueprint: Blueprint) -> None:
+        """Do nothing more: the schema came with the template, and a database is closed from its first moment on."""
+
+    def make_plain_database(self, driver: Any, name: str) -> None:
+        provider = " LOCALE_PROVIDER libc" if driver.server_version >= _PROVIDERS_SINCE else ""
+        self._create(driver, name, "template0", f"{_PLAIN}{provider}")
+        with self.explained():
+            run(driver, open_to_owner(name))
+
+    def stands(self, login: Login) -> bool:
+        """Open what a kill left closed between making it and giving its rights; whoever asks goes on to look at it."""
+        try:
+            return super().stands(login)
+        except TooManyConnectionsError:
+            with closing(self.at_server(login)) as driver, self.explained():
+                if not left_closed(driver, login.database or ""):
+                    raise
+                run(driver, open_to_owner(login.database or ""))
+            return True
+
+    def _create(self, driver: Any, name: str, source: str, more: str = "") -> None:
+        """Make a database that nobody may enter but superusers, until ``open_to_owner``: PUBLIC could at first.
+
+        Whoever is in the database that is copied would hold this up for seconds, and then stop it.
+        """
+        made = f"CREATE DATABASE {_q(name)} TEMPLATE {_q(source)} {more} {CLOSED}"
+        with self.explained():
+            try:
+                alone(driver, source, made)
+            except psycopg2.IntegrityError as error:  # two at once: both found the name free
+                raise DatabaseExistsError("a database of this name stands there already.") from error
+
+    def drop_database(self, driver: Any, name: str) -> None:
+        """End its sessions in the same statement where the login may, and before it where it first has to belong."""
+        dropped = f"DROP DATABASE IF EXISTS {_q(name)}"
+        with self.explained():
+            try:
+                run(driver, f"{dropped} WITH (FORCE)")
+            except psycopg2.errors.InsufficientPrivilege:
+                alone(driver, name, dropped)
+
+    def size_bytes(self, tenant: Placement, access: Access) -> int | None:
+        try:
+            with closing(self.connect_to_migrate(tenant, access)) as driver, self.explained():
+                return int(one(driver, "SELECT pg_catalog.pg_database_size(pg_catalog.current_database())"))
+        except DatabaseMissingError:
+            return None
+
+    @contextmanager
+    def _templates(self, driver: Any) -> Iterator[None]:
+        """Be the only one who makes and drops templates on a server."""
+        run(driver, f"SELECT pg_advisory_lock({_LOCK})")
+        try:
+            yield
+        finally:
+            run(driver, f"SELECT pg_advisory_unlock({_LOCK})")
+
+    def _make_missing_template(self, driver: Any, access: Access, blueprint: Blueprint, name: str) -> None:
+        if not there(driver, name) and not self._taken_over(driver, blueprint, name):
+            self._make_template(driver, access, blueprint, name)
+
+    def _taken_over(self, driver: Any, blueprint: Blueprint, name: str) -> bool:
+        """Use the template that a version before 0.4 made, which knew nothing of installations."""
+        earlier = names.template("", blueprint.fingerprint)
+        if driver.server_version < OWNERS_OF_PUBLIC or earlier not in own(driver, [earlier]):
+            return False
+        run(driver, f"{keep_closed(earlier)};ALTER DATABASE {_q(earlier)} RENAME TO {_q(name)}")
+        return True
+
+    def _make_template(self, driver: Any, access: Access, blueprint: Blueprint, name: str) -> None:
+        """Build under another name: what is called a template is whole."""
+        assert access.admin is not None  # noqa: S101 - a registered server has its login
+        draft = names.draft(access.installation)
+        self.make_plain_database(driver, draft)
+        try:
+            with self.migrating(self.open(access.admin.into(draft))) as connection:
+                blueprint.build(connection)
+                commit(connection, *tenant_rights())
+                refuse_makers_of_tables(connection.connection.dbapi_connection)
+            alone(driver, draft, f"{keep_closed(draft)};ALTER DATABASE {_q(draft)} RENAME TO {_q(name)}")
+        except BaseException:
+            self._undo("draft", self.drop_database, driver, draft)
+            raise
+
+    def _drop_templates(self, driver: Any, installation: str, but: str) -> list[str]:
+        """Drop the templates of this installation that no schema of now needs, and drafts: nobody makes one meanwhile.
+
+        One that cannot be dropped stays.
+        """
+        dropped = []
+        for name in own(driver, self.beside(driver, names.TEMPLATE) + self.beside(driver, names.DRAFT)):
+            if name != but and names.installation_in(name) in ("", installation):
+                try:
+                    self.drop_database(driver, name)
+                    dropped.append(name)
+                except TenancyError as error:
+                    log.warning("the template %s, which is of no more use, could not be dropped: %s", name, error)
+        return dropped
+
+    # --- the server as a whole --------------------------------------------------------------------------
+
+    def prepare(self, driver: Any, *, beside_others: bool = False) -> list[str]:
+        with self.explained():
+            return close_to_tenants(driver, beside_others=beside_others)
+
+    def remarks(self, driver: Any) -> list[str]:
+        with self.explained():
+            return remarks(driver)
+
+    def tidy(self, driver: Any, installation: str, fingerprint: str) -> list[str]:
+        scratch = super().tidy(driver, installation, fingerprint)
+        with self.explained():
+            close_to_tenants(driver, beside_others=True)
+            with self._templates(driver):
+                dropped = self._drop_templates(driver, installation, names.template(installation, fingerprint))
+            closed = own_closed(driver, self.beside(driver, names.OURS))
+            for name in closed:
+                run(driver, keep_closed(name))
+        return [
+            *scratch,
+            *(f"dropped {name}" for name in dropped),
+            *(f"closed {name} in another way" for name in closed),
+        ]
+
+    # --- errors -----------------------------------------------------------------------------------------
+
+    def _explain(self, error: BaseException) -> TenancyError | None:
+        """Name an error by its SQLSTATE: a server says its sentences in a language of its own."""
+        if not isinstance(error, psycopg2.Error):
+            return None
+        if isinstance(error, AnswerTimeout):
+            return DatabaseTimeoutError(SILENT)
+        state = sqlstate(error)
+        if state in _BY_STATE:
+            kind, text = _BY_STATE[state]
+            return kind(text)
+        gone = state is None and isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError)
+        if gone or (state or "")[:2] in ("08", "57"):  # connection exceptions; shutdown, crash, starting up
+            return DatabaseUnreachableError(GONE)
+        return None
+
+    def lacks(self, error: BaseException) -> bool:
+        cause = getattr(error, "orig", None) or error
+        return isinstance(cause, psycopg2.Error) and sqlstate(cause) in (codes.UNDEFINED_TABLE, codes.UNDEFINED_COLUMN)
+
+
+def _let_in(driver: Any, login: Login, role: str, *more: str) -> None:
+    """Make a login, or change it, and let it into its database: in one go, which is one wait for the disk.
+
+    The password is sent hashed: a server may log the statements that make roles.
+    """
+    user, database = _q(login.user), _q(login.database or "")
+    made = f"{role.format(user)} PASSWORD '{scram_verifier(login.password)}'"
+    run(driver, ";".join([made, *more, f"GRANT CONNECT ON DATABASE {database} TO {user}"]))
+
+
+def scram_verifier(password: str) -> str:
+    """Give what PostgreSQL keeps of a password (RFC 5802; its "pg_authid"), for one made by ``fresh_password``.
+
+    Iterations are there to slow down guessing, at every login on both sides: 256 random bits need one.
+    """
+    salt = os.urandom(16)
+    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, 1)
+    stored = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
+    written = [base64.b64encode(part).decode() for part in (salt, stored, hmac.digest(salted, b"Server Key", "sha256"))]
+    return "SCRAM-SHA-256$1:{}${}:{}".format(*written)
+
+
+def _q(name: str) -> str:
+    return names.quoted(name)

@@ -1,0 +1,496 @@
+"""Serve tenants from SQLite files: one file a user, in WAL, written durably.
+
+Files are made and opened in ``sqlite_files.py``, engines over them in ``sqlite_engines.py``; what a new tenant is
+copied from is kept in ``sqlite_templates.py``, restore points in ``sqlite_points.py``; ``sqlite_checks.py`` looks
+whether all is as it should be.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, ClassVar
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
+
+from tenancy import deadline, names
+from tenancy.backends.access import Access
+from tenancy.backends.base import (
+    WHOSE_SQL,
+    Attempt,
+    Backend,
+    Blueprint,
+    Check,
+    DatabaseFields,
+    Held,
+    Making,
+    Rebuild,
+    Step,
+    Storage,
+    Whose,
+    unheard,
+)
+from tenancy.backends.gates import Words
+from tenancy.backends.inventory import Stray
+from tenancy.backends.placeholders import Rules
+from tenancy.backends.server.restore_points import refuse_shared
+from tenancy.backends.sqlite import checks, restore_points
+from tenancy.backends.sqlite.driver import RULES, WORDS, FileConnection, check_file, open_file
+from tenancy.backends.sqlite.engines import make_engine, reading, schema_changes, tenant_engine
+from tenancy.backends.sqlite.files import (
+    BUSY_TIMEOUT_S,
+    SIDE_FILES,
+    gone,
+    look_at_folder,
+    make_empty_file,
+    not_writable,
+    publish,
+    refused_by_system,
+    remove,
+    seen_of,
+    size_of,
+    storage_explained,
+    sync_folder,
+    unwritable,
+    url_path,
+    write_durably,
+)
+from tenancy.backends.sqlite.templates import Templates
+from tenancy.errors import (
+    AccessDeniedError,
+    ConfigurationError,
+    DatabaseBusyError,
+    DatabaseExistsError,
+    DatabaseMissingError,
+    DatabaseUnreachableError,
+    IdentityError,
+    MigrationError,
+    ReadOnlyRouteError,
+    StorageFullError,
+    TenancyError,
+)
+from tenancy.models import Placement, Server
+
+log = logging.getLogger(__name__)
+
+SPACE_BYTES = 2**20
+"""Less than this is no room for a new database."""
+
+WRITERS = 4
+"""So many files are written at once: a disk syncs several in little more than the time of one."""
+
+_LOOKS = 3
+"""So often a file is looked at that another process writes to while it is to be removed."""
+
+_TEMPLATES = ".templates"
+_POINTS = ".restore"
+_ABOUT_RIGHTS = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_IOERR)
+
+
+class SQLiteBackend(Backend):
+    """Keep ``user_{id}.db`` files in one folder that the server alone names."""
+
+    name: ClassVar[str] = "sqlite"
+    label: ClassVar[str] = "SQLite"
+    rules: ClassVar[Rules] = RULES
+    words: ClassVar[Words] = WORDS
+
+    def __init__(self, data_dir: Path) -> None:
+        self.data_dir = data_dir
+        self._templates = Templates(data_dir / _TEMPLATES)
+
+    def given(self, fields: DatabaseFields) -> dict[str, Any]:
+        for name in ("db_host", "db_port", "db_name", "db_user", "db_password", "db_path", "db_options"):
+            if getattr(fields, name) is not None:
+                where = self._outside(fields.db_path) if name == "db_path" and fields.db_path else ""
+                raise ConfigurationError(
+                    f"{name} cannot be given for sqlite: the server names its files itself{where}.", field=name
+                )
+        return {}
+
+    def plan(self, whose: Whose, given: dict[str, Any], server: Server | None) -> dict[str, Any]:
+        return {"db_type": self.name, "db_path": names.sqlite_file(whose.owner, whose.epoch)}
+
+    def probe(self, tenant: Placement, access: Access) -> Iterator[Check]:
+        found = self.storage()
+        if found.problem:
+            yield Check("folder", found.problem, AccessDeniedError.code)
+            return
+        yield Check("folder", "TENANT_DATA_DIR can be written." if found.exists else "TENANT_DATA_DIR can be made.")
+        if found.free_bytes is not None and found.free_bytes < SPACE_BYTES:
+            yield Check("space", "the disk that holds TENANT_DATA_DIR is full.", StorageFullError.code)
+            return
+        yield Check("space", f"{(found.free_bytes or 0) // 2**20} MiB are free.")
+        yield from self._look_at_file(tenant)
+
+    @storage_explained()
+    def storage(self) -> Storage:
+        return look_at_folder(self.data_dir)
+
+    def shared_plan(self, url: str) -> dict[str, Any]:
+        return {"db_type": self.name, "db_path": str(url_path(url, "SHARED_DATABASE_URL")), "owned": False}
+
+    def catalog_engine(self, url: str) -> sa.Engine:
+        path = url_path(url, "ADMIN_DATABASE_URL")
+        pool = {"poolclass": QueuePool, "pool_size": 2, "max_overflow": -1}
+        engine = make_engine(lambda: open_file(path), path=str(path), **pool)
+        event.listen(engine, "checkout", check_file)
+
+        def come_back(driver: Any, record: ConnectionPoolEntry) -> None:
+            if isinstance(driver, FileConnection) and not driver.usable():
+                record.invalidate()
+                if driver.spoiled:
+                    engine.dispose()
+
+        event.listen(engine, "checkin", come_back)
+        event.listen(engine, "begin", self._begin_catalog)
+        engine.update_execution_options(tenancy_backend=self)
+        return engine
+
+    @storage_explained("the folder that ADMIN_DATABASE_URL names")
+    def make_catalog(self, engine: sa.Engine) -> None:
+        _make_once(Path(engine.url.database or ""))
+
+    @storage_explained()
+    def connect(self, tenant: Placement, access: Access) -> Any:
+        path = self._path(tenant)
+        try:
+            return open_file(path)
+        except sqlite3.DatabaseError as error:  # also "file is not a database", which is no OperationalError
+            ours = self.explain(error)
+            if not isinstance(ours, AccessDeniedError) and not path.exists():
+                raise DatabaseMissingError(
+                    f"the database file {path.name} is gone from TENANT_DATA_DIR; none is made in its place: "
+                    "restore it.",
+                    tenant_id=tenant.tenant_id,
+                ) from error
+            raise ours or DatabaseUnreachableError("the database file cannot be opened.") from error
+
+    def engine(self, creator: Callable[[], Any]) -> sa.Engine:
+        return tenant_engine(creator)
+
+    def begin(self, connection: sa.Connection, write: bool) -> None:
+        """Take the write lock at once, or forbid writing: a read that turns into a write cannot wait for the lock.
+
+        The lock is waited for no longer than the deadline of whoever asks allows.
+        """
+        _opened(connection).begin(write=write, waits_s=deadline.left(BUSY_TIMEOUT_S))
+
+    def read_singly(self, connection: sa.Connection) -> None:
+        _opened(connection).begin(write=None, waits_s=deadline.left(BUSY_TIMEOUT_S))
+
+    @contextmanager
+    def migrating(self, driver: Any) -> Iterator[sa.Connection]:
+        with closing(driver), self.explained(), schema_changes(driver) as connection:
+            yield connection
+
+    def check_before_commit(self, connection: sa.Connection) -> None:
+        """Foreign keys are off while tables are rebuilt, so that a rebuild deletes no child rows."""
+        broken = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
+        if broken is not None:
+            raise MigrationError(f"the migration would leave rows of {broken[0]} without their parent in {broken[2]}.")
+
+    @storage_explained()
+    def exists(self, tenant: Placement, access: Access) -> bool:
+        return bool(size_of(self._path(tenant)))  # an empty file is a name that was taken for one, and no database
+
+    def create(self, tenant: Placement, access: Access, blueprint: Blueprint, attempt: Attempt) -> None:
+        path = self._path(tenant)
+        attempt.step("template")
+        with storage_explained():
+            self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            content = self._templates.filled(blueprint)
+            draft = _draft(path, tenant, attempt.number)
+            try:
+                attempt.step("write file")
+                write_durably(draft, content)
+                attempt.step("publish file")
+                publish(draft, path)
+            finally:
+                draft.unlink(missing_ok=True)
+            attempt.step("sync folder")
+            sync_folder(path.parent)
+
+    def create_many(self, makings: Sequence[Making]) -> dict[uuid.UUID, Exception]:
+        """Write all files beside their places, several at once, then show them together and sync the folder once."""
+        with storage_explained():
+            self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        failed: dict[uuid.UUID, Exception] = {}
+        try:
+            with ThreadPoolExecutor(WRITERS, "unify-files") as writers:
+                for making, error in writers.map(lambda making: (making, _tried(self._write, making)), makings):
+                    if error is not None:
+                        failed[making.tenant.tenant_id] = error
+            for making in makings:
+                error = None if making.tenant.tenant_id in failed else _tried(self._publish, making)
+                if error is not None:
+                    failed[making.tenant.tenant_id] = error
+        finally:
+            for making in makings:
+                self._draft_of(making).unlink(missing_ok=True)
+        makings[-1].attempt.step("sync folder")
+        with storage_explained():
+            sync_folder(self.data_dir)
+        return failed
+
+    def _write(self, making: Making) -> None:
+        making.attempt.step("write file")
+        with storage_explained():
+            write_durably(self._draft_of(making), self._templates.filled(making.blueprint))
+
+    def _publish(self, making: Making) -> None:
+        making.attempt.step("publish file")
+        with storage_explained():
+            publish(self._draft_of(making), self._path(making.tenant))
+
+    def _draft_of(self, making: Making) -> Path:
+        return _draft(self._path(making.tenant), making.tenant, making.attempt.number)
+
+    @storage_explained()
+    def make_empty(self, tenant: Placement, access: Access) -> None:
+        _make_once(self._path(tenant))
+
+    @storage_explained()
+    def clear_attempts(self, tenant: Placement, attempt: int) -> None:
+        path = self._path(tenant)
+        for earlier in range(1, attempt):  # by name: a folder of 100,000 tenants is slow to list
+            _draft(path, tenant, earlier).unlink(missing_ok=True)
+            aside = gone(path, _mark(tenant, earlier))
+            if aside.exists() and not self._is_anothers(aside, tenant):
+                aside.unlink(missing_ok=True)
+
+    @storage_explained()
+    def drop(self, tenant: Placement, access: Access) -> None:
+        """Remove the file, unless another tenant's stands there by now: earlier versions use a name again."""
+        path = self._path(tenant)
+        for _ in range(_LOOKS):
+            seen = seen_of(path)
+            if self._is_anothers(path, tenant):
+                log.warning("tenant %s: %s is another tenant's by now and stays", tenant.tenant_id, path.name)
+                return
+            if remove(seen, _mark(tenant, tenant.epoch)):
+                break
+        else:
+            raise DatabaseBusyError(f"{path.name} is being written to: try again.")
+        if path.parent.exists():
+            sync_folder(path.parent)
+
+    def _is_anothers(self, path: Path, tenant: Placement) -> bool:
+        """Say whether a file names another tenant; one that is not there, empty or damaged names none."""
+        if not size_of(path):
+            return False
+        try:
+            with closing(open_file(path)) as driver:
+                row = driver.execute(WHOSE_SQL).fetchone()
+            return row is not None and uuid.UUID(str(row[0])) != tenant.tenant_id
+        except ValueError:
+            return False
+        except sqlite3.Error as error:
+            ours = self.explain(error)
+            if isinstance(ours, (DatabaseBusyError, AccessDeniedError)):
+                raise ours from error
+            return False
+
+    def keep(self, tenant: Placement, access: Access, point: str, *, step: Step = unheard) -> None:
+        path = self._point(tenant, point)
+        with closing(self.connect(tenant, access)) as live, self.explained():
+            restore_points.make_point(live, path, tenant, step)
+
+    @storage_explained()
+    def kept(self, tenant: Placement, access: Access, point: str) -> bool:
+        return self._point(tenant, point).exists()
+
+    def put_back(
+        self,
+        tenant: Placement,
+        access: Access,
+        point: str,
+        *,
+        rebuild: Rebuild,
+        claim: Held | None = None,
+        step: Step = unheard,
+    ) -> None:
+        path = self._point(tenant, point)
+        with closing(self.connect(tenant, access)) as live, self.explained():
+            restore_points.return_to(live, path, tenant, claim, step)
+
+    @storage_explained()
+    def discard(self, tenant: Placement, access: Access, point: str) -> None:
+        restore_points.remove_point(self._point(tenant, point))
+
+    @storage_explained()
+    def points(self, tenant: Placement, access: Access) -> list[str]:
+        if tenant.user_id is None:
+            return []
+        return restore_points.points_of(self._point(tenant, "x"))
+
+    @contextmanager
+    def looking(self, driver: Any) -> Iterator[sa.Connection]:
+        with closing(driver), self.explained(), reading(driver) as connection:
+            yield connection
+
+    @contextmanager
+    def scratch(self, access: Access) -> Iterator[sa.Connection]:
+        memory = sqlite3.connect(":memory:", isolation_level=None)
+        with closing(memory), schema_changes(memory) as connection:
+            yield connection
+
+    def in_own_words(self, connection: sa.Connection) -> object:
+        return checks.schema_of(connection)
+
+    def damage(self, connection: sa.Connection) -> str | None:
+        return checks.damage(connection)
+
+    def dangling(self, connection: sa.Connection, tables: Sequence[sa.Table]) -> list[tuple[str, str]]:
+        return checks.dangling(connection)
+
+    def strays(self, access: Access) -> Iterator[Stray]:
+        with storage_explained():
+            yield from checks.strays(self.data_dir)
+            yield from checks.strayed_points(self.data_dir / _POINTS)
+
+    def is_place_of(self, tenant: Placement) -> bool:
+        found = names.sqlite_file_in(tenant.db_path or "")
+        return tenant.user_id is None or (found is not None and found[:2] == (tenant.db_path, tenant.user_id))
+
+    def shown_path(self, tenant: Placement) -> str | None:
+        return str(self._path(tenant))
+
+    @storage_explained()
+    def size_bytes(self, tenant: Placement, access: Access) -> int | None:
+        path = self._path(tenant)
+        sizes = [size_of(path), size_of(path.with_name(path.name + "-wal"))]
+        return None if sizes[0] is None else sum(size or 0 for size in sizes)
+
+    @storage_explained()
+    def modified(self, tenant: Placement) -> datetime | None:
+        path = self._path(tenant)
+        times = []
+        for file in (path, path.with_name(path.name + "-wal")):
+            with contextlib.suppress(FileNotFoundError):
+                times.append(file.stat().st_mtime)
+        return datetime.fromtimestamp(max(times), UTC) if times else None
+
+    driver_errors = (sqlite3.Error,)
+
+    def _explain(self, error: BaseException) -> TenancyError | None:
+        if isinstance(error, OSError):
+            return refused_by_system(error)
+        code = getattr(error, "sqlite_errorcode", None)
+        if code is None:
+            return None
+        primary = code & 0xFF  # the low byte is the primary result code (sqlite.org/rescode.html)
+        path = getattr(error, "path", "")
+        if path and primary in _ABOUT_RIGHTS and (found := unwritable(Path(path))) is not None:
+            return not_writable(found)
+        if primary == sqlite3.SQLITE_READONLY:
+            return ReadOnlyRouteError("this unit of work may only read.")
+        if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            return DatabaseBusyError("the database is locked by another writer: try again.")
+        if primary == sqlite3.SQLITE_FULL:
+            return StorageFullError("the disk is full.")
+        if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            return DatabaseUnreachableError("the database file is damaged: restore it from a backup.")
+        if primary in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_PERM):
+            return DatabaseUnreachableError("the database file cannot be opened.")
+        return None
+
+    def lacks(self, error: BaseException) -> bool:
+        """SQLite has no number of its own for this, and its sentences are in one language."""
+        return str(getattr(error, "orig", error)).startswith(("no such table", "no such column"))
+
+    def check_writable(self, driver: Any) -> None:
+        if isinstance(driver, FileConnection):
+            driver.check_writable()
+
+    def _outside(self, path: str) -> str:
+        inside = (self.data_dir / path).absolute().is_relative_to(self.data_dir.absolute()) and ".." not in path
+        return "" if inside else ", and this one lies outside TENANT_DATA_DIR"
+
+    def _look_at_file(self, tenant: Placement) -> Iterator[Check]:
+        """Ask a file that stands in the place whether it is a database; a WAL that lies there alone is in the way."""
+        path = self._path(tenant)
+        with storage_explained():
+            there, is_file = path.exists(), path.is_file()
+        if not there:
+            left = [path.name + suffix for suffix in SIDE_FILES if path.with_name(path.name + suffix).exists()]
+            if left:
+                yield Check("file", f"{left[0]} is left of another database: move it away.", DatabaseExistsError.code)
+            else:
+                yield Check("file", f"the name {path.name} is free.")
+            return
+        if not is_file:
+            yield Check("file", f"{path.name} is not a file.", DatabaseExistsError.code)
+            return
+        try:
+            with closing(open_file(path)) as driver:
+                driver.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        except sqlite3.Error as error:
+            yield Check("file", *self._fault(path, error))
+        else:
+            yield Check("file", f"{path.name} stands there and is a database.")
+
+    def _fault(self, path: Path, error: sqlite3.Error) -> tuple[str, str]:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_NOTADB:
+            return f"{path.name} stands there and is no database: move it away.", DatabaseExistsError.code
+        ours = self.explain(error) or DatabaseUnreachableError("the database file cannot be read.")
+        return f"{path.name}: {ours.message}", ours.code
+
+    def _path(self, tenant: Placement) -> Path:
+        """Give the file; a tenant's stored name must be the one the server made for its owner."""
+        if tenant.user_id is None:
+            return Path(tenant.db_path or "")
+        if tenant.db_path is None or not self.is_place_of(tenant):
+            raise IdentityError(
+                f"the configuration of user {tenant.user_id} names a file that is not theirs.", user_id=tenant.user_id
+            )
+        return self.data_dir / tenant.db_path
+
+    def _point(self, tenant: Placement, point: str) -> Path:
+        """Give the file of a restore point, for a tenant whose own file is theirs."""
+        refuse_shared(tenant)
+        return self.data_dir / _POINTS / names.point_file(self._path(tenant).name, tenant.tenant_id, point)
+
+    def _begin_catalog(self, connection: sa.Connection) -> None:
+        try:
+            self.begin(connection, connection.get_execution_options().get("tenancy_write", True))
+        except sqlite3.Error as error:
+            raise sa.exc.OperationalError("BEGIN", None, error) from error  # as SQLAlchemy does with its own statements
+
+
+def _tried(work: Callable[[Making], None], making: Making) -> Exception | None:
+    """Do one of many works, and give its error: the others go on."""
+    try:
+        work(making)
+    except Exception as error:  # noqa: BLE001 - it is told, with its tenant's name
+        return error
+    return None
+
+
+def _opened(connection: sa.Connection) -> FileConnection:
+    driver: Any = connection.connection.dbapi_connection
+    assert isinstance(driver, FileConnection)  # noqa: S101 - each engine here opens its files as such
+    return driver
+
+
+def _draft(path: Path, tenant: Placement, attempt: int) -> Path:
+    return path.with_name(f"{path.name}.{_mark(tenant, attempt)}.new")
+
+
+def _mark(tenant: Placement, attempt: int) -> str:
+    return f"{tenant.tenant_id.hex}.{attempt}"
+
+
+def _make_once(path: Path) -> None:
+    if not path.exists():
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_empty_file(path)

@@ -1,0 +1,301 @@
+"""Open SQLite's files: connections that know their file, what they have seen of it, and whether it can be written.
+
+A live file is only ever opened here, through SQLite (``sqlite_files.py`` says why).
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import threading
+import time
+import urllib.parse
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from weakref import WeakSet
+
+from sqlalchemy.exc import DisconnectionError
+
+from tenancy.backends.gates import BY_TEXT, FILES, LASTING, SCRIPT, Gated, GatedCursor, Words, gated_cursor
+from tenancy.backends.placeholders import Rules
+from tenancy.backends.sqlite.files import BUSY_TIMEOUT_S, file_id, not_writable, unwritable
+from tenancy.errors import UnfencedError
+from tenancy.forks import after_fork
+
+PAGE_CACHE_KIB = 512
+RULES = Rules(brackets=True, backticks=True)
+
+_SPOILS = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
+_LISTS = frozenset(
+    ["TABLE_INFO", "TABLE_XINFO", "TABLE_LIST", "INDEX_LIST", "INDEX_INFO", "INDEX_XINFO", "FOREIGN_KEY_LIST"]
+)
+_CHECKS = frozenset(["FOREIGN_KEY_CHECK", "QUICK_CHECK", "INTEGRITY_CHECK"])
+_FOR_ONE_TRANSACTION = frozenset(("DEFER_FOREIGN_KEYS",))
+
+
+def _pragma(words: list[str]) -> tuple[str, bool]:
+    """Give the name in ``PRAGMA [schema.]name [value]``, and whether a bare value follows."""
+    rest = words[2:] if words[1:2] and words[1] in ("MAIN", "TEMP") else words[1:]
+    return (rest[0] if rest else ""), len(rest) > 1
+
+
+def _refuse(words: list[str]) -> str | None:
+    if words[0] in ("ATTACH", "DETACH", "VACUUM"):
+        return FILES
+    if words[0] != "PRAGMA":
+        return None
+    name, valued = _pragma(words)
+    if name == "QUERY_ONLY" and valued:
+        return BY_TEXT
+    return LASTING if valued and name not in _LISTS | _CHECKS | _FOR_ONE_TRANSACTION else None
+
+
+def _only_looks(words: list[str]) -> bool:
+    if words[0] != "PRAGMA":
+        return False
+    name, valued = _pragma(words)
+    return name in _LISTS | _CHECKS or not valued
+
+
+_NAMES_TABLES = "|".join(sorted(_LISTS | _CHECKS))
+_QUOTED_PRAGMA = re.compile(
+    rf"(?:^|;)(?:\s|--[^\n]*\n|/\*.*?\*/)*PRAGMA\s+(?!(?:\w+\s*\.\s*)?(?:{_NAMES_TABLES})\b)[^;]*['\"\[`]",
+    re.IGNORECASE | re.DOTALL,
+)
+"""Find a pragma whose name or value is quoted, which the words of a statement leave out."""
+
+WORDS = Words(RULES, _refuse, reads=_only_looks, hidden=_QUOTED_PRAGMA)
+
+
+class Changes:
+    """Know of which files somebody waits for the lock to change schema or fence: writers of this process wait then.
+
+    SQLite gives its lock to nobody in turn, and a writer that begins anew as it ends always finds the file free.
+    """
+
+    def __init__(self) -> None:
+        self._forget()
+        after_fork(self._forget)
+
+    def _forget(self) -> None:
+        self._waiting: Counter[str] = Counter()
+        self._one_less = threading.Condition()
+
+    @contextmanager
+    def first(self, path: str) -> Iterator[None]:
+        """Go before the writers of a file for as long as this lasts."""
+        waiting, one_less = (
+            self._waiting,
+            self._one_less,
+        )  # a child that is forked meanwhile has others, and leaves these alone
+        with one_less:
+            waiting[path] += 1
+        try:
+            yield
+        finally:
+            if waiting is self._waiting:
+                with one_less:
+                    waiting[path] -= 1
+                    if not waiting[path]:
+                        del waiting[path]
+                        one_less.notify_all()
+
+    def let_go_first(self, path: str, waits_s: float) -> float:
+        """Wait while somebody goes before; give what is left of the seconds to wait for the lock."""
+        if path not in self._waiting:
+            return waits_s
+        since = time.monotonic()
+        with self._one_less:
+            self._one_less.wait_for(lambda: path not in self._waiting, waits_s)
+        return max(waits_s - (time.monotonic() - since), 0)
+
+
+changes = Changes()
+
+
+class FileCursor(GatedCursor, sqlite3.Cursor):
+    """Ask the gate before each statement, and tell the connection of each error."""
+
+    def execute(self, *what: Any) -> Any:
+        try:
+            return super().execute(*what)
+        except sqlite3.Error as error:
+            self.connection.saw(error)
+            raise
+
+    def executemany(self, *what: Any) -> Any:
+        try:
+            return super().executemany(*what)
+        except sqlite3.Error as error:
+            self.connection.saw(error)
+            raise
+
+    def executescript(self, script: str) -> Any:
+        """Refuse to a tenant's connection what commits by itself before it begins."""
+        if self.connection.words is not None:
+            raise UnfencedError(SCRIPT)
+        return super().executescript(script)
+
+    def fetchone(self) -> Any:
+        try:
+            return super().fetchone()
+        except sqlite3.Error as error:
+            self.connection.saw(error)
+            raise
+
+    def fetchmany(self, size: int | None = None) -> Any:
+        try:
+            return super().fetchmany(self.arraysize if size is None else size)
+        except sqlite3.Error as error:
+            self.connection.saw(error)
+            raise
+
+    def fetchall(self) -> Any:
+        try:
+            return super().fetchall()
+        except sqlite3.Error as error:
+            self.connection.saw(error)
+            raise
+
+    def __next__(self) -> Any:
+        try:
+            return super().__next__()
+        except sqlite3.Error as error:
+            self.connection.saw(error)
+            raise
+
+
+class FileConnection(Gated, sqlite3.Connection):
+    """Remember which file was opened: one that is deleted or replaced can still be written to, and nobody finds it.
+
+    ``spoiled`` says that an error was seen of the file itself: SQLite may keep what it has read of it, and would go on
+    with that after the file was mended. ``writable`` is how the files were when they were opened: SQLite opens what it
+    may not write for reading alone, and so it stays.
+    """
+
+    path = ""
+    file: tuple[int, int] | None = None
+
+    spoiled = False
+    writable = True
+    query_only = False
+    waits_ms = round(BUSY_TIMEOUT_S * 1000)
+
+    in_transaction = sqlite3.Connection.in_transaction
+
+    def __init__(self, *what: Any, **how: Any) -> None:
+        super().__init__(*what, **how)
+        self._cursors: WeakSet[sqlite3.Cursor] = WeakSet()
+
+    def cursor(self, factory: Any = FileCursor) -> Any:
+        made = super().cursor(factory if factory is FileCursor else gated_cursor(factory))
+        if self.words is not None:
+            self._cursors.add(made)
+        return made
+
+    def tidy(self) -> None:
+        """Close the cursors that somebody still holds: one that was not read to its end keeps its old state in view.
+
+        The next user would read that state too, and could not write: SQLite calls it busy.
+        """
+        for cursor in list(self._cursors):
+            cursor.close()
+        self._cursors.clear()
+
+    def execute(self, *what: Any) -> Any:
+        return self.cursor().execute(*what)
+
+    def executemany(self, *what: Any) -> Any:
+        return self.cursor().executemany(*what)
+
+    def executescript(self, script: str) -> Any:
+        return self.cursor().executescript(script)
+
+    def blobopen(self, *where: Any, **how: Any) -> Any:
+        if not how.get("readonly"):
+            self.ask("UPDATE")
+        return super().blobopen(*where, **how)
+
+    def begin(self, *, write: bool | None, waits_s: float = BUSY_TIMEOUT_S) -> None:
+        """Begin a transaction that writes, or only reads; with None each statement reads by itself.
+
+        A lock is waited for ``waits_s`` at the longest.
+        """
+        if write:
+            self.check_writable()
+            waits_s = changes.let_go_first(self.path, waits_s)
+        try:
+            if self.query_only is bool(write):
+                super().execute(f"PRAGMA query_only = {'OFF' if write else 'ON'}")
+                self.query_only = not write
+            waits_ms = round(waits_s * 1000)
+            if waits_ms != self.waits_ms:
+                super().execute(f"PRAGMA busy_timeout = {waits_ms}")
+                self.waits_ms = waits_ms
+            if write is not None:
+                super().execute("BEGIN IMMEDIATE" if write else "BEGIN")
+        except sqlite3.Error as error:
+            self.saw(error)
+            raise
+
+    def check_writable(self) -> None:
+        """Raise AccessDeniedError where SQLite could open the file for reading alone."""
+        found = None if self.writable else unwritable(Path(self.path))
+        if found is not None:
+            raise not_writable(found)
+
+    def saw(self, error: sqlite3.Error) -> None:
+        """Hear of an error: say in it which file it is about, and remember what the file itself caused."""
+        vars(error)["path"] = self.path
+        primary = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if primary in _SPOILS or (primary == sqlite3.SQLITE_READONLY and not self.query_only):
+            self.spoiled = True
+
+    def usable(self) -> bool:
+        return not (self.spoiled or self.in_transaction)
+
+    def in_place(self) -> bool:
+        """Say whether the file that was opened still stands under its name; it is looked at, and not opened."""
+        return self.file == file_id(self.path)
+
+    def stale(self) -> bool:
+        """Say whether another connection is needed: for another file, or one that can be written by now."""
+        return self.spoiled or not self.in_place() or (not self.writable and unwritable(Path(self.path)) is None)
+
+
+def open_file(path: Path) -> FileConnection:
+    """Open a file that is there, as every connection here is: durable, bounded, with foreign keys, without ATTACH."""
+    file = file_id(str(path))
+    try:
+        driver = sqlite3.connect(
+            f"file:{urllib.parse.quote(str(path))}?mode=rw",
+            uri=True,
+            isolation_level=None,
+            timeout=BUSY_TIMEOUT_S,
+            check_same_thread=False,
+            factory=FileConnection,
+        )
+    except sqlite3.Error as error:
+        vars(error)["path"] = str(path)
+        raise
+    driver.path, driver.file = str(path), file
+    try:
+        driver.execute("PRAGMA synchronous = FULL")
+        driver.execute("PRAGMA foreign_keys = ON")
+        driver.execute(f"PRAGMA cache_size = -{PAGE_CACHE_KIB}")
+        driver.execute("PRAGMA trusted_schema = OFF")
+        driver.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
+    except sqlite3.Error:
+        driver.close()
+        raise
+    driver.writable = unwritable(path) is None
+    return driver
+
+
+def check_file(driver: Any, record: Any, proxied: Any) -> None:
+    """Have a pool open the file anew where what was opened is not it any more; a pool's event."""
+    if isinstance(driver, FileConnection) and driver.stale():
+        raise DisconnectionError("the database file was deleted, replaced or mended.")

@@ -1,0 +1,1 @@
+"""Microsoft SQL Server: a database and a login a tenant."""

@@ -1,0 +1,215 @@
+"""Choose the driver that opens SQL Server connections, and hold what each does its own way.
+
+Microsoft's own driver comes in two ways: as an ODBC driver under pyodbc, and inside the package mssql-python. FreeTDS
+under pyodbc is for where neither is. An ODBC connection string has its own quoting: a value in braces is taken as it
+is, with a closing brace doubled (learn.microsoft.com, "SQLDriverConnect", Comments). FreeTDS knows no doubling: a
+value ends there with ``};``, which it therefore cannot hold. What cannot be said is refused. No value that somebody
+gave stands outside of braces.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from contextlib import suppress
+from importlib import import_module
+from typing import Any, ClassVar, NamedTuple
+
+from tenancy.backends.access import Login, ca_file
+from tenancy.backends.sqlserver.dialects import OVER_MSSQLPYTHON, OVER_PYODBC
+from tenancy.errors import (
+    ConfigurationError,
+    UnsupportedBackendError,
+)
+
+NO_DRIVER = (
+    "no ODBC driver for SQL Server is installed on this machine, or it cannot be loaded; nothing is wrong with the "
+    "database. On Debian and Ubuntu: apt-get install tdsodbc unixodbc (others: docs/how-to/deploy.md)."
+)
+CANNOT_LOAD = "Can't open lib"
+"""unixODBC's words for a driver that odbcinst.ini names, and whose file is not there or lacks a library."""
+
+_LOCK_MS = 3_000
+_SESSION = (
+    "SET LANGUAGE us_english; "  # what errors say is read
+    "SET QUOTED_IDENTIFIER ON; SET ANSI_NULLS ON; SET ANSI_WARNINGS ON; SET ANSI_PADDING ON; "
+    "SET CONCAT_NULL_YIELDS_NULL ON; SET ARITHABORT ON; SET DATEFORMAT ymd; "
+    f"SET TRANSACTION ISOLATION LEVEL READ COMMITTED; SET LOCK_TIMEOUT {_LOCK_MS}"
+)
+_NUMBER = re.compile(r"\((\d+)\) \(SQL")
+_STATES = {
+    "Client unable to establish connection": "08001",
+    "Connection not open": "08003",
+    "Connection failure during transaction": "08007",
+    "Communication link failure": "08S01",
+    "Invalid authorization specification": "28000",
+    "Timeout expired": "HYT00",
+    "Connection timeout expired": "HYT01",
+}
+"""mssql-python keeps no SQLSTATE, only its own words for each; these are read here."""
+
+
+class Told(NamedTuple):
+    """Hold what a driver tells of an error: SQLSTATE, the server's own number where it comes through, and words."""
+
+    state: str
+    number: int | None
+    text: str
+
+
+class Driver(ABC):
+    """Open connections with one driver; to make one is ImportError where it is not installed.
+
+    ``scheme`` names its dialect, ``errors`` is its module, which has the classes of PEP 249.
+    """
+
+    scheme: ClassVar[str]
+    cannot_say: ClassVar[str | None] = None
+    errors: Any
+
+    def open(self, login: Login) -> Any:
+        options = login.options
+        driver = self.connect(login, timeout=options.connect_timeout_s, autocommit=True)
+        with suppress(AttributeError):  # pyodbc's takes no more names: what such a server answers is not kept
+            driver.server = login.server
+        try:
+            driver.timeout = options.answer_timeout_s
+            driver.execute(_SESSION).close()
+            driver.autocommit = False
+        except BaseException:
+            driver.close()
+            raise
+        return driver
+
+    @abstractmethod
+    def connect(self, login: Login, **how: Any) -> Any:
+        """Connect with every field of the login stated, each by itself or quoted."""
+
+    @abstractmethod
+    def told(self, error: Any) -> Told:
+        """Read an error of this driver's."""
+
+    def check(self, value: str, field: str) -> None:
+        """Refuse by the name of its field what this driver has no way to say."""
+        if self.cannot_say and self.cannot_say in value:
+            raise ConfigurationError(
+                f"{field} may not contain '{self.cannot_say}': the driver that is installed ends there.", field=field
+            )
+
+
+class _OverPyodbc(Driver):
+    scheme = OVER_PYODBC
+    names: ClassVar[tuple[str, ...]]
+
+    def __init__(self) -> None:
+        self.errors = import_module("pyodbc")
+        self.errors.pooling = False  # the pools here are ours, and count what is open
+        there = self.errors.drivers()
+        found = [name for name in self.names if name in there]
+        if not found:
+            raise ImportError(f"ODBC has no driver named {self.names[0]}.")
+        self.name = found[0]
+
+    def connect(self, login: Login, **how: Any) -> Any:
+        said = {"DRIVER": self.name, **self.fields(login)}
+        return self.errors.connect("".join(f"{key}={{{self.escaped(value)}}};" for key, value in said.items()), **how)
+
+    @abstractmethod
+    def fields(self, login: Login) -> dict[str, str]: ...
+
+    @abstractmethod
+    def escaped(self, value: str) -> str: ...
+
+    def told(self, error: Any) -> Told:
+        state, text = (*map(str, error.args), "", "")[:2]
+        number = _NUMBER.search(text)
+        return Told(state, int(number[1]) if number else None, text)
+
+
+class Microsoft(_OverPyodbc):
+    names = ("ODBC Driver 18 for SQL Server", "ODBC Driver 17 for SQL Server")
+
+    def fields(self, login: Login) -> dict[str, str]:
+        return _microsofts(login)
+
+    def escaped(self, value: str) -> str:
+        return value.replace("}", "}}")
+
+
+class FreeTDS(_OverPyodbc):
+    names = ("FreeTDS",)
+    cannot_say = "};"
+
+    def fields(self, login: Login) -> dict[str, str]:
+        if login.tls == "verify":
+            raise UnsupportedBackendError("tls=verify needs Microsoft's driver.", field="db_options")
+        for field, value in (("db_user", login.user), ("db_password", login.password), ("db_name", login.database)):
+            self.check(value or "", field)
+        return _entered(login) | {
+            "SERVER": server_of(login),
+            "PORT": str(login.port),
+            "TDS_Version": "7.4",
+            "ClientCharset": "UTF-8",
+            "Encryption": {"off": "off", "prefer": "request"}.get(login.tls, "require"),
+        }
+
+    def escaped(self, value: str) -> str:
+        return value
+
+
+class MSSQLPython(Driver):
+    """Use mssql-python, which takes each field by itself and quotes it (``_ConnectionStringBuilder``)."""
+
+    scheme = OVER_MSSQLPYTHON
+
+    def __init__(self) -> None:
+        self.errors = import_module("mssql_python")
+        self.errors.pooling(enabled=False)  # as above
+
+    def connect(self, login: Login, **how: Any) -> Any:
+        return self.errors.connect(**_microsofts(login), **how)
+
+    def told(self, error: Any) -> Told:
+        return Told(_STATES.get(error.driver_error, ""), None, error.ddbc_error)
+
+
+DRIVERS: tuple[type[Driver], ...] = (Microsoft, MSSQLPython, FreeTDS)
+"""The drivers, in the order in which they are tried; tests leave only the one they are for."""
+
+
+def chosen() -> Driver:
+    """Give the first driver that is installed; ImportError where no package is, else UnsupportedBackendError."""
+    for driver in DRIVERS:
+        with suppress(ImportError):
+            return driver()
+    try:
+        import_module("pyodbc")  # which is the package to install, where neither is
+    except ImportError as error:
+        if error.path is None:  # else the package is here, and ODBC itself is not
+            raise
+    raise UnsupportedBackendError(NO_DRIVER)
+
+
+def server_of(login: Login) -> str:
+    """Give the host to connect to: with a port the name of an instance means nothing more."""
+    return login.addresses(float(login.options.connect_timeout_s))[0] if login.policy else login.host.partition("\\")[0]
+
+
+def _entered(login: Login) -> dict[str, str]:
+    return {"UID": login.user, "PWD": login.password, "DATABASE": login.database or "master"}
+
+
+def _microsofts(login: Login) -> dict[str, str]:
+    """Give the fields as Microsoft's driver knows them; a connection that was lost is told, not opened anew."""
+    verified = login.tls == "verify"
+    said = _entered(login) | {
+        "SERVER": f"tcp:{server_of(login)},{login.port}",
+        "Encrypt": {"off": "no", "prefer": "optional"}.get(login.tls, "yes"),
+        "TrustServerCertificate": "no" if verified else "yes",
+        "ConnectRetryCount": "0",
+    }
+    if verified:
+        said["HostNameInCertificate"] = login.host.partition("\\")[0]
+        if login.options.tls_ca:
+            said["ServerCertificate"] = ca_file(login.options.tls_ca)
+    return said
