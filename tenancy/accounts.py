@@ -18,7 +18,7 @@ from sqlalchemy.exc import IntegrityError
 
 from tenancy import names, passwords, preferences
 from tenancy.activity import Activity
-from tenancy.catalog import Catalog, api_keys, sessions, throttle, users
+from tenancy.catalog import Catalog, api_keys, login_failures, sessions, users
 from tenancy.errors import (
     BadCredentialsError,
     ConfigurationError,
@@ -147,7 +147,7 @@ class Accounts:
         with self.catalog.reading() as connection:
             user, hashed = users.get(connection, user_id), users.hash_of(connection, user_id)
         passwords.check_rules(new, user.email)
-        key = throttle.scope("password", str(user_id))
+        key = login_failures.scope("password", str(user_id))
         self._reserve(key)
         wrong = BadCredentialsError("the current password is not right.", field="current_password")
         if not self._passwords.verify(hashed, current):
@@ -155,7 +155,7 @@ class Accounts:
         fresh = self._hash(new, user.email)
 
         def change(connection: sa.Connection) -> None:
-            throttle.clear(connection, key)
+            login_failures.clear(connection, key)
             if users.hold(connection, user_id)[0] != hashed:
                 raise wrong  # it was changed while this one was looked at
             self._store_password(connection, user_id, fresh, keep_token)
@@ -168,7 +168,7 @@ class Accounts:
         fresh = self._hash(new, user.email)
 
         def change(connection: sa.Connection) -> None:
-            throttle.clear(connection, throttle.scope("account", names.fold(user.email)))
+            login_failures.clear(connection, login_failures.scope("account", names.fold(user.email)))
             self._store_password(connection, user_id, fresh, keep_token=None)
 
         self.catalog.repeating(change)
@@ -212,7 +212,11 @@ class Accounts:
             found = users.secret_of(connection, email)
         user, hashed = found if found is not None else (None, None)
         known_device = device if user is not None and device and device.startswith(f"{user.id}.") else None
-        key = throttle.scope("device", known_device) if known_device else throttle.scope("account", names.fold(email))
+        key = (
+            login_failures.scope("device", known_device)
+            if known_device
+            else login_failures.scope("account", names.fold(email))
+        )
         self._reserve(key)
         right = self._passwords.verify(hashed, password)
         if user is None or not right or not user.is_active:
@@ -351,7 +355,7 @@ class Accounts:
 
     def _reserve(self, key: str) -> None:
         try:
-            self.catalog.repeating(lambda connection: throttle.reserve(connection, key))
+            self.catalog.repeating(lambda connection: login_failures.reserve(connection, key))
         except IntegrityError as error:
             raise ThrottledError("too many sign-ins at once: try again in a moment.", retry_after_s=1) from error
 
@@ -374,7 +378,7 @@ class Accounts:
 
         def store(connection: sa.Connection) -> None:
             if clear is not None:
-                throttle.clear(connection, clear)
+                login_failures.clear(connection, clear)
             hashed, is_active = users.hold(connection, user.id)
             if not is_active or (proven is not None and hashed != proven):
                 raise BadCredentialsError(_WRONG)

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from tenancy.catalog import Catalog, api_keys, configs, sessions, throttle, users as user_rows
+from tenancy.catalog import Catalog, api_keys, login_failures, sessions, tenants as tenant_rows, users as user_rows
 from tenancy.errors import TenancyError
 from tenancy.forks import after_fork
 from tenancy.models import Placement, Principal
@@ -91,9 +91,9 @@ class Activity:
             if keys:
                 api_keys.touch(connection, keys)
             if tenants:
-                configs.touch(connection, tenants)
+                tenant_rows.touch(connection, tenants)
         # Each on its own: a server locks the ranges that these search, and sign-ins write there.
-        for purge in (sessions.purge, throttle.purge):
+        for purge in (sessions.purge, login_failures.purge):
             with self._catalog.writing() as connection:
                 purge(connection)
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from tenancy.backends.base import Attempt, Backend, DatabaseFields, Making, Whose
-from tenancy.catalog import claims, configs, users as users_table
+from tenancy.catalog import claims, tenants as tenant_rows, users as users_table
 from tenancy.catalog.claims import Claims
 from tenancy.errors import ClaimLostError, TenancyError, told
 from tenancy.models import Origin, Placement, State, User
@@ -55,7 +55,7 @@ class Batch(Operation):
     def initialize(self, users: Sequence[User]) -> Iterator[InitResult]:
         """Make or bring to head the database of each; give how they fared, in their order."""
         with self.catalog.reading() as connection:
-            known = configs.of_users(connection, [user.id for user in users])
+            known = tenant_rows.of_users(connection, [user.id for user in users])
         fresh = [user for user in users if user.id not in known]
         backend = self.backends.get(self.bench.default_type)
         done = {} if backend.on_server else self._together(fresh, backend)
@@ -107,13 +107,13 @@ class Batch(Operation):
         """Record where each database is about to be made, and claim them, in the caller's transaction."""
         ids = [user.id for user in users]
         # A user's later database begins above the epochs of the earlier ones: each of those is made alone.
-        left_out = configs.of_users(connection, ids).keys() | users_table.with_earlier_databases(connection, ids)
+        left_out = tenant_rows.of_users(connection, ids).keys() | users_table.with_earlier_databases(connection, ids)
         wanted = {
             user.id: planned(self.bench, backend, Whose(user.id, new_id()), DatabaseFields(), None, Origin.ADMIN)
             for user in users
             if user.id not in left_out
         }
-        tenants = configs.add_many(connection, wanted) if wanted else []
+        tenants = tenant_rows.add_many(connection, wanted) if wanted else []
         new = [tenant.tenant_id for tenant in tenants]
         return tenants, claims.take_new(self.catalog, connection, new, "provision", self.bench.claim_ttl_s)
 
@@ -145,7 +145,7 @@ class Batch(Operation):
         with held.ending([tenant.tenant_id for tenant in tenants]) as (connection, mine):
             ready = [tenant for tenant in tenants if tenant.tenant_id in mine]
             if ready:
-                configs.change_alike(connection, mine, **self._furnishing.done())
+                tenant_rows.change_alike(connection, mine, **self._furnishing.done())
                 detail = {"type": ready[0].db_type, "revision": self.chain.head}
                 of = [(tenant.user_id, tenant.tenant_id) for tenant in ready]
                 self.catalog.audit.append_many(connection, "tenant.provision", of, detail=detail)
@@ -164,7 +164,7 @@ class Batch(Operation):
             try:
                 with held.ending(held.tenant_ids) as (connection, mine):
                     state = {"state": State.FAILED, "last_error": message, "last_error_code": code}
-                    configs.change_alike(connection, mine, **state)
+                    tenant_rows.change_alike(connection, mine, **state)
                     of = [(tenant.user_id, tenant.tenant_id) for tenant in tenants if tenant.tenant_id in mine]
                     self.catalog.audit.failed(connection, "provision", error, of)
             except TenancyError as second:

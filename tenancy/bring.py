@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from tenancy.backends.base import Backend, DatabaseFields, Whose
-from tenancy.catalog import configs, leftovers, users
+from tenancy.catalog import leftovers, tenants, users
 from tenancy.catalog.claims import Claim
 from tenancy.catalog.leftovers import Reason
 from tenancy.crowd import Crowd
@@ -65,7 +65,7 @@ class OwnDatabases(Operation):
 
     def _connected(self, user_id: int, fields: DatabaseFields) -> Provisioned:
         with self.catalog.reading() as connection:
-            there = configs.of_account(connection, user_id)
+            there = tenants.of_account(connection, user_id)
         if there is None or there.revision is None or self._is_there(there, fields):
             with unhurried():
                 return self._provisioner.provision(user_id, fields, Origin.USER)
@@ -78,7 +78,7 @@ class OwnDatabases(Operation):
         """Give up an empty database for the one that is named; only once that one is in use is the other removed."""
         self.step("claim")
         with self.catalog.writing() as connection:
-            tenant = configs.get(connection, user_id)
+            tenant = tenants.get(connection, user_id)
             if tenant.state not in (State.READY, State.MOVING):
                 raise TenantNotReadyError(
                     f"your database is {tenant.state}: {way_on(tenant)}", state=tenant.state, user_id=user_id
@@ -86,7 +86,7 @@ class OwnDatabases(Operation):
             before = self.bench.backend(tenant)
             backend = self.bench.backend_for(tenant, fields.db_type)
             claim = self.claim(connection, tenant, "exchange")
-            configs.change(connection, tenant, state=State.MOVING)
+            tenants.change(connection, tenant, state=State.MOVING)
         with self._returned(tenant, claim, before):
             self.step("fence")
             with unhurried(), explained(before):
@@ -125,7 +125,7 @@ class OwnDatabases(Operation):
         if tenant.owned:
             leftovers.add(connection, tenant.with_(epoch=made.epoch), Reason.REPLACED)
         changes = emptied() | wanted | self._provisioner.furnishing.done()
-        configs.change(connection, tenant, **changes | {"owned": made.owned, "version": made.version})
+        tenants.change(connection, tenant, **changes | {"owned": made.owned, "version": made.version})
         users.keep_database_epoch(connection, tenant.user_id or 0, made.epoch)
         detail = {"type": made.db_type, "instead_of": tenant.db_type}
         self.catalog.audit.append(
@@ -154,11 +154,11 @@ class OwnDatabases(Operation):
         except TenancyError as error:  # whoever works on it next opens it
             self.bench.on_error(tenant, error)
             with claim.failing() as connection:
-                configs.change(connection, tenant, state=State.READY)
+                tenants.change(connection, tenant, state=State.READY)
                 self.catalog.audit.failed(connection, claim.operation, why, of)
         else:
             with claim.ending() as connection:
-                configs.change(connection, tenant, **open_again)
+                tenants.change(connection, tenant, **open_again)
                 self.catalog.audit.failed(connection, claim.operation, why, of)
 
     def _refuse(self, fields: DatabaseFields) -> None:

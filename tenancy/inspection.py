@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from tenancy.catalog import configs, users
+from tenancy.catalog import tenants, users
 from tenancy.errors import TenancyError
 from tenancy.guards import check_identity, way_on
 from tenancy.models import Placement, State, shared_database, user_database_configs
@@ -73,7 +73,7 @@ class Inspection:
         with self._catalog.reading() as connection:
             if not self._catalog.multi_tenant:
                 return self._shared_page(connection, after, limit, behind=behind, **asked)
-            found = configs.page(connection, after, limit, self._conditions(user_database_configs, behind, **asked))
+            found = tenants.page(connection, after, limit, self._conditions(user_database_configs, behind, **asked))
         return [self._row(tenant, tenant.user_id or 0) | _listed(email, tenant) for email, tenant in found]
 
     def stats(self) -> dict[str, Any]:
@@ -83,7 +83,7 @@ class Inspection:
         says when; what was never measured has None, and ``measured`` says of how many the total is.
         """
         with self._catalog.reading() as connection:
-            rows = configs.measured(connection) if self._catalog.multi_tenant else configs.shared_measured(connection)
+            rows = tenants.measured(connection) if self._catalog.multi_tenant else tenants.shared_measured(connection)
             found = [self._entry(tenant, size, at) for tenant, size, at in rows]
         known = [size for _, size in found if size is not None]
         databases = [entry for entry, _ in found]
@@ -154,14 +154,14 @@ class Inspection:
 
     def _shared_is_ready(self) -> bool:
         with self._catalog.reading() as connection:
-            tenant = configs.shared(connection)
+            tenant = tenants.shared(connection)
         return tenant is not None and tenant.revision == self._bench.chain.head
 
     def _shared_page(
         self, connection: sa.Connection, after: int, limit: int, *, behind: bool, query: str | None, **asked: Any
     ) -> list[dict[str, Any]]:
         conditions = self._conditions(shared_database, behind, query=None, **asked)
-        tenant = configs.shared(connection, *conditions)
+        tenant = tenants.shared(connection, *conditions)
         if tenant is None:
             return []
         return [

@@ -24,7 +24,7 @@ from tenancy.backends.access import Login
 from tenancy.backends.base import Backend, DatabaseFields
 from tenancy.batch import Batch, InitResult
 from tenancy.bring import OwnDatabases
-from tenancy.catalog import Catalog, configs, servers as server_rows, users as user_rows
+from tenancy.catalog import Catalog, servers as server_rows, tenants, users as user_rows
 from tenancy.catalog.listing import Filter
 from tenancy.connection import LeasedConnection, only_reads
 from tenancy.engines import EngineCache
@@ -279,7 +279,7 @@ class TenantManager:
 
     def users_without_database(self) -> int:
         with self.catalog.reading() as connection:
-            return len(configs.users_without(connection))
+            return len(tenants.users_without(connection))
 
     def delete_user_database(self, user_id: int, *, forget: bool = False) -> bool:
         """Retire and remove a user's database; the account stays. Say whether the database is gone.

@@ -17,8 +17,8 @@ import sqlalchemy as sa
 from tenancy import context, deadline
 from tenancy.backends import Backends
 from tenancy.backends.access import NO_ACCESS, Access
-from tenancy.catalog import Catalog, sizes, troubles
-from tenancy.catalog.troubles import Trouble
+from tenancy.catalog import Catalog, tenant_errors, tenant_sizes
+from tenancy.catalog.tenant_errors import Trouble
 from tenancy.errors import (
     BackendError,
     CredentialError,
@@ -78,17 +78,17 @@ class Observations:
     def noticed(self, tenant: Placement, error: BaseException) -> None:
         """Remember an error of the engine's own, where it says that something is wrong with the database."""
         if isinstance(error, TOLD) and isinstance(error, TenancyError):
-            self.note(sizes.owner_of(tenant), error.code, error.message, context.current().request_id)
+            self.note(tenant_sizes.owner_of(tenant), error.code, error.message, context.current().request_id)
 
     def flush(self, used: Iterable[Placement] = ()) -> None:
         """Write what was noted, and today's sizes of the databases that were used."""
         with self._lock:
             gathered, self._gathered = self._gathered, {}
         for some in _chunks(gathered.items()):
-            self._catalog.repeating(partial(troubles.add, noted=dict(some)))
+            self._catalog.repeating(partial(tenant_errors.add, noted=dict(some)))
         if gathered:
             with self._catalog.writing() as connection:
-                troubles.purge(connection)
+                tenant_errors.purge(connection)
         self._measure(used)
 
     def _measure(self, used: Iterable[Placement]) -> None:
@@ -96,16 +96,16 @@ class Observations:
 
         What there is no time for, or stands on a server that is silent, is left to a later round.
         """
-        day = sizes.today()
+        day = tenant_sizes.today()
         if day != self._day:
             self._day, self._measured = day, set()
         ends, silent = time.monotonic() + MEASURING_S, set[str | None]()
         for some in _chunks(tenant for tenant in used if tenant.tenant_id not in self._measured):
             with self._catalog.reading() as connection:
-                known = sizes.known(connection, {sizes.owner_of(tenant) for tenant in some}, day)
+                known = tenant_sizes.known(connection, {tenant_sizes.owner_of(tenant) for tenant in some}, day)
             measured: list[tuple[Placement, int]] = []
             for tenant in some:
-                if sizes.owner_of(tenant) in known:
+                if tenant_sizes.owner_of(tenant) in known:
                     self._measured.add(tenant.tenant_id)
                 elif time.monotonic() < ends and (size := self._size(tenant, silent)) is not None:
                     measured.append((tenant, size))
@@ -141,11 +141,11 @@ class Observations:
 
 def _write_sizes(connection: sa.Connection, day: date, measured: list[tuple[Placement, int]]) -> None:
     """Write what nobody else has written meanwhile; of two databases that a user had since, the later one's."""
-    latest = {sizes.owner_of(tenant): (tenant, size) for tenant, size in measured}
-    known = sizes.known(connection, set(latest), day)
+    latest = {tenant_sizes.owner_of(tenant): (tenant, size) for tenant, size in measured}
+    known = tenant_sizes.known(connection, set(latest), day)
     fresh = [found for owner, found in latest.items() if owner not in known]
     if fresh:
-        sizes.add(connection, day, fresh)
+        tenant_sizes.add(connection, day, fresh)
 
 
 def _chunks(items: Iterable[Item]) -> Iterator[list[Item]]:

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from tenancy.backends import Backends
 from tenancy.backends.access import NO_ACCESS, Access, Login, Options
 from tenancy.backends.base import Backend, Step
-from tenancy.catalog import Catalog, claims, configs, servers, users
+from tenancy.catalog import Catalog, claims, servers, tenants, users
 from tenancy.catalog.claims import Claim
 from tenancy.deadline import lifted
 from tenancy.errors import (
@@ -223,7 +223,7 @@ class Operation:
         self.mark(tenant, claim, backend, tenant.state)
         fresh = tenant.with_(epoch=claim.epoch, version=tenant.version + 1)
         with claim.writing() as connection:
-            configs.change(connection, tenant, epoch=fresh.epoch, version=fresh.version)
+            tenants.change(connection, tenant, epoch=fresh.epoch, version=fresh.version)
         return fresh
 
     def _failed(
@@ -235,7 +235,7 @@ class Operation:
         log.error("work on tenant %s of user %s failed: %s", tenant.tenant_id, tenant.user_id, message)
         try:
             with (ended or claim.failing)() as connection:
-                configs.change(connection, tenant, state=state, last_error=message, last_error_code=code)
+                tenants.change(connection, tenant, state=state, last_error=message, last_error_code=code)
                 of = [(tenant.user_id, tenant.tenant_id)]
                 self.catalog.audit.failed(connection, claim.operation, error, of)
         except ClaimLostError as lost:

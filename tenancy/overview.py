@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from tenancy import guards
 from tenancy.backends.base import Backend
-from tenancy.catalog import claims, configs, figures, sizes, troubles, users
+from tenancy.catalog import claims, statistics, tenant_errors, tenant_sizes, tenants, users
 from tenancy.catalog.listing import Filter, Listing, Place
 from tenancy.engines import EngineCache
 from tenancy.errors import DatabaseUnreachableError, TenancyError
@@ -44,11 +44,11 @@ class Overview:
         """Count accounts and databases; say how they grow, which are the largest, and which are in trouble."""
         mode = self._catalog.multi_tenant
         with self._catalog.reading() as connection:
-            found: dict[str, Any] = dict(figures.accounts(connection))
-            found |= figures.databases(connection, multi_tenant=mode, head=self._bench.chain.head)
-            found |= figures.sizes(connection, multi_tenant=mode) | figures.movement(connection)
-            found["largest"] = figures.largest(connection) if mode else []
-            found["troubled"] = figures.troubled(connection)
+            found: dict[str, Any] = dict(statistics.accounts(connection))
+            found |= statistics.databases(connection, multi_tenant=mode, head=self._bench.chain.head)
+            found |= statistics.sizes(connection, multi_tenant=mode) | statistics.movement(connection)
+            found["largest"] = statistics.largest(connection) if mode else []
+            found["troubled"] = statistics.troubled(connection)
         return found | {"without_database": found["accounts"] - found["databases"] if mode else 0}
 
     def accounts_page(
@@ -64,13 +64,13 @@ class Overview:
         mode = self._catalog.multi_tenant
         with self._catalog.reading() as connection:
             user = users.get(connection, user_id)
-            tenant = configs.find(connection, user_id) if mode else configs.shared(connection)
-            owner = sizes.owner_of(tenant) if tenant else user_id
+            tenant = tenants.find(connection, user_id) if mode else tenants.shared(connection)
+            owner = tenant_sizes.owner_of(tenant) if tenant else user_id
             report: dict[str, Any] = {
                 "account": user.to_dict(),
                 "claim": claims.held(connection, tenant.tenant_id) if tenant else None,
-                "sizes": sizes.of_owner(connection, owner),
-                "errors": troubles.of_owner(connection, owner),
+                "sizes": tenant_sizes.of_owner(connection, owner),
+                "errors": tenant_errors.of_owner(connection, owner),
             }
         report["config"] = self._inspection.described(tenant, user_id) if tenant else None
         return report | (self._asked_itself(tenant) if tenant else {"identity": None, "ledger": []})
@@ -124,7 +124,7 @@ class Overview:
         mode, head = self._catalog.multi_tenant, self._bench.chain.head
         try:
             with self._catalog.reading() as connection:
-                counts = figures.databases(connection, multi_tenant=mode, head=head)
+                counts = statistics.databases(connection, multi_tenant=mode, head=head)
         except TenancyError:
             return None
         kept = ("databases", "behind", "by_state", "by_revision")

@@ -13,7 +13,7 @@ from typing import Any
 
 from tenancy.backends.access import Access
 from tenancy.backends.base import Backend, Check, DatabaseFields, Whose
-from tenancy.catalog import configs, servers
+from tenancy.catalog import servers, tenants
 from tenancy.deadline import REQUEST_S, within
 from tenancy.errors import (
     ConfigurationError,
@@ -43,7 +43,7 @@ def probe(
     With ``replacing`` the configuration that the user has is left aside.
     """
     with bench.catalog.reading() as connection:
-        found = configs.of_account(connection, user_id)
+        found = tenants.of_account(connection, user_id)
     stored = None if replacing else found
     tenant_id = found.tenant_id if found else new_id()
     started = time.perf_counter()

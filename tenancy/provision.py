@@ -21,7 +21,7 @@ import sqlalchemy as sa
 
 from tenancy.backends.access import Access
 from tenancy.backends.base import Attempt, Backend, DatabaseFields, Whose
-from tenancy.catalog import claims, configs, leftovers, pending, servers, users
+from tenancy.catalog import claims, leftovers, pending, servers, tenants, users
 from tenancy.catalog.claims import Claim
 from tenancy.catalog.leftovers import Reason
 from tenancy.errors import (
@@ -118,7 +118,7 @@ class Provisioner(Operation):
 
     def _begun(self, connection: sa.Connection, user_id: int, fields: DatabaseFields, origin: Origin) -> Begun:
         """Decide what is to be done, record it and take the claim, in the caller's transaction."""
-        tenant = configs.of_account(connection, user_id)
+        tenant = tenants.of_account(connection, user_id)
         backend = self.bench.backend_for(tenant, fields.db_type)
         if tenant is None:
             return self._new(connection, user_id, backend, fields, origin)
@@ -153,7 +153,7 @@ class Provisioner(Operation):
     def _first(
         self, connection: sa.Connection, user_id: int | None, wanted: dict[str, Any], backend: Backend
     ) -> tuple[Placement, Backend, Claim]:
-        tenant = configs.add(connection, user_id, {"tenant_id": new_id(), **wanted})
+        tenant = tenants.add(connection, user_id, {"tenant_id": new_id(), **wanted})
         return tenant, backend, self.claim(connection, tenant, "provision", first=True)
 
     def _replaced(
@@ -179,7 +179,7 @@ class Provisioner(Operation):
         """
         claim = self.claim(connection, tenant, "provision")
         if tenant.user_id is not None:
-            tenant = configs.get(connection, tenant.user_id)
+            tenant = tenants.get(connection, tenant.user_id)
             if tenant.state is State.READY and tenant.revision == self.chain.head and not claim.interrupted:
                 claim.release(connection)
                 return Begun(Work.NOTHING, tenant, backend)
@@ -191,7 +191,7 @@ class Provisioner(Operation):
             return self._placed(connection, tenant, claim, wanted, left=True)
         failed = State.READY if self._is_whole(tenant) else State.FAILED
         state, before = (State.MIGRATING, State.READY) if tenant.revision else (State.PROVISIONING, None)
-        configs.change(connection, tenant, state=state, last_error=None, last_error_code=None)
+        tenants.change(connection, tenant, state=state, last_error=None, last_error_code=None)
         return Begun(Work.FINISH, tenant.with_(state=state), backend, claim, before=before, failed=failed)
 
     def _placed(
@@ -202,8 +202,8 @@ class Provisioner(Operation):
         if left:
             leftovers.add(connection, tenant, Reason.HALF_MADE)
         changes = emptied() | wanted | {"state": State.PROVISIONING, "version": tenant.version + 1}
-        configs.change(connection, tenant, **changes)
-        placed = configs.get(connection, tenant.user_id or 0)
+        tenants.change(connection, tenant, **changes)
+        placed = tenants.get(connection, tenant.user_id or 0)
         return Begun(Work.FINISH, placed, self.backends.get(placed.db_type), claim, left)
 
     def _is_whole(self, tenant: Placement) -> bool:
@@ -233,7 +233,7 @@ class Provisioner(Operation):
                 check_identity(backend, fresh, driver, self.chain.head)
             with claim.ending() as connection:
                 healed = {"last_error": None, "last_error_code": None}
-                configs.change(connection, tenant, db_password=sealed, version=fresh.version, **healed)
+                tenants.change(connection, tenant, db_password=sealed, version=fresh.version, **healed)
                 self.catalog.audit.append(
                     connection, "credential.change", user_id=tenant.user_id, tenant_id=tenant.tenant_id
                 )
@@ -272,7 +272,7 @@ class Provisioner(Operation):
     def undo(self, tenant: Placement) -> None:
         """Remove what was made after another runner took over, where that one cannot be using it."""
         with self.catalog.reading() as connection:
-            here = configs.find(connection, tenant.user_id or 0)
+            here = tenants.find(connection, tenant.user_id or 0)
         gone = here is None or here.tenant_id != tenant.tenant_id
         if gone or (tenant.origin == Origin.SERVER and here is not None and here.db_name != tenant.db_name):
             try:
@@ -303,7 +303,7 @@ class Provisioner(Operation):
 
     def _own(self, tenant: Placement, claim: Claim, owned: bool) -> None:
         with claim.writing() as connection:
-            configs.change(connection, tenant, owned=owned)
+            tenants.change(connection, tenant, owned=owned)
 
     def _hand_over(self, tenant: Placement, claim: Claim, backend: Backend) -> None:
         """Give a database that stood ready to this user, in one transaction there; one that is gone is made anew.
@@ -374,7 +374,7 @@ class Provisioner(Operation):
         fingerprint = self.chain.fingerprints.get(reached.revision or "")
         usable_from = self.chain.usable_from(reached.revision)
         with claim.writing() as connection:
-            configs.change(connection, tenant, **here, schema_fingerprint=fingerprint, usable_from=usable_from)
+            tenants.change(connection, tenant, **here, schema_fingerprint=fingerprint, usable_from=usable_from)
 
     def _ready(self, tenant: Placement, claim: Claim, created: bool, reached: Reached | None) -> Placement:
         now = datetime.now(UTC)
@@ -382,7 +382,7 @@ class Provisioner(Operation):
         if reached is not None:
             done["version"] = tenant.version + 1
         with claim.ending() as connection:
-            configs.change(connection, tenant, **done)
+            tenants.change(connection, tenant, **done)
             self.catalog.audit.append(
                 connection,
                 "tenant.provision" if created else "tenant.upgrade",
@@ -391,7 +391,7 @@ class Provisioner(Operation):
                 detail={"type": tenant.db_type, "revision": self.chain.head},
             )
             if tenant.origin not in (None, Origin.SERVER):  # who owns what somebody named was found out on the way
-                done["owned"] = configs.get(connection, tenant.user_id or 0).owned
+                done["owned"] = tenants.get(connection, tenant.user_id or 0).owned
         return tenant.with_(**done, updated_at=now)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from tenancy.backends.base import Backend
-from tenancy.catalog import claims, configs, leftovers, sizes, troubles, users
+from tenancy.catalog import claims, leftovers, tenant_errors, tenant_sizes, tenants, users
 from tenancy.catalog.claims import Claim
 from tenancy.catalog.leftovers import Reason
 from tenancy.errors import ClaimLostError, IdentityError, TenancyError, TenantNotReadyError
@@ -40,9 +40,9 @@ class Retirement(Operation):
         removed is kept in the list of leftovers, and its user may have another one.
         """
         with self.catalog.writing() as connection:
-            tenant = configs.get(connection, user_id)
+            tenant = tenants.get(connection, user_id)
             claim = self.claim(connection, tenant, "delete")
-            configs.change(connection, tenant, state=State.ARCHIVED)
+            tenants.change(connection, tenant, state=State.ARCHIVED)
         try:
             with self.told(tenant, claim, tenant.state):  # until the fence stands, nothing of it is gone
                 retired = self._fenced(tenant, claim)
@@ -70,7 +70,7 @@ class Retirement(Operation):
         """
         user_id = retired.user_id or 0
         with self.catalog.writing() as connection:
-            tenant = configs.get(connection, user_id)
+            tenant = tenants.get(connection, user_id)
             claim = self.claim(connection, tenant, "forget")
             if (tenant.tenant_id, claim.attempt) != (retired.tenant_id, before.attempt + 1):
                 before.lost()
@@ -84,9 +84,9 @@ class Retirement(Operation):
 
     def _removed(self, connection: sa.Connection, tenant: Placement, action: str) -> None:
         user_id = tenant.user_id or 0
-        configs.remove(connection, tenant)
-        sizes.forget(connection, user_id)
-        troubles.forget(connection, user_id)
+        tenants.remove(connection, tenant)
+        tenant_sizes.forget(connection, user_id)
+        tenant_errors.forget(connection, user_id)
         detail = {"type": tenant.db_type}
         self.catalog.audit.append(connection, action, user_id=user_id, tenant_id=tenant.tenant_id, detail=detail)
 
@@ -97,7 +97,7 @@ class Retirement(Operation):
         only to wait for what is under way; SQLite has no queue in which it could wait before later writers.
         """
         with self.catalog.writing() as connection:
-            tenant = configs.get(connection, user_id)
+            tenant = tenants.get(connection, user_id)
             if tenant.state is after and not claims.interrupted(connection, tenant.tenant_id):
                 return
             if tenant.state not in (before, after):
@@ -107,7 +107,7 @@ class Retirement(Operation):
                 )
             claim = self.claim(connection, tenant, str(after))
             if after is State.SUSPENDED:
-                configs.change(connection, tenant, state=after)
+                tenants.change(connection, tenant, state=after)
         with self.told(tenant, claim, tenant.state):
             backend = self.bench.backend(tenant)
             with explained(backend):
@@ -117,13 +117,13 @@ class Retirement(Operation):
         with self.abandoned(tenant, claim, str(after)), claim.ending() as connection:
             healed = {"last_error": None, "last_error_code": None}
             here = {"state": after, "epoch": claim.epoch, "version": tenant.version + 1}
-            configs.change(connection, tenant, is_active=after is State.READY, **here, **healed)
+            tenants.change(connection, tenant, is_active=after is State.READY, **here, **healed)
             self.catalog.audit.append(connection, f"tenant.{after}", user_id=user_id, tenant_id=tenant.tenant_id)
 
     def release(self, user_id: int) -> dict[str, Any] | None:
         """End the claim that holds a tenant, for an operator who knows that its runner is gone."""
         with self.catalog.writing() as connection:
-            tenant = configs.get(connection, user_id)
+            tenant = tenants.get(connection, user_id)
             found = claims.release(connection, tenant.tenant_id)
             if found is not None:
                 detail = {"operation": found["operation"], "runner": found["runner"]}

@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from tenancy.backends.base import Step
-from tenancy.catalog import Catalog, configs, damage, leftovers, pending, servers
+from tenancy.catalog import Catalog, damage, leftovers, pending, servers, tenants as tenant_rows
 from tenancy.errors import CatalogDamagedError, CredentialError
 from tenancy.keyring import KEY_ID_LENGTH, Keyring
 from tenancy.models import (
@@ -110,8 +110,8 @@ def _rotate_one(catalog: Catalog, keyring: Keyring, holder: Placement | Server) 
 
 def _sealed(connection: sa.Connection) -> list[Placement | Server]:
     """List what has a credential: tenants, the shared database, what stands ready or was left, registered servers."""
-    shared = configs.shared_listed(connection)
-    tenants = [*configs.every(connection), *shared, *pending.every(connection), *leftovers.every(connection)]
+    shared = tenant_rows.shared_listed(connection)
+    tenants = [*tenant_rows.every(connection), *shared, *pending.every(connection), *leftovers.every(connection)]
     return [tenant for tenant in tenants if tenant.sealed_password is not None] + servers.every(connection)
 
 

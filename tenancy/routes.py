@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from tenancy import context
 from tenancy.backends.base import Backend
-from tenancy.catalog import READ, WRITE, configs, users
+from tenancy.catalog import READ, WRITE, tenants, users
 from tenancy.crowd import Crowd
 from tenancy.engines import EngineCache, Entry
 from tenancy.errors import (
@@ -121,9 +121,9 @@ class Router:
         """Ask the catalog where a user's rows live; in shared mode that is the shared database."""
         with self._catalog.reading() as connection:
             if self._catalog.multi_tenant:
-                return configs.get(connection, user_id)
+                return tenants.get(connection, user_id)
             users.get(connection, user_id)
-            found = configs.shared(connection)
+            found = tenants.shared(connection)
         if found is None:
             raise TenantNotReadyError(f"there is no shared database yet: {PREPARE_CATALOG}.")
         return found

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from tenancy.backends.base import Backend
 from tenancy.backends.server.backend import fresh_password
-from tenancy.catalog import claims, configs
+from tenancy.catalog import claims, tenants
 from tenancy.catalog.claims import Claim
 from tenancy.errors import DatabaseExistsError, TenantExistsError
 from tenancy.models import Kind, Placement, State, house_metadata, identity as identity_table
@@ -51,7 +51,7 @@ class SharedDatabase(Provisioner):
 
     def _begun_shared(self, connection: sa.Connection, backend: Backend, wanted: dict[str, Any]) -> Begun:
         """Decide what is to be done, record it and take the claim, in the caller's transaction."""
-        tenant = configs.shared(connection)
+        tenant = tenants.shared(connection)
         if tenant is None:
             return Begun(Work.FINISH, *self._first(connection, None, self._with_shared_login(backend, wanted), backend))
         if any(getattr(tenant, name) != wanted[name] for name in wanted if name != "owned"):

@@ -26,7 +26,7 @@ from tenancy.backends import Backends
 from tenancy.backends.access import Login
 from tenancy.backends.server.backend import ServerBackend, one
 from tenancy.backends.sqlserver import driver as driver_module
-from tenancy.catalog import configs
+from tenancy.catalog import tenants
 from tenancy.errors import TenancyError
 
 ENGINES = ("sqlite", "postgresql", "mysql", "sqlserver")
@@ -127,7 +127,7 @@ def fresh_database(engine: str, folder: Path) -> Iterator[str]:
 def drop_shared_login(engine: str, parts: Any) -> None:
     """Remove the login that a shared database was served with, once its database is gone."""
     with parts.catalog.reading() as connection:
-        tenant = configs.shared(connection)
+        tenant = tenants.shared(connection)
     if tenant is not None and tenant.sealed_password is not None:
         backend = backend_of(engine)
         with closing(backend.at_server(server_login(engine))) as driver:

@@ -14,12 +14,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from tenancy.catalog import configs, damage
+from tenancy.catalog import damage, tenants
 from tenancy.errors import TenantNotFoundError
 from tenancy.models import Leftover, Placement, State, leftover_databases
 
 _table = leftover_databases
-_all = sa.select(*configs.columns(_table), _table.c.id, _table.c.reason).order_by(_table.c.id)
+_all = sa.select(*tenants.columns(_table), _table.c.id, _table.c.reason).order_by(_table.c.id)
 
 
 class Reason(StrEnum):
@@ -90,8 +90,8 @@ def remove(connection: sa.Connection, left: Sequence[Leftover]) -> None:
 
 def _listed(connection: sa.Connection, query: sa.Select[Any]) -> list[Leftover]:
     found = []
-    for row in damage.read(connection, query, configs.CHECKS):
-        kept = configs.listed(damage.Read(row.values[:-2], row.damaged))
+    for row in damage.read(connection, query, tenants.CHECKS):
+        kept = tenants.listed(damage.Read(row.values[:-2], row.damaged))
         held = {f.name: getattr(kept, f.name) for f in fields(Placement)}
         found.append(Leftover(**held, id=row.values[-2], reason=str(row.values[-1])))
     return found

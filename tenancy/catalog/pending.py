@@ -12,12 +12,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from tenancy.catalog import configs, damage
+from tenancy.catalog import damage, tenants
 from tenancy.models import Pending, Placement, State, pending_databases
 
 _table = pending_databases
 _TRIES = 16
-_all = sa.select(*configs.columns(_table), _table.c.id).order_by(_table.c.id)
+_all = sa.select(*tenants.columns(_table), _table.c.id).order_by(_table.c.id)
 _of_server = _all.where(_table.c.server_id == sa.bindparam("server_id"))
 _oldest_ready = _of_server.where(
     _table.c.state == str(State.READY), _table.c.schema_fingerprint == sa.bindparam("fingerprint")
@@ -43,7 +43,7 @@ def take(connection: sa.Connection, server_id: int, fingerprint: str) -> Pending
     """
     asked = {"server_id": server_id, "fingerprint": fingerprint}
     for _ in range(_TRIES):
-        found = damage.read(connection, _oldest_ready.params(asked), configs.CHECKS)
+        found = damage.read(connection, _oldest_ready.params(asked), tenants.CHECKS)
         if not found:
             return None
         if found[0].damaged:  # it is not found again, and stands in the pool as one that failed
@@ -56,13 +56,13 @@ def take(connection: sa.Connection, server_id: int, fingerprint: str) -> Pending
 
 def of_server(connection: sa.Connection, server_id: int) -> list[Pending]:
     """List those of a server, oldest first, but for those whose row is damaged."""
-    rows = damage.read(connection, _of_server.params(server_id=server_id), configs.CHECKS)
+    rows = damage.read(connection, _of_server.params(server_id=server_id), tenants.CHECKS)
     return [_pending(row) for row in rows if not row.damaged]
 
 
 def every(connection: sa.Connection) -> list[Pending]:
     """List all of them, oldest first."""
-    return [_pending(row) for row in damage.read(connection, _all, configs.CHECKS)]
+    return [_pending(row) for row in damage.read(connection, _all, tenants.CHECKS)]
 
 
 def change(connection: sa.Connection, pending: Placement, **changes: Any) -> bool:
@@ -78,5 +78,5 @@ def remove(connection: sa.Connection, tenant_id: uuid.UUID) -> None:
 
 def _pending(row: damage.Read) -> Pending:
     *place, key = row.values
-    found = configs.listed(damage.Read(place, row.damaged))
+    found = tenants.listed(damage.Read(place, row.damaged))
     return Pending(**vars(found), id=key)

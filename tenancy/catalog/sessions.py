@@ -13,7 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from tenancy.catalog import Catalog, configs, damage
+from tenancy.catalog import Catalog, damage, tenants
 from tenancy.catalog.users import COLUMNS
 from tenancy.errors import SessionNotFoundError
 from tenancy.models import Principal, User, api_keys, sessions, shared_database, user_database_configs, users
@@ -34,10 +34,10 @@ def _query(source: sa.Table, multi_tenant: bool, *extra: sa.ColumnElement[Any]) 
     """Join a session or key to its account and to the tenant's configuration."""
     table = user_database_configs if multi_tenant else shared_database
     # The shared row is everybody's; that its id 1 is no higher than theirs ties it to them for SQLAlchemy's linter.
-    shared = sa.and_(table.c.id == configs.SHARED_ID, table.c.id <= users.c.id)
+    shared = sa.and_(table.c.id == tenants.SHARED_ID, table.c.id <= users.c.id)
     place = table.c.user_id == users.c.id if multi_tenant else shared
     joined = source.join(users, users.c.id == source.c.user_id).outerjoin(table, place)
-    return sa.select(*COLUMNS, *configs.columns(table), *extra).select_from(joined).where(users.c.is_active)
+    return sa.select(*COLUMNS, *tenants.columns(table), *extra).select_from(joined).where(users.c.is_active)
 
 
 _by_token = {
@@ -64,7 +64,7 @@ def principal_by_token(catalog: Catalog, token: str) -> Principal | None:
         row = damage.first(connection, _by_token[catalog.multi_tenant], asked)
     if row is None:
         return None
-    return Principal(User(*row[:_USER_END]), configs.placement(row[_USER_END:]), session_hash=hashed)
+    return Principal(User(*row[:_USER_END]), tenants.placement(row[_USER_END:]), session_hash=hashed)
 
 
 def principal_by_key(catalog: Catalog, key: str, purpose: str = "api") -> Principal | None:
@@ -74,7 +74,7 @@ def principal_by_key(catalog: Catalog, key: str, purpose: str = "api") -> Princi
         row = damage.first(connection, _by_key[catalog.multi_tenant], asked)
     if row is None:
         return None
-    placement = configs.placement(row[_USER_END:-2])
+    placement = tenants.placement(row[_USER_END:-2])
     return Principal(User(*row[:_USER_END]), placement, key_id=row[-2], read_only=bool(row[-1]))
 
 

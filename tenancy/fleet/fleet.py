@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-from tenancy.catalog import configs
+from tenancy.catalog import tenants
 from tenancy.catalog.runs import Run, Selection
 from tenancy.errors import TenancyError
 from tenancy.fleet.orphans import Orphans
@@ -62,7 +62,7 @@ class Fleet(Runs, Status):
         except TenancyError as error:
             return [], [*found, Finding(error.code, error.message, tenant.user_id, str(tenant.tenant_id))]
         with self.catalog.reading() as connection:
-            fresh = configs.get(connection, tenant.user_id or 0)
+            fresh = tenants.get(connection, tenant.user_id or 0)
         return mended, looking.look(fresh)
 
     def _strays(self, repair: bool) -> Iterator[Checked]:

@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from tenancy.backends.base import Backend
-from tenancy.catalog import configs, runs
+from tenancy.catalog import runs, tenants
 from tenancy.catalog.claims import Claim
 from tenancy.catalog.runs import Rules
 from tenancy.errors import ClaimedError, IdentityError, MigrationError, TenancyError
@@ -105,7 +105,7 @@ class Points(Operation):
 
     def _discard(self, row: dict[str, Any]) -> bool:
         with self.catalog.writing() as connection:
-            tenant = configs.find(connection, row["user_id"])
+            tenant = tenants.find(connection, row["user_id"])
             if tenant is None or tenant.tenant_id != row["tenant_id"]:
                 runs.change_items(connection, row["run_id"], [{"user_id": row["user_id"], "restore_point": False}])
                 return False

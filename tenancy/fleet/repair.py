@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection
 
 import sqlalchemy as sa
 
-from tenancy.catalog import claims, configs
+from tenancy.catalog import claims, tenants
 from tenancy.catalog.claims import Claim
 from tenancy.errors import TenancyError
 from tenancy.fleet.verify import Verification
@@ -53,7 +53,7 @@ class Repair(Operation):
     ) -> list[str]:
         """Do work that gives what was mended, and what the catalog is to say from here on."""
         with self.catalog.writing() as connection:
-            tenant = configs.get(connection, user_id)
+            tenant = tenants.get(connection, user_id)
             claim = self.claim(connection, tenant, "repair")
         held = self.abandoned(tenant, claim, "repair")
         with held, explained(self.bench.backend(tenant)), claims.beating(self.catalog, [claim]):
@@ -61,7 +61,7 @@ class Repair(Operation):
         mended = sorted(codes)
         with claim.ending() as connection:
             if mended:
-                configs.change(connection, tenant, **changes)
+                tenants.change(connection, tenant, **changes)
                 told = {"user_id": user_id, "tenant_id": tenant.tenant_id, "detail": {"found": mended}}
                 self.catalog.audit.append(connection, "tenant.repair", **told)  # type: ignore[arg-type]  # by name
         return mended

@@ -20,7 +20,7 @@ import sqlalchemy as sa
 
 from tenancy import context
 from tenancy.backends.base import Backend
-from tenancy.catalog import claims, configs, runs, users
+from tenancy.catalog import claims, runs, tenants as tenant_rows, users
 from tenancy.catalog.claims import Claim
 from tenancy.catalog.runs import ItemState, Place, RunRow, RunState
 from tenancy.errors import (
@@ -125,7 +125,7 @@ class Runner(Operation):
             ended(connection, run_id)
             return None
         rows = self._available(connection, run_id, wave, size, per_server)
-        tenants = configs.of_users(connection, [row["user_id"] for row in rows])
+        tenants = tenant_rows.of_users(connection, [row["user_id"] for row in rows])
         reasons = {row["user_id"]: self._reason(run, row, tenants.get(row["user_id"])) for row in rows}
         _pass_over(connection, run_id, {user_id: reason for user_id, reason in reasons.items() if reason})
         there = [row for row in rows if self._is_there(row, tenants.get(row["user_id"]))]
@@ -187,7 +187,7 @@ class Runner(Operation):
             resting.setdefault(_resting(job.tenant.state), []).append(job.item["user_id"])
         for before, ids in resting.items():
             runs.begin_items(connection, run_id, ids, runner=claims.runner(), before=before)
-        configs.change_alike(connection, [job.tenant.tenant_id for job in jobs], state=State.MIGRATING)
+        tenant_rows.change_alike(connection, [job.tenant.tenant_id for job in jobs], state=State.MIGRATING)
 
     # --- doing ------------------------------------------------------------------------------------------
 
@@ -263,7 +263,7 @@ class Runner(Operation):
         for lost in {outcome.job.tenant.tenant_id for outcome in outcomes} - held:
             log.warning("tenant %s: another runner took over", lost)
         runs.change_items(connection, run_id, [_item(outcome) for outcome in kept])
-        configs.change_grouped(connection, [self._config(outcome) for outcome in kept])
+        tenant_rows.change_grouped(connection, [self._config(outcome) for outcome in kept])
         if run.kind == ROLLBACK and run.reverts is not None:
             undone = [{"user_id": o.job.item["user_id"], "state": ItemState.UNDONE} for o in kept if o.error is None]
             runs.change_items(connection, run.reverts, undone)

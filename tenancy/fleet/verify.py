@@ -15,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from tenancy.backends.base import Backend
-from tenancy.catalog import claims, configs
+from tenancy.catalog import claims, tenants as tenant_rows
 from tenancy.catalog.claims import Claim
 from tenancy.catalog.runs import Selection
 from tenancy.errors import DatabaseMissingError, DatabaseUnreachableError, RevisionMismatchError, TenancyError
@@ -122,7 +122,7 @@ class Verification(Operation):
 
     def _page(self, selection: Selection, after: int) -> list[tuple[str, Placement]]:
         with self.catalog.reading() as connection:
-            return configs.page(connection, after, PAGE, selection.conditions())
+            return tenant_rows.page(connection, after, PAGE, selection.conditions())
 
     def _seen(self, tenant: Placement, backend: Backend, connection: sa.Connection) -> Iterator[tuple[str, str]]:
         check_whose(backend, tenant, connection.connection)

@@ -20,7 +20,7 @@ import sqlalchemy as sa
 
 from tenancy import TenantManager
 from tenancy.backends import Backends
-from tenancy.catalog import Catalog, configs, runs, servers, users
+from tenancy.catalog import Catalog, runs, servers, tenants, users
 from tenancy.catalog.claims import take
 from tenancy.catalog.runs import ItemState, Rules, RunState, Selection
 from tenancy.engines import EngineCache
@@ -121,25 +121,25 @@ def titles(manager: TenantManager, user_id: int) -> list[str]:
 def placement_of(manager: TenantManager, user_id: int) -> Placement | None:
     """Give a user's configuration as the catalog has it now."""
     with manager.catalog.reading() as connection:
-        return configs.find(connection, user_id)
+        return tenants.find(connection, user_id)
 
 
 def change_config(manager: TenantManager, user_id: int, **changes: Any) -> None:
     """Edit a configuration in the catalog, as an operator or an attacker would."""
     with manager.catalog.writing() as connection:
-        configs.change(connection, configs.get(connection, user_id), **changes)
+        tenants.change(connection, tenants.get(connection, user_id), **changes)
 
 
 def set_back(manager: TenantManager, ids: Iterable[int], revision: str = "0001") -> None:
     """Take tenants back to an earlier revision, as a restored backup or a rolled back run leaves them."""
     for user_id in ids:
         with manager.catalog.writing() as connection:
-            tenant = configs.get(connection, user_id)
+            tenant = tenants.get(connection, user_id)
             claim = take(manager.catalog, connection, tenant.tenant_id, "test", 60.0, least=tenant.epoch + 1)
         reached = Upgrade(manager.bench).bring(tenant, claim, manager.backends.get(tenant.db_type), revision)
         stands = {"revision": revision, "schema_fingerprint": manager.chain.fingerprints[revision]}
         with claim.ending() as connection:
-            configs.change(connection, tenant, **stands, epoch=reached.epoch, version=tenant.version + 1)
+            tenants.change(connection, tenant, **stands, epoch=reached.epoch, version=tenant.version + 1)
     manager.engines.close()
 
 

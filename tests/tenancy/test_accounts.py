@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from tenancy import names
 from tenancy.accounts import SignIn
-from tenancy.catalog import throttle, users
+from tenancy.catalog import login_failures as login_failure_rows, users
 from tenancy.errors import (
     BadCredentialsError,
     ConfigurationError,
@@ -299,30 +299,30 @@ def test_unknown_known_and_inactive_accounts_answer_alike_with_the_same_work(mak
 def test_unknown_accounts_are_throttled_as_known_ones_are(accounts, member):
     for email in ("ada@example.org", "nobody@example.org"):
         refusals = []
-        for _ in range(throttle.LIMIT + 1):
+        for _ in range(login_failure_rows.LIMIT + 1):
             with pytest.raises((BadCredentialsError, ThrottledError)) as refused:
                 accounts.sign_in(email, "a wrong password")
             refusals.append(type(refused.value))
-        assert refusals == [BadCredentialsError] * throttle.LIMIT + [ThrottledError]
+        assert refusals == [BadCredentialsError] * login_failure_rows.LIMIT + [ThrottledError]
 
 
 def test_a_throttled_account_refuses_the_right_password_too_and_without_looking(make_accounts):
     hasher = CountingPasswords()
     accounts = make_accounts(hasher=hasher)
     accounts.create("ada@example.org", password=PASSWORD)
-    for _ in range(throttle.LIMIT):
+    for _ in range(login_failure_rows.LIMIT):
         with pytest.raises(BadCredentialsError):
             accounts.sign_in("ada@example.org", "a wrong password")
     hasher.looks = 0
     with pytest.raises(ThrottledError) as refused:
         accounts.sign_in("ADA@example.org", PASSWORD)
-    assert 0 < refused.value.fields["retry_after_s"] <= throttle.WINDOW_S
+    assert 0 < refused.value.fields["retry_after_s"] <= login_failure_rows.WINDOW_S
     assert hasher.looks == 0
 
 
 def test_guesses_from_elsewhere_never_lock_out_a_browser_that_signed_in_before(accounts, member):
     device = accounts.sign_in("ada@example.org", PASSWORD).device
-    for _ in range(throttle.LIMIT):
+    for _ in range(login_failure_rows.LIMIT):
         with pytest.raises(BadCredentialsError):
             accounts.sign_in("ada@example.org", "a guess from elsewhere")
     with pytest.raises(ThrottledError):
@@ -333,7 +333,7 @@ def test_guesses_from_elsewhere_never_lock_out_a_browser_that_signed_in_before(a
 
 def test_a_browser_that_signed_in_before_has_its_own_limit(accounts, member):
     device = accounts.sign_in("ada@example.org", PASSWORD).device
-    for _ in range(throttle.LIMIT):
+    for _ in range(login_failure_rows.LIMIT):
         with pytest.raises(BadCredentialsError):
             accounts.sign_in("ada@example.org", "a typing error", device=device)
     with pytest.raises(ThrottledError):
@@ -345,7 +345,7 @@ def test_a_browser_known_to_one_account_is_a_stranger_to_another(accounts, membe
     bob = accounts.create("bob@example.org", password=PASSWORD)
     device = accounts.sign_in("bob@example.org", PASSWORD).device
     assert device.startswith(f"{bob.id}.")
-    for _ in range(throttle.LIMIT):
+    for _ in range(login_failure_rows.LIMIT):
         with pytest.raises(BadCredentialsError):
             accounts.sign_in("ada@example.org", "a guess", device=device)
     with pytest.raises(ThrottledError):
@@ -354,7 +354,7 @@ def test_a_browser_known_to_one_account_is_a_stranger_to_another(accounts, membe
 
 
 def test_after_the_window_the_account_opens_again(catalog, accounts, member):
-    for _ in range(throttle.LIMIT):
+    for _ in range(login_failure_rows.LIMIT):
         with pytest.raises(BadCredentialsError):
             accounts.sign_in("ada@example.org", "a wrong password")
     with catalog.writing() as connection:
@@ -369,7 +369,7 @@ def test_guesses_sent_at_once_are_looked_at_no_more_often_than_the_limit(whole_p
     accounts.create("ada@example.org", password=PASSWORD)
     answers = at_once(24, lambda number: accounts.sign_in("ada@example.org", f"guess number {number}"))
     assert {type(answer) for answer in answers} == {BadCredentialsError, ThrottledError}, answers
-    assert hasher.looks <= throttle.LIMIT
+    assert hasher.looks <= login_failure_rows.LIMIT
 
 
 def test_owners_who_sign_in_at_once_all_come_in(whole_product, catalog, accounts):
@@ -391,16 +391,16 @@ def test_an_outdated_hash_is_renewed_when_its_owner_signs_in(catalog, make_accou
 
 @pytest.mark.parametrize("engine_name", ["mysql"], indirect=True)
 def test_a_sign_in_that_meets_another_attempt_is_done_again(catalog, accounts, member, monkeypatch):
-    key, holds, has_it = throttle.scope("account", names.fold(member.email)), [], threading.Event()
+    key, holds, has_it = login_failure_rows.scope("account", names.fold(member.email)), [], threading.Event()
     hold = users.hold
 
     def attempt() -> None:
         with catalog.writing() as connection:
             for number in range(50):  # of two that wait for each other MySQL ends the one that has written less
-                throttle.reserve(connection, throttle.scope("other", str(number)))
+                login_failure_rows.reserve(connection, login_failure_rows.scope("other", str(number)))
             hold(connection, member.id)
             has_it.set()
-            throttle.clear(connection, key)
+            login_failure_rows.clear(connection, key)
 
     def held(connection, user_id):
         holds.append(user_id)
@@ -433,7 +433,7 @@ def test_a_new_password_ends_the_other_sessions(catalog, accounts, member):
 
 def test_a_wrong_current_password_changes_nothing_and_is_throttled(accounts, member):
     token = accounts.sign_in("ada@example.org", PASSWORD).token
-    for _ in range(throttle.LIMIT):
+    for _ in range(login_failure_rows.LIMIT):
         with pytest.raises(BadCredentialsError) as refused:
             accounts.change_password(member.id, "a wrong password", NEW, keep_token=None)
         assert refused.value.field == "current_password"
@@ -444,7 +444,7 @@ def test_a_wrong_current_password_changes_nothing_and_is_throttled(accounts, mem
 
 
 def test_a_weak_new_password_is_no_failed_guess(accounts, member):
-    for _ in range(throttle.LIMIT + 1):
+    for _ in range(login_failure_rows.LIMIT + 1):
         with pytest.raises(PasswordTooWeakError):
             accounts.change_password(member.id, PASSWORD, "short", keep_token=None)
     accounts.change_password(member.id, PASSWORD, NEW, keep_token=None)
@@ -487,7 +487,7 @@ def test_of_two_password_changes_the_later_does_not_undo_the_earlier(make_accoun
 
 def test_an_operator_sets_a_password_and_every_session_ends(catalog, accounts, member):
     token = accounts.sign_in("ada@example.org", PASSWORD).token
-    for _ in range(throttle.LIMIT):
+    for _ in range(login_failure_rows.LIMIT):
         with pytest.raises(BadCredentialsError):
             accounts.sign_in("ada@example.org", "forgotten")
     assert accounts.set_password(member.id, NEW) == member

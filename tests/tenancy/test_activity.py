@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from tenancy import activity as activity_room
 from tenancy.activity import Activity
-from tenancy.catalog import Catalog, api_keys, configs, sessions, users
+from tenancy.catalog import Catalog, api_keys, sessions, tenants, users
 from tenancy.errors import CatalogNotReadyError
 from tenancy.models import Principal, login_failures, sessions as session_rows
 from tenancy.types import new_id
@@ -44,7 +44,7 @@ def principals(catalog, ada):
     """Give the same person as seen by session and by key, and what is kept of both."""
     token = sessions.new_token()
     with catalog.writing() as connection:
-        configs.add(connection, ada.id, {"tenant_id": new_id(), "db_type": "sqlite"})
+        tenants.add(connection, ada.id, {"tenant_id": new_id(), "db_type": "sqlite"})
         sessions.add(connection, ada.id, token, datetime.now(UTC) + timedelta(hours=1), {})
         _, key = api_keys.add(connection, ada.id, "", False, None)
     return [sessions.principal_by_token(catalog, token), sessions.principal_by_key(catalog, key)]
@@ -55,7 +55,7 @@ def last_seen(catalog, ada):
     with catalog.reading() as connection:
         return (
             users.get(connection, ada.id).last_seen_at,
-            configs.get(connection, ada.id).last_used_at,
+            tenants.get(connection, ada.id).last_used_at,
             sessions.of_user(connection, ada.id)[0]["last_seen_at"],
             api_keys.of_user(connection, ada.id)[0]["last_used_at"],
         )

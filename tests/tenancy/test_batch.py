@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from compose import Parts
-from tenancy.catalog import configs
+from tenancy.catalog import tenants
 from tenancy.errors import ClaimLostError, DatabaseExistsError, TenancyError
 from tenancy.models import State, claims
 from tests.engines import server_address, use
@@ -167,7 +167,7 @@ def test_a_batch_of_which_one_claim_was_lost_names_that_one_and_leaves_it_alone(
         if name == step and not slept:
             slept.append(name)
             with parts.catalog.writing() as connection:  # as another does that takes over once it expired
-                mine = claims.c.tenant_id == configs.get(connection, taken).tenant_id
+                mine = claims.c.tenant_id == tenants.get(connection, taken).tenant_id
                 connection.execute(claims.update().where(mine).values(attempt=2))
 
     parts.manager.bench.step = sleep
@@ -237,7 +237,7 @@ def test_a_batch_that_another_recorded_meanwhile_is_left_to_it(parts, monkeypatc
     """Where transactions do not wait for each other, two record the same users: the later one looks again."""
     ids = add_users(parts, 3)
     users = parts.manager._users_after(0)
-    add, mine = configs.add_many, []
+    add, mine = tenants.add_many, []
 
     def late(connection, wanted):
         if not mine:
@@ -245,7 +245,7 @@ def test_a_batch_that_another_recorded_meanwhile_is_left_to_it(parts, monkeypatc
             raise sa.exc.IntegrityError("INSERT", {}, sqlite3.IntegrityError("UNIQUE"))
         return add(connection, wanted)
 
-    monkeypatch.setattr(configs, "add_many", late)
+    monkeypatch.setattr(tenants, "add_many", late)
     assert [result.created for result in parts.manager.batch.initialize(users)] == [True] * 3
     assert all_stand_right(parts, ids)
 

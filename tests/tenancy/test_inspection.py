@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from tenancy.catalog import configs, sizes
+from tenancy.catalog import tenant_sizes, tenants
 from tenancy.errors import ConfigurationError, TenantNotFoundError, UserNotFoundError
 from tenancy.models import CATALOG_VERSION_TABLE, shared_database, user_database_configs
 from tests.conftest import make_user
@@ -37,7 +37,7 @@ INFO = {
 
 def change(parts, user, **changes):
     with parts.catalog.writing() as connection:
-        configs.change(connection, configs.get(connection, user.id), **changes)
+        tenants.change(connection, tenants.get(connection, user.id), **changes)
 
 
 def test_info_has_what_the_interface_names(parts, user):
@@ -140,7 +140,7 @@ def test_statistics_tell_what_a_server_keeps_as_it_was_last_measured_and_open_no
     manager = parts.manager
     known, unknown = keep_configs(manager, 2, server_id=1, db_name="unify_x")
     with manager.catalog.writing() as connection:
-        sizes.add(connection, sizes.today(), [(configs.get(connection, known), 3 * 2**20)])
+        tenant_sizes.add(connection, tenant_sizes.today(), [(tenants.get(connection, known), 3 * 2**20)])
 
     def opened(*given):
         raise AssertionError("a database was opened")

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 import compose
 from tenancy import DatabaseConnection, MultiTenantDatabaseManager, TenantManager, context, current_manager, install
-from tenancy.catalog import configs
+from tenancy.catalog import tenants
 from tenancy.catalog.runs import Selection
 from tenancy.context import Context
 from tenancy.errors import (
@@ -231,7 +231,7 @@ def test_in_the_shared_database_a_session_is_still_somebodys(shared_parts):
 
 def keep_password(parts, user, sealed):
     with parts.catalog.writing() as connection:
-        configs.change(connection, configs.get(connection, user.id), db_password=sealed)
+        tenants.change(connection, tenants.get(connection, user.id), db_password=sealed)
 
 
 def seal(parts, user, keyring=None):

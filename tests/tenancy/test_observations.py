@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from tenancy import observations as room
 from tenancy.backends.base import DatabaseFields
 from tenancy.backends.server.backend import run
-from tenancy.catalog import sizes, troubles
+from tenancy.catalog import tenant_errors as tenant_error_rows, tenant_sizes as tenant_size_rows
 from tenancy.errors import DatabaseMissingError, DatabaseTimeoutError, TenantNotReadyError
 from tenancy.models import SHARED_OWNER, tenant_errors, tenant_sizes
 from tests.engines import server_address, use
@@ -26,7 +26,7 @@ def server_url(request) -> str:
 
 def errors(parts, owner):
     with parts.catalog.reading() as connection:
-        return troubles.of_owner(connection, owner)
+        return tenant_error_rows.of_owner(connection, owner)
 
 
 def used(parts, *ids):
@@ -35,7 +35,7 @@ def used(parts, *ids):
 
 def measured(parts, owner):
     with parts.catalog.reading() as connection:
-        return sizes.of_owner(connection, owner)
+        return tenant_size_rows.of_owner(connection, owner)
 
 
 def test_an_error_is_written_later_and_the_same_again_is_counted(parts):
@@ -104,7 +104,7 @@ def test_what_has_not_happened_for_long_is_forgotten(parts):
     old, new = add_users(parts, 2)
     parts.manager.note_error(old, "database_busy", "long ago", None)
     parts.activity.flush()
-    past = datetime.now(UTC) - timedelta(days=troubles.KEPT_DAYS + 1)
+    past = datetime.now(UTC) - timedelta(days=tenant_error_rows.KEPT_DAYS + 1)
     with parts.catalog.writing() as connection:
         connection.execute(tenant_errors.update(), {"last_at": past})
     parts.manager.note_error(new, "database_busy", "now", None)
@@ -118,7 +118,7 @@ def test_a_used_database_is_measured_once_a_day(parts):
     again = room.Observations(parts.catalog, parts.manager.backends)
     again.flush(used(parts, first, second))
     ((day, size),) = measured(parts, first)
-    assert day == sizes.today()
+    assert day == tenant_size_rows.today()
     assert size == parts.manager.database_info(first)["size_bytes"] > 0
     assert len(measured(parts, second)) == 1
     rows, _ = parts.manager.accounts_page(sort="size")
@@ -127,11 +127,14 @@ def test_a_used_database_is_measured_once_a_day(parts):
 
 def test_the_next_day_it_is_measured_again_and_old_days_go(parts, monkeypatch):
     (user_id,) = add_tenants(parts, 1)
-    start = sizes.today()
-    for number in (0, 1, sizes.KEPT_DAYS):
-        monkeypatch.setattr(sizes, "today", lambda number=number: start + timedelta(days=number))
+    start = tenant_size_rows.today()
+    for number in (0, 1, tenant_size_rows.KEPT_DAYS):
+        monkeypatch.setattr(tenant_size_rows, "today", lambda number=number: start + timedelta(days=number))
         parts.manager.observations.flush(used(parts, user_id))
-    assert [day - start for day, _ in measured(parts, user_id)] == [timedelta(days=1), timedelta(days=sizes.KEPT_DAYS)]
+    assert [day - start for day, _ in measured(parts, user_id)] == [
+        timedelta(days=1),
+        timedelta(days=tenant_size_rows.KEPT_DAYS),
+    ]
 
 
 def test_a_database_that_cannot_be_measured_stops_nothing(parts, caplog):

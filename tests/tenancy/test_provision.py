@@ -16,7 +16,7 @@ import compose
 from compose import Parts
 from settings import Settings
 from tenancy.backends.base import DatabaseFields
-from tenancy.catalog import configs
+from tenancy.catalog import tenants
 from tenancy.errors import (
     AccessDeniedError,
     ClaimedError,
@@ -717,7 +717,7 @@ def test_suspending_or_resuming_stopped_at_any_step_is_finished_by_another_run(p
 def test_asking_for_another_type_than_the_one_there_is_refused(parts):
     (user_id,) = add_tenants(parts, 1)
     with parts.catalog.writing() as connection:
-        configs.change(connection, configs.get(connection, user_id), db_path="user_77.db")
+        tenants.change(connection, tenants.get(connection, user_id), db_path="user_77.db")
     with pytest.raises(TenantExistsError) as refused:
         parts.manager.provision(user_id, DatabaseFields(db_type="sqlite"))
     assert refused.value.field == "db_path"
@@ -728,12 +728,12 @@ def test_what_another_runner_did_between_the_look_and_the_claim_is_seen(parts, m
     """On a server's catalog others write between two statements of a transaction: here they do on SQLite's too."""
     (user_id,) = add_tenants(parts, 1)
     change_config(parts.manager, user_id, state=meanwhile)
-    look = configs.of_account
+    look = tenants.of_account
 
     def before(connection, user_id):
         return look(connection, user_id).with_(state=State.PROVISIONING, revision=None)
 
-    monkeypatch.setattr(configs, "of_account", before)
+    monkeypatch.setattr(tenants, "of_account", before)
     (answer,) = together([lambda: parts.manager.provision(user_id)])
     assert _outcome(answer) == outcome
     assert placement_of(parts.manager, user_id).state is meanwhile

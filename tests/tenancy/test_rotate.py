@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from tenancy import rotate
-from tenancy.catalog import configs, servers, users
+from tenancy.catalog import servers, tenants, users
 from tenancy.errors import TamperedCredentialError, UnknownKeyError
 from tenancy.keyring import Keyring, generate_key
 from tenancy.models import Placement, Server, ServerState, State, audit_log, user_database_configs
@@ -31,7 +31,7 @@ def tenant(catalog, number, keyring=BEFORE):
         planned = Placement(new_id(), owner, "postgresql", State.READY, 1, 1, **fields)
         values = {"tenant_id": planned.tenant_id, "db_type": "postgresql", "state": State.READY, **fields}
         sealed = keyring.seal(secret(number), planned.binding)
-        return configs.add(connection, owner, {**values, "db_password": sealed})
+        return tenants.add(connection, owner, {**values, "db_password": sealed})
 
 
 def secret(number):
@@ -40,7 +40,7 @@ def secret(number):
 
 def stored(catalog):
     with catalog.reading() as connection:
-        return list(configs.every(connection))
+        return list(tenants.every(connection))
 
 
 def opened(catalog, keyring):
@@ -75,16 +75,16 @@ def test_the_shared_databases_password_is_rotated_too(catalog):
     with catalog.writing() as connection:
         sealed = BEFORE.seal("shared", planned.binding)
         values = {"tenant_id": planned.tenant_id, "db_type": "postgresql", "db_host": "h", "db_password": sealed}
-        configs.add(connection, None, values)
+        tenants.add(connection, None, values)
     assert rotate.rotate(catalog, BOTH)["rotated"] == 1
     with catalog.reading() as connection:
-        shared = configs.shared(connection)
+        shared = tenants.shared(connection)
     assert AFTER.open(shared.sealed_password, shared.binding) == "shared"
 
 
 def test_tenants_without_a_password_are_left_alone(catalog, ada):
     with catalog.writing() as connection:
-        configs.add(connection, ada.id, {"tenant_id": new_id(), "db_type": "sqlite"})
+        tenants.add(connection, ada.id, {"tenant_id": new_id(), "db_type": "sqlite"})
     assert rotate.rotate(catalog, BOTH)["rotated"] == 0
     assert stored(catalog)[0].sealed_password is None
 
@@ -136,7 +136,7 @@ def test_a_password_changed_meanwhile_is_never_overwritten(catalog, three):
         with catalog.writing() as connection:
             for one in three:
                 fresh = BEFORE.seal(f"changed {one.db_name}", one.binding)
-                configs.change(connection, one, db_password=fresh)
+                tenants.change(connection, one, db_password=fresh)
 
     done = rotate.rotate(catalog, BOTH, on_step=once(somebody_changes_all_of_them))
     assert (done["rotated"], done["changed_meanwhile"], done["to_rotate"]) == (0, 3, 3)
@@ -153,7 +153,7 @@ def once(work):
 def test_a_password_removed_meanwhile_stays_away(catalog, three):
     def remove(name):
         with catalog.writing() as connection:
-            configs.remove(connection, three[1])
+            tenants.remove(connection, three[1])
 
     assert rotate.rotate(catalog, BOTH, on_step=once(remove))["rotated"] == 2
     assert len(stored(catalog)) == 2
@@ -176,7 +176,7 @@ def test_a_second_run_finds_nothing_to_do(catalog, three):
 
 def test_one_that_was_tampered_with_is_named_and_the_others_go_on(catalog, three):
     with catalog.writing() as connection:
-        configs.change(connection, three[1], db_password=three[0].sealed_password)
+        tenants.change(connection, three[1], db_password=three[0].sealed_password)
     done = rotate.rotate(catalog, BOTH)
     assert done["rotated"] == 2
     assert done["failed"] == [

@@ -329,10 +329,10 @@ def _standing(catalog: dict[str, Any]) -> str:
 
 def _shared_database(toolbox: Toolbox) -> list[dict[str, Any]]:
     """Give the one database of shared mode as a row like any user's; nothing where it is not made yet."""
-    from tenancy.catalog import configs
+    from tenancy.catalog import tenants
 
     with toolbox.parts.catalog.reading() as connection:
-        shared = configs.shared(connection)
+        shared = tenants.shared(connection)
     head = toolbox.parts.manager.head
     return [] if shared is None else [shared.to_dict() | {"email": "all users", "head_revision": head}]
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from tenancy.catalog import Catalog, claims, configs, now
+from tenancy.catalog import Catalog, claims, now, tenants
 from tenancy.catalog.claims import Claim
 from tenancy.errors import ClaimedError, ClaimLostError
 from tenancy.models import claims as table
@@ -145,20 +145,20 @@ def test_a_runner_learns_of_its_loss_only_from_its_own_tenant(catalog):
 def write_after_being_replaced(catalog, user):
     """Let a runner sleep past its expiry, be replaced by another, wake and write; give what stands there then."""
     with catalog.writing() as connection:
-        tenant = configs.add(connection, user.id, {"tenant_id": TENANT, "db_type": "sqlite", "db_path": "x"})
+        tenant = tenants.add(connection, user.id, {"tenant_id": TENANT, "db_type": "sqlite", "db_path": "x"})
         asleep = claims.take(catalog, connection, TENANT, "provision", 60)
     expire(catalog)
     awake = take(catalog)
     with awake.writing() as connection:
-        configs.change(connection, tenant, last_error="written by the second runner")
+        tenants.change(connection, tenant, last_error="written by the second runner")
     refused = None
     try:
         with asleep.writing() as connection:
-            configs.change(connection, tenant, last_error="written by the first runner")
+            tenants.change(connection, tenant, last_error="written by the first runner")
     except ClaimLostError as error:
         refused = error
     with awake.writing() as connection:
-        return refused, configs.get(connection, user.id).last_error
+        return refused, tenants.get(connection, user.id).last_error
 
 
 def test_a_runner_that_was_replaced_while_it_slept_cannot_write(catalog, ada):

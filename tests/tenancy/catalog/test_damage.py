@@ -11,9 +11,9 @@ import sqlalchemy as sa
 
 from tenancy import rotate
 from tenancy.backends.server.backend import run
-from tenancy.catalog import Catalog, api_keys, configs, damage, runs, servers, sessions, troubles
+from tenancy.catalog import Catalog, api_keys, damage, runs, servers, sessions, tenant_errors, tenants
 from tenancy.catalog.runs import Rules, Selection
-from tenancy.catalog.troubles import Trouble
+from tenancy.catalog.tenant_errors import Trouble
 from tenancy.errors import CatalogDamagedError, CatalogNotReadyError
 from tenancy.keyring import Keyring, generate_key
 from tenancy.models import catalog_metadata
@@ -94,8 +94,8 @@ def test_rotating_counts_and_names_what_cannot_be_read_and_seals_the_rest(parts,
     keep_server(manager, "bad")
     with manager.catalog.writing() as connection:
         for user in three:
-            tenant = configs.get(connection, user.id)
-            configs.change(connection, tenant, db_password=manager.keyring.seal("x", tenant.binding))
+            tenant = tenants.get(connection, user.id)
+            tenants.change(connection, tenant, db_password=manager.keyring.seal("x", tenant.binding))
     spoil("user_database_configs", "db_password", three[1].id, value)
     spoil("database_servers", "db_password", 2, value)
     fresh = generate_key()
@@ -119,7 +119,7 @@ def filled(parts, three):
         api_keys.add(connection, user.id, "k", False, None)
         sessions.add(connection, user.id, "t", datetime(2100, 1, 1, tzinfo=UTC), {"user_agent": "u", "address": "a"})
         moment = datetime.now(UTC)
-        troubles.add(connection, {(user.id, "a"): Trouble("m", moment, moment)})
+        tenant_errors.add(connection, {(user.id, "a"): Trouble("m", moment, moment)})
         run = runs.add(connection, "migrate", Selection().written(), Rules(), target="0002")
         runs.add_items(connection, run, [sa.true()], sa.literal("0002"), [0, 3])
     return manager, user

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import sqlalchemy as sa
 
-from tenancy.catalog import figures, listing
+from tenancy.catalog import listing, statistics
 from tenancy.catalog.listing import SORTS, Filter, Listing
 from tenancy.errors import ConfigurationError
 from tenancy.models import user_database_configs, users
@@ -163,9 +163,9 @@ def test_a_place_that_is_none_of_ours_is_refused(catalog, sort, after):
 def test_the_figures_add_up(catalog, people):
     rows = walk(catalog)
     with catalog.reading() as connection:
-        counted = figures.accounts(connection) | figures.databases(connection, multi_tenant=True, head="0002")
-        sizes, movement = figures.sizes(connection, multi_tenant=True), figures.movement(connection)
-        largest = figures.largest(connection)
+        counted = statistics.accounts(connection) | statistics.databases(connection, multi_tenant=True, head="0002")
+        sizes, movement = statistics.sizes(connection, multi_tenant=True), statistics.movement(connection)
+        largest = statistics.largest(connection)
     made = [row for row in rows if row["tenant_id"]]
     assert (counted["accounts"], counted["databases"]) == (NUMBER, len(made))
     assert counted["administrators"] == sum(row["is_admin"] for row in rows)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import sqlalchemy as sa
 
-from tenancy.catalog import Catalog, api_keys, configs, sessions, users
+from tenancy.catalog import Catalog, api_keys, sessions, tenants, users
 from tenancy.models import State, catalog_metadata, sessions as table
 from tenancy.types import new_id
 from tests.tenancy.conftest import AUDIT_KEY
@@ -46,12 +46,12 @@ def counted(catalog):
 
 @pytest.fixture
 def place(catalog, ada):
-    return change(catalog, lambda c: configs.add(c, ada.id, {"tenant_id": new_id(), "db_type": "sqlite"}))
+    return change(catalog, lambda c: tenants.add(c, ada.id, {"tenant_id": new_id(), "db_type": "sqlite"}))
 
 
 @pytest.fixture
 def shared_place(catalog):
-    return change(catalog, lambda c: configs.add(c, None, {"tenant_id": new_id(), "db_type": "sqlite"}))
+    return change(catalog, lambda c: tenants.add(c, None, {"tenant_id": new_id(), "db_type": "sqlite"}))
 
 
 def test_a_token_says_whose_it_is_and_where_their_rows_live(catalog, ada, place):
@@ -136,7 +136,7 @@ def test_a_session_of_a_deactivated_account_is_nobodys(catalog, ada):
 def test_a_change_of_the_tenant_shows_in_the_next_look(catalog, ada, place):
     token = begin(catalog, ada)
     sessions.principal_by_token(catalog, token)
-    change(catalog, lambda c: configs.change(c, place, state=State.SUSPENDED, version=2))
+    change(catalog, lambda c: tenants.change(c, place, state=State.SUSPENDED, version=2))
     found = sessions.principal_by_token(catalog, token).placement
     assert (found.state, found.version) == (State.SUSPENDED, 2)
 

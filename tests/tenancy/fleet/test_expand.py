@@ -73,9 +73,9 @@ def test_a_database_that_is_newer_than_the_catalog_says_is_refused(versions, tmp
     (user_id,) = fill(first, 1)
     kept = placement_of(first, user_id)
     migrate(versions(2))
-    from tenancy.catalog import configs
+    from tenancy.catalog import tenants
 
     with first.catalog.writing() as connection:
-        configs.change(connection, kept, revision="0001", usable_from="0001", epoch=kept.epoch + 1)
+        tenants.change(connection, kept, revision="0001", usable_from="0001", epoch=kept.epoch + 1)
     with pytest.raises(RevisionMismatchError):
         first.fetch_all("SELECT id FROM things", user_id=user_id)

@@ -6,7 +6,7 @@ from contextlib import closing
 
 import pytest
 
-from tenancy.catalog import claims, configs
+from tenancy.catalog import claims, tenants
 
 
 @pytest.fixture
@@ -319,7 +319,7 @@ def test_what_still_stands_in_the_way_of_removing_is_said_at_once(peopled, setti
 def test_an_operation_is_ended_for_an_operator_who_knows_that_its_process_is_gone(peopled, parts):
     assert "No operation holds" in peopled("db", "release", 1).stdout
     with parts.catalog.writing() as connection:
-        tenant = configs.get(connection, 1)
+        tenant = tenants.get(connection, 1)
         claims.take(parts.catalog, connection, tenant.tenant_id, "migrate", 60, least=tenant.epoch + 1)
     refused = peopled("db", "suspend", 1).stderr
     assert "the database of user 1 is busy (migrate) until " in refused

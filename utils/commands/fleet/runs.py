@@ -28,11 +28,11 @@ class Share(click.ParamType[tuple[float, bool]]):
     name = "number or percentage"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, bool]:
-        from tenancy.catalog import shares
         from tenancy.errors import ConfigurationError
+        from tenancy.fleet import rollout_rules
 
         try:
-            return shares.share(str(value))
+            return rollout_rules.share(str(value))
         except ConfigurationError as error:
             self.fail(error.message, param, ctx)
 
@@ -43,11 +43,11 @@ class Waves(click.ParamType[tuple[float, ...]]):
     name = "percentages"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
-        from tenancy.catalog import shares
         from tenancy.errors import ConfigurationError
+        from tenancy.fleet import rollout_rules
 
         try:
-            return value if isinstance(value, tuple) else shares.waves(str(value))
+            return value if isinstance(value, tuple) else rollout_rules.waves(str(value))
         except ConfigurationError as error:
             self.fail(error.message, param, ctx)
 

@@ -13,9 +13,9 @@ from flask.typing import ResponseReturnValue
 from pydantic import Field as Bound, StringConstraints
 
 from tenancy import names
-from tenancy.catalog import shares
 from tenancy.catalog.runs import UNFINISHED, WORKABLE, Rules, Selection
 from tenancy.errors import ConfigurationError, RunStateError, ServerNotFoundError, TenancyError, UserNotFoundError
+from tenancy.fleet import rollout_rules
 from web.auth import admin_required
 from web.pages.console.frame import blueprint, key, show
 from web.pages.forms import Choices, Field, Form
@@ -127,8 +127,8 @@ def _read(form: Form, body: RunCreate) -> tuple[Selection, Rules] | None:
         if body.db_type and body.db_type not in {each["name"] for each in manager.database_types()}:
             raise ConfigurationError("Choose one of the list.", field="db_type")
         server_id = manager.server(body.server)["id"] if body.server else None
-        waves = shares.waves(body.waves) if body.waves else (100.0,)
-        after, percent = shares.share(body.halt_after) if body.halt_after else (None, False)
+        waves = rollout_rules.waves(body.waves) if body.waves else (100.0,)
+        after, percent = rollout_rules.share(body.halt_after) if body.halt_after else (None, False)
     except ServerNotFoundError:
         form.refuse("server", "Choose one of the list.")
     except UserNotFoundError:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tenancy.catalog import configs, users
+from tenancy.catalog import tenants, users
 from tenancy.errors import ClaimedError, TenantNotFoundError
 from tenancy.models import Placement, State
 from tenancy.types import new_id
@@ -15,12 +15,12 @@ from tests.tenancy.threads import at_once
 
 def add(catalog, user, **fields):
     with catalog.writing() as connection:
-        return configs.add(connection, user and user.id, {"tenant_id": new_id(), "db_type": "sqlite", **fields})
+        return tenants.add(connection, user and user.id, {"tenant_id": new_id(), "db_type": "sqlite", **fields})
 
 
 def get(catalog, user):
     with catalog.reading() as connection:
-        return configs.get(connection, user.id)
+        return tenants.get(connection, user.id)
 
 
 def account(catalog, email):
@@ -94,7 +94,7 @@ def test_a_change_touches_the_one_configuration(catalog, ada):
     bob = account(catalog, "bob@example.org")
     mine, other = add(catalog, ada), add(catalog, bob)
     with catalog.writing() as connection:
-        configs.change(connection, mine, state=State.READY, revision="0001", version=2)
+        tenants.change(connection, mine, state=State.READY, revision="0001", version=2)
     changed = get(catalog, ada)
     assert (changed.state, changed.revision, changed.version) == (State.READY, "0001", 2)
     assert changed.updated_at >= mine.updated_at
@@ -104,7 +104,7 @@ def test_a_change_touches_the_one_configuration(catalog, ada):
 def test_a_removed_configuration_is_gone_and_its_account_stays(catalog, ada):
     made = add(catalog, ada)
     with catalog.writing() as connection:
-        configs.remove(connection, made)
+        tenants.remove(connection, made)
         assert users.get(connection, ada.id) == ada
     with pytest.raises(TenantNotFoundError):
         get(catalog, ada)
@@ -113,14 +113,14 @@ def test_a_removed_configuration_is_gone_and_its_account_stays(catalog, ada):
 def test_the_shared_database_has_a_place_of_its_own(catalog, ada):
     mine = add(catalog, ada)
     with catalog.reading() as connection:
-        assert configs.shared(connection) is None
+        assert tenants.shared(connection) is None
     shared = add(catalog, None, db_path="/shared.db", owned=False)
     with catalog.writing() as connection:
-        configs.change(connection, shared, state=State.READY)
-        found = configs.shared(connection)
+        tenants.change(connection, shared, state=State.READY)
+        found = tenants.shared(connection)
         assert (found.tenant_id, found.user_id, found.state) == (shared.tenant_id, None, State.READY)
-        assert configs.get(connection, ada.id) == mine
-        assert list(configs.every(connection)) == [mine]
+        assert tenants.get(connection, ada.id) == mine
+        assert list(tenants.every(connection)) == [mine]
     with pytest.raises(ClaimedError):
         add(catalog, None)
 
@@ -129,19 +129,19 @@ def test_pages_follow_the_user_ids_with_their_addresses(catalog):
     people = [account(catalog, f"user{number}@example.org") for number in range(4)]
     made = [add(catalog, person) for person in people]
     with catalog.reading() as connection:
-        first = configs.page(connection, 0, 3, [])
+        first = tenants.page(connection, 0, 3, [])
         assert first == [(person.email, one) for person, one in zip(people, made, strict=True)][:3]
-        assert configs.page(connection, people[2].id, 3, []) == [(people[3].email, made[3])]
-        assert configs.page(connection, 0, 9, [users.matches("USER2@")]) == [(people[2].email, made[2])]
+        assert tenants.page(connection, people[2].id, 3, []) == [(people[3].email, made[3])]
+        assert tenants.page(connection, 0, 9, [users.matches("USER2@")]) == [(people[2].email, made[2])]
 
 
 def test_active_users_without_a_database_are_listed(catalog, ada):
     bob, cleo = account(catalog, "bob@example.org"), account(catalog, "cleo@example.org")
     add(catalog, bob)
     with catalog.writing() as connection:
-        assert configs.users_without(connection) == [ada.id, cleo.id]
+        assert tenants.users_without(connection) == [ada.id, cleo.id]
         users.change(connection, cleo.id, is_active=False)
-        assert configs.users_without(connection) == [ada.id]
+        assert tenants.users_without(connection) == [ada.id]
 
 
 def test_last_used_is_written_for_those_who_were(catalog, ada):
@@ -149,7 +149,7 @@ def test_last_used_is_written_for_those_who_were(catalog, ada):
     mine, other, shared = add(catalog, ada), add(catalog, bob), add(catalog, None)
     moment = datetime.now(UTC) + timedelta(hours=1)
     with catalog.writing() as connection:
-        configs.touch(connection, {mine.tenant_id: moment, shared.tenant_id: moment, new_id(): moment})
-        assert configs.shared(connection).last_used_at == moment
+        tenants.touch(connection, {mine.tenant_id: moment, shared.tenant_id: moment, new_id(): moment})
+        assert tenants.shared(connection).last_used_at == moment
     assert get(catalog, ada).last_used_at == moment
     assert get(catalog, bob) == other

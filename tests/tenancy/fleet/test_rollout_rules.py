@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from tenancy.catalog import shares
 from tenancy.errors import ConfigurationError
+from tenancy.fleet import rollout_rules
 
 
 @pytest.mark.parametrize(
     ("text", "meant"), [("5", (5.0, False)), (" 2% ", (2.0, True)), ("0.5%", (0.5, True)), ("100%", (100.0, True))]
 )
 def test_a_share_is_a_number_or_a_percentage(text, meant):
-    assert shares.share(text) == meant
+    assert rollout_rules.share(text) == meant
 
 
 @pytest.mark.parametrize("text", ["", "0", "0%", "120%", "1.5", "-1", "x", "1%%", "٣", "9" * 300])
 def test_what_is_no_share_is_refused_by_name(text):
     with pytest.raises(ConfigurationError, match="no number of tenants such as 5") as caught:
-        shares.share(text)
+        rollout_rules.share(text)
     assert caught.value.field == "halt_after"
     assert len(caught.value.message) < 200
 
@@ -27,12 +27,12 @@ def test_what_is_no_share_is_refused_by_name(text):
     ("text", "meant"), [("1%,10%,100%", (1, 10, 100)), ("1% , 10.5%", (1, 10.5, 100)), ("100%", (100,))]
 )
 def test_waves_grow_to_everybody(text, meant):
-    assert shares.waves(text) == meant
+    assert rollout_rules.waves(text) == meant
 
 
 @pytest.mark.parametrize("text", ["", ",", "10,100", "50%,10%", "10%,10%", "200%", "0%", "1%,,2%", "٣%", "9%" * 300])
 def test_what_are_no_waves_is_refused_by_name(text):
     with pytest.raises(ConfigurationError, match="no list of growing percentages") as caught:
-        shares.waves(text)
+        rollout_rules.waves(text)
     assert caught.value.field == "waves"
     assert len(caught.value.message) < 200

@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from tenancy.catalog import damage
-from tenancy.catalog.sizes import today
+from tenancy.catalog.tenant_sizes import today
 from tenancy.models import shared_database, tenant_errors, user_database_configs, users
 
 GROWTH_DAYS = 84
