@@ -20,9 +20,9 @@ from tenancy.accounts import AccountRules, Accounts
 from tenancy.activity import Activity
 from tenancy.backends import Backends
 from tenancy.catalog import Catalog
+from tenancy.credentials.keyring import Keyring
 from tenancy.errors import TenancyError, UnsupportedBackendError
 from tenancy.hosts import is_loopback
-from tenancy.keyring import Keyring
 from tenancy.manager import Options
 
 if TYPE_CHECKING:

@@ -24,9 +24,9 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from tenancy import names
+from tenancy.credentials.keyring import check_keys
 from tenancy.errors import ConfigurationError
 from tenancy.hosts import HostPolicy
-from tenancy.keyring import check_keys
 
 PROJECT = Path(__file__).resolve().parent
 DOTENV = PROJECT / ".env"

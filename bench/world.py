@@ -19,7 +19,7 @@ from compose import Parts
 from repositories.schema import tasks
 from settings import SETTINGS, TEST_SETTINGS, Settings, given
 from tenancy.backends.base import DatabaseFields
-from tenancy.keyring import generate_key
+from tenancy.credentials.keyring import generate_key
 from tenancy.models import State, User, sessions, user_database_configs, users
 from tenancy.types import new_id
 

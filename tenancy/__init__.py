@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from tenancy.catalog.listing import Filter as Filter
     from tenancy.catalog.runs import Rules as Rules, Selection as Selection
     from tenancy.connection import DatabaseConnection as DatabaseConnection
+    from tenancy.credentials.keyring import Keyring as Keyring, generate_key as generate_key
     from tenancy.errors import TenancyError as TenancyError
     from tenancy.fleet.workers import work_in_processes as work_in_processes
     from tenancy.hosts import HostPolicy as HostPolicy
-    from tenancy.keyring import Keyring as Keyring, generate_key as generate_key
     from tenancy.manager import (
         MultiTenantDatabaseManager as MultiTenantDatabaseManager,
         Options as Options,
@@ -56,7 +56,7 @@ _PUBLIC = {
     "tenancy.schema.new_revision": ("new_revision",),
     "tenancy.fleet.workers": ("work_in_processes",),
     "tenancy.hosts": ("HostPolicy",),
-    "tenancy.keyring": ("Keyring", "generate_key"),
+    "tenancy.credentials.keyring": ("Keyring", "generate_key"),
     "tenancy.manager": ("MultiTenantDatabaseManager", "Options", "TenantManager"),
     "tenancy.schema.chain": ("Chain",),
     "tenancy.models": (

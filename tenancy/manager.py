@@ -27,6 +27,7 @@ from tenancy.bring import OwnDatabases
 from tenancy.catalog import Catalog, servers as server_rows, tenants, users as user_rows
 from tenancy.catalog.listing import Filter
 from tenancy.connection import LeasedConnection, only_reads
+from tenancy.credentials.keyring import Keyring
 from tenancy.engines import EngineCache
 from tenancy.errors import (
     ConfigurationError,
@@ -37,7 +38,6 @@ from tenancy.fleet.fleet import Fleet
 from tenancy.fleet.touch import FirstTouch
 from tenancy.hosts import HostPolicy
 from tenancy.inspection import Inspection
-from tenancy.keyring import Keyring
 from tenancy.models import (
     CATALOG_VERSION_TABLE,
     SHARED_OWNER,

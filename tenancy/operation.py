@@ -15,6 +15,7 @@ from tenancy.backends.access import NO_ACCESS, Access, Login, Options
 from tenancy.backends.base import Backend, Step
 from tenancy.catalog import Catalog, claims, servers, tenants, users
 from tenancy.catalog.claims import Claim
+from tenancy.credentials.keyring import Keyring
 from tenancy.deadline import lifted
 from tenancy.errors import (
     ClaimLostError,
@@ -27,7 +28,6 @@ from tenancy.errors import (
 )
 from tenancy.guards import check_whose
 from tenancy.hosts import HostPolicy
-from tenancy.keyring import Keyring
 from tenancy.models import Kind, Origin, Placement, Server, State, TenantSchema
 from tenancy.schema import identity
 from tenancy.schema.chain import Chain

@@ -17,12 +17,12 @@ from tenancy import guards
 from tenancy.backends.base import Backend
 from tenancy.catalog import claims, statistics, tenant_errors, tenant_sizes, tenants, users
 from tenancy.catalog.listing import Filter, Listing, Place
+from tenancy.credentials.rotation import keys_in_use
 from tenancy.engines import EngineCache
 from tenancy.errors import DatabaseUnreachableError, TenancyError
 from tenancy.inspection import Inspection
 from tenancy.models import Placement, identity
 from tenancy.operation import Workbench
-from tenancy.rotate import keys_in_use
 from tenancy.schema import ledger
 
 Rows = list[dict[str, Any]]

@@ -13,7 +13,7 @@ import hypothesis
 import pytest
 
 from settings import SETTINGS, Settings
-from tenancy.keyring import generate_key
+from tenancy.credentials.keyring import generate_key
 from tenancy.models import User, installation
 
 if TYPE_CHECKING:

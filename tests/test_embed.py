@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from settings import PROJECT, SETTINGS
-from tenancy.keyring import generate_key
+from tenancy.credentials.keyring import generate_key
 from tenancy.manager import Options
 
 PAGE = (PROJECT / "docs" / "how-to" / "embed.md").read_text()

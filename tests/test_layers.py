@@ -30,7 +30,7 @@ MAY_IMPORT = {
 LAZILY = {"utils/serve.py": "app"}
 """Only ``unify serve`` imports the application, and only when it serves."""
 
-SETTINGS_MAY_USE = {"tenancy.errors", "tenancy.names", "tenancy.hosts", "tenancy.keyring"}
+SETTINGS_MAY_USE = {"tenancy.errors", "tenancy.names", "tenancy.hosts", "tenancy.credentials.keyring"}
 """What settings are checked with; the engine itself is given values, not settings."""
 
 ORDER = [

@@ -13,9 +13,10 @@ import pytest
 from repositories.bin import BinRepository
 from repositories.repository_factory import RESOURCES
 from settings import PROJECT
-from tenancy import TenantManager, errors, keyring
+from tenancy import TenantManager, errors
 from tenancy.accounts import Accounts
 from tenancy.backends.base import DatabaseFields
+from tenancy.credentials import keyring
 from tenancy.models import Principal, User
 from tenancy.schema import new_revision
 from tests.tenancy.support import add_users

@@ -9,9 +9,9 @@ import os
 import pytest
 
 from settings import PROJECT, SETTINGS, Settings, SettingsError, _warn_once, given
+from tenancy.credentials.keyring import generate_key
 from tenancy.errors import ConfigurationError
 from tenancy.hosts import HostPolicy
-from tenancy.keyring import generate_key
 
 LONG = "kY3-9fLq_0aVxW7uT2sR8pNbM6cJ4hGd"
 

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tenancy.keyring import generate_key
+from tenancy.credentials.keyring import generate_key
 
 PROJECT = Path(__file__).resolve().parent.parent
 

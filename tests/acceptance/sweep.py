@@ -28,7 +28,7 @@ import psutil
 import requests
 
 from bench.served import PROJECT, Served
-from tenancy.keyring import generate_key
+from tenancy.credentials.keyring import generate_key
 
 UNIFY = (sys.executable, "-m", "utils.cli")
 CONFIGURED = ("SECRET_KEY", "SECRET_KEY_FALLBACKS", "AUDIT_KEY", "TENANT_CREDENTIAL_KEYS", "METRICS_TOKEN")

@@ -23,8 +23,8 @@ from tenancy.backends import Backends
 from tenancy.catalog import Catalog, runs, servers, tenants, users
 from tenancy.catalog.claims import take
 from tenancy.catalog.runs import ItemState, Rules, RunState, Selection
+from tenancy.credentials.keyring import Keyring, generate_key
 from tenancy.engines import EngineCache
-from tenancy.keyring import Keyring, generate_key
 from tenancy.manager import Options
 from tenancy.models import (
     Placement,

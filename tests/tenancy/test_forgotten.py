@@ -7,7 +7,8 @@ from contextlib import closing
 import pytest
 import sqlalchemy as sa
 
-from tenancy import rotate
+from tenancy.credentials import rotation
+from tenancy.credentials.keyring import Keyring, generate_key
 from tenancy.errors import (
     ClaimLostError,
     ConnectionRefusedByServerError,
@@ -16,7 +17,6 @@ from tenancy.errors import (
     StaleRouteError,
     TenantNotFoundError,
 )
-from tenancy.keyring import Keyring, generate_key
 from tenancy.models import State, leftover_databases
 from tests.engines import server_address, use
 from tests.tenancy.support import add_task, add_users, audit_actions, placement_of, titles
@@ -140,9 +140,9 @@ def test_a_leftovers_password_is_sealed_anew_and_a_damaged_row_hides_no_other(st
     manager = parts.manager
     manager.delete_user_database(user_id, forget=True)
     ring = Keyring([generate_key(), *parts.settings.tenant_credential_keys])
-    rotate.rotate(manager.catalog, ring)
+    rotation.rotate(manager.catalog, ring)
     with manager.catalog.reading() as connection:
-        assert set(rotate.keys_in_use(connection)) == {ring.newest}
+        assert set(rotation.keys_in_use(connection)) == {ring.newest}
     manager.bench.keyring = ring
     answer()
     (left,) = manager.leftovers.listed()

@@ -14,6 +14,7 @@ from tenancy import DatabaseConnection, MultiTenantDatabaseManager, TenantManage
 from tenancy.catalog import tenants
 from tenancy.catalog.runs import Selection
 from tenancy.context import Context
+from tenancy.credentials.keyring import Keyring, generate_key
 from tenancy.errors import (
     ConfigurationError,
     NoTenantError,
@@ -25,7 +26,6 @@ from tenancy.errors import (
     UserNotFoundError,
     WrongTenantError,
 )
-from tenancy.keyring import Keyring, generate_key
 from tenancy.models import Principal, audit_log
 from tenancy.types import new_id
 from tests.tenancy.support import change_config

@@ -12,9 +12,10 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import event
 
-from tenancy import rotate
 from tenancy.backends.server.backend import one
 from tenancy.catalog import pending as rows, servers
+from tenancy.credentials import rotation
+from tenancy.credentials.keyring import Keyring, generate_key
 from tenancy.errors import (
     ClaimedError,
     IdentityError,
@@ -23,7 +24,6 @@ from tenancy.errors import (
     TamperedCredentialError,
     TenancyError,
 )
-from tenancy.keyring import Keyring, generate_key
 from tenancy.models import Placement, State, identity, pending_databases
 from tests.engines import backend_of, server_address, server_login, use
 from tests.tenancy.support import (
@@ -299,11 +299,11 @@ def test_passwords_that_wait_are_rotated_with_the_others(postgresql, pooled):
     fill(parts)
     fresh = generate_key()
     old = parts.settings.tenant_credential_keys
-    done = rotate.rotate(parts.catalog, Keyring([fresh, *old]))
+    done = rotation.rotate(parts.catalog, Keyring([fresh, *old]))
     assert (done["rotated"], done["failed"], done["to_rotate"]) == (2, [], 0)
     (found,) = waiting(parts)
     assert Keyring([fresh]).open(found.sealed_password, found.binding)
-    rotate.rotate(parts.catalog, Keyring([*old, fresh]))
+    rotation.rotate(parts.catalog, Keyring([*old, fresh]))
 
 
 # --- servers --------------------------------------------------------------------------------------------

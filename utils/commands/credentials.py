@@ -20,7 +20,7 @@ def credentials() -> None:
 @json_option
 def generate_key(as_json: bool) -> None:
     """Print a fresh key; put it first in TENANT_CREDENTIAL_KEYS."""
-    from tenancy.keyring import generate_key as fresh
+    from tenancy.credentials.keyring import generate_key as fresh
 
     key = fresh()
     show(as_json, {"key": key}, lambda: click.echo(key))
@@ -31,7 +31,7 @@ def generate_key(as_json: bool) -> None:
 @pass_toolbox
 def rotate(toolbox: Toolbox, as_json: bool) -> None:
     """Seal every stored password under the newest key; run it again to finish what was stopped."""
-    from tenancy import rotate as rotation
+    from tenancy.credentials import rotation
 
     catalog, keyring = toolbox.parts.catalog, toolbox.parts.manager.keyring
     waiting = rotation.status(catalog, keyring)["to_rotate"]
@@ -53,7 +53,7 @@ def rotate(toolbox: Toolbox, as_json: bool) -> None:
 @pass_toolbox
 def status(toolbox: Toolbox, as_json: bool) -> None:
     """Show which keys stored passwords need, and which are no longer needed."""
-    from tenancy import rotate as rotation
+    from tenancy.credentials import rotation
 
     found = rotation.status(toolbox.parts.catalog, toolbox.parts.manager.keyring)
 

@@ -9,13 +9,13 @@ from datetime import UTC, datetime
 import pytest
 import sqlalchemy as sa
 
-from tenancy import rotate
 from tenancy.backends.server.backend import run
 from tenancy.catalog import Catalog, api_keys, damage, runs, servers, sessions, tenant_errors, tenants
 from tenancy.catalog.runs import Rules, Selection
 from tenancy.catalog.tenant_errors import Trouble
+from tenancy.credentials import rotation
+from tenancy.credentials.keyring import Keyring, generate_key
 from tenancy.errors import CatalogDamagedError, CatalogNotReadyError
-from tenancy.keyring import Keyring, generate_key
 from tenancy.models import catalog_metadata
 from tests import engines
 from tests.conftest import make_user
@@ -100,8 +100,8 @@ def test_rotating_counts_and_names_what_cannot_be_read_and_seals_the_rest(parts,
     spoil("database_servers", "db_password", 2, value)
     fresh = generate_key()
     both = Keyring([fresh, *parts.settings.tenant_credential_keys])
-    assert rotate.status(manager.catalog, both)["unreadable"] == 2
-    done = rotate.rotate(manager.catalog, both)
+    assert rotation.status(manager.catalog, both)["unreadable"] == 2
+    done = rotation.rotate(manager.catalog, both)
     assert (done["rotated"], done["unreadable"], done["to_rotate"]) == (3, 2, 2)
     code = CatalogDamagedError.code
     assert [(one.get("user_id") or one["server"], one["code"]) for one in done["failed"]] == [

@@ -7,7 +7,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 import compose
-from tenancy.keyring import generate_key
+from tenancy.credentials.keyring import generate_key
 from tenancy.models import user_database_configs
 from tests.tenancy.support import keep_server
 

@@ -14,8 +14,8 @@ import sqlalchemy as sa
 
 from tenancy.backends.base import Step
 from tenancy.catalog import Catalog, damage, leftovers, pending, servers, tenants as tenant_rows
+from tenancy.credentials.keyring import KEY_ID_LENGTH, Keyring
 from tenancy.errors import CatalogDamagedError, CredentialError
-from tenancy.keyring import KEY_ID_LENGTH, Keyring
 from tenancy.models import (
     Leftover,
     Pending,

@@ -8,8 +8,8 @@ import pytest
 from cryptography.fernet import Fernet
 from hypothesis import given, strategies as st
 
+from tenancy.credentials.keyring import Keyring, check_keys, generate_key
 from tenancy.errors import ConfigurationError, TamperedCredentialError, UnknownKeyError
-from tenancy.keyring import Keyring, check_keys, generate_key
 from tenancy.models import Placement, State
 from tenancy.types import new_id
 

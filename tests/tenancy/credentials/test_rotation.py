@@ -7,10 +7,10 @@ import json
 import pytest
 import sqlalchemy as sa
 
-from tenancy import rotate
 from tenancy.catalog import servers, tenants, users
+from tenancy.credentials import rotation
+from tenancy.credentials.keyring import Keyring, generate_key
 from tenancy.errors import TamperedCredentialError, UnknownKeyError
-from tenancy.keyring import Keyring, generate_key
 from tenancy.models import Placement, Server, ServerState, State, audit_log, user_database_configs
 from tenancy.types import new_id
 from tests.tenancy.threads import at_once
@@ -56,7 +56,7 @@ SECRETS = [secret(number) for number in range(3)]
 
 
 def test_every_password_opens_under_the_newest_key_alone(catalog, three):
-    done = rotate.rotate(catalog, BOTH)
+    done = rotation.rotate(catalog, BOTH)
     assert (done["rotated"], done["changed_meanwhile"], done["failed"]) == (3, 0, [])
     assert opened(catalog, AFTER) == SECRETS
     with pytest.raises(UnknownKeyError):
@@ -64,7 +64,7 @@ def test_every_password_opens_under_the_newest_key_alone(catalog, three):
 
 
 def test_nothing_but_the_ciphertext_changes(catalog, three):
-    rotate.rotate(catalog, BOTH)
+    rotation.rotate(catalog, BOTH)
     assert [one.with_(sealed_password=None) for one in stored(catalog)] == [
         one.with_(sealed_password=None) for one in three
     ]
@@ -76,7 +76,7 @@ def test_the_shared_databases_password_is_rotated_too(catalog):
         sealed = BEFORE.seal("shared", planned.binding)
         values = {"tenant_id": planned.tenant_id, "db_type": "postgresql", "db_host": "h", "db_password": sealed}
         tenants.add(connection, None, values)
-    assert rotate.rotate(catalog, BOTH)["rotated"] == 1
+    assert rotation.rotate(catalog, BOTH)["rotated"] == 1
     with catalog.reading() as connection:
         shared = tenants.shared(connection)
     assert AFTER.open(shared.sealed_password, shared.binding) == "shared"
@@ -85,7 +85,7 @@ def test_the_shared_databases_password_is_rotated_too(catalog):
 def test_tenants_without_a_password_are_left_alone(catalog, ada):
     with catalog.writing() as connection:
         tenants.add(connection, ada.id, {"tenant_id": new_id(), "db_type": "sqlite"})
-    assert rotate.rotate(catalog, BOTH)["rotated"] == 0
+    assert rotation.rotate(catalog, BOTH)["rotated"] == 0
     assert stored(catalog)[0].sealed_password is None
 
 
@@ -103,7 +103,7 @@ def test_stopped_at_any_step_it_finishes_when_run_again(catalog, three):
         assert opened(catalog, BOTH) == SECRETS
         stopped(catalog, 0)
         assert opened(catalog, BOTH) == SECRETS
-        rotate.rotate(catalog, BOTH)
+        rotation.rotate(catalog, BOTH)
         assert opened(catalog, AFTER) == SECRETS
     assert fault >= 3
     assert opened(catalog, AFTER) == SECRETS
@@ -118,7 +118,7 @@ def stopped(catalog, at):
             raise StopError(name)
 
     try:
-        rotate.rotate(catalog, BOTH, on_step=step)
+        rotation.rotate(catalog, BOTH, on_step=step)
     except StopError:
         return True
     return False
@@ -126,7 +126,7 @@ def stopped(catalog, at):
 
 def test_while_it_runs_every_password_opens_with_both_keys(catalog, three):
     seen = []
-    rotate.rotate(catalog, BOTH, on_step=lambda name: seen.append(opened(catalog, BOTH)))
+    rotation.rotate(catalog, BOTH, on_step=lambda name: seen.append(opened(catalog, BOTH)))
     assert seen == [SECRETS] * len(seen)
     assert len(seen) >= 3
 
@@ -138,10 +138,10 @@ def test_a_password_changed_meanwhile_is_never_overwritten(catalog, three):
                 fresh = BEFORE.seal(f"changed {one.db_name}", one.binding)
                 tenants.change(connection, one, db_password=fresh)
 
-    done = rotate.rotate(catalog, BOTH, on_step=once(somebody_changes_all_of_them))
+    done = rotation.rotate(catalog, BOTH, on_step=once(somebody_changes_all_of_them))
     assert (done["rotated"], done["changed_meanwhile"], done["to_rotate"]) == (0, 3, 3)
     assert opened(catalog, BOTH) == [f"changed {one.db_name}" for one in three]
-    rotate.rotate(catalog, BOTH)
+    rotation.rotate(catalog, BOTH)
     assert opened(catalog, AFTER) == [f"changed {one.db_name}" for one in three]
 
 
@@ -155,29 +155,29 @@ def test_a_password_removed_meanwhile_stays_away(catalog, three):
         with catalog.writing() as connection:
             tenants.remove(connection, three[1])
 
-    assert rotate.rotate(catalog, BOTH, on_step=once(remove))["rotated"] == 2
+    assert rotation.rotate(catalog, BOTH, on_step=once(remove))["rotated"] == 2
     assert len(stored(catalog)) == 2
 
 
 def test_rotations_at_once_lose_nothing(whole_product, catalog, three):
     more = [tenant(catalog, number) for number in range(3, 8)]
-    answers = at_once(6, lambda number: rotate.rotate(catalog, BOTH))
+    answers = at_once(6, lambda number: rotation.rotate(catalog, BOTH))
     assert all(isinstance(answer, dict) for answer in answers), answers
     assert sum(answer["rotated"] for answer in answers) == len(three) + len(more)
     assert opened(catalog, AFTER) == [secret(number) for number in range(8)]
 
 
 def test_a_second_run_finds_nothing_to_do(catalog, three):
-    rotate.rotate(catalog, BOTH)
+    rotation.rotate(catalog, BOTH)
     kept = stored(catalog)
-    assert rotate.rotate(catalog, BOTH)["rotated"] == 0
+    assert rotation.rotate(catalog, BOTH)["rotated"] == 0
     assert stored(catalog) == kept
 
 
 def test_one_that_was_tampered_with_is_named_and_the_others_go_on(catalog, three):
     with catalog.writing() as connection:
         tenants.change(connection, three[1], db_password=three[0].sealed_password)
-    done = rotate.rotate(catalog, BOTH)
+    done = rotation.rotate(catalog, BOTH)
     assert done["rotated"] == 2
     assert done["failed"] == [
         {"user_id": three[1].user_id, "tenant_id": str(three[1].tenant_id), "code": TamperedCredentialError.code}
@@ -187,7 +187,7 @@ def test_one_that_was_tampered_with_is_named_and_the_others_go_on(catalog, three
 
 def test_one_whose_key_is_gone_is_named_and_the_others_go_on(catalog, three):
     lost = tenant(catalog, 9, Keyring([LOST]))
-    done = rotate.rotate(catalog, BOTH)
+    done = rotation.rotate(catalog, BOTH)
     assert done["rotated"] == 3
     assert [(entry["user_id"], entry["code"]) for entry in done["failed"]] == [(lost.user_id, UnknownKeyError.code)]
     assert done["unknown_keys"] == {Keyring([LOST]).newest: 1}
@@ -195,19 +195,19 @@ def test_one_whose_key_is_gone_is_named_and_the_others_go_on(catalog, three):
 
 def test_status_says_which_keys_are_still_needed(catalog, three):
     def needed(keyring):
-        return {key["key_id"]: (key["used_by"], key["needed"]) for key in rotate.status(catalog, keyring)["keys"]}
+        return {key["key_id"]: (key["used_by"], key["needed"]) for key in rotation.status(catalog, keyring)["keys"]}
 
     old, new = BEFORE.newest, AFTER.newest
     assert needed(BOTH) == {new: (0, True), old: (3, True)}
-    assert rotate.status(catalog, BOTH)["to_rotate"] == 3
-    rotate.rotate(catalog, BOTH)
+    assert rotation.status(catalog, BOTH)["to_rotate"] == 3
+    rotation.rotate(catalog, BOTH)
     assert needed(BOTH) == {new: (3, True), old: (0, False)}
-    assert rotate.status(catalog, BOTH)["to_rotate"] == 0
-    assert rotate.status(catalog, BEFORE)["unknown_keys"] == {new: 3}
+    assert rotation.status(catalog, BOTH)["to_rotate"] == 0
+    assert rotation.status(catalog, BEFORE)["unknown_keys"] == {new: 3}
 
 
 def test_a_rotation_is_told_in_the_audit_log_without_a_secret(catalog, three):
-    rotate.rotate(catalog, BOTH)
+    rotation.rotate(catalog, BOTH)
     with catalog.reading() as connection:
         (told,) = connection.execute(sa.select(audit_log.c.action, audit_log.c.detail)).all()
         catalog.audit.verify(connection)
@@ -227,8 +227,8 @@ def register(catalog, name, keyring=BEFORE):
 def test_the_passwords_of_servers_are_sealed_anew_too(catalog):
     register(catalog, "one")
     register(catalog, "two")
-    assert rotate.status(catalog, BOTH)["to_rotate"] == 2
-    assert rotate.rotate(catalog, BOTH)["rotated"] == 2
+    assert rotation.status(catalog, BOTH)["to_rotate"] == 2
+    assert rotation.rotate(catalog, BOTH)["rotated"] == 2
     with catalog.reading() as connection:
         opened = [AFTER.open(each.sealed_password, each.binding) for each in servers.every(connection)]
     assert opened == [secret("one"), secret("two")]
@@ -239,7 +239,7 @@ def test_a_server_whose_password_cannot_be_opened_is_named_and_the_others_go_on(
         register(catalog, name, keyring)
     with catalog.writing() as connection:
         servers.change(connection, servers.by_name(connection, "edited"), db_host="elsewhere.example.org")
-    done = rotate.rotate(catalog, BOTH)
+    done = rotation.rotate(catalog, BOTH)
     assert done["rotated"] == 4
     assert done["failed"] == [
         {"server": "edited", "code": TamperedCredentialError.code},
@@ -256,7 +256,7 @@ def test_a_servers_password_changed_meanwhile_is_never_overwritten(catalog):
             one = servers.by_name(connection, "one")
             servers.change(connection, one, db_password=BEFORE.seal("changed", one.binding))
 
-    done = rotate.rotate(catalog, BOTH, on_step=once(change))
+    done = rotation.rotate(catalog, BOTH, on_step=once(change))
     assert (done["rotated"], done["changed_meanwhile"], done["to_rotate"]) == (0, 1, 1)
     with catalog.reading() as connection:
         one = servers.by_name(connection, "one")

@@ -1,0 +1,1 @@
+"""Seal the passwords of databases, and seal them anew when keys change."""
