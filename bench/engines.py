@@ -26,8 +26,8 @@ from bench.world import World, progress, world
 from repositories.repository_factory import RepositoryFactory
 from repositories.schema import tasks
 from tenancy.backends.base import IDENTITY_SQL
-from tenancy.engines import IDLE_S
 from tenancy.models import Placement, Principal, identity
+from tenancy.routing.engines import IDLE_S
 
 ROWS = 20
 KIB = 1024

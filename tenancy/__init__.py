@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from tenancy.catalog import Catalog as Catalog
     from tenancy.catalog.listing import Filter as Filter
     from tenancy.catalog.runs import Rules as Rules, Selection as Selection
-    from tenancy.connection import DatabaseConnection as DatabaseConnection
     from tenancy.credentials.keyring import Keyring as Keyring, generate_key as generate_key
     from tenancy.errors import TenancyError as TenancyError
     from tenancy.fleet.workers import work_in_processes as work_in_processes
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
         TenantSchema as TenantSchema,
         User as User,
     )
+    from tenancy.routing.dbapi import DatabaseConnection as DatabaseConnection
     from tenancy.schema.chain import Chain as Chain
     from tenancy.schema.new_revision import new_revision as new_revision
     from tenancy.slot import current_manager as current_manager, install as install
@@ -51,7 +51,7 @@ _PUBLIC = {
     "tenancy.catalog": ("Catalog",),
     "tenancy.catalog.listing": ("Filter",),
     "tenancy.catalog.runs": ("Rules", "Selection"),
-    "tenancy.connection": ("DatabaseConnection",),
+    "tenancy.routing.dbapi": ("DatabaseConnection",),
     "tenancy.errors": ("TenancyError",),
     "tenancy.schema.new_revision": ("new_revision",),
     "tenancy.fleet.workers": ("work_in_processes",),

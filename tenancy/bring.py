@@ -17,7 +17,6 @@ from tenancy.backends.base import Backend, DatabaseFields, Whose
 from tenancy.catalog import leftovers, tenants, users
 from tenancy.catalog.claims import Claim
 from tenancy.catalog.leftovers import Reason
-from tenancy.crowd import Crowd
 from tenancy.deadline import lifted, unhurried
 from tenancy.errors import (
     AccessDeniedError,
@@ -27,13 +26,14 @@ from tenancy.errors import (
     TenantExistsError,
     TenantNotReadyError,
 )
-from tenancy.guards import explained, way_on
 from tenancy.leftovers import Leftovers
 from tenancy.models import Leftover, Origin, Placement, State
 from tenancy.operation import Operation
 from tenancy.placing import emptied, planned
 from tenancy.probe import probe
 from tenancy.provision import Provisioned, Provisioner
+from tenancy.routing.bulkhead import Crowd
+from tenancy.routing.guards import explained, way_on
 
 _PLACE = ("db_type", "db_host", "db_port", "db_name", "db_user")
 

@@ -13,9 +13,9 @@ import sqlalchemy as sa
 
 from tenancy.catalog import tenants, users
 from tenancy.errors import TenancyError
-from tenancy.guards import check_identity, way_on
 from tenancy.models import Placement, State, shared_database, user_database_configs
 from tenancy.operation import Workbench
+from tenancy.routing.guards import check_identity, way_on
 from tenancy.schema.chain import Chain
 
 _MIB = 1024 * 1024

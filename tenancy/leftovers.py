@@ -13,9 +13,9 @@ import sqlalchemy as sa
 
 from tenancy.catalog import leftovers
 from tenancy.errors import CatalogDamagedError, TenancyError, told
-from tenancy.guards import explained
 from tenancy.models import Leftover, Placement
 from tenancy.operation import Operation
+from tenancy.routing.guards import explained
 
 log = logging.getLogger(__name__)
 

@@ -26,9 +26,7 @@ from tenancy.batch import Batch, InitResult
 from tenancy.bring import OwnDatabases
 from tenancy.catalog import Catalog, servers as server_rows, tenants, users as user_rows
 from tenancy.catalog.listing import Filter
-from tenancy.connection import LeasedConnection, only_reads
 from tenancy.credentials.keyring import Keyring
-from tenancy.engines import EngineCache
 from tenancy.errors import (
     ConfigurationError,
     MigrationError,
@@ -55,7 +53,9 @@ from tenancy.pending import Pool
 from tenancy.probe import probe
 from tenancy.provision import Provisioned, Provisioner
 from tenancy.retire import Retirement
-from tenancy.routes import Router
+from tenancy.routing.dbapi import LeasedConnection, only_reads
+from tenancy.routing.engines import EngineCache
+from tenancy.routing.router import Router
 from tenancy.schema.chain import Chain
 from tenancy.servers import Servers, Told, unheard
 from tenancy.settling import Settling

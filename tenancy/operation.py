@@ -26,9 +26,9 @@ from tenancy.errors import (
     UnsupportedBackendError,
     told,
 )
-from tenancy.guards import check_whose
 from tenancy.hosts import HostPolicy
 from tenancy.models import Kind, Origin, Placement, Server, State, TenantSchema
+from tenancy.routing.guards import check_whose
 from tenancy.schema import identity
 from tenancy.schema.chain import Chain
 

@@ -13,16 +13,16 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from tenancy import guards
 from tenancy.backends.base import Backend
 from tenancy.catalog import claims, statistics, tenant_errors, tenant_sizes, tenants, users
 from tenancy.catalog.listing import Filter, Listing, Place
 from tenancy.credentials.rotation import keys_in_use
-from tenancy.engines import EngineCache
 from tenancy.errors import DatabaseUnreachableError, TenancyError
 from tenancy.inspection import Inspection
 from tenancy.models import Placement, identity
 from tenancy.operation import Workbench
+from tenancy.routing import guards
+from tenancy.routing.engines import EngineCache
 from tenancy.schema import ledger
 
 Rows = list[dict[str, Any]]

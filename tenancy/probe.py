@@ -21,10 +21,10 @@ from tenancy.errors import (
     StaleRouteError,
     TenancyError,
 )
-from tenancy.guards import Standing, check_identity, standing
 from tenancy.models import CATALOG_VERSION_TABLE, Origin, Placement, State
 from tenancy.operation import Workbench
 from tenancy.placing import planned, refuse_another, replaceable
+from tenancy.routing.guards import Standing, check_identity, standing
 from tenancy.types import new_id
 
 _IS_CATALOG = f"SELECT version_num FROM {CATALOG_VERSION_TABLE}"  # noqa: S608 - a constant

@@ -34,12 +34,12 @@ from tenancy.errors import (
     TenantNotReadyError,
 )
 from tenancy.furnish import Furnishing
-from tenancy.guards import Standing, check_identity, check_whose, explained, standing, way_on
 from tenancy.hosts import machine_of
 from tenancy.leftovers import Leftovers
 from tenancy.models import Origin, Placement, State
 from tenancy.operation import Operation, Workbench
 from tenancy.placing import PLACE, emptied, planned, refuse_another, replaceable, taken
+from tenancy.routing.guards import Standing, check_identity, check_whose, explained, standing, way_on
 from tenancy.types import new_id
 from tenancy.upgrade import Reached, Upgrade
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from tenancy import guards
 from tenancy.backends.base import Backend
 from tenancy.backends.mysql.backend import MySQLBackend
 from tenancy.backends.postgresql.backend import PostgreSQLBackend
@@ -22,6 +21,7 @@ from tenancy.backends.server.backend import ServerBackend
 from tenancy.backends.sqlite.backend import SQLiteBackend
 from tenancy.backends.sqlserver.backend import SQLServerBackend
 from tenancy.catalog import Catalog
+from tenancy.routing import guards
 
 REMOTE = (
     *("connect", "connect_to_migrate", "at_server", "exists", "probe", "create", "create_many", "drop", "size_bytes"),

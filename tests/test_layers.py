@@ -201,7 +201,7 @@ def test_an_import_from_below_is_allowed(path, code):
         ("tenancy/catalog/users.py", "from ..manager import TenantManager"),
         ("tenancy/catalog/users.py", "def late():\n    import tenancy.backends.sqlite"),
         ("tenancy/backends/sqlite/backend.py", "import tenancy"),
-        ("tenancy/engines.py", "from tenancy.provision import provision"),
+        ("tenancy/routing/engines.py", "from tenancy.provision import provision"),
         ("tenancy/nowhere.py", ""),
     ],
 )
@@ -218,7 +218,7 @@ def test_an_import_to_the_left_is_allowed():
 
 def test_an_import_for_types_alone_is_allowed():
     code = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from tenancy.manager import TenantManager"
-    assert layers.wrong_order(Source.of("tenancy/connection.py", code), ORDER) == []
+    assert layers.wrong_order(Source.of("tenancy/routing/dbapi.py", code), ORDER) == []
 
 
 def test_a_circle_is_found_and_named():
@@ -298,4 +298,4 @@ def test_an_opened_file_is_found(code):
 
 @pytest.mark.parametrize("code", ["keyring.open(sealed, binding)", "values.copy()", "contextvars.copy_context()"])
 def test_what_only_sounds_like_a_file_is_allowed(code):
-    assert layers.raw_file_access(Source.of("tenancy/engines.py", code)) == []
+    assert layers.raw_file_access(Source.of("tenancy/routing/engines.py", code)) == []

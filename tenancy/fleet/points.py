@@ -18,9 +18,9 @@ from tenancy.catalog import runs, tenants
 from tenancy.catalog.claims import Claim
 from tenancy.catalog.runs import Rules
 from tenancy.errors import ClaimedError, IdentityError, MigrationError, TenancyError
-from tenancy.guards import explained
 from tenancy.models import Placement, house_metadata, identity
 from tenancy.operation import Operation
+from tenancy.routing.guards import explained
 from tenancy.upgrade import Reached, Upgrade
 
 PAGE = 200

@@ -15,8 +15,8 @@ import sqlalchemy as sa
 from tenancy.backends.base import Backend
 from tenancy.catalog.claims import Claim
 from tenancy.errors import ClaimLostError, IdentityError, StaleRouteError
-from tenancy.guards import legible
 from tenancy.models import Kind, Pending, Placement, State, identity
+from tenancy.routing.guards import legible
 
 MOST = 2**30
 """No epoch comes near it; whoever can write to a database of their own could else use up all that the catalog has."""

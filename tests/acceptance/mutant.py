@@ -14,11 +14,12 @@ from dataclasses import replace
 from typing import Any
 
 from repositories import scope
-from tenancy import guards, names
+from tenancy import names
 from tenancy.backends.access import Access
 from tenancy.backends.sqlite.backend import SQLiteBackend
-from tenancy.engines import EngineCache
 from tenancy.models import Placement
+from tenancy.routing import guards
+from tenancy.routing.engines import EngineCache
 from utils.cli import main
 
 MIXED_UP = 0.2

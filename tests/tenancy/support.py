@@ -24,7 +24,6 @@ from tenancy.catalog import Catalog, runs, servers, tenants, users
 from tenancy.catalog.claims import take
 from tenancy.catalog.runs import ItemState, Rules, RunState, Selection
 from tenancy.credentials.keyring import Keyring, generate_key
-from tenancy.engines import EngineCache
 from tenancy.manager import Options
 from tenancy.models import (
     Placement,
@@ -35,6 +34,7 @@ from tenancy.models import (
     user_database_configs,
     users as user_rows,
 )
+from tenancy.routing.engines import EngineCache
 from tenancy.types import new_id
 from tenancy.upgrade import Upgrade
 

@@ -75,7 +75,7 @@ def test_metrics_count_what_befell_the_housekeeping_once_however_often_they_are_
 def test_whoever_holds_their_share_of_threads_is_told_when_to_come_again_and_counted(
     app: Flask, ada: Caller, bob: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tenancy.crowd.PATIENCE_S", 0.0)
+    monkeypatch.setattr("tenancy.routing.bulkhead.PATIENCE_S", 0.0)
     manager = app.extensions["unify"].manager
     manager.share_threads(2)
     holding, done = threading.Event(), threading.Event()

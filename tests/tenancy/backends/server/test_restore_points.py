@@ -29,8 +29,8 @@ from tenancy.errors import (
     TenancyError,
     UnsupportedBackendError,
 )
-from tenancy.guards import check_identity
 from tenancy.models import TENANT_VERSION_TABLE, Origin, Placement, ledger
+from tenancy.routing.guards import check_identity
 from tenancy.types import LongText, RowId, Timestamp, new_id, utc_now
 from tests.engines import ENGINES, needs_the_product, use
 from tests.tenancy.backends.homes import THINGS, Home, attempt, blueprint, build, home_of, transaction

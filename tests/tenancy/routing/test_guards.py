@@ -21,13 +21,14 @@ from compose import Parts
 from repositories import categories, scope, statements
 from repositories.errors import NotFoundError
 from repositories.repository_factory import RepositoryFactory
-from tenancy import budget, guards, names
+from tenancy import names
 from tenancy.backends.gates import Gated
 from tenancy.backends.sqlite.backend import SQLiteBackend
-from tenancy.engines import EngineCache
 from tenancy.errors import ClaimLostError, DatabaseBusyError, TenancyError, UnfencedError
 from tenancy.manager import TenantManager
 from tenancy.models import WRITABLE, State
+from tenancy.routing import connection_limits, guards
+from tenancy.routing.engines import EngineCache
 from tenancy.schema import identity
 from tenancy.types import new_id
 from tests.tenancy.support import add_task, add_tenants, add_users, cache_over, expire_claims, titles
@@ -422,14 +423,14 @@ def test_without_the_rule_of_one_engine_a_thread_two_threads_wait_for_each_other
     """With it they are told at once, see test_engines; without it each waits out its whole patience."""
     places = [parts.manager.placement_of(user_id) for user_id in add_tenants(parts, 2)]
     waited: list[bool] = []
-    real = budget.ConnectionBudget.take
+    real = connection_limits.ConnectionBudget.take
 
     def waiting_though_it_holds_one(budget, make_room, may_wait) -> None:
         waited.append(not may_wait)
-        budget._patience_s = 0.0
-        real(budget, make_room, True)
+        connection_limits._patience_s = 0.0
+        real(connection_limits, make_room, True)
 
-    monkeypatch.setattr(budget.ConnectionBudget, "take", waiting_though_it_holds_one)
+    monkeypatch.setattr(connection_limits.ConnectionBudget, "take", waiting_though_it_holds_one)
     cache = cache_over(parts.manager, limit=1)
     with (
         cache.lease(places[0]) as engine,

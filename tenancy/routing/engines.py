@@ -16,14 +16,14 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from tenancy import guards
 from tenancy.backends.access import Access
 from tenancy.backends.base import Backend
 from tenancy.backends.tenant_engine import tend
-from tenancy.budget import Budgets, ConnectionBudget, connection_limit, give_back, take, waited_for
 from tenancy.errors import StaleRouteError
 from tenancy.forks import after_fork
 from tenancy.models import Placement
+from tenancy.routing import guards
+from tenancy.routing.connection_limits import Budgets, ConnectionBudget, connection_limit, give_back, take, waited_for
 
 IDLE_S = 30.0
 

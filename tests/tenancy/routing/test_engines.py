@@ -14,11 +14,11 @@ import sqlalchemy as sa
 from compose import Parts
 from tenancy.backends.sqlite.backend import SQLiteBackend
 from tenancy.backends.sqlite.engines import SharedSQLiteDialect
-from tenancy.budget import ConnectionBudget, connection_limit
-from tenancy.engines import IDLE_S, EngineCache
 from tenancy.errors import DatabaseBusyError, StaleRouteError
 from tenancy.manager import TenantManager
 from tenancy.models import Placement
+from tenancy.routing.connection_limits import ConnectionBudget, connection_limit
+from tenancy.routing.engines import IDLE_S, EngineCache
 from tests.tenancy.support import PATIENCE_S, Clock, add_tenants, cache_over, change_config, read_one, titles, together
 
 

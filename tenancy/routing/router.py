@@ -17,8 +17,6 @@ import sqlalchemy as sa
 from tenancy import context
 from tenancy.backends.base import Backend
 from tenancy.catalog import READ, WRITE, tenants, users
-from tenancy.crowd import Crowd
-from tenancy.engines import EngineCache, Entry
 from tenancy.errors import (
     PREPARE_CATALOG,
     ReadOnlyRouteError,
@@ -27,9 +25,11 @@ from tenancy.errors import (
     TenancyError,
     TenantNotReadyError,
 )
-from tenancy.guards import revision_mismatch, way_on
 from tenancy.models import READABLE, WRITABLE, Placement, State
 from tenancy.operation import Workbench
+from tenancy.routing.bulkhead import Crowd
+from tenancy.routing.engines import EngineCache, Entry
+from tenancy.routing.guards import revision_mismatch, way_on
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,9 @@ from contextlib import closing
 import pytest
 import sqlalchemy as sa
 
-from tenancy import DatabaseConnection, connection, install
+from tenancy import DatabaseConnection, install
 from tenancy.errors import ConfigurationError, DatabaseMissingError, ReadOnlyRouteError, StaleRouteError, UnfencedError
+from tenancy.routing import dbapi
 from tenancy.types import new_id
 from tests.tenancy.support import together
 
@@ -273,7 +274,7 @@ def test_another_database_cannot_be_attached(parts, user, conn):
 
 @pytest.mark.parametrize("sql", ["SELECT 1", "  select 1", "\n\tVALUES (1)", "EXPLAIN SELECT 1", "SHOW TABLES"])
 def test_what_certainly_reads_is_known(sql):
-    assert connection.only_reads(sql)
+    assert dbapi.only_reads(sql)
 
 
 @pytest.mark.parametrize(
@@ -289,7 +290,7 @@ def test_what_certainly_reads_is_known(sql):
     ],
 )
 def test_what_might_write_takes_the_fence(sql):
-    assert not connection.only_reads(sql)
+    assert not dbapi.only_reads(sql)
 
 
 def test_one_object_serves_every_context(parts, user, other):

@@ -11,10 +11,11 @@ from contextlib import AbstractContextManager, ExitStack, closing, contextmanage
 import pytest
 import sqlalchemy as sa
 
-from tenancy import crowd, deadline
+from tenancy import deadline
 from tenancy.backends.base import DatabaseFields
-from tenancy.crowd import Crowd
 from tenancy.errors import HostNotAllowedError, TenantCrowdedError
+from tenancy.routing import bulkhead
+from tenancy.routing.bulkhead import Crowd
 from tests.tenancy.support import add_tenants, add_users, forked, together
 
 WAIT_S = 30.0
@@ -45,8 +46,8 @@ def held(place: Callable[[], AbstractContextManager[None]], threads: int = 1) ->
 @pytest.fixture
 def impatient(monkeypatch) -> None:
     """Let every place that is held count as one that hangs."""
-    monkeypatch.setattr(crowd, "PATIENCE_S", 0.0)
-    monkeypatch.setattr(crowd, "STALL_S", 0.0)
+    monkeypatch.setattr(bulkhead, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(bulkhead, "STALL_S", 0.0)
 
 
 def test_who_holds_their_share_is_refused_and_others_are_not(impatient):
@@ -57,7 +58,7 @@ def test_who_holds_their_share_is_refused_and_others_are_not(impatient):
             pytest.fail("a third thread was let in")
         with places.place(2):
             pass
-    assert (refused.value.fields["user_id"], refused.value.fields["retry_after_s"]) == (1, crowd.AGAIN_S)
+    assert (refused.value.fields["user_id"], refused.value.fields["retry_after_s"]) == (1, bulkhead.AGAIN_S)
     assert places.refused == 1
     with places.place(1):
         pass
@@ -90,7 +91,7 @@ def test_however_many_databases_hang_the_next_user_finds_a_thread(impatient):
 
 
 def test_those_whose_databases_were_seen_to_hang_leave_half_of_all_threads(monkeypatch):
-    monkeypatch.setattr(crowd, "HANGS_S", 0.0)
+    monkeypatch.setattr(bulkhead, "HANGS_S", 0.0)
     places = Crowd(4)
     for owner in (1, 2, 3):
         with held(lambda owner=owner: places.place(owner)):
@@ -103,7 +104,7 @@ def test_those_whose_databases_were_seen_to_hang_leave_half_of_all_threads(monke
 
 
 def test_a_burst_to_a_database_that_answers_waits_its_turn(monkeypatch):
-    monkeypatch.setattr(crowd, "PATIENCE_S", WAIT_S)
+    monkeypatch.setattr(bulkhead, "PATIENCE_S", WAIT_S)
     places, here, most = Crowd(4), [], []
 
     def work() -> None:
@@ -117,8 +118,8 @@ def test_a_burst_to_a_database_that_answers_waits_its_turn(monkeypatch):
 
 
 def test_a_quarter_of_the_threads_outlasts_a_pause_of_the_server(monkeypatch):
-    monkeypatch.setattr(crowd, "PATIENCE_S", 0.0)
-    monkeypatch.setattr(crowd, "STALL_S", WAIT_S)
+    monkeypatch.setattr(bulkhead, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(bulkhead, "STALL_S", WAIT_S)
     places, served = Crowd(8), []
 
     def wait() -> None:
@@ -140,11 +141,11 @@ def test_a_quarter_of_the_threads_outlasts_a_pause_of_the_server(monkeypatch):
 
 def test_nobody_waits_behind_a_database_that_hung_until_it_answers_again(monkeypatch):
     places = Crowd(1)
-    monkeypatch.setattr(crowd, "HANGS_S", 0.0)
+    monkeypatch.setattr(bulkhead, "HANGS_S", 0.0)
     with held(lambda: places.place(1)):
         pass
-    monkeypatch.setattr(crowd, "HANGS_S", WAIT_S)
-    monkeypatch.setattr(crowd, "PATIENCE_S", WAIT_S)
+    monkeypatch.setattr(bulkhead, "HANGS_S", WAIT_S)
+    monkeypatch.setattr(bulkhead, "PATIENCE_S", WAIT_S)
     with held(lambda: places.place(1)), pytest.raises(TenantCrowdedError), places.place(1):
         pytest.fail("it was let in")
     with held(lambda: places.place(1)):
