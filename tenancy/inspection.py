@@ -13,8 +13,8 @@ import sqlalchemy as sa
 
 from tenancy.catalog import tenants, users
 from tenancy.errors import TenancyError
+from tenancy.lifecycle.operation import Workbench
 from tenancy.models import Placement, State, shared_database, user_database_configs
-from tenancy.operation import Workbench
 from tenancy.routing.guards import check_identity, way_on
 from tenancy.schema.chain import Chain
 

@@ -22,8 +22,6 @@ from tenancy import context, names
 from tenancy.backends import Backends, placeholders
 from tenancy.backends.access import Login
 from tenancy.backends.base import Backend, DatabaseFields
-from tenancy.batch import Batch, InitResult
-from tenancy.bring import OwnDatabases
 from tenancy.catalog import Catalog, servers as server_rows, tenants, users as user_rows
 from tenancy.catalog.listing import Filter
 from tenancy.credentials.keyring import Keyring
@@ -33,9 +31,17 @@ from tenancy.errors import (
     ScopeError,
 )
 from tenancy.fleet.fleet import Fleet
-from tenancy.fleet.touch import FirstTouch
 from tenancy.hosts import HostPolicy
 from tenancy.inspection import Inspection
+from tenancy.lifecycle.operation import Workbench
+from tenancy.lifecycle.own_database import OwnDatabases
+from tenancy.lifecycle.preflight import probe
+from tenancy.lifecycle.provision import Provisioned, Provisioner
+from tenancy.lifecycle.provision_many import Batch, InitResult
+from tenancy.lifecycle.reconcile import Settling
+from tenancy.lifecycle.shared_database import SharedDatabase
+from tenancy.lifecycle.suspend_delete import Retirement
+from tenancy.lifecycle.upgrade_on_first_use import FirstTouch
 from tenancy.models import (
     CATALOG_VERSION_TABLE,
     SHARED_OWNER,
@@ -47,19 +53,13 @@ from tenancy.models import (
     User,
 )
 from tenancy.observations import Observations
-from tenancy.operation import Workbench
 from tenancy.overview import Overview
 from tenancy.pending import Pool
-from tenancy.probe import probe
-from tenancy.provision import Provisioned, Provisioner
-from tenancy.retire import Retirement
 from tenancy.routing.dbapi import LeasedConnection, only_reads
 from tenancy.routing.engines import EngineCache
 from tenancy.routing.router import Router
 from tenancy.schema.chain import Chain
 from tenancy.servers import Servers, Told, unheard
-from tenancy.settling import Settling
-from tenancy.shared import SharedDatabase
 from tenancy.slot import current_manager
 
 log = logging.getLogger(__name__)

@@ -19,8 +19,8 @@ from tenancy.catalog.listing import Filter, Listing, Place
 from tenancy.credentials.rotation import keys_in_use
 from tenancy.errors import DatabaseUnreachableError, TenancyError
 from tenancy.inspection import Inspection
+from tenancy.lifecycle.operation import Workbench
 from tenancy.models import Placement, identity
-from tenancy.operation import Workbench
 from tenancy.routing import guards
 from tenancy.routing.engines import EngineCache
 from tenancy.schema import ledger

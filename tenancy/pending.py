@@ -22,9 +22,9 @@ from tenancy.catalog import claims, pending, servers
 from tenancy.catalog.claims import Claim
 from tenancy.errors import ClaimedError, ClaimLostError, TenancyError, told
 from tenancy.forks import after_fork
-from tenancy.furnish import Furnishing
+from tenancy.lifecycle.operation import Operation, Workbench
+from tenancy.lifecycle.seed import Furnishing
 from tenancy.models import Pending, Server, ServerState, State
-from tenancy.operation import Operation, Workbench
 from tenancy.types import new_id
 from tenancy.upkeep import Upkeep
 

@@ -18,9 +18,9 @@ from tenancy.backends.access import Login
 from tenancy.backends.server.backend import ServerBackend
 from tenancy.catalog import leftovers, servers
 from tenancy.errors import AccessDeniedError, ConfigurationError, ServerExistsError, TenancyError
+from tenancy.lifecycle.operation import Operation
 from tenancy.models import Server, ServerState
 from tenancy.names import fold, is_visible
-from tenancy.operation import Operation
 
 log = logging.getLogger(__name__)
 

@@ -16,8 +16,8 @@ from tenancy.catalog import claims, leftovers, servers
 from tenancy.catalog.runs import table
 from tenancy.errors import TenancyError
 from tenancy.fleet.verify import Finding
+from tenancy.lifecycle.operation import Operation
 from tenancy.models import Server, pending_databases
-from tenancy.operation import Operation
 
 TO_DO = "restore the catalog if that was lost; else look at what this is, and remove it"
 

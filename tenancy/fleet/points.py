@@ -18,10 +18,10 @@ from tenancy.catalog import runs, tenants
 from tenancy.catalog.claims import Claim
 from tenancy.catalog.runs import Rules
 from tenancy.errors import ClaimedError, IdentityError, MigrationError, TenancyError
+from tenancy.lifecycle.operation import Operation
+from tenancy.lifecycle.upgrade import Reached, Upgrade
 from tenancy.models import Placement, house_metadata, identity
-from tenancy.operation import Operation
 from tenancy.routing.guards import explained
-from tenancy.upgrade import Reached, Upgrade
 
 PAGE = 200
 

@@ -14,10 +14,10 @@ from tenancy.catalog import claims, tenants
 from tenancy.catalog.claims import Claim
 from tenancy.errors import TenancyError
 from tenancy.fleet.verify import Verification
+from tenancy.lifecycle.operation import Operation
+from tenancy.lifecycle.upgrade import Upgrade
 from tenancy.models import Placement, State, ledger
-from tenancy.operation import Operation
 from tenancy.routing.guards import check_whose, explained
-from tenancy.upgrade import Upgrade
 
 _WORKABLE = (State.READY, State.MIGRATING, State.FAILED)
 

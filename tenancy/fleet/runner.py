@@ -32,10 +32,10 @@ from tenancy.errors import (
 )
 from tenancy.fleet.points import Points
 from tenancy.fleet.runs import ROLLBACK, ended
+from tenancy.lifecycle.operation import Operation, Workbench
+from tenancy.lifecycle.upgrade import Reached, Upgrade
 from tenancy.models import Placement, State
-from tenancy.operation import Operation, Workbench
 from tenancy.routing.guards import explained
-from tenancy.upgrade import Reached, Upgrade
 
 log = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ import sqlalchemy as sa
 from tenancy.catalog import runs
 from tenancy.catalog.runs import ItemState, Rules, Run, RunRow, RunState, Selection, table
 from tenancy.errors import ConfigurationError, RunStateError
+from tenancy.lifecycle.operation import Operation
 from tenancy.models import fleet_items
-from tenancy.operation import Operation
 
 MIGRATE, ROLLBACK = "migrate", "rollback"
 

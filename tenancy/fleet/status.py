@@ -14,8 +14,8 @@ from tenancy.errors import (
     DatabaseUnreachableError,
     TooManyConnectionsError,
 )
+from tenancy.lifecycle.operation import Operation
 from tenancy.models import State, users
-from tenancy.operation import Operation
 from tenancy.schema.chain import Chain
 
 SILENT = tuple(

@@ -19,12 +19,12 @@ from tenancy.catalog import claims, tenants as tenant_rows
 from tenancy.catalog.claims import Claim
 from tenancy.catalog.runs import Selection
 from tenancy.errors import DatabaseMissingError, DatabaseUnreachableError, RevisionMismatchError, TenancyError
+from tenancy.lifecycle.operation import Operation, Workbench
+from tenancy.lifecycle.upgrade import Upgrade
 from tenancy.models import Origin, Placement, State, house_metadata, identity
-from tenancy.operation import Operation, Workbench
 from tenancy.routing.guards import check_whose, explained, way_on
 from tenancy.schema import ledger
 from tenancy.schema.describe import Shapes, described, differences
-from tenancy.upgrade import Upgrade
 
 log = logging.getLogger(__name__)
 

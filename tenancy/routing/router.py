@@ -25,8 +25,8 @@ from tenancy.errors import (
     TenancyError,
     TenantNotReadyError,
 )
+from tenancy.lifecycle.operation import Workbench
 from tenancy.models import READABLE, WRITABLE, Placement, State
-from tenancy.operation import Workbench
 from tenancy.routing.bulkhead import Crowd
 from tenancy.routing.engines import EngineCache, Entry
 from tenancy.routing.guards import revision_mismatch, way_on

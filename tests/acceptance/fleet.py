@@ -36,8 +36,8 @@ from settings import Settings
 from tenancy import TenantManager
 from tenancy.catalog.runs import Rules, Run, Selection
 from tenancy.errors import TenancyError
-from tenancy.fleet.touch import FirstTouch
 from tenancy.fleet.workers import Crew, work_in_processes
+from tenancy.lifecycle.upgrade_on_first_use import FirstTouch
 from tenancy.models import Placement, State
 from tenancy.schema import ledger
 from tests.acceptance.clients import Client, Person, Seen, lost

@@ -24,6 +24,7 @@ from tenancy.catalog import Catalog, runs, servers, tenants, users
 from tenancy.catalog.claims import take
 from tenancy.catalog.runs import ItemState, Rules, RunState, Selection
 from tenancy.credentials.keyring import Keyring, generate_key
+from tenancy.lifecycle.upgrade import Upgrade
 from tenancy.manager import Options
 from tenancy.models import (
     Placement,
@@ -36,7 +37,6 @@ from tenancy.models import (
 )
 from tenancy.routing.engines import EngineCache
 from tenancy.types import new_id
-from tenancy.upgrade import Upgrade
 
 if TYPE_CHECKING:
     from compose import Parts

@@ -26,6 +26,7 @@ from tenancy.errors import (
 )
 from tenancy.models import Placement, State, identity, pending_databases
 from tests.engines import backend_of, server_address, server_login, use
+from tests.tenancy.lifecycle.test_provision import in_fresh_process
 from tests.tenancy.support import (
     FaultAt,
     SignalAt,
@@ -41,7 +42,6 @@ from tests.tenancy.support import (
     titles,
     together,
 )
-from tests.tenancy.test_provision import in_fresh_process
 
 MAKING = ["record pending", "database", "login", "rows", "pending ready"]
 CLAIMING = ["record", "hand over", "commit", "ready"]

@@ -15,7 +15,7 @@ from utils.toolbox import Toolbox, pass_toolbox
 
 if TYPE_CHECKING:
     from tenancy import TenantManager
-    from tenancy.batch import InitResult
+    from tenancy.lifecycle.provision_many import InitResult
 
 PAGE = 200
 SHOWN_WHOLE = 50

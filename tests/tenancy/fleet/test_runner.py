@@ -7,7 +7,7 @@ import pytest
 from tenancy.catalog import claims, runs
 from tenancy.catalog.runs import ItemState, Rules, RunState, Selection
 from tenancy.fleet.runner import Outcome, Runner
-from tenancy.upgrade import Reached
+from tenancy.lifecycle.upgrade import Reached
 from tests.tenancy.support import expire_claims, keep_configs, steps_of
 
 ANYWHERE = Rules(halt_after=50, halt_percent=True)

@@ -14,8 +14,8 @@ from tenancy import context
 from tenancy.catalog import Catalog, claims
 from tenancy.deadline import REQUEST_S, within
 from tenancy.errors import DatabaseUnreachableError, told
+from tenancy.lifecycle.suspend_delete import Retirement
 from tenancy.models import State
-from tenancy.retire import Retirement
 
 log = logging.getLogger(__name__)
 

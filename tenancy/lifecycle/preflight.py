@@ -21,9 +21,9 @@ from tenancy.errors import (
     StaleRouteError,
     TenancyError,
 )
+from tenancy.lifecycle.operation import Workbench
+from tenancy.lifecycle.placement import planned, refuse_another, replaceable
 from tenancy.models import CATALOG_VERSION_TABLE, Origin, Placement, State
-from tenancy.operation import Workbench
-from tenancy.placing import planned, refuse_another, replaceable
 from tenancy.routing.guards import Standing, check_identity, standing
 from tenancy.types import new_id
 

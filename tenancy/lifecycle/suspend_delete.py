@@ -18,9 +18,9 @@ from tenancy.catalog import claims, leftovers, tenant_errors, tenant_sizes, tena
 from tenancy.catalog.claims import Claim
 from tenancy.catalog.leftovers import Reason
 from tenancy.errors import ClaimLostError, IdentityError, TenancyError, TenantNotReadyError
-from tenancy.leftovers import Leftovers
+from tenancy.lifecycle.leftovers import Leftovers
+from tenancy.lifecycle.operation import Operation, Workbench
 from tenancy.models import Placement, State
-from tenancy.operation import Operation, Workbench
 from tenancy.routing.guards import Standing, explained, standing, way_on
 
 log = logging.getLogger(__name__)

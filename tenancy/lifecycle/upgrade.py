@@ -17,8 +17,8 @@ import sqlalchemy as sa
 from tenancy.backends.base import Backend
 from tenancy.catalog.claims import Claim
 from tenancy.errors import RevisionMismatchError, TenancyError
+from tenancy.lifecycle.operation import Operation
 from tenancy.models import Placement, State, identity as identity_table
-from tenancy.operation import Operation
 from tenancy.routing.guards import check_whose
 from tenancy.schema import identity, ledger
 

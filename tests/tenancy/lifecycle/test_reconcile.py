@@ -8,10 +8,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tenancy import context, settling
+from tenancy import context
 from tenancy.errors import DatabaseBusyError, DatabaseTimeoutError, IdentityError, StaleRouteError
+from tenancy.lifecycle import reconcile
+from tenancy.lifecycle.suspend_delete import Retirement
 from tenancy.models import State, claims
-from tenancy.retire import Retirement
 from tests import engines
 from tests.products import _on
 from tests.tenancy.support import (
@@ -108,7 +109,7 @@ def test_one_that_cannot_be_settled_waits_longer_each_time_and_holds_up_nobody(p
     assert parts.manager.settle_interrupted() == [well]
     assert parts.manager.settle_interrupted() == []
     assert tried == [dead, well], "it waits for its next turn"
-    monkeypatch.setattr(settling, "AGAIN_S", 0.0)
+    monkeypatch.setattr(reconcile, "AGAIN_S", 0.0)
     parts.manager.settling._waits.clear()
     parts.manager.settle_interrupted()
     parts.manager.settle_interrupted()

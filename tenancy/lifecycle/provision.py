@@ -33,15 +33,15 @@ from tenancy.errors import (
     TenancyError,
     TenantNotReadyError,
 )
-from tenancy.furnish import Furnishing
 from tenancy.hosts import machine_of
-from tenancy.leftovers import Leftovers
+from tenancy.lifecycle.leftovers import Leftovers
+from tenancy.lifecycle.operation import Operation, Workbench
+from tenancy.lifecycle.placement import PLACE, emptied, planned, refuse_another, replaceable, taken
+from tenancy.lifecycle.seed import Furnishing
+from tenancy.lifecycle.upgrade import Reached, Upgrade
 from tenancy.models import Origin, Placement, State
-from tenancy.operation import Operation, Workbench
-from tenancy.placing import PLACE, emptied, planned, refuse_another, replaceable, taken
 from tenancy.routing.guards import Standing, check_identity, check_whose, explained, standing, way_on
 from tenancy.types import new_id
-from tenancy.upgrade import Reached, Upgrade
 
 log = logging.getLogger(__name__)
 

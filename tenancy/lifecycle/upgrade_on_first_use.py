@@ -16,8 +16,8 @@ from contextvars import copy_context
 from tenancy.backends.base import DatabaseFields
 from tenancy.deadline import lifted
 from tenancy.errors import TenancyError, TenantNotReadyError
+from tenancy.lifecycle.provision import Provisioner
 from tenancy.models import Placement, State
-from tenancy.provision import Provisioner
 
 log = logging.getLogger(__name__)
 

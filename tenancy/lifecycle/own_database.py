@@ -26,12 +26,12 @@ from tenancy.errors import (
     TenantExistsError,
     TenantNotReadyError,
 )
-from tenancy.leftovers import Leftovers
+from tenancy.lifecycle.leftovers import Leftovers
+from tenancy.lifecycle.operation import Operation
+from tenancy.lifecycle.placement import emptied, planned
+from tenancy.lifecycle.preflight import probe
+from tenancy.lifecycle.provision import Provisioned, Provisioner
 from tenancy.models import Leftover, Origin, Placement, State
-from tenancy.operation import Operation
-from tenancy.placing import emptied, planned
-from tenancy.probe import probe
-from tenancy.provision import Provisioned, Provisioner
 from tenancy.routing.bulkhead import Crowd
 from tenancy.routing.guards import explained, way_on
 

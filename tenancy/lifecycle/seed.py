@@ -8,8 +8,8 @@ import sqlalchemy as sa
 
 from tenancy.backends.base import Backend, Blueprint
 from tenancy.catalog.claims import Claim
+from tenancy.lifecycle.operation import Operation
 from tenancy.models import Placement, State, house_metadata
-from tenancy.operation import Operation
 from tenancy.schema import identity, ledger
 
 

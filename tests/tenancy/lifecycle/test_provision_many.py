@@ -16,6 +16,7 @@ from tenancy.catalog import tenants
 from tenancy.errors import ClaimLostError, DatabaseExistsError, TenancyError
 from tenancy.models import State, claims
 from tests.engines import server_address, use
+from tests.tenancy.lifecycle.test_provision import in_fresh_process, killed_at, left_over, stands_right, with_step
 from tests.tenancy.support import (
     FaultAt,
     Stopped,
@@ -28,7 +29,6 @@ from tests.tenancy.support import (
     titles,
     together,
 )
-from tests.tenancy.test_provision import in_fresh_process, killed_at, left_over, stands_right, with_step
 
 STEPS = ["record batch", *["write file"] * 3, *["publish file"] * 3, "sync folder", "ready batch"]
 """What a batch of three announces."""

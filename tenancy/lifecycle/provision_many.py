@@ -20,10 +20,10 @@ from tenancy.backends.base import Attempt, Backend, DatabaseFields, Making, Whos
 from tenancy.catalog import claims, tenants as tenant_rows, users as users_table
 from tenancy.catalog.claims import Claims
 from tenancy.errors import ClaimLostError, TenancyError, told
+from tenancy.lifecycle.operation import Operation
+from tenancy.lifecycle.placement import planned
+from tenancy.lifecycle.provision import Provisioned, Provisioner
 from tenancy.models import Origin, Placement, State, User
-from tenancy.operation import Operation
-from tenancy.placing import planned
-from tenancy.provision import Provisioned, Provisioner
 from tenancy.types import new_id
 
 log = logging.getLogger(__name__)

@@ -32,6 +32,7 @@ from tenancy.types import new_id
 from tests import engines
 from tests.engines import use
 from tests.servers import listener
+from tests.tenancy.lifecycle.test_provision import in_fresh_process, killed_at
 from tests.tenancy.support import (
     FaultAt,
     Stopped,
@@ -44,7 +45,6 @@ from tests.tenancy.support import (
     placement_of,
     titles,
 )
-from tests.tenancy.test_provision import in_fresh_process, killed_at
 
 
 @pytest.fixture(params=["postgresql", "mysql", "sqlserver"])

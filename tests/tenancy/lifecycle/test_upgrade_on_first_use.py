@@ -10,8 +10,8 @@ from dataclasses import replace
 import pytest
 
 from tenancy.errors import DatabaseBusyError, MigrationError, RevisionMismatchError, TenantNotReadyError
-from tenancy.fleet import touch as touch_room
-from tenancy.fleet.touch import FirstTouch
+from tenancy.lifecycle import upgrade_on_first_use as touch_room
+from tenancy.lifecycle.upgrade_on_first_use import FirstTouch
 from tenancy.models import State
 from tests.tenancy.fleet.conftest import COLUMN, fill, look
 from tests.tenancy.support import FaultAt, audit_actions, placement_of, together

@@ -13,8 +13,8 @@ import sqlalchemy as sa
 
 from tenancy.catalog import leftovers
 from tenancy.errors import CatalogDamagedError, TenancyError, told
+from tenancy.lifecycle.operation import Operation
 from tenancy.models import Leftover, Placement
-from tenancy.operation import Operation
 from tenancy.routing.guards import explained
 
 log = logging.getLogger(__name__)

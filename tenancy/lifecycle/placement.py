@@ -7,8 +7,8 @@ from typing import Any
 from tenancy.backends.base import Backend, DatabaseFields, Whose
 from tenancy.backends.server.backend import fresh_password
 from tenancy.errors import TenantExistsError
+from tenancy.lifecycle.operation import Workbench
 from tenancy.models import Origin, Pending, Placement, Server, State
-from tenancy.operation import Workbench
 
 PLACE = ("db_type", "db_host", "db_port", "db_name", "db_user", "db_path", "db_options", "server_id", "origin")
 """The columns of a configuration that say where its database stands."""

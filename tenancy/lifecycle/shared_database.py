@@ -15,12 +15,12 @@ from tenancy.backends.server.backend import fresh_password
 from tenancy.catalog import claims, tenants
 from tenancy.catalog.claims import Claim
 from tenancy.errors import DatabaseExistsError, TenantExistsError
+from tenancy.lifecycle.placement import sealed
+from tenancy.lifecycle.provision import Begun, Provisioner, Work
+from tenancy.lifecycle.upgrade import Reached
 from tenancy.models import Kind, Placement, State, house_metadata, identity as identity_table
-from tenancy.placing import sealed
-from tenancy.provision import Begun, Provisioner, Work
 from tenancy.schema import identity
 from tenancy.types import new_id
-from tenancy.upgrade import Reached
 
 
 class SharedDatabase(Provisioner):
