@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING, Any
 from repositories.schema import tenant_schema
 from settings import PROJECT, Settings
 from tenancy import TenantManager, install
-from tenancy.accounts import AccountRules, Accounts
-from tenancy.activity import Activity
+from tenancy.accounts.accounts import AccountRules, Accounts
 from tenancy.backends import Backends
 from tenancy.catalog import Catalog
 from tenancy.credentials.keyring import Keyring
 from tenancy.errors import TenancyError, UnsupportedBackendError
 from tenancy.hosts import is_loopback
 from tenancy.manager import Options
+from tenancy.monitoring.activity import Activity
 
 if TYPE_CHECKING:
-    from tenancy.fleet.workers import Crew
+    from tenancy.fleet.processes import Crew
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ _WORKER = "import pickle, sys, compose; compose.work(*pickle.load(sys.stdin.buff
 
 def work(settings: Settings, run_id: int) -> None:
     """Work on a fleet run until it ends, is paused or halts."""
-    from tenancy.fleet.workers import work_in_processes
+    from tenancy.fleet.processes import work_in_processes
 
     parts = build(settings)
     try:
@@ -108,7 +108,7 @@ def build(settings: Settings) -> Parts:
 
 def crew(settings: Settings, workers: int | None = None, **limits: Any) -> Crew:
     """Say who works on a fleet run: as many processes as there are cores, unless said otherwise."""
-    from tenancy.fleet.workers import Crew  # multiprocessing is for runs alone
+    from tenancy.fleet.processes import Crew  # multiprocessing is for runs alone
 
     return Crew(partial(build, settings), workers or os.cpu_count() or 1, **limits)
 

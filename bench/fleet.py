@@ -32,7 +32,7 @@ from repositories.schema import tenant_schema
 from settings import Settings
 from tenancy import TenantManager
 from tenancy.catalog.runs import Rules, Selection
-from tenancy.fleet.workers import work_in_processes
+from tenancy.fleet.processes import work_in_processes
 from tenancy.models import TENANT_VERSION_TABLE
 
 REVISION = '''"""Let tasks have an estimate, a place and an order of their own. Revision 0003."""
@@ -122,7 +122,7 @@ def _grown(number: int) -> Iterator[tuple[World, Path]]:
 
 
 def _migrate(parts: Parts, build: Any) -> None:
-    from tenancy.fleet.workers import Crew
+    from tenancy.fleet.processes import Crew
 
     made = parts.manager.fleet.start(Selection(), Rules())
     done = work_in_processes(parts.manager.fleet, made.id, Crew(build, os.cpu_count() or 1), lambda run: None)

@@ -11,8 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tenancy.accounts import AccountRules as AccountRules, Accounts as Accounts
-    from tenancy.activity import Activity as Activity
+    from tenancy.accounts.accounts import AccountRules as AccountRules, Accounts as Accounts
     from tenancy.backends import Backends as Backends
     from tenancy.backends.base import DatabaseFields as DatabaseFields
     from tenancy.catalog import Catalog as Catalog
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from tenancy.catalog.runs import Rules as Rules, Selection as Selection
     from tenancy.credentials.keyring import Keyring as Keyring, generate_key as generate_key
     from tenancy.errors import TenancyError as TenancyError
-    from tenancy.fleet.workers import work_in_processes as work_in_processes
+    from tenancy.fleet.processes import work_in_processes as work_in_processes
     from tenancy.hosts import HostPolicy as HostPolicy
     from tenancy.manager import (
         MultiTenantDatabaseManager as MultiTenantDatabaseManager,
@@ -38,14 +37,15 @@ if TYPE_CHECKING:
         TenantSchema as TenantSchema,
         User as User,
     )
+    from tenancy.monitoring.activity import Activity as Activity
     from tenancy.routing.dbapi import DatabaseConnection as DatabaseConnection
     from tenancy.schema.chain import Chain as Chain
     from tenancy.schema.new_revision import new_revision as new_revision
     from tenancy.slot import current_manager as current_manager, install as install
 
 _PUBLIC = {
-    "tenancy.accounts": ("AccountRules", "Accounts"),
-    "tenancy.activity": ("Activity",),
+    "tenancy.accounts.accounts": ("AccountRules", "Accounts"),
+    "tenancy.monitoring.activity": ("Activity",),
     "tenancy.backends": ("Backends",),
     "tenancy.backends.base": ("DatabaseFields",),
     "tenancy.catalog": ("Catalog",),
@@ -54,7 +54,7 @@ _PUBLIC = {
     "tenancy.routing.dbapi": ("DatabaseConnection",),
     "tenancy.errors": ("TenancyError",),
     "tenancy.schema.new_revision": ("new_revision",),
-    "tenancy.fleet.workers": ("work_in_processes",),
+    "tenancy.fleet.processes": ("work_in_processes",),
     "tenancy.hosts": ("HostPolicy",),
     "tenancy.credentials.keyring": ("Keyring", "generate_key"),
     "tenancy.manager": ("MultiTenantDatabaseManager", "Options", "TenantManager"),

@@ -32,7 +32,6 @@ from tenancy.errors import (
 )
 from tenancy.fleet.fleet import Fleet
 from tenancy.hosts import HostPolicy
-from tenancy.inspection import Inspection
 from tenancy.lifecycle.operation import Workbench
 from tenancy.lifecycle.own_database import OwnDatabases
 from tenancy.lifecycle.preflight import probe
@@ -52,14 +51,15 @@ from tenancy.models import (
     TenantSchema,
     User,
 )
-from tenancy.observations import Observations
-from tenancy.overview import Overview
-from tenancy.pending import Pool
+from tenancy.monitoring.inspection import Inspection
+from tenancy.monitoring.observations import Observations
+from tenancy.monitoring.overview import Overview
 from tenancy.routing.dbapi import LeasedConnection, only_reads
 from tenancy.routing.engines import EngineCache
 from tenancy.routing.router import Router
 from tenancy.schema.chain import Chain
-from tenancy.servers import Servers, Told, unheard
+from tenancy.servers.pending_pool import Pool
+from tenancy.servers.registry import Servers, Told, unheard
 from tenancy.slot import current_manager
 
 log = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from repositories.bin import BinRepository
 from repositories.repository_factory import RESOURCES
 from settings import PROJECT
 from tenancy import TenantManager, errors
-from tenancy.accounts import Accounts
+from tenancy.accounts.accounts import Accounts
 from tenancy.backends.base import DatabaseFields
 from tenancy.credentials import keyring
 from tenancy.models import Principal, User

@@ -29,7 +29,7 @@ from web.parts import current_parts
 
 if TYPE_CHECKING:
     from settings import Settings
-    from tenancy.accounts import SignIn
+    from tenancy.accounts.accounts import SignIn
 
 View: TypeAlias = Callable[..., ResponseReturnValue]
 

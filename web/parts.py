@@ -8,9 +8,9 @@ from flask import current_app
 
 if TYPE_CHECKING:
     from settings import Settings
-    from tenancy.accounts import Accounts
-    from tenancy.activity import Activity
+    from tenancy.accounts.accounts import Accounts
     from tenancy.manager import TenantManager
+    from tenancy.monitoring.activity import Activity
 
 
 class Parts(Protocol):

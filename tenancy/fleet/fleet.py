@@ -10,8 +10,8 @@ from tenancy.catalog import tenants
 from tenancy.catalog.runs import Run, Selection
 from tenancy.errors import TenancyError
 from tenancy.fleet.orphans import Orphans
-from tenancy.fleet.points import Points
 from tenancy.fleet.repair import Repair
+from tenancy.fleet.restore_points import Points
 from tenancy.fleet.runner import PER_SERVER, Runner
 from tenancy.fleet.runs import Runs
 from tenancy.fleet.status import Status

@@ -30,7 +30,7 @@ from tenancy.errors import (
     TenancyError,
     TooManyConnectionsError,
 )
-from tenancy.fleet.points import Points
+from tenancy.fleet.restore_points import Points
 from tenancy.fleet.runs import ROLLBACK, ended
 from tenancy.lifecycle.operation import Operation, Workbench
 from tenancy.lifecycle.upgrade import Reached, Upgrade

@@ -36,7 +36,7 @@ from settings import Settings
 from tenancy import TenantManager
 from tenancy.catalog.runs import Rules, Run, Selection
 from tenancy.errors import TenancyError
-from tenancy.fleet.workers import Crew, work_in_processes
+from tenancy.fleet.processes import Crew, work_in_processes
 from tenancy.lifecycle.upgrade_on_first_use import FirstTouch
 from tenancy.models import Placement, State
 from tenancy.schema import ledger

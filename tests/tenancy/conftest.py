@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from tenancy.accounts import AccountRules, Accounts
-from tenancy.activity import Activity
+from tenancy.accounts.accounts import AccountRules, Accounts
+from tenancy.accounts.passwords import Passwords
 from tenancy.catalog import Catalog, users
 from tenancy.models import CATALOG_VERSION_TABLE, User, audit_head, catalog_metadata, installation
-from tenancy.passwords import Passwords
+from tenancy.monitoring.activity import Activity
 from tenancy.schema.chain import Chain
 from tests import engines
 

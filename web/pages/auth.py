@@ -39,7 +39,7 @@ from web.pages.messages import say
 from web.parts import current_parts
 
 if TYPE_CHECKING:
-    from tenancy.accounts import SignIn
+    from tenancy.accounts.accounts import SignIn
     from tenancy.models import User
 
 blueprint = Blueprint("auth", __name__, url_prefix="/auth")

@@ -20,7 +20,7 @@ from tenancy.models import State, identity
 from tests import engines
 from tests.products import _on
 from tests.tenancy.fleet.conftest import next_version
-from tests.tenancy.fleet.test_points import BACK, DESTRUCTIVE, DROPS
+from tests.tenancy.fleet.test_restore_points import BACK, DESTRUCTIVE, DROPS
 from tests.tenancy.support import Child, add_task, add_tenants, expire_claims, forked, placement_of, titles
 
 WRITTEN = "written meanwhile"

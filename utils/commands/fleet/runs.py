@@ -301,7 +301,7 @@ def _work(
 
 def _worked(toolbox: Toolbox, run: Run, workers: int | None, time_limit: int | None) -> Run:
     import compose
-    from tenancy.fleet.workers import work_in_processes
+    from tenancy.fleet.processes import work_in_processes
 
     limits = {} if time_limit is None else {"time_limit_s": float(time_limit)}
     crew = compose.crew(toolbox.settings, workers, **limits)

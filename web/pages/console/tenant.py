@@ -7,8 +7,8 @@ from typing import Any
 from flask import redirect, request, url_for
 from flask.typing import ResponseReturnValue
 
-from tenancy.activity import FLUSH_S
 from tenancy.catalog.tenant_errors import KEPT_DAYS
+from tenancy.monitoring.activity import FLUSH_S
 from web import charts
 from web.auth import admin_required, signed_in
 from web.pages.console.actions import offered

@@ -18,9 +18,9 @@ from tenancy.catalog import claims, statistics, tenant_errors, tenant_sizes, ten
 from tenancy.catalog.listing import Filter, Listing, Place
 from tenancy.credentials.rotation import keys_in_use
 from tenancy.errors import DatabaseUnreachableError, TenancyError
-from tenancy.inspection import Inspection
 from tenancy.lifecycle.operation import Workbench
 from tenancy.models import Placement, identity
+from tenancy.monitoring.inspection import Inspection
 from tenancy.routing import guards
 from tenancy.routing.engines import EngineCache
 from tenancy.schema import ledger

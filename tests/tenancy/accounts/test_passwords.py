@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tenancy import passwords
+from tenancy.accounts import passwords
+from tenancy.accounts.passwords import Passwords, check_rules
 from tenancy.errors import PasswordTooWeakError, ThrottledError
-from tenancy.passwords import Passwords, check_rules
 
 EMAIL = "ada@example.org"
 

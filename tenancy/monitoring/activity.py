@@ -17,7 +17,7 @@ from tenancy.catalog import Catalog, api_keys, login_failures, sessions, tenants
 from tenancy.errors import TenancyError
 from tenancy.forks import after_fork
 from tenancy.models import Placement, Principal
-from tenancy.observations import Observations
+from tenancy.monitoring.observations import Observations
 from tenancy.upkeep import Upkeep
 
 log = logging.getLogger(__name__)

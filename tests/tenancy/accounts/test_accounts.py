@@ -11,7 +11,8 @@ import pytest
 import sqlalchemy as sa
 
 from tenancy import names
-from tenancy.accounts import SignIn
+from tenancy.accounts.accounts import SignIn
+from tenancy.accounts.passwords import Passwords
 from tenancy.catalog import login_failures as login_failure_rows, users
 from tenancy.errors import (
     BadCredentialsError,
@@ -25,7 +26,6 @@ from tenancy.errors import (
     UserNotFoundError,
 )
 from tenancy.models import User, audit_log, login_failures, sessions as session_rows, users as user_rows
-from tenancy.passwords import Passwords
 from tenancy.types import new_id
 from tests.tenancy.threads import at_once
 

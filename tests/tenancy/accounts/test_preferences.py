@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from tenancy.accounts import Accounts
+from tenancy.accounts.accounts import Accounts
 from tenancy.catalog import Catalog
 from tenancy.errors import ConfigurationError, UserNotFoundError
 from tenancy.models import User, users

@@ -8,11 +8,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import sqlalchemy as sa
 
-from tenancy import activity as activity_room
-from tenancy.activity import Activity
 from tenancy.catalog import Catalog, api_keys, sessions, tenants, users
 from tenancy.errors import CatalogNotReadyError
 from tenancy.models import Principal, login_failures, sessions as session_rows
+from tenancy.monitoring import activity as activity_room
+from tenancy.monitoring.activity import Activity
 from tenancy.types import new_id
 from tests.tenancy.conftest import AUDIT_KEY
 from tests.tenancy.support import add_users

@@ -16,8 +16,8 @@ import pytest
 from tenancy import TenantManager
 from tenancy.catalog.runs import Rules, Run, RunState, Selection
 from tenancy.errors import MigrationError, RunStateError
-from tenancy.fleet import workers
-from tenancy.fleet.workers import Crew, work_in_processes
+from tenancy.fleet import processes
+from tenancy.fleet.processes import Crew, work_in_processes
 from tenancy.models import State, fleet_items
 from tests.tenancy.fleet.conftest import COLUMN, fill, hand, look
 from tests.tenancy.support import forked, placement_of, revision, small_manager
@@ -49,7 +49,7 @@ def build(folder: Path, migrations: Path, claim_ttl_s: float) -> Small:
 
 
 def crew(tmp_path: Path, *, workers: int = 2, limit_s: float = 60.0, claim_ttl_s: float = 1.0) -> Crew:
-    return Crew(partial(build, tmp_path, tmp_path / "version2", claim_ttl_s), workers, time_limit_s=limit_s)
+    return Crew(partial(build, tmp_path, tmp_path / "version2", claim_ttl_s), processes, time_limit_s=limit_s)
 
 
 @pytest.mark.parametrize("body", [LOOPS, SLEEPS], ids=["loops", "waits"])
@@ -98,7 +98,7 @@ def test_workers_that_are_lost_again_and_again_end_the_run_with_a_word(versions,
     fill(versions(1), 2)
     second = versions(2)
     run = second.fleet.start(EVERYONE, Rules())
-    monkeypatch.setattr(workers, "MOST_REPLACED", 2)
+    monkeypatch.setattr(processes, "MOST_REPLACED", 2)
     with pytest.raises(RunStateError, match="lost again and again"):
         work_in_processes(second.fleet, run.id, Crew(partial(os._exit, 7), 1), lambda now: None)
     assert second.fleet.work(run.id).counts == {"done": 2}

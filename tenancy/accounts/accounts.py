@@ -16,8 +16,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from tenancy import names, passwords, preferences
-from tenancy.activity import Activity
+from tenancy import names
+from tenancy.accounts import passwords, preferences
 from tenancy.catalog import Catalog, api_keys, login_failures, sessions, users
 from tenancy.errors import (
     BadCredentialsError,
@@ -27,6 +27,7 @@ from tenancy.errors import (
     ThrottledError,
 )
 from tenancy.models import Principal, User
+from tenancy.monitoring.activity import Activity
 
 MAX_KEY_DAYS = 3650
 _WRONG = "e-mail address or password is not right."

@@ -8,12 +8,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import sqlalchemy as sa
 
-from tenancy import observations as room
 from tenancy.backends.base import DatabaseFields
 from tenancy.backends.server.backend import run
 from tenancy.catalog import tenant_errors as tenant_error_rows, tenant_sizes as tenant_size_rows
 from tenancy.errors import DatabaseMissingError, DatabaseTimeoutError, TenantNotReadyError
 from tenancy.models import SHARED_OWNER, tenant_errors, tenant_sizes
+from tenancy.monitoring import observations as room
 from tests.engines import server_address, use
 from tests.servers import listener
 from tests.tenancy.support import add_tenants, add_users, change_config

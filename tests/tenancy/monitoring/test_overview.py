@@ -180,7 +180,7 @@ def test_the_audit_log_is_paged_newest_first_and_filtered(any_parts):
 
 
 def test_an_export_goes_through_everything_in_steps(any_parts, monkeypatch):
-    from tenancy import overview
+    from tenancy.monitoring import overview
 
     monkeypatch.setattr(overview, "EXPORTED_AT_ONCE", 2)
     for number in range(5):

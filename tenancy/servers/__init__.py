@@ -1,0 +1,1 @@
+"""Where databases may stand: registered database servers, and databases kept ready on them."""
