@@ -25,7 +25,7 @@ import settings
 from tenancy.backends import Backends
 from tenancy.backends.access import Login
 from tenancy.backends.server.backend import ServerBackend, one
-from tenancy.backends.sqlserver import driver as driver_module
+from tenancy.backends.sqlserver import driver as sqlserver_driver
 from tenancy.catalog import tenants
 from tenancy.errors import TenancyError
 
@@ -36,9 +36,9 @@ TOOLS = ("chromium", "docker-compose")
 _SETTING = {"postgresql": "TEST_POSTGRES_URL", "mysql": "TEST_MYSQL_URL", "sqlserver": "TEST_MSSQL_URL"}
 
 
-_DRIVERS: dict[str, tuple[type[driver_module.Driver], ...]] = {
-    "mssql+pyodbc": (driver_module.Microsoft, driver_module.FreeTDS),
-    "mssql+mssqlpython": (driver_module.MSSQLPython,),
+_DRIVERS: dict[str, tuple[type[sqlserver_driver.Driver], ...]] = {
+    "mssql+pyodbc": (sqlserver_driver.Microsoft, sqlserver_driver.FreeTDS),
+    "mssql+mssqlpython": (sqlserver_driver.MSSQLPython,),
 }
 
 
@@ -189,7 +189,7 @@ def use_the_driver_named() -> None:
     address = server_address("sqlserver")
     named = address.drivername if address is not None else ""
     if named in _DRIVERS:
-        driver_module.DRIVERS = _DRIVERS[named]
+        sqlserver_driver.DRIVERS = _DRIVERS[named]
 
 
 @pytest.fixture(params=CATALOG_ENGINES)

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from tenancy import hosts, names
-from tenancy.backends import access as access_module
+from tenancy.backends import access as logins
 from tenancy.backends.access import Access, Login, Options
 from tenancy.backends.base import Asked, Attempt, Blueprint, Check, DatabaseFields, Storage, Whose
 from tenancy.backends.server.checks import ServerChecks
@@ -140,7 +140,7 @@ class ServerBackend(ServerChecks):
             raise ConfigurationError(f"db_path cannot be given for {self.name}: it has no file.", field="db_path")
         said = {name: getattr(fields, name) for name in SAID if getattr(fields, name) is not None}
         if fields.db_password is not None:
-            access_module.password(fields.db_password)
+            logins.password(fields.db_password)
         if not said and fields.db_password is None:
             return {}
         if fields.db_host is None:
@@ -151,7 +151,7 @@ class ServerBackend(ServerChecks):
         found = {
             "db_host": self.host(fields.db_host),
             "db_port": hosts.port(self.default_port if fields.db_port is None else fields.db_port),
-            "db_user": access_module.user(fields.db_user),
+            "db_user": logins.user(fields.db_user),
             "db_options": Options.of(fields.db_options).written(),
         }
         if fields.db_name is None:
@@ -188,7 +188,7 @@ class ServerBackend(ServerChecks):
         return {"db_type": self.name, **where, "db_options": login.options.written(), "owned": False}
 
     def login(self, url: str, setting: str) -> Login:
-        return access_module.from_url(url, setting, default_port=self.default_port)
+        return logins.from_url(url, setting, default_port=self.default_port)
 
     def budget_key(self, tenant: Placement) -> str | None:
         return f"{self.name}:{tenant.db_host}:{tenant.db_port}"

@@ -25,7 +25,7 @@ from tenancy.backends.server.backend import ServerBackend, column, one, rights_o
 from tenancy.backends.server.engines import make_engine
 from tenancy.backends.server.network import why_unreachable
 from tenancy.backends.server.replay import Recordings, Statement
-from tenancy.backends.sqlserver import driver as driver_module
+from tenancy.backends.sqlserver import driver as sqlserver_driver
 from tenancy.backends.sqlserver.restore_points import SQLServerPoints, take_lock
 from tenancy.errors import (
     AccessDeniedError,
@@ -101,7 +101,7 @@ _BY_WORDS = (
     (r"Database '.*' already exists", _EXISTS),
     (r"filegroup is full|transaction log for database .* is full", _FULL),
     (r"because the database is read-only", _ONLY_READ),
-    (driver_module.CANNOT_LOAD, (UnsupportedBackendError, driver_module.NO_DRIVER)),
+    (sqlserver_driver.CANNOT_LOAD, (UnsupportedBackendError, sqlserver_driver.NO_DRIVER)),
     (r"SHUTDOWN is in progress", _GONE),
     (r"[Tt]imeout expired|timed out|statement timeout", _LATE),
 )
@@ -126,7 +126,7 @@ class SQLServerBackend(SQLServerPoints, ServerBackend):
     def __init__(self) -> None:
         super().__init__()
         self._recordings = Recordings()
-        self._driver = driver_module.chosen()
+        self._driver = sqlserver_driver.chosen()
         self._errors = self._driver.errors
         self.driver_errors = (self._errors.Error,)
         self.scheme = self._driver.scheme  # type: ignore[misc]  # the other products have one driver each

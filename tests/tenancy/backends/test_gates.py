@@ -14,10 +14,10 @@ import sqlalchemy as sa
 from compose import Parts
 from tenancy.backends import gates
 from tenancy.backends.gates import Words
-from tenancy.backends.mysql import driver as driver_module
+from tenancy.backends.mysql import driver as mysql_driver
 from tenancy.backends.placeholders import Rules
-from tenancy.backends.postgresql import driver as driver_module
-from tenancy.backends.sqlite import driver as driver_module
+from tenancy.backends.postgresql import driver as postgresql_driver
+from tenancy.backends.sqlite import driver as sqlite_driver
 from tenancy.backends.sqlserver.dialects import OverPyodbc
 from tenancy.errors import StaleRouteError, TenancyError, UnfencedError
 from tenancy.types import new_id
@@ -195,7 +195,7 @@ def test_a_connection_that_was_changed_is_not_used_again(parts_on_each: Parts, e
 
 
 def test_a_setting_for_the_transaction_alone_costs_no_connection() -> None:
-    lasts = driver_module.WORDS.lasts
+    lasts = postgresql_driver.WORDS.lasts
     assert not lasts("SELECT set_config(%s, %s, true)")
     assert not lasts("INSERT INTO tasks (id) VALUES (%s) ON CONFLICT DO NOTHING")
     assert lasts("SELECT set_config('a', 'b', false), set_config('c', 'd', true)")
@@ -234,7 +234,7 @@ def test_plain_sql_in_words_is_refused_and_holds_nothing(parts_on_each: Parts, u
     ],
 )
 def test_what_sqlite_would_do_behind_the_fence_is_refused(sql: str) -> None:
-    assert driver_module.WORDS.read(sql)[0] is not None
+    assert sqlite_driver.WORDS.read(sql)[0] is not None
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_what_sqlite_would_do_behind_the_fence_is_refused(sql: str) -> None:
     ],
 )
 def test_what_postgresql_would_do_behind_the_fence_is_refused(sql: str) -> None:
-    assert driver_module.WORDS.read(sql)[0] is not None
+    assert postgresql_driver.WORDS.read(sql)[0] is not None
 
 
 @pytest.mark.parametrize(
@@ -275,14 +275,14 @@ def test_what_postgresql_would_do_behind_the_fence_is_refused(sql: str) -> None:
     ],
 )
 def test_what_mysql_would_commit_by_itself_is_refused(sql: str) -> None:
-    assert driver_module.WORDS.read(sql)[0] is not None
+    assert mysql_driver.WORDS.read(sql)[0] is not None
 
 
 def test_a_table_is_described_by_its_quoted_name() -> None:
     for sql in ('PRAGMA main.table_info("tasks")', "PRAGMA foreign_key_list('tasks')", "SELECT 'PRAGMA a'"):
-        assert driver_module.WORDS.read(sql) == (None, True)
-    assert driver_module.WORDS.read("SET LOCAL lock_timeout = '1s'")[0] is None
-    assert driver_module.WORDS.read("show standard_conforming_strings")[0] is None  # SQLAlchemy asks that
+        assert sqlite_driver.WORDS.read(sql) == (None, True)
+    assert postgresql_driver.WORDS.read("SET LOCAL lock_timeout = '1s'")[0] is None
+    assert postgresql_driver.WORDS.read("show standard_conforming_strings")[0] is None  # SQLAlchemy asks that
 
 
 T_SQL_RULES = Rules(brackets=True, nested_comments=True)
@@ -321,7 +321,7 @@ def test_where_statements_need_nothing_between_them_every_word_is_looked_at(sql:
     ],
 )
 def test_what_only_reads_is_told_by_its_words(sql: str, reads: bool) -> None:
-    assert driver_module.WORDS.read(sql) == (None, reads)
+    assert postgresql_driver.WORDS.read(sql) == (None, reads)
 
 
 def test_a_schema_change_commits_nothing_by_the_way(parts_on_each: Parts, user_id: int, engine: sa.Engine) -> None:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from compose import Parts
 from tenancy import TenantManager
-from tenancy.backends.mysql import backend as backend_module
+from tenancy.backends.mysql import backend as mysql_backend
 from tenancy.catalog.runs import Rules, RunState, Selection
 from tenancy.errors import StaleRouteError
 from tenancy.fleet.runner import LOST_TOO_OFTEN
@@ -100,7 +100,7 @@ def db_init(manager: TenantManager, user_id: int, run_id: int) -> None:
     indirect=["parts"],
 )
 def test_one_that_wakes_late_takes_no_row_away(parts, tmp_path, monkeypatch, step, meanwhile):
-    monkeypatch.setattr(backend_module, "LOCK_S", 1)
+    monkeypatch.setattr(mysql_backend, "LOCK_S", 1)
     user_id, fresh, run_id = migrated(parts, tmp_path)
     back = fresh.fleet.rollback(run_id)
     with asleep(fresh, back.id, step):
@@ -169,7 +169,7 @@ def end_sessions(manager: TenantManager, user_id: int) -> None:
     tenant = placement_of(manager, user_id)
     assert tenant is not None
     backend, server = manager.backends.get(tenant.db_type), manager.bench.access(tenant).admin
-    assert isinstance(backend, backend_module.MySQLBackend)
+    assert isinstance(backend, mysql_backend.MySQLBackend)
     assert server is not None
     with closing(backend.at_server(server)) as driver:
         backend.end_sessions(driver, tenant.db_name or "")

@@ -49,7 +49,7 @@ def build(folder: Path, migrations: Path, claim_ttl_s: float) -> Small:
 
 
 def crew(tmp_path: Path, *, workers: int = 2, limit_s: float = 60.0, claim_ttl_s: float = 1.0) -> Crew:
-    return Crew(partial(build, tmp_path, tmp_path / "version2", claim_ttl_s), processes, time_limit_s=limit_s)
+    return Crew(partial(build, tmp_path, tmp_path / "version2", claim_ttl_s), workers, time_limit_s=limit_s)
 
 
 @pytest.mark.parametrize("body", [LOOPS, SLEEPS], ids=["loops", "waits"])

@@ -427,7 +427,7 @@ def test_without_the_rule_of_one_engine_a_thread_two_threads_wait_for_each_other
 
     def waiting_though_it_holds_one(budget, make_room, may_wait) -> None:
         waited.append(not may_wait)
-        connection_limits._patience_s = 0.0
+        budget._patience_s = 0.0
         real(connection_limits, make_room, True)
 
     monkeypatch.setattr(connection_limits.ConnectionBudget, "take", waiting_though_it_holds_one)

@@ -25,10 +25,10 @@ def new_revision(toolbox: Toolbox, message: str, as_json: bool) -> None:
     It is tried on a scratch database, up, down and up again; no user's database is touched, no file overwritten. What
     the version before could not work with is marked destructive.
     """
-    from tenancy.schema import new_revision as new_revision_module
+    from tenancy.schema import new_revision as revisions
 
     manager = toolbox.parts.manager
-    made = new_revision_module.new_revision(manager.chain, manager.schema.metadata, message, tidy=_laid_out)
+    made = revisions.new_revision(manager.chain, manager.schema.metadata, message, tidy=_laid_out)
     found = {
         "revision": made.revision,
         "path": str(made.path),
