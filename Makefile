@@ -19,7 +19,7 @@ check: $(VENV)/.dev ## what CI runs: format, lint, types, layer rules, tests
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
-	@$(BIN)/python -m pytest -q tests/test_layers.py
+	@$(BIN)/python -m pytest -q tests/house/test_layers.py
 	@$(PYTEST) $(ARGS)
 
 bench: $(VENV)/.dev ## run the benchmarks beside their baselines, into bench/results/latest.json and its charts

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from compose import Parts
     from tenancy.catalog import Catalog
 
-pytest_plugins = ["tests.catalog_rule", "tests.engines", "tests.products"]
+pytest_plugins = ["tests.support.catalog_rule", "tests.support.engines", "tests.support.products"]
 
 # A shared machine is slow at moments; the example that was slow then says nothing about the code.
 hypothesis.settings.register_profile("unify", deadline=None)

@@ -21,9 +21,9 @@ from click.testing import CliRunner
 import web
 from tenancy.backends.base import DatabaseFields
 from tenancy.errors import ConfigurationError, TenancyError
-from tests.engines import use
-from tests.servers import listener
-from tests.tenancy.support import change_config, placement_of
+from tests.support.applications import change_config, placement_of
+from tests.support.engines import use
+from tests.support.servers import listener
 from tests.web.conftest import browser_of, caller, make_admin
 from utils.cli import unify
 from utils.toolbox import Toolbox

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 from tenancy.catalog.runs import Rules, RunState, Selection
-from tests.tenancy.support import PATIENCE_S, add_tenants, set_back
+from tests.support.applications import PATIENCE_S, add_tenants, set_back
 
 
 def test_a_run_is_worked_on_in_a_process_that_knows_the_settings(parts):

@@ -3,8 +3,8 @@
 An address of IPv6 counts as its /64: whoever has one has 2^64 of them.
 
 Counts live in RATE_LIMIT_STORAGE: in this process, or in Redis where several processes share them. Failed logins
-are counted again, per account, in the catalog (``tenancy/accounts/accounts.py``). The counting is the ``limits`` package's,
-the one under Flask-Limiter, called by the two views that need it: no hook runs on any other request.
+are counted again, per account, in the catalog (``tenancy/accounts/accounts.py``). The counting is the ``limits``
+package's, the one under Flask-Limiter, called by the two views that need it: no hook runs on any other request.
 """
 
 from __future__ import annotations

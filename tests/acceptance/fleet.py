@@ -41,7 +41,7 @@ from tenancy.lifecycle.upgrade_on_first_use import FirstTouch
 from tenancy.models import Placement, State
 from tenancy.schema import ledger
 from tests.acceptance.clients import Client, Person, Seen, lost
-from tests.tenancy.support import Child, Gate, forked, revision, set_back
+from tests.support.applications import Child, Gate, forked, revision, set_back
 
 CLAIM_TTL_S = 1.5
 TASKS = 3

@@ -30,9 +30,9 @@ from tenancy.catalog import servers
 from tenancy.catalog.runs import Rules, Selection
 from tenancy.errors import TenancyError
 from tenancy.models import State
-from tests import engines
 from tests.acceptance.proxy import Freezer
-from tests.tenancy.support import set_back
+from tests.support import engines
+from tests.support.applications import set_back
 
 PATIENCE_S = 2.0
 CALM_ROUNDS = 3

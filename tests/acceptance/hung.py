@@ -29,8 +29,8 @@ from settings import Settings
 from tenancy.backends.base import DatabaseFields
 from tenancy.backends.server.backend import run
 from tests.acceptance.clients import Client, Person, Seen
-from tests.engines import server_login
-from tests.proxy import Proxy, proxy
+from tests.support.engines import server_login
+from tests.support.proxy import Proxy, proxy
 
 DATABASE = "unify_hung_one"
 IN_TIME_S = 5.0

@@ -27,8 +27,8 @@ from tenancy.backends.base import DatabaseFields
 from tenancy.backends.server.backend import run
 from tenancy.errors import TenancyError
 from tenancy.types import new_id
-from tests import engines
 from tests.acceptance.proxy import Freezer
+from tests.support import engines
 
 INSERT = "INSERT INTO tasks (id, user_id, title) VALUES (?, ?, ?)"
 TITLES = "SELECT title FROM tasks"

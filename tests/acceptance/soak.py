@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass
 
 from bench.served import COMMAND, Served
 from tests.acceptance.clients import Client, Person, Seen, lost
-from tests.servers import OwnServer, own_server
+from tests.support.servers import OwnServer, own_server
 
 BUILDS = ("no-guards", "no-guards-files", "no-owner-filter", "no-identity-check")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.acceptance import fleet
-from tests.engines import use
+from tests.support.engines import use
 
 
 def test_a_revision_that_fails_on_three_is_fixed_resumed_and_taken_back():

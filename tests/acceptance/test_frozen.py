@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.acceptance.frozen import freeze
-from tests.engines import use
+from tests.support.engines import use
 
 
 def test_people_can_sign_up_wherever_a_tenants_server_stops_answering_a_suspend(request):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.acceptance.hung import Load, hung
-from tests.engines import use
+from tests.support.engines import use
 
 
 def test_others_are_served_beside_a_user_whose_database_hangs(request):

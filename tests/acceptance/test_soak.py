@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tests.acceptance.soak import Load, soak
-from tests.engines import use
+from tests.support.engines import use
 
 SHORT = Load(workers=2, tenants=20, clients=8, seconds=4, cache=4, hangups=5)
 

@@ -8,7 +8,7 @@ import pytest
 
 from bench.__main__ import MODULES, main
 from bench.measure import Figure, same_work
-from tests.engines import use
+from tests.support.engines import use
 
 WANTED = {
     "request": {"P1", "P2b", "P2c", "P9", "P10"},

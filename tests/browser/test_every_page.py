@@ -16,10 +16,10 @@ from flask import Flask
 import web
 from repositories.repository_factory import RepositoryFactory
 from tenancy.catalog import leftovers
-from tests.browser import axe
 from tests.browser.conftest import PHONE
-from tests.browser.households import STATES
-from tests.tenancy.support import keep_runs, keep_server
+from tests.support import axe
+from tests.support.applications import keep_runs, keep_server
+from tests.support.households import STATES
 
 if TYPE_CHECKING:
     from compose import Parts

@@ -10,7 +10,7 @@ import pytest
 
 import web
 from repositories.repository_factory import RepositoryFactory
-from tests.browser.visits import LOOKS, link, register, says, shows, sign_in
+from tests.support.visits import LOOKS, link, register, says, shows, sign_in
 
 pytestmark = pytest.mark.browser
 

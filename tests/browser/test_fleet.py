@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import web
-from tests.browser import visits
-from tests.tenancy.support import PATIENCE_S, add_tenants, set_back
+from tests.support import visits
+from tests.support.applications import PATIENCE_S, add_tenants, set_back
 
 if TYPE_CHECKING:
     from compose import Parts

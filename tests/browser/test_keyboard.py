@@ -7,7 +7,7 @@ import re
 import pytest
 
 import web
-from tests.browser.keyboard import Keyboard
+from tests.support.keyboard import Keyboard
 
 pytestmark = pytest.mark.browser
 

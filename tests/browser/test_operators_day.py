@@ -7,8 +7,8 @@ import re
 import pytest
 
 import web
-from tests.browser.visits import LOOKS, PASSWORD, link, register, says, shows, sign_in
-from tests.tenancy.support import keep_server
+from tests.support.applications import keep_server
+from tests.support.visits import LOOKS, PASSWORD, link, register, says, shows, sign_in
 
 pytestmark = pytest.mark.browser
 

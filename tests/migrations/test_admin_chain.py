@@ -12,7 +12,7 @@ from alembic.script import ScriptDirectory
 from tenancy.models import CATALOG_VERSION_TABLE, api_keys, catalog_metadata, users
 from tenancy.schema.chain import Chain
 from tenancy.types import new_id
-from tests.migrations import walk
+from tests.support import walk
 
 CHAIN = Chain(Path(__file__).resolve().parents[2] / "migrations" / "admin", CATALOG_VERSION_TABLE)
 AFTER_FIRST = list(CHAIN.checksums)[1:]

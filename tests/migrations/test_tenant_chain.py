@@ -19,7 +19,7 @@ from repositories.schema import MIGRATIONS, metadata
 from tenancy.models import CATALOG_VERSION_TABLE, TENANT_VERSION_TABLE, house_metadata
 from tenancy.schema.chain import Chain
 from tenancy.schema.compatibility import dishonest
-from tests.migrations import walk
+from tests.support import walk
 
 PROJECT = MIGRATIONS.parent.parent
 CHAIN = Chain(MIGRATIONS, TENANT_VERSION_TABLE)

@@ -17,7 +17,7 @@ from repositories.schema import MIGRATIONS, first_rows, metadata
 from repositories.statements import UNLISTED
 from tenancy.models import TENANT_VERSION_TABLE
 from tenancy.schema.chain import Chain
-from tests.engines import fresh_database, open_engine
+from tests.support.engines import fresh_database, open_engine
 
 # Numbers that turn up nowhere else, so that finding them in a statement means something.
 ADA = 471_101

@@ -15,7 +15,7 @@ from tenancy.catalog import Catalog, users
 from tenancy.models import CATALOG_VERSION_TABLE, User, audit_head, catalog_metadata, installation
 from tenancy.monitoring.activity import Activity
 from tenancy.schema.chain import Chain
-from tests import engines
+from tests.support import engines
 
 ADMIN_CHAIN = Path(__file__).parents[2] / "migrations" / "admin"
 AUDIT_KEY = "a key that seals the audit log of the tests"

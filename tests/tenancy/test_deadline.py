@@ -6,8 +6,8 @@ import pytest
 
 from tenancy.deadline import LEAST_S, REQUEST_S, Patience, left, lifted, unhurried, within
 from tenancy.errors import DatabaseTimeoutError
-from tests.engines import backend_of, server_login, use
-from tests.tenancy.support import add_users
+from tests.support.applications import add_users
+from tests.support.engines import backend_of, server_login, use
 from web.wsgi import Door
 
 

@@ -32,7 +32,7 @@ from tenancy.errors import (
     UserNotFoundError,
 )
 from tenancy.models import READABLE, WRITABLE, Principal, State
-from tests.tenancy.support import (
+from tests.support.applications import (
     add_task,
     add_tenants,
     add_users,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import own_server
+from tests.support.servers import own_server
 
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "operate.md"
 

@@ -13,7 +13,7 @@ from flask import Flask
 
 from tenancy.backends.sqlite import files
 from tenancy.models import User
-from tests.tenancy.support import set_back
+from tests.support.applications import set_back
 from tests.web.conftest import Caller, account, browser_of, caller, make_admin
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import compose
 import web
 from settings import Settings
 from tests.conftest import PASSWORD, make_user
-from tests.engines import drop_shared_login, fresh_database
+from tests.support.engines import drop_shared_login, fresh_database
 from tests.web.conftest import browser_of, caller
 
 if TYPE_CHECKING:

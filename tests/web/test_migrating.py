@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tenancy.models import State
-from tests.tenancy.support import change_config, set_back
+from tests.support.applications import change_config, set_back
 
 
 @pytest.mark.parametrize("method", ["get", "post"])

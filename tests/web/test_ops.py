@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 
 import compose
 import web
-from tests.layers import PROJECT
+from tests.support.layers import PROJECT
 from tests.web.conftest import Caller
 
 

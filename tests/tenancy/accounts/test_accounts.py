@@ -27,7 +27,7 @@ from tenancy.errors import (
 )
 from tenancy.models import User, audit_log, login_failures, sessions as session_rows, users as user_rows
 from tenancy.types import new_id
-from tests.tenancy.threads import at_once
+from tests.support.threads import at_once
 
 PASSWORD = "correct horse battery"
 NEW = "another horse entirely"

@@ -11,7 +11,7 @@ from tenancy.accounts.accounts import Accounts
 from tenancy.catalog import Catalog
 from tenancy.errors import ConfigurationError, UserNotFoundError
 from tenancy.models import User, users
-from tests.tenancy.support import together
+from tests.support.applications import together
 
 
 def kept(accounts: Accounts, ada: User) -> dict[str, str]:

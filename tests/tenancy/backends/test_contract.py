@@ -28,9 +28,9 @@ from tenancy.errors import (
     ReadOnlyRouteError,
 )
 from tenancy.models import Placement
-from tests.engines import ENGINES, use
-from tests.tenancy.backends.homes import THINGS, Home, attempt, blueprint, home_of, plain_home, transaction
-from tests.tenancy.support import FaultAt, SignalAt, Stopped, forked, together
+from tests.support.applications import FaultAt, SignalAt, Stopped, forked, together
+from tests.support.engines import ENGINES, use
+from tests.support.homes import THINGS, Home, attempt, blueprint, home_of, plain_home, transaction
 
 PLAIN = tuple(f"{engine} with plain rights" for engine in ("postgresql", "mysql"))
 """The products whose servers are also entered with a login that has the documented rights alone."""

@@ -21,7 +21,7 @@ from tenancy.backends.sqlite import driver as sqlite_driver
 from tenancy.backends.sqlserver.dialects import OverPyodbc
 from tenancy.errors import StaleRouteError, TenancyError, UnfencedError
 from tenancy.types import new_id
-from tests.tenancy.support import add_tenants, titles
+from tests.support.applications import add_tenants, titles
 
 COUNT = "SELECT count(*) FROM tasks"
 

@@ -13,7 +13,7 @@ from tenancy.backends.sqlite.backend import SQLiteBackend
 from tenancy.backends.sqlite.driver import FileConnection
 from tenancy.backends.tenant_engine import KEPT, tend
 from tenancy.errors import StaleRouteError
-from tests.tenancy.support import add_tenants
+from tests.support.applications import add_tenants
 
 
 class Keeper:

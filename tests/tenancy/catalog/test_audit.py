@@ -17,8 +17,8 @@ from tenancy.catalog.audit import AuditLog
 from tenancy.errors import AuditBrokenError, DatabaseBusyError
 from tenancy.models import audit_head, audit_log
 from tenancy.types import new_id
+from tests.support.threads import at_once
 from tests.tenancy.conftest import AUDIT_KEY
-from tests.tenancy.threads import at_once
 
 
 def append(catalog, *actions):

@@ -14,7 +14,7 @@ from tenancy.backends.server.engines import CATALOG_POOL
 from tenancy.catalog import Catalog, now, users
 from tenancy.errors import CatalogNotReadyError
 from tenancy.models import users as table
-from tests import engines
+from tests.support import engines
 from tests.tenancy.conftest import AUDIT_KEY
 
 

@@ -12,8 +12,8 @@ from tenancy.catalog.claims import Claim
 from tenancy.errors import ClaimedError, ClaimLostError
 from tenancy.models import claims as table
 from tenancy.types import new_id
+from tests.support.threads import at_once
 from tests.tenancy.conftest import AUDIT_KEY
-from tests.tenancy.threads import at_once
 
 TENANT = new_id()
 

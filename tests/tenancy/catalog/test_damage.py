@@ -17,9 +17,9 @@ from tenancy.credentials import rotation
 from tenancy.credentials.keyring import Keyring, generate_key
 from tenancy.errors import CatalogDamagedError, CatalogNotReadyError
 from tenancy.models import catalog_metadata
-from tests import engines
 from tests.conftest import make_user
-from tests.tenancy.support import keep_server
+from tests.support import engines
+from tests.support.applications import keep_server
 
 NO_UTF8 = "CAST(x'67c328' AS TEXT)"
 BLOB = "x'c328'"

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from tenancy.catalog import login_failures as login_failure_rows
 from tenancy.errors import ThrottledError
 from tenancy.models import login_failures
-from tests.tenancy.threads import at_once
+from tests.support.threads import at_once
 
 KEY = login_failure_rows.scope("account", "ada@example.org")
 

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from tenancy.catalog import pending
 from tenancy.models import State, pending_databases
 from tenancy.types import new_id
-from tests.tenancy.threads import at_once
+from tests.support.threads import at_once
 
 HEAD, OLD = "f" * 64, "0" * 64
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tenancy.catalog import servers
-from tests.tenancy.support import keep_configs, keep_server, steps_of
+from tests.support.applications import keep_configs, keep_server, steps_of
 
 
 def test_a_servers_credential_is_read_alike_with_none_and_with_thousands_of_databases_there(parts):

@@ -10,7 +10,7 @@ from tenancy.catalog import tenants, users
 from tenancy.errors import ClaimedError, TenantNotFoundError
 from tenancy.models import Placement, State
 from tenancy.types import new_id
-from tests.tenancy.threads import at_once
+from tests.support.threads import at_once
 
 
 def add(catalog, user, **fields):

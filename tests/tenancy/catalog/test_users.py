@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from tenancy.catalog import users
 from tenancy.errors import ConfigurationError, UserExistsError, UserNotFoundError
 from tenancy.models import users as table
-from tests.tenancy.threads import at_once
+from tests.support.threads import at_once
 
 
 def add(catalog, email, name="Somebody", **fields):

@@ -13,7 +13,7 @@ from tenancy.credentials.keyring import Keyring, generate_key
 from tenancy.errors import TamperedCredentialError, UnknownKeyError
 from tenancy.models import Placement, Server, ServerState, State, audit_log, user_database_configs
 from tenancy.types import new_id
-from tests.tenancy.threads import at_once
+from tests.support.threads import at_once
 
 OLD, NEW, LOST = generate_key(), generate_key(), generate_key()
 BEFORE, BOTH, AFTER = Keyring([OLD]), Keyring([NEW, OLD]), Keyring([NEW])

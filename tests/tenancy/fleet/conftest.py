@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tenancy import TenantManager
-from tests.tenancy.support import add_users, revision, small_manager
+from tests.support.applications import add_users, revision, small_manager
 
 if TYPE_CHECKING:
     from compose import Parts

@@ -12,10 +12,7 @@ from tenancy.backends.server.backend import run as send
 from tenancy.catalog.runs import Rules, RunState, Selection
 from tenancy.errors import StaleRouteError
 from tenancy.models import State
-from tests.engines import use
-from tests.servers import own_server
-from tests.tenancy.fleet.conftest import fill, next_version
-from tests.tenancy.support import (
+from tests.support.applications import (
     add_task,
     add_tenants,
     add_users,
@@ -25,6 +22,9 @@ from tests.tenancy.support import (
     set_back,
     titles,
 )
+from tests.support.engines import use
+from tests.support.servers import own_server
+from tests.tenancy.fleet.conftest import fill, next_version
 
 EVERYONE = Selection()
 PORTABLE = "mysql_engine='InnoDB', mariadb_engine='InnoDB'"
@@ -178,7 +178,7 @@ def test_a_lock_that_another_session_holds_fails_that_tenant_soon_and_no_other(r
 
 def on_server(make_parts, engine: str, url: str | None = None):
     """Give parts whose new users' databases stand on a server, and what removes them again."""
-    from tests import engines
+    from tests.support import engines
 
     parts = make_parts(default_tenant_db_type=engine)
     parts.manager.add_server(

@@ -6,8 +6,8 @@ import pytest
 
 from tenancy.catalog.runs import Rules, Selection
 from tenancy.errors import RevisionMismatchError
+from tests.support.applications import placement_of
 from tests.tenancy.fleet.conftest import fill, look
-from tests.tenancy.support import placement_of
 
 DESTRUCTIVE = "\ndestructive = True\n"
 EVERYONE = Selection()

@@ -17,11 +17,11 @@ from tenancy.catalog.runs import Rules, RunState, Selection
 from tenancy.errors import StaleRouteError
 from tenancy.fleet.runner import LOST_TOO_OFTEN
 from tenancy.models import State, identity
-from tests import engines
-from tests.products import _on
+from tests.support import engines
+from tests.support.applications import Child, add_task, add_tenants, expire_claims, forked, placement_of, titles
+from tests.support.products import _on
 from tests.tenancy.fleet.conftest import next_version
 from tests.tenancy.fleet.test_restore_points import BACK, DESTRUCTIVE, DROPS
-from tests.tenancy.support import Child, add_task, add_tenants, expire_claims, forked, placement_of, titles
 
 WRITTEN = "written meanwhile"
 

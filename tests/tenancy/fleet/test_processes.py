@@ -19,8 +19,8 @@ from tenancy.errors import MigrationError, RunStateError
 from tenancy.fleet import processes
 from tenancy.fleet.processes import Crew, work_in_processes
 from tenancy.models import State, fleet_items
+from tests.support.applications import forked, placement_of, revision, small_manager
 from tests.tenancy.fleet.conftest import COLUMN, fill, hand, look
-from tests.tenancy.support import forked, placement_of, revision, small_manager
 
 EVERYONE = Selection()
 ON_EIGHT = """

@@ -10,8 +10,8 @@ import pytest
 from tenancy.catalog.runs import Rules, RunState, Selection
 from tenancy.errors import ConfigurationError
 from tenancy.models import State
+from tests.support.applications import add_task, add_tenants, expire_claims, forked, placement_of, titles
 from tests.tenancy.fleet.conftest import next_version
-from tests.tenancy.support import add_task, add_tenants, expire_claims, forked, placement_of, titles
 
 EVERYONE = Selection()
 DROPS = """
@@ -180,7 +180,7 @@ def test_a_rollback_whose_point_is_gone_says_so_and_changes_nothing(parts, tmp_p
 
 @pytest.mark.parametrize("engine", ["postgresql"])
 def test_a_database_that_somebody_named_is_not_changed_without_a_point(request, make_parts, engine, tmp_path):
-    from tests.engines import server_address, use
+    from tests.support.engines import server_address, use
 
     use(request, engine)
     parts = make_parts()

@@ -8,7 +8,7 @@ from tenancy.catalog import claims, runs
 from tenancy.catalog.runs import ItemState, Rules, RunState, Selection
 from tenancy.fleet.runner import Outcome, Runner
 from tenancy.lifecycle.upgrade import Reached
-from tests.tenancy.support import expire_claims, keep_configs, steps_of
+from tests.support.applications import expire_claims, keep_configs, steps_of
 
 ANYWHERE = Rules(halt_after=50, halt_percent=True)
 

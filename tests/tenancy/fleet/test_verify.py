@@ -14,10 +14,18 @@ from tenancy.catalog.runs import Rules, Selection
 from tenancy.fleet.repair import Repair
 from tenancy.fleet.verify import Verification
 from tenancy.models import State
-from tests.servers import own_server
+from tests.support.applications import (
+    add_task,
+    add_tenants,
+    add_users,
+    audit_actions,
+    change_config,
+    placement_of,
+    set_back,
+)
+from tests.support.servers import own_server
 from tests.tenancy.fleet.conftest import COLUMN, fill, hand
 from tests.tenancy.fleet.test_each_product import on_server
-from tests.tenancy.support import add_task, add_tenants, add_users, audit_actions, change_config, placement_of, set_back
 
 EVERYONE = Selection()
 
@@ -171,7 +179,7 @@ def test_a_tenant_that_somebody_works_on_is_looked_at_another_time(parts):
 
 
 def test_a_login_without_its_rights_is_given_them_again(request, make_parts):
-    from tests.engines import use
+    from tests.support.engines import use
 
     use(request, "postgresql")
     parts, clean_up = on_server(make_parts, "postgresql")
@@ -299,7 +307,7 @@ def test_files_that_belong_to_nobody_are_named_and_left(versions, tmp_path):
 
 
 def test_databases_and_logins_that_belong_to_nobody_are_named(request, make_parts):
-    from tests.engines import use
+    from tests.support.engines import use
 
     use(request, "postgresql")
     with own_server("postgresql") as server:
@@ -322,7 +330,7 @@ def test_databases_and_logins_that_belong_to_nobody_are_named(request, make_part
 
 
 def test_a_server_that_is_away_is_not_waited_for_tenant_after_tenant(request, make_parts, monkeypatch):
-    from tests.engines import use
+    from tests.support.engines import use
 
     use(request, "postgresql")
     with own_server("postgresql") as server:

@@ -18,8 +18,8 @@ from tenancy.errors import (
     TenantNotFoundError,
 )
 from tenancy.models import State, leftover_databases
-from tests.engines import server_address, use
-from tests.tenancy.support import add_task, add_users, audit_actions, placement_of, titles
+from tests.support.applications import add_task, add_users, audit_actions, placement_of, titles
+from tests.support.engines import server_address, use
 
 
 @pytest.fixture(params=["postgresql", "mysql", "sqlserver"])

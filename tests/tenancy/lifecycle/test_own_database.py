@@ -29,11 +29,8 @@ from tenancy.errors import (
 from tenancy.hosts import HostPolicy
 from tenancy.models import State
 from tenancy.types import new_id
-from tests import engines
-from tests.engines import use
-from tests.servers import listener
-from tests.tenancy.lifecycle.test_provision import in_fresh_process, killed_at
-from tests.tenancy.support import (
+from tests.support import engines
+from tests.support.applications import (
     FaultAt,
     Stopped,
     add_task,
@@ -45,6 +42,9 @@ from tests.tenancy.support import (
     placement_of,
     titles,
 )
+from tests.support.engines import use
+from tests.support.servers import listener
+from tests.tenancy.lifecycle.test_provision import in_fresh_process, killed_at
 
 
 @pytest.fixture(params=["postgresql", "mysql", "sqlserver"])

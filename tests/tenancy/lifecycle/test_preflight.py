@@ -9,7 +9,7 @@ import pytest
 from compose import Parts
 from tenancy.backends.base import DatabaseFields
 from tenancy.errors import UserNotFoundError
-from tests.tenancy.support import add_tenants, add_users, change_config
+from tests.support.applications import add_tenants, add_users, change_config
 
 NOTHING = DatabaseFields()
 

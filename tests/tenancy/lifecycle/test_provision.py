@@ -35,7 +35,7 @@ from tenancy.errors import (
 )
 from tenancy.models import CATALOG_VERSION_TABLE, State
 from tenancy.schema.chain import Chain
-from tests.tenancy.support import (
+from tests.support.applications import (
     PROJECT,
     FaultAt,
     Gate,

@@ -15,9 +15,7 @@ from compose import Parts
 from tenancy.catalog import tenants
 from tenancy.errors import ClaimLostError, DatabaseExistsError, TenancyError
 from tenancy.models import State, claims
-from tests.engines import server_address, use
-from tests.tenancy.lifecycle.test_provision import in_fresh_process, killed_at, left_over, stands_right, with_step
-from tests.tenancy.support import (
+from tests.support.applications import (
     FaultAt,
     Stopped,
     add_task,
@@ -29,6 +27,8 @@ from tests.tenancy.support import (
     titles,
     together,
 )
+from tests.support.engines import server_address, use
+from tests.tenancy.lifecycle.test_provision import in_fresh_process, killed_at, left_over, stands_right, with_step
 
 STEPS = ["record batch", *["write file"] * 3, *["publish file"] * 3, "sync folder", "ready batch"]
 """What a batch of three announces."""

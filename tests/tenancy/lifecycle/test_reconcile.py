@@ -13,9 +13,8 @@ from tenancy.errors import DatabaseBusyError, DatabaseTimeoutError, IdentityErro
 from tenancy.lifecycle import reconcile
 from tenancy.lifecycle.suspend_delete import Retirement
 from tenancy.models import State, claims
-from tests import engines
-from tests.products import _on
-from tests.tenancy.support import (
+from tests.support import engines
+from tests.support.applications import (
     FaultAt,
     Stopped,
     add_task,
@@ -26,6 +25,7 @@ from tests.tenancy.support import (
     placement_of,
     titles,
 )
+from tests.support.products import _on
 
 
 @pytest.fixture(params=["sqlite", "postgresql", "mysql"])

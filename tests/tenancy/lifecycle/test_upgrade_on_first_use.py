@@ -13,8 +13,8 @@ from tenancy.errors import DatabaseBusyError, MigrationError, RevisionMismatchEr
 from tenancy.lifecycle import upgrade_on_first_use as touch_room
 from tenancy.lifecycle.upgrade_on_first_use import FirstTouch
 from tenancy.models import State
+from tests.support.applications import FaultAt, audit_actions, placement_of, together
 from tests.tenancy.fleet.conftest import COLUMN, fill, look
-from tests.tenancy.support import FaultAt, audit_actions, placement_of, together
 
 FAILS = "raise RuntimeError('not this one')"
 

@@ -14,8 +14,8 @@ from tenancy.models import Principal, login_failures, sessions as session_rows
 from tenancy.monitoring import activity as activity_room
 from tenancy.monitoring.activity import Activity
 from tenancy.types import new_id
+from tests.support.applications import add_users
 from tests.tenancy.conftest import AUDIT_KEY
-from tests.tenancy.support import add_users
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from tenancy.catalog import tenant_sizes, tenants
 from tenancy.errors import ConfigurationError, TenantNotFoundError, UserNotFoundError
 from tenancy.models import CATALOG_VERSION_TABLE, shared_database, user_database_configs
 from tests.conftest import make_user
-from tests.tenancy.support import keep_configs
+from tests.support.applications import keep_configs
 
 INFO = {
     "user_id",

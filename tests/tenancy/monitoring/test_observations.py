@@ -14,9 +14,9 @@ from tenancy.catalog import tenant_errors as tenant_error_rows, tenant_sizes as 
 from tenancy.errors import DatabaseMissingError, DatabaseTimeoutError, TenantNotReadyError
 from tenancy.models import SHARED_OWNER, tenant_errors, tenant_sizes
 from tenancy.monitoring import observations as room
-from tests.engines import server_address, use
-from tests.servers import listener
-from tests.tenancy.support import add_tenants, add_users, change_config
+from tests.support.applications import add_tenants, add_users, change_config
+from tests.support.engines import server_address, use
+from tests.support.servers import listener
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from tenancy.errors import AuditBrokenError, ConfigurationError, UserNotFoundError
 from tenancy.models import audit_log
-from tests.tenancy.support import add_tenants, add_users, change_config
+from tests.support.applications import add_tenants, add_users, change_config
 
 
 @pytest.fixture

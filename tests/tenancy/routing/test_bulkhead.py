@@ -16,7 +16,7 @@ from tenancy.backends.base import DatabaseFields
 from tenancy.errors import HostNotAllowedError, TenantCrowdedError
 from tenancy.routing import bulkhead
 from tenancy.routing.bulkhead import Crowd
-from tests.tenancy.support import add_tenants, add_users, forked, together
+from tests.support.applications import add_tenants, add_users, forked, together
 
 WAIT_S = 30.0
 

@@ -12,7 +12,7 @@ from tenancy import DatabaseConnection, install
 from tenancy.errors import ConfigurationError, DatabaseMissingError, ReadOnlyRouteError, StaleRouteError, UnfencedError
 from tenancy.routing import dbapi
 from tenancy.types import new_id
-from tests.tenancy.support import together
+from tests.support.applications import together
 
 
 @pytest.fixture

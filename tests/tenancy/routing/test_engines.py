@@ -19,7 +19,16 @@ from tenancy.manager import TenantManager
 from tenancy.models import Placement
 from tenancy.routing.connection_limits import ConnectionBudget, connection_limit
 from tenancy.routing.engines import IDLE_S, EngineCache
-from tests.tenancy.support import PATIENCE_S, Clock, add_tenants, cache_over, change_config, read_one, titles, together
+from tests.support.applications import (
+    PATIENCE_S,
+    Clock,
+    add_tenants,
+    cache_over,
+    change_config,
+    read_one,
+    titles,
+    together,
+)
 
 
 @pytest.fixture

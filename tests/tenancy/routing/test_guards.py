@@ -31,7 +31,7 @@ from tenancy.routing import connection_limits, guards
 from tenancy.routing.engines import EngineCache
 from tenancy.schema import identity
 from tenancy.types import new_id
-from tests.tenancy.support import add_task, add_tenants, add_users, cache_over, expire_claims, titles
+from tests.support.applications import add_task, add_tenants, add_users, cache_over, expire_claims, titles
 
 RESOURCES = ("tasks", "notes", "events", "categories")
 

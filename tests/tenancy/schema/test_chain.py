@@ -17,7 +17,7 @@ from tenancy.backends.sqlite.backend import SQLiteBackend
 from tenancy.errors import MigrationError, RevisionMismatchError
 from tenancy.models import State
 from tenancy.schema.chain import Chain
-from tests.tenancy.support import (
+from tests.support.applications import (
     PROJECT,
     add_tenants,
     add_users,

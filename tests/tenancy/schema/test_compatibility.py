@@ -12,7 +12,7 @@ from sqlalchemy.dialects import mssql, mysql
 from tenancy.schema.chain import Chain
 from tenancy.schema.compatibility import dishonest, holds
 from tenancy.types import KeyText, Line, LongText, RowId, Timestamp
-from tests.tenancy.support import revision
+from tests.support.applications import revision
 
 FIRST = """
 op.create_table("shelves", sa.Column("id", sa.Integer, primary_key=True))

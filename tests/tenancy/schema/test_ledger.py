@@ -19,7 +19,7 @@ from tenancy.backends.access import NO_ACCESS
 from tenancy.errors import MigrationError, RevisionMismatchError
 from tenancy.models import State
 from tenancy.schema import ledger
-from tests.tenancy.support import (
+from tests.support.applications import (
     FaultAt,
     SignalAt,
     add_tenants,

@@ -19,9 +19,9 @@ from tenancy.schema.chain import Chain
 from tenancy.schema.compatibility import dishonest
 from tenancy.schema.new_revision import MESSAGE_MAX, new_revision
 from tenancy.types import NAMING, KeyText, Line, LongText, RowId, Timestamp, utc_now
-from tests.migrations import walk
 from tests.migrations.test_portable import DIALECTS, each_dialect, script_of
-from tests.tenancy.support import PROJECT, revision
+from tests.support import walk
+from tests.support.applications import PROJECT, revision
 from utils.commands.fleet.revisions import _laid_out
 
 LAST = list(Chain(MIGRATIONS, TENANT_VERSION_TABLE).checksums)[-1]

@@ -25,9 +25,7 @@ from tenancy.errors import (
     TenancyError,
 )
 from tenancy.models import Placement, State, identity, pending_databases
-from tests.engines import backend_of, server_address, server_login, use
-from tests.tenancy.lifecycle.test_provision import in_fresh_process
-from tests.tenancy.support import (
+from tests.support.applications import (
     FaultAt,
     SignalAt,
     Stopped,
@@ -42,6 +40,8 @@ from tests.tenancy.support import (
     titles,
     together,
 )
+from tests.support.engines import backend_of, server_address, server_login, use
+from tests.tenancy.lifecycle.test_provision import in_fresh_process
 
 MAKING = ["record pending", "database", "login", "rows", "pending ready"]
 CLAIMING = ["record", "hand over", "commit", "ready"]
@@ -367,7 +367,7 @@ def test_a_server_is_forgotten_with_what_was_kept_ready_there(postgresql, pooled
 
 
 def test_one_server_that_does_not_answer_is_told_and_the_others_are_filled(postgresql, pooled, caplog):
-    from tests.tenancy.support import keep_server
+    from tests.support.applications import keep_server
 
     parts = pooled("postgresql", 1)
     keep_server(parts.manager, "dead")

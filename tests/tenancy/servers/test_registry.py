@@ -24,9 +24,9 @@ from tenancy.errors import (
     TamperedCredentialError,
 )
 from tenancy.models import audit_log, database_servers
-from tests.engines import backend_of, server_address, use
-from tests.servers import PASSWORD, listener, own_server
-from tests.tenancy.support import add_task, add_users, audit_actions, placement_of, titles, together
+from tests.support.applications import add_task, add_users, audit_actions, placement_of, titles, together
+from tests.support.engines import backend_of, server_address, use
+from tests.support.servers import PASSWORD, listener, own_server
 
 
 @pytest.fixture

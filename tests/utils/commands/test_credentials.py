@@ -9,7 +9,7 @@ from cryptography.fernet import Fernet
 import compose
 from tenancy.credentials.keyring import generate_key
 from tenancy.models import user_database_configs
-from tests.tenancy.support import keep_server
+from tests.support.applications import keep_server
 
 
 def test_a_generated_key_stands_alone_and_needs_no_settings(shell):

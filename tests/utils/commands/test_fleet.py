@@ -7,7 +7,7 @@ from contextlib import closing
 import pytest
 
 import compose
-from tests.tenancy.support import set_back
+from tests.support.applications import set_back
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import pytest
 import sqlalchemy as sa
 
 from tenancy.catalog import servers
-from tests.engines import server_address, use
-from tests.servers import own_server
+from tests.support.engines import server_address, use
+from tests.support.servers import own_server
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import web
 from tenancy.backends.base import DatabaseFields
 from tenancy.catalog.runs import Rules, RunState, Selection
 from tenancy.models import fleet_items, user_database_configs
-from tests.tenancy.support import add_tenants, audit_actions, keep_server, set_back
+from tests.support.applications import add_tenants, audit_actions, keep_server, set_back
 from tests.web.pages.conftest import Page
 
 PATH = "/admin/fleet"

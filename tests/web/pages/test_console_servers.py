@@ -8,7 +8,7 @@ import shlex
 
 import pytest
 
-from tests.engines import server_address, use
+from tests.support.engines import server_address, use
 from tests.web.pages.conftest import Page
 
 PATH = "/admin/servers"

@@ -11,7 +11,7 @@ import pytest
 
 from repositories.repository_factory import RepositoryFactory
 from tenancy.catalog import leftovers
-from tests.tenancy.support import add_tenants, keep_runs, keep_server
+from tests.support.applications import add_tenants, keep_runs, keep_server
 from tests.web.pages.conftest import Page
 
 PUBLIC = {"/", "/auth/login", "/auth/logout", "/auth/register", "/api/docs"}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.engines import fresh_database, use
-from tests.tenancy.support import placement_of
+from tests.support.applications import placement_of
+from tests.support.engines import fresh_database, use
 from tests.web.conftest import account, browser_of
 
 PATH = "/settings/database/own"

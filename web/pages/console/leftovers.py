@@ -1,6 +1,7 @@
 """Show the databases that were left behind, remove one, or take an operator's word that it is gone.
 
-They belong to nobody any more and may still be there (``tenancy/lifecycle/leftovers.py``); ``unify db leftovers`` does the same.
+They belong to nobody any more and may still be there (``tenancy/lifecycle/leftovers.py``); ``unify db leftovers``
+does the same.
 """
 
 from __future__ import annotations

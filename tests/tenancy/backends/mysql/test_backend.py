@@ -21,7 +21,7 @@ from tenancy.backends.server.engines import SharedDialect
 from tenancy.deadline import Patience
 from tenancy.errors import BackendError, DatabaseTimeoutError
 from tenancy.hosts import HostPolicy
-from tests.engines import server_address, server_login, use
+from tests.support.engines import server_address, server_login, use
 
 GREETING = (
     b"\x0a8.4.0\x00" + struct.pack("<I", 7) + b"saltsalt\x00" + b"\xff\xf7\x2d\x02\x00\xff\xdf\x15"

@@ -16,9 +16,9 @@ from tenancy.backends.postgresql.backend import PostgreSQLBackend
 from tenancy.backends.postgresql.rights import alone, keep_closed, own, own_closed
 from tenancy.backends.server.backend import column, one, run
 from tenancy.errors import AccessDeniedError, BackendError, DatabaseMissingError, TooManyConnectionsError
-from tests.engines import use
-from tests.servers import own_server
-from tests.tenancy.backends.homes import Home, attempt, blueprint, home_of, plain_home
+from tests.support.engines import use
+from tests.support.homes import Home, attempt, blueprint, home_of, plain_home
+from tests.support.servers import own_server
 
 OLD = "0ld5c4e3a"
 NEW = "6e35c4e3a"

@@ -32,9 +32,9 @@ from tenancy.errors import (
 from tenancy.models import TENANT_VERSION_TABLE, Origin, Placement, ledger
 from tenancy.routing.guards import check_identity
 from tenancy.types import LongText, RowId, Timestamp, new_id, utc_now
-from tests.engines import ENGINES, needs_the_product, use
-from tests.tenancy.backends.homes import THINGS, Home, attempt, blueprint, build, home_of, transaction
-from tests.tenancy.support import PATIENCE_S, FaultAt, SignalAt, forked, together
+from tests.support.applications import PATIENCE_S, FaultAt, SignalAt, forked, together
+from tests.support.engines import ENGINES, needs_the_product, use
+from tests.support.homes import THINGS, Home, attempt, blueprint, build, home_of, transaction
 
 POINT = "run12"
 RICH = sa.MetaData()

@@ -22,9 +22,9 @@ from tenancy.errors import (
     UnsupportedBackendError,
 )
 from tenancy.models import Placement
-from tests.engines import use
-from tests.tenancy.backends.homes import Home, attempt, blueprint, build, home_of, plain_home
-from tests.tenancy.support import in_child, named
+from tests.support.applications import in_child, named
+from tests.support.engines import use
+from tests.support.homes import Home, attempt, blueprint, build, home_of, plain_home
 
 POINT = "run12"
 

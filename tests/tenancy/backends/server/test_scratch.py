@@ -15,9 +15,9 @@ import pytest
 from tenancy import names
 from tenancy.backends.access import Access
 from tenancy.backends.server.backend import ServerBackend
-from tests.engines import ENGINES, use
-from tests.tenancy.backends.homes import home_of
-from tests.tenancy.support import PATIENCE_S, forked
+from tests.support.applications import PATIENCE_S, forked
+from tests.support.engines import ENGINES, use
+from tests.support.homes import home_of
 
 
 @pytest.fixture(params=[engine for engine in ENGINES if engine != "sqlite"])

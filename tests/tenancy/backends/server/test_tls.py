@@ -14,9 +14,9 @@ from tenancy.backends import access
 from tenancy.backends.access import Login, Options
 from tenancy.backends.server.backend import ServerBackend, one
 from tenancy.errors import DatabaseUnreachableError
-from tests.certificates import DAY, Authority
-from tests.engines import backend_of, use
-from tests.servers import PASSWORD, OwnPostgreSQL, OwnServer, own_server
+from tests.support.certificates import DAY, Authority
+from tests.support.engines import backend_of, use
+from tests.support.servers import PASSWORD, OwnPostgreSQL, OwnServer, own_server
 
 ENCRYPTED = {
     "postgresql": "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()",

@@ -30,8 +30,8 @@ from tenancy.errors import (
     UnsupportedBackendError,
 )
 from tenancy.models import Placement, State
-from tests.tenancy.backends.homes import Home, attempt, blueprint, build
-from tests.tenancy.support import Gate, Stopped, forked, in_child, named, together
+from tests.support.applications import Gate, Stopped, forked, in_child, named, together
+from tests.support.homes import Home, attempt, blueprint, build
 
 
 def names(backend: SQLiteBackend, tenant: Placement) -> list[str]:

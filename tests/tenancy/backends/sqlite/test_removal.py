@@ -12,7 +12,7 @@ from compose import Parts
 from tenancy.backends.sqlite import files
 from tenancy.errors import TenancyError
 from tenancy.fleet.orphans import Orphans
-from tests.tenancy.support import FaultAt, add_task, add_tenants, placement_of
+from tests.support.applications import FaultAt, add_task, add_tenants, placement_of
 
 
 def the_file(parts: Parts, user_id: int) -> Path:

@@ -13,9 +13,9 @@ from tenancy.backends.base import DatabaseFields
 from tenancy.backends.server.backend import one, run
 from tenancy.errors import BackendError, TenancyError
 from tenancy.models import State
-from tests.engines import use
-from tests.servers import PASSWORD, OwnServer, listener, own_server
-from tests.tenancy.support import FaultAt, Stopped, add_users, audit_actions, expire_claims, placement_of, titles
+from tests.support.applications import FaultAt, Stopped, add_users, audit_actions, expire_claims, placement_of, titles
+from tests.support.engines import use
+from tests.support.servers import PASSWORD, OwnServer, listener, own_server
 
 SOON_S = 5.0
 SERVERS = ("postgresql", "mysql")

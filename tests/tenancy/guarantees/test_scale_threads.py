@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from compose import Parts
 from repositories.repository_factory import RepositoryFactory
 from tenancy.manager import TenantManager
-from tests.tenancy.support import add_tenants, add_users, cache_over, change_config, titles, together
+from tests.support.applications import add_tenants, add_users, cache_over, change_config, titles, together
 
 THREADS = 16
 TENANTS = 200

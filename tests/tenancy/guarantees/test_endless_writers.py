@@ -12,9 +12,9 @@ import sqlalchemy as sa
 from tenancy.backends.sqlite.driver import changes
 from tenancy.errors import TenancyError
 from tenancy.models import State
-from tests import engines
-from tests.products import _on
-from tests.tenancy.support import PATIENCE_S, add_tenants, forked, placement_of
+from tests.support import engines
+from tests.support.applications import PATIENCE_S, add_tenants, forked, placement_of
+from tests.support.products import _on
 
 WRITERS = 4
 HELD_S = 0.3

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.catalog_rule import RemoteWhileWritingError
-from tests.tenancy.support import add_tenants
+from tests.support.applications import add_tenants
+from tests.support.catalog_rule import RemoteWhileWritingError
 
 WAYS = {
     "a session": lambda manager, user_id: manager.fetch_all("SELECT 1", user_id=user_id),

@@ -20,7 +20,7 @@ from tenancy.backends.access import NO_ACCESS, Access, Login
 from tenancy.backends.base import Attempt, Backend, Blueprint, Whose
 from tenancy.backends.server.backend import ServerBackend, column, run
 from tenancy.models import TENANT_VERSION_TABLE, Placement, Server, ServerState, State, house_metadata, identity
-from tests import engines
+from tests.support import engines
 
 PASSWORD = "pass' word;Server=x}é☃\""
 """The password of every tenant's login here: nothing in it may mean anything to a driver or to SQL."""
@@ -152,7 +152,7 @@ def plain_home(engine: str, folder: Path) -> Iterator[Home]:
 
 def documented_rights(label: str) -> list[str]:
     """Give the statements by which the documents give a server's login its rights."""
-    text = (Path(__file__).parents[3] / "docs" / "how-to" / "operate.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs" / "how-to" / "operate.md").read_text(encoding="utf-8")
     found = re.search(rf"^{label}[^\n]*:\n```sql\n(.*?)```", text, re.MULTILINE | re.DOTALL)
     assert found, f"the documents say nothing of {label}"
     return [re.sub(r"unify;$", "unify ", line).removesuffix(";") for line in found[1].splitlines()]

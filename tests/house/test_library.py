@@ -19,7 +19,7 @@ from tenancy.backends.base import DatabaseFields
 from tenancy.credentials import keyring
 from tenancy.models import Principal, User
 from tenancy.schema import new_revision
-from tests.tenancy.support import add_users
+from tests.support.applications import add_users
 
 PAGE = (PROJECT / "docs" / "reference" / "library.md").read_text()
 ROWS = re.findall(r"^\| (`.+?|\w+: `.+?) \| (.+) \|$", PAGE, re.MULTILINE)

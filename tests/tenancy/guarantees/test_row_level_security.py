@@ -8,8 +8,8 @@ import sqlalchemy as sa
 from repositories.repository_factory import RepositoryFactory
 from repositories.schema import tasks
 from tenancy.errors import AccessDeniedError
-from tests.engines import drop_shared_login, fresh_database, use
-from tests.tenancy.support import add_users
+from tests.support.applications import add_users
+from tests.support.engines import drop_shared_login, fresh_database, use
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 import compose
 from tenancy.catalog import READ
 from tenancy.errors import CatalogNotReadyError, DatabaseMissingError, DatabaseUnreachableError, IdentityError
-from tests.tenancy.support import add_task, add_tenants, titles
+from tests.support.applications import add_task, add_tenants, titles
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import layers
+from tests.support import layers
 
 PROJECT = layers.PROJECT
 SKIPPED = {".git", ".venv", "data", "build", "dist", "node_modules", "results", "test-output"}

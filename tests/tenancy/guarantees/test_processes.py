@@ -16,7 +16,17 @@ import sqlalchemy as sa
 
 from compose import Parts
 from tenancy.errors import StaleRouteError
-from tests.tenancy.support import PROJECT, add_task, add_tenants, cache_over, forked, in_child, named, read_one, titles
+from tests.support.applications import (
+    PROJECT,
+    add_task,
+    add_tenants,
+    cache_over,
+    forked,
+    in_child,
+    named,
+    read_one,
+    titles,
+)
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
 

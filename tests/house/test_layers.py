@@ -10,8 +10,8 @@ import re
 
 import pytest
 
-from tests import layers
-from tests.layers import Source
+from tests.support import layers
+from tests.support.layers import Source
 
 MAY_IMPORT = {
     "settings": frozenset({"tenancy"}),
@@ -170,7 +170,7 @@ def test_the_tables_name_only_files_that_are_there():
         ("compose.py", "from web import auth"),
         ("app.py", "import utils"),
         ("web/auth.py", "from migrations.tenant import env"),
-        ("tenancy/manager.py", "from tests.engines import use"),
+        ("tenancy/manager.py", "from tests.support.engines import use"),
     ],
 )
 def test_an_import_of_a_foreign_room_is_found(path, code):

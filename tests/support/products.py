@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests import engines
+from tests.support import engines
 
 if TYPE_CHECKING:
     from compose import Parts

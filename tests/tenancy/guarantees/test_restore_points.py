@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from tenancy.errors import DatabaseUnreachableError
 from tenancy.models import TENANT_VERSION_TABLE, house_metadata
-from tests.tenancy.support import add_task, add_tenants, placement_of, titles
+from tests.support.applications import add_task, add_tenants, placement_of, titles
 
 POINT = "run12"
 

@@ -2,7 +2,7 @@
 
 A pytest plugin, loaded by ``conftest.py``. An engine that cannot be reached skips its tests, is counted and
 named in the closing lines; ``REQUIRE_ENGINES=sqlite,postgresql,mysql`` makes a missing one a failure.
-``python -m tests.engines NAME...`` exits 0 when the named engines answer (``.ci/run`` asks that way).
+``python -m tests.support.engines NAME...`` exits 0 when the named engines answer (``.ci/run`` asks that way).
 """
 
 from __future__ import annotations

@@ -16,9 +16,8 @@ from tenancy.catalog import leftovers
 from tenancy.errors import DatabaseBusyError, TenancyError, TenantNotReadyError
 from tenancy.fleet.orphans import Orphans
 from tenancy.models import State
-from tests import engines
-from tests.products import _on
-from tests.tenancy.support import (
+from tests.support import engines
+from tests.support.applications import (
     FaultAt,
     Stopped,
     add_task,
@@ -31,6 +30,7 @@ from tests.tenancy.support import (
     set_back,
     titles,
 )
+from tests.support.products import _on
 
 WRITTEN = "written meanwhile"
 

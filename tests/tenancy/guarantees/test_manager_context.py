@@ -28,7 +28,7 @@ from tenancy.errors import (
 )
 from tenancy.models import Principal, audit_log
 from tenancy.types import new_id
-from tests.tenancy.support import change_config
+from tests.support.applications import change_config
 
 INSERT = "INSERT INTO tasks (id, user_id, title) VALUES (?, ?, ?)"
 

@@ -23,7 +23,7 @@ from tenancy import TenantManager
 from tenancy.backends.sqlite.files import make_empty_file, publish, write_durably
 from tenancy.catalog.runs import Selection
 from tenancy.errors import DatabaseExistsError, TenancyError
-from tests.tenancy.support import NOBODY, add_task, add_tenants, titles, together, unprivileged
+from tests.support.applications import NOBODY, add_task, add_tenants, titles, together, unprivileged
 from tests.web.conftest import caller, users_of
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to another user")

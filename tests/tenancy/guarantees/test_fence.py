@@ -20,7 +20,7 @@ from tenancy.errors import (
     TenantNotReadyError,
 )
 from tenancy.models import WRITABLE, State
-from tests.tenancy.support import (
+from tests.support.applications import (
     PATIENCE_S,
     FaultAt,
     Stopped,

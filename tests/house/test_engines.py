@@ -6,7 +6,7 @@ import pytest
 import sqlalchemy as sa
 
 from tenancy.errors import CatalogNotReadyError
-from tests import engines
+from tests.support import engines
 
 PROBE = sa.Table("probe", sa.MetaData(), sa.Column("name", sa.String(5), primary_key=True))
 

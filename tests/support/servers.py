@@ -1,7 +1,7 @@
 """Start database servers of the test's own: with passwords, few connections, and to be stopped, frozen and killed.
 
-The servers of ``tests/engines.py`` are everybody's. These live in a folder and on a port of their own, run as a user
-without rights, and are gone in the end.
+The servers of ``tests/support/engines.py`` are everybody's. These live in a folder and on a port of their own, run as
+a user without rights, and are gone in the end.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.engines import server_address
+from tests.support.engines import server_address
 
 if TYPE_CHECKING:
-    from tests.certificates import Certificate
+    from tests.support.certificates import Certificate
 
 PASSWORD = "pw '\\ %40?host=x;Server=y é☃"
 READY_S = 60.0
@@ -63,7 +63,7 @@ class OwnServer(ABC):
 
     def _administer(self, *statements: str) -> object:
         """Run statements as the administrator; give the first value of the last one."""
-        from tests.engines import backend_of
+        from tests.support.engines import backend_of
 
         backend = backend_of(self.scheme)
         driver = backend.at_server(backend.login(f"{self.url}?tls=off", "URL"))
