@@ -1,4 +1,4 @@
-"""Name what a repository can refuse; ``web/errors.py`` turns the classes into HTTP statuses."""
+"""Name what a repository can refuse; ``web/http/errors.py`` turns the classes into HTTP statuses."""
 
 from __future__ import annotations
 

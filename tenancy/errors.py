@@ -1,7 +1,7 @@
 """Name everything that can go wrong under the application; every class carries fields and a stable code.
 
 A message says what happened, to which tenant, and what to do next. It never holds a URL or a password.
-``web/errors.py`` holds the one table from these classes to HTTP statuses.
+``web/http/errors.py`` holds the one table from these classes to HTTP statuses.
 """
 
 from __future__ import annotations

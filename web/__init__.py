@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from flask import Flask
 
-from web import admin_api, api, assets, auth, errors, limits, logs, metrics, openapi, ops, pages, security, wsgi
+from web import admin_api, api, auth, metrics, openapi, ops, pages
+from web.http import assets, errors, logs, rate_limits, security, wsgi
 from web.parts import Parts, current_parts
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def create(parts: Parts) -> Flask:
     app.extensions["unify"] = parts
     _configure(app, parts.settings)
     logs.configure(parts.settings.log_level, parts.settings.log_format)
-    for room in (limits, logs, metrics, auth, security, errors, assets):
+    for room in (rate_limits, logs, metrics, auth, security, errors, assets):
         room.init_app(app)
     app.register_blueprint(ops.blueprint)
     app.register_blueprint(api.blueprint)

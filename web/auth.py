@@ -22,9 +22,9 @@ from itsdangerous import BadSignature, URLSafeSerializer
 
 from tenancy import names
 from tenancy.models import Principal
-from web import logs
-from web.addresses import is_own_origin, outer
-from web.errors import Problem
+from web.http import logs
+from web.http.addresses import is_own_origin, outer
+from web.http.errors import Problem
 from web.parts import current_parts
 
 if TYPE_CHECKING:

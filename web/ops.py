@@ -7,9 +7,9 @@ import hmac
 from flask import Blueprint, Response, request
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from web.addresses import is_loopback
-from web.errors import Problem
-from web.jsonio import answer
+from web.http.addresses import is_loopback
+from web.http.errors import Problem
+from web.http.json_io import answer
 from web.metrics import current_metrics
 from web.parts import current_parts
 

@@ -294,7 +294,7 @@ CategoryChange = _changes(CategoryCreate, "CategoryChange")
 
 
 def read_json(model: type[Model], raw: bytes) -> Model:
-    """Give the model that JSON bytes hold; ``web/jsonio.py`` has refused what is no JSON object."""
+    """Give the model that JSON bytes hold; ``web/http/json_io.py`` has refused what is no JSON object."""
     try:
         return model.model_validate_json(raw)
     except ValidationError as error:

@@ -73,7 +73,7 @@ DIALECT_WORDS = re.compile(
 OPENS_FILES = {
     "settings.py": "reads .env",
     "utils/make_env.py": "reads .env.example, writes .env",
-    "web/assets.py": "reads the application's own static files, for their fingerprints",
+    "web/http/assets.py": "reads the application's own static files, for their fingerprints",
     "tenancy/backends/access.py": "reads the certificate that a setting names, and writes it for drivers",
     "tenancy/schema/chain.py": "reads revision files, for their checksums",
     "tenancy/schema/new_revision.py": "writes a revision's file, tries it beside copies of the others",

@@ -8,7 +8,7 @@ from tenancy.deadline import LEAST_S, REQUEST_S, Patience, left, lifted, unhurri
 from tenancy.errors import DatabaseTimeoutError
 from tests.support.applications import add_users
 from tests.support.engines import backend_of, server_login, use
-from web.wsgi import Door
+from web.http.wsgi import Door
 
 
 def test_no_wait_is_longer_than_what_is_left_of_the_whole():

@@ -10,7 +10,7 @@ from werkzeug.serving import make_server
 
 import web
 from utils.healthcheck import is_up, named
-from web.security import is_trusted
+from web.http.security import is_trusted
 
 
 @pytest.fixture

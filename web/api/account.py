@@ -9,7 +9,7 @@ from flask import Blueprint, Response
 from tenancy.models import Placement
 from web.api.queries import refuse_query
 from web.auth import api_login_required, signed_in
-from web.jsonio import answer, require_json_accepted
+from web.http.json_io import answer, require_json_accepted
 
 
 def register(blueprint: Blueprint) -> None:

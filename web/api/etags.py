@@ -12,8 +12,8 @@ from typing import Any
 from flask import request
 
 from repositories.base_user_scoped_repository import BaseUserScopedRepository
-from web.cursors import EPOCH, MICROSECOND
-from web.errors import Problem
+from web.http.cursors import EPOCH, MICROSECOND
+from web.http.errors import Problem
 
 TAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
 TAGS = re.compile(rf"\s*(?:\*|{TAG}(?:\s*,\s*{TAG})*)\s*")

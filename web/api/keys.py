@@ -7,11 +7,11 @@ from uuid import UUID
 
 from flask import Blueprint, Response
 
-from web.addresses import outer
 from web.api.queries import refuse_query
 from web.auth import api_login_required, signed_in
-from web.errors import NOT_THERE, Problem
-from web.jsonio import answer, body, require_json_accepted
+from web.http.addresses import outer
+from web.http.errors import NOT_THERE, Problem
+from web.http.json_io import answer, body, require_json_accepted
 from web.parts import current_parts
 from web.schemas import KeyCreate
 

@@ -14,14 +14,14 @@ from sqlalchemy.orm import Session
 
 from repositories.repository_factory import RepositoryFactory
 from repositories.statements import UNLISTED
-from web import cursors
-from web.addresses import outer
 from web.api.etags import etag, precondition, seen_version, unchanged
 from web.api.queries import filters, read_query, refuse_query, scope
 from web.api.resources import Resource
 from web.auth import api_login_required, signed_in
-from web.errors import NOT_THERE, Problem
-from web.jsonio import answer, body, require_json_accepted
+from web.http import cursors
+from web.http.addresses import outer
+from web.http.errors import NOT_THERE, Problem
+from web.http.json_io import answer, body, require_json_accepted
 from web.parts import current_parts
 from web.schemas import FieldErrors, RowsQuery, sent
 

@@ -12,8 +12,8 @@ from repositories.repository_factory import RepositoryFactory
 from web.api.etags import etag, precondition, seen_version, unchanged
 from web.api.queries import refuse_query
 from web.auth import api_login_required, signed_in
-from web.errors import Problem
-from web.jsonio import answer, body, require_json_accepted
+from web.http.errors import Problem
+from web.http.json_io import answer, body, require_json_accepted
 from web.parts import current_parts
 from web.schemas import SettingPut
 

@@ -14,8 +14,8 @@ from flask import Flask, request
 
 from tenancy.errors import TenancyError
 from tenancy.models import Principal
-from web.addresses import outer
 from web.auth import current_principal
+from web.http.addresses import outer
 from web.pages import (
     api_docs,
     auth,

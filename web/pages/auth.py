@@ -20,8 +20,7 @@ from tenancy.errors import (
     ThrottledError,
     UserExistsError,
 )
-from web import advice, metrics, preferences
-from web.addresses import inner, is_loopback, split
+from web import metrics, preferences
 from web.auth import (
     current_principal,
     device_token,
@@ -30,8 +29,10 @@ from web.auth import (
     session_token,
     start_session,
 )
-from web.errors import Problem, of_tenancy
-from web.limits import limit_login, limit_registration
+from web.http import advice
+from web.http.addresses import inner, is_loopback, split
+from web.http.errors import Problem, of_tenancy
+from web.http.rate_limits import limit_login, limit_registration
 from web.pages.filters import sentence
 from web.pages.forms import Field, Form
 from web.pages.kept import Kept, page as kept_page

@@ -9,9 +9,9 @@ from flask import Blueprint, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from repositories.errors import ConflictError, NotFoundError
-from web import cursors
 from web.auth import page_login_required, signed_in
-from web.errors import Problem
+from web.http import cursors
+from web.http.errors import Problem
 from web.pages import workspace
 from web.pages.filters import sentence
 from web.pages.messages import say

@@ -17,8 +17,9 @@ from flask import redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from sqlalchemy.orm import Session
 
-from web import clock, cursors, preferences
+from web import clock, preferences
 from web.auth import page_login_required, signed_in
+from web.http import cursors
 from web.pages import month, workspace, zones
 from web.pages.filters import MONTHS, WEEKDAYS
 from web.pages.forms import Form

@@ -23,9 +23,10 @@ from icalendar import Calendar, Event
 from repositories.repository_factory import RepositoryFactory
 from tenancy.errors import KeyNotFoundError
 from tenancy.models import Principal
-from web import clock, logs
+from web import clock
 from web.auth import page_login_required, signed_in
-from web.errors import NOT_THERE, Problem
+from web.http import logs
+from web.http.errors import NOT_THERE, Problem
 from web.pages.workspace import blueprint as pages
 from web.parts import current_parts
 
@@ -48,7 +49,7 @@ _CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f]")
 
 
 class CalendarAnswer(Response):
-    """Let the program that asked keep what its ETag is about; ``web/security.py`` forbids keeping anything else."""
+    """Let the program that asked keep what its ETag is about; ``web/http/security.py`` forbids keeping anything else."""
 
     def get_wsgi_headers(self, environ: WSGIEnvironment) -> Headers:
         headers = super().get_wsgi_headers(environ)

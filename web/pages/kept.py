@@ -13,9 +13,9 @@ from typing import Self
 from flask import Response, current_app, make_response, render_template, request
 from werkzeug.exceptions import HTTPException
 
-from web import errors
-from web.addresses import inner, outer, split
 from web.auth import KEY_BLUEPRINTS
+from web.http import errors
+from web.http.addresses import inner, outer, split
 from web.pages.resources import RESOURCES
 
 PREFIX = "kept:"

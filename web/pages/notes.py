@@ -18,9 +18,10 @@ from sqlalchemy.orm import Session
 from repositories import search
 from repositories.errors import NotFoundError
 from tenancy.names import is_storable
-from web import cursors, markdown
-from web.addresses import outer
+from web import markdown
 from web.auth import page_login_required, signed_in
+from web.http import cursors
+from web.http.addresses import outer
 from web.pages import workspace
 from web.pages.forms import Form
 from web.pages.fragments import fragment, wants_fragment

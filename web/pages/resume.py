@@ -12,10 +12,10 @@ from flask.typing import ResponseReturnValue
 from flask_wtf.csrf import CSRFError, generate_csrf
 
 from tenancy.errors import TenancyError
-from web import errors
-from web.addresses import is_own_origin, split
 from web.auth import SAFE_METHODS, SignInNeeded, current_principal
-from web.errors import Problem
+from web.http import errors
+from web.http.addresses import is_own_origin, split
+from web.http.errors import Problem
 from web.pages import kept
 from web.pages.auth import login_page
 from web.pages.kept import Kept

@@ -19,9 +19,9 @@ from sqlalchemy.orm import Session
 from repositories.errors import NotFoundError
 from tenancy.types import new_id
 from web import clock, schemas
-from web.addresses import split
 from web.auth import page_login_required
-from web.errors import Problem
+from web.http.addresses import split
+from web.http.errors import Problem
 from web.pages import task_filters, task_views, workspace
 from web.pages.auth import local_path
 from web.pages.forms import CATEGORY, Field, Form

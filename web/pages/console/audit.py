@@ -17,7 +17,7 @@ from tenancy import names
 from tenancy.errors import AuditBrokenError, ConfigurationError, UserNotFoundError
 from web import clock
 from web.auth import admin_required
-from web.errors import Problem
+from web.http.errors import Problem
 from web.pages.console.frame import blueprint, key, show, text
 from web.parts import current_parts
 

@@ -11,7 +11,7 @@ from werkzeug import Response
 from tenancy import names
 from tenancy.errors import ConfigurationError
 from tenancy.models import User
-from web.errors import NOT_THERE, Problem
+from web.http.errors import NOT_THERE, Problem
 from web.parts import current_parts
 
 blueprint = Blueprint("admin", __name__, url_prefix="/admin")

@@ -14,7 +14,7 @@ from flask.typing import ResponseReturnValue
 from tenancy.errors import TenantNotFoundError
 from tenancy.models import Leftover
 from web.auth import admin_required
-from web.errors import NOT_THERE, Problem
+from web.http.errors import NOT_THERE, Problem
 from web.pages.console.frame import PRODUCTS, blueprint, key, show
 from web.pages.messages import say
 from web.parts import current_parts

@@ -14,7 +14,7 @@ from tenancy.errors import TenancyError, UserNotFoundError
 from tenancy.fleet.fleet import Fleet
 from tenancy.fleet.runs import MIGRATE
 from web.auth import admin_required
-from web.errors import NOT_THERE, Problem
+from web.http.errors import NOT_THERE, Problem
 from web.pages.console.frame import blueprint, choice, key, show
 from web.pages.fragments import fragment, wants_fragment
 from web.pages.messages import say

@@ -15,7 +15,7 @@ from tenancy.backends import access
 from tenancy.backends.access import Login, Options
 from tenancy.errors import ConfigurationError, ServerNotFoundError, TenancyError
 from web.auth import admin_required
-from web.errors import NOT_THERE, Problem
+from web.http.errors import NOT_THERE, Problem
 from web.pages.console.frame import blueprint, show
 from web.pages.forms import Field, Form
 from web.pages.messages import say

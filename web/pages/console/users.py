@@ -10,9 +10,9 @@ from flask.typing import ResponseReturnValue
 
 from tenancy.errors import ConfigurationError
 from tenancy.models import State
-from web import cursors
 from web.auth import admin_required, signed_in
-from web.errors import Problem
+from web.http import cursors
+from web.http.errors import Problem
 from web.pages.console.frame import PRODUCTS, blueprint, choice, show, text
 from web.parts import current_parts
 

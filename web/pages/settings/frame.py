@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Blueprint, render_template, request, url_for
 
-from web.errors import NOT_THERE, Problem
+from web.http.errors import NOT_THERE, Problem
 
 blueprint = Blueprint("settings", __name__, url_prefix="/settings")
 

@@ -9,7 +9,7 @@ from flask.typing import ResponseReturnValue
 
 from tenancy.errors import BadCredentialsError, PasswordTooWeakError
 from web.auth import page_login_required, session_token, signed_in
-from web.errors import NOT_THERE, Problem
+from web.http.errors import NOT_THERE, Problem
 from web.pages.filters import sentence
 from web.pages.forms import Field, Form
 from web.pages.messages import say

@@ -17,8 +17,8 @@ from repositories.errors import ConflictError, StaleVersionError
 from repositories.repository_factory import RepositoryFactory
 from tenancy.errors import ConfigurationError, TenancyError
 from tenancy.models import READABLE
-from web import cursors
 from web.auth import page_login_required, signed_in
+from web.http import cursors
 from web.pages import workspace
 from web.pages.filters import sentence
 from web.pages.forms import Field, Form

@@ -21,8 +21,8 @@ from werkzeug.exceptions import HTTPException
 from repositories import errors as stored
 from tenancy import errors as tenancy
 from tenancy.models import Placement
-from web import advice
-from web.logs import request_id
+from web.http import advice
+from web.http.logs import request_id
 from web.schemas import FieldErrors
 
 log = logging.getLogger("web")

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from itsdangerous import BadData, URLSafeSerializer
 
-from web.errors import Problem
+from web.http.errors import Problem
 from web.parts import current_parts
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

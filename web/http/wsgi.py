@@ -16,8 +16,8 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from tenancy import context as tenancy_context
 from tenancy.deadline import REQUEST_S, within
-from web import logs
-from web.addresses import client
+from web.http import logs
+from web.http.addresses import client
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

@@ -11,8 +11,8 @@ from flask import Flask
 from repositories import errors as stored
 from tenancy import errors as tenancy
 from tenancy.models import Origin, Placement, State
-from web import advice
-from web.errors import ADMIN_STATUS, STATUS, of_tenancy
+from web.http import advice
+from web.http.errors import ADMIN_STATUS, STATUS, of_tenancy
 
 ABSTRACT = {
     tenancy.TenancyError,

@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 
 import web
 from tests.web.conftest import Browser, Caller, account, browser_of, caller
-from web import addresses
+from web.http import addresses
 
 LOOPBACK = ["127.0.0.1", "127.8.9.10", "::1", "::ffff:127.0.0.1", "::FFFF:7f00:1", "[::1]:5000", "127.0.0.1:5000"]
 

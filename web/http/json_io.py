@@ -16,7 +16,7 @@ from flask import Response, request
 from pydantic import BaseModel
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from web.errors import Problem
+from web.http.errors import Problem
 from web.parts import current_parts
 from web.schemas import FieldErrors, read_json
 

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings as bounds, strategies as st
 
 import web
 from tests.web.conftest import Caller, caller
-from web import cursors
+from web.http import cursors
 
 URL = "/api/v1/tasks"
 

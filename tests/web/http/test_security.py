@@ -12,9 +12,9 @@ from flask.testing import FlaskClient
 
 import web
 from tests.web.conftest import Browser, Caller
+from web.http.security import ROOM_BYTES
+from web.http.wsgi import HEADERS
 from web.schemas import TEXT_MAX
-from web.security import ROOM_BYTES
-from web.wsgi import HEADERS
 
 PATHS = ["/auth/login", "/healthz", "/api/v1/tasks", "/api/v1/nothing", "/nothing", "/api/v1/openapi.json", "/tasks"]
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 from tests.web.conftest import Caller
-from web import jsonio
-from web.errors import Problem
+from web.http import json_io
+from web.http.errors import Problem
 from web.schemas import FieldErrors
 
 URL = "/api/v1/tasks"
@@ -68,7 +68,7 @@ def test_brackets_and_quotes_inside_text_do_not_count(ada: Caller) -> None:
 def test_no_body_takes_long_to_refuse(data: bytes) -> None:
     started = time.process_time()
     with pytest.raises((Problem, FieldErrors)):
-        jsonio.check(data)
+        json_io.check(data)
     # The slip this guards against (quadratic backtracking) would take hours.
     assert time.process_time() - started < 20
 
@@ -158,15 +158,15 @@ LEAVES = st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | TEXT
 
 @given(st.recursive(LEAVES, lambda inner: st.lists(inner) | st.dictionaries(TEXT, inner)))
 def test_any_object_that_python_writes_is_taken(value: Any) -> None:
-    jsonio.check(json.dumps({"a": value}).encode())
-    jsonio.check(json.dumps({"a": value}, ensure_ascii=False).encode())
+    json_io.check(json.dumps({"a": value}).encode())
+    json_io.check(json.dumps({"a": value}, ensure_ascii=False).encode())
 
 
 @given(st.binary(max_size=200))
 def test_no_bytes_at_all_make_the_check_fail_otherwise(raw: bytes) -> None:
     statuses = {200}
     try:
-        jsonio.check(raw)
+        json_io.check(raw)
     except FieldErrors:
         statuses.add(422)
     except Problem as refused:

@@ -10,8 +10,8 @@ from flask import Flask
 from werkzeug.test import create_environ, run_wsgi_app
 
 from tests.web.conftest import Caller
-from web import logs
-from web.wsgi import Door
+from web.http import logs
+from web.http.wsgi import Door
 
 if TYPE_CHECKING:
     from compose import Parts

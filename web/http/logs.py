@@ -1,6 +1,6 @@
 """Write log lines that say which request, which user and which tenant they belong to, and never a secret.
 
-The three values stand in a note that the request's own context holds (``web/wsgi.py`` copies a context for each
+The three values stand in a note that the request's own context holds (``web/http/wsgi.py`` copies a context for each
 call), so a line written anywhere below a request carries them, and no line outside one does.
 
 A calendar's address is its secret. Every record of the process takes it out of its own message, so it does not

@@ -23,8 +23,8 @@ from limits.storage import storage_from_string
 from limits.strategies import FixedWindowRateLimiter
 
 from tenancy.errors import ConfigurationError
-from web.addresses import network
-from web.errors import Problem
+from web.http.addresses import network
+from web.http.errors import Problem
 
 log = logging.getLogger("web")
 

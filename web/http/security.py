@@ -1,6 +1,6 @@
 """Refuse what is too large or not from our forms, and keep private answers out of every cache.
 
-The headers that each answer carries are added at the door (``web/wsgi.py``); the JSON calls check CSRF in their
+The headers that each answer carries are added at the door (``web/http/wsgi.py``); the JSON calls check CSRF in their
 guard (``web/auth.py``), once they know whether a browser or a key is asking.
 """
 
@@ -14,8 +14,8 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import RequestEntityTooLarge, RequestHeaderFieldsTooLarge, RequestURITooLarge, SecurityError
 
 from web.auth import KEY_BLUEPRINTS, SAFE_METHODS, check_csrf
-from web.errors import is_json_call
-from web.jsonio import refuse_large
+from web.http.errors import is_json_call
+from web.http.json_io import refuse_large
 from web.parts import current_parts
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from flask import Flask
 
 import web
 from tests.web.conftest import Caller, caller, users_of
-from web import logs
+from web.http import logs
 
 
 @pytest.fixture

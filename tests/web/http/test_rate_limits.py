@@ -32,7 +32,7 @@ def test_registering_too_often_is_429_and_says_when_to_come_back(app: Flask) -> 
 
 
 def test_signing_in_too_often_is_429_and_keys_go_on(app: Flask, ada: Caller) -> None:
-    from web.limits import LOGIN
+    from web.http.rate_limits import LOGIN
 
     counters = app.extensions["unify-limits"]
     for _ in range(120):
