@@ -11,8 +11,12 @@ from typing import TYPE_CHECKING
 
 from flask import Flask
 
-from web import admin_api, api, auth, metrics, openapi, ops, pages
+from web import api, pages
+from web.api import admin
+from web.api.openapi import document
+from web.auth import guards
 from web.http import assets, errors, logs, rate_limits, security, wsgi
+from web.ops import health, metrics
 from web.parts import Parts, current_parts
 
 if TYPE_CHECKING:
@@ -27,12 +31,12 @@ def create(parts: Parts) -> Flask:
     app.extensions["unify"] = parts
     _configure(app, parts.settings)
     logs.configure(parts.settings.log_level, parts.settings.log_format)
-    for room in (rate_limits, logs, metrics, auth, security, errors, assets):
+    for room in (rate_limits, logs, metrics, guards, security, errors, assets):
         room.init_app(app)
-    app.register_blueprint(ops.blueprint)
+    app.register_blueprint(health.blueprint)
     app.register_blueprint(api.blueprint)
-    app.register_blueprint(admin_api.blueprint)
-    openapi.init_app(app)
+    app.register_blueprint(admin.blueprint)
+    document.init_app(app)
     pages.register(app)
     app.wsgi_app = wsgi.wrap(app.wsgi_app, parts.settings)  # type: ignore[method-assign, assignment]  # Flask's documented seam
     return app
@@ -48,7 +52,7 @@ def _configure(app: Flask, settings: Settings) -> None:
         MAX_FORM_MEMORY_SIZE=settings.max_body_bytes,
         LONGEST_BODY_BYTES=security.longest_body(settings),
         PERMANENT_SESSION_LIFETIME=lifetime,
-        SESSION_COOKIE_NAME=auth.cookie_name("session", settings),
+        SESSION_COOKIE_NAME=guards.cookie_name("session", settings),
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Lax",
         SESSION_REFRESH_EACH_REQUEST=False,

@@ -162,14 +162,14 @@ def test_the_tables_name_only_files_that_are_there():
         ("tenancy/manager.py", "from settings import Settings"),
         ("repositories/tasks.py", "from web import auth"),
         ("repositories/tasks.py", "import compose"),
-        ("web/auth.py", "from utils.cli import main"),
+        ("web/auth/guards.py", "from utils.cli import main"),
         ("utils/cli.py", "import web.auth"),
         ("utils/cli.py", "import app"),
         ("utils/serve.py", "import app"),
         ("utils/cli.py", "def serve():\n    import app"),
         ("compose.py", "from web import auth"),
         ("app.py", "import utils"),
-        ("web/auth.py", "from migrations.tenant import env"),
+        ("web/auth/guards.py", "from migrations.tenant import env"),
         ("tenancy/manager.py", "from tests.support.engines import use"),
     ],
 )
@@ -243,12 +243,12 @@ def test_a_circle_is_found_and_named():
     ],
 )
 def test_a_dialect_word_is_found(code):
-    assert layers.said(Source.of("web/auth.py", code), DIALECT_WORDS)
+    assert layers.said(Source.of("web/auth/guards.py", code), DIALECT_WORDS)
 
 
 def test_people_may_talk_of_dialects():
     code = '"""PRAGMA is SQLite\'s."""\n# pg_dump is not used\ndef f():\n    """Avoid information_schema."""\n'
-    assert layers.said(Source.of("web/auth.py", code), DIALECT_WORDS) == []
+    assert layers.said(Source.of("web/auth/guards.py", code), DIALECT_WORDS) == []
 
 
 @pytest.mark.parametrize(
@@ -262,7 +262,7 @@ def test_people_may_talk_of_dialects():
     ],
 )
 def test_a_look_into_the_environment_is_found(code):
-    assert layers.environment_reads(Source.of("web/auth.py", code), "PROMETHEUS_MULTIPROC_DIR")
+    assert layers.environment_reads(Source.of("web/auth/guards.py", code), "PROMETHEUS_MULTIPROC_DIR")
 
 
 @pytest.mark.parametrize(
@@ -275,7 +275,7 @@ def test_a_look_into_the_environment_is_found(code):
     ],
 )
 def test_the_variable_of_prometheus_is_its_own(code):
-    assert layers.environment_reads(Source.of("web/metrics.py", code), "PROMETHEUS_MULTIPROC_DIR") == []
+    assert layers.environment_reads(Source.of("web/ops/metrics.py", code), "PROMETHEUS_MULTIPROC_DIR") == []
 
 
 @pytest.mark.parametrize(

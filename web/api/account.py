@@ -8,7 +8,7 @@ from flask import Blueprint, Response
 
 from tenancy.models import Placement
 from web.api.queries import refuse_query
-from web.auth import api_login_required, signed_in
+from web.auth.guards import api_login_required, signed_in
 from web.http.json_io import answer, require_json_accepted
 
 

@@ -17,7 +17,7 @@ from repositories.statements import UNLISTED
 from web.api.etags import etag, precondition, seen_version, unchanged
 from web.api.queries import filters, read_query, refuse_query, scope
 from web.api.resources import Resource
-from web.auth import api_login_required, signed_in
+from web.auth.guards import api_login_required, signed_in
 from web.http import cursors
 from web.http.addresses import outer
 from web.http.errors import NOT_THERE, Problem

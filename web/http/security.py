@@ -1,7 +1,7 @@
 """Refuse what is too large or not from our forms, and keep private answers out of every cache.
 
 The headers that each answer carries are added at the door (``web/http/wsgi.py``); the JSON calls check CSRF in their
-guard (``web/auth.py``), once they know whether a browser or a key is asking.
+guard (``web/auth/guards.py``), once they know whether a browser or a key is asking.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from flask import Flask, Response, request
 from werkzeug.exceptions import RequestEntityTooLarge, RequestHeaderFieldsTooLarge, RequestURITooLarge, SecurityError
 
-from web.auth import KEY_BLUEPRINTS, SAFE_METHODS, check_csrf
+from web.auth.guards import KEY_BLUEPRINTS, SAFE_METHODS, check_csrf
 from web.http.errors import is_json_call
 from web.http.json_io import refuse_large
 from web.parts import current_parts

@@ -14,10 +14,12 @@ from flask import Flask, request
 
 from tenancy.errors import TenancyError
 from tenancy.models import Principal
-from web.auth import current_principal
+from web.api.openapi import page
+from web.auth.guards import current_principal
+from web.display import template_filters
+from web.display.preferences import Preferences
 from web.http.addresses import outer
 from web.pages import (
-    api_docs,
     auth,
     bin,
     categories,
@@ -25,7 +27,6 @@ from web.pages import (
     dashboard,
     events,
     feed,
-    filters,
     messages,
     notes,
     resume,
@@ -36,7 +37,6 @@ from web.pages import (
     zones,
 )
 from web.parts import current_parts
-from web.preferences import Preferences
 
 WORKSPACE = (categories, dashboard, events, notes, tasks, zones)
 """Name the modules whose views are the workspace's: to import them is to add them to its blueprint."""
@@ -56,11 +56,11 @@ ADMIN_TOOLS: tuple[Entry, ...] = (*TOOLS, ("/admin/", "Admin", "admin"))
 
 def register(app: Flask) -> None:
     """Join the pages to the application."""
-    filters.register(app)
+    template_filters.register(app)
     app.context_processor(_common)
     resume.register(app)
     app.url_map.strict_slashes = False  # for the rules that follow: people type "/tasks/" and mean "/tasks"
-    for room in (auth, workspace, feed, search, bin, settings, console, api_docs):
+    for room in (auth, workspace, feed, search, bin, settings, console, page):
         app.register_blueprint(room.blueprint)
 
 

@@ -20,20 +20,14 @@ from tenancy.errors import (
     ThrottledError,
     UserExistsError,
 )
-from web import metrics, preferences
-from web.auth import (
-    current_principal,
-    device_token,
-    end_session,
-    remember_device,
-    session_token,
-    start_session,
-)
+from web.auth.guards import current_principal, device_token, end_session, remember_device, session_token, start_session
+from web.display import preferences
+from web.display.template_filters import sentence
 from web.http import advice
 from web.http.addresses import inner, is_loopback, split
 from web.http.errors import Problem, of_tenancy
 from web.http.rate_limits import limit_login, limit_registration
-from web.pages.filters import sentence
+from web.ops import metrics
 from web.pages.forms import Field, Form
 from web.pages.kept import Kept, page as kept_page
 from web.pages.messages import say

@@ -9,11 +9,11 @@ from flask import Blueprint, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from repositories.errors import ConflictError, NotFoundError
-from web.auth import page_login_required, signed_in
+from web.auth.guards import page_login_required, signed_in
+from web.display.template_filters import sentence
 from web.http import cursors
 from web.http.errors import Problem
 from web.pages import workspace
-from web.pages.filters import sentence
 from web.pages.messages import say
 from web.pages.resources import RESOURCES
 from web.parts import current_parts

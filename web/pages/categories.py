@@ -11,7 +11,7 @@ from flask.typing import ResponseReturnValue
 from repositories.schema import UNCATEGORIZED
 from repositories.search import SEARCH_MAX
 from tenancy.names import fold, is_storable
-from web.auth import signed_in
+from web.auth.guards import signed_in
 from web.http import cursors
 from web.pages import workspace
 from web.pages.forms import Form

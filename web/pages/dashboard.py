@@ -16,10 +16,11 @@ from flask.typing import ResponseReturnValue
 from sqlalchemy.orm import Session
 
 from tenancy.types import new_id
-from web import clock, preferences, schemas
-from web.auth import current_principal, page_login_required
+from web import schemas
+from web.auth.guards import current_principal, page_login_required
+from web.display import clock, preferences
+from web.display.template_filters import day, weekday
 from web.pages import quick_add, tasks, workspace
-from web.pages.filters import day, weekday
 from web.pages.forms import Field, Form, explain
 from web.pages.fragments import fragment, wants_fragment
 from web.pages.messages import say

@@ -17,11 +17,11 @@ from flask import redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from sqlalchemy.orm import Session
 
-from web import clock, preferences
-from web.auth import page_login_required, signed_in
+from web.auth.guards import page_login_required, signed_in
+from web.display import clock, preferences
+from web.display.template_filters import MONTHS, WEEKDAYS
 from web.http import cursors
 from web.pages import month, workspace, zones
-from web.pages.filters import MONTHS, WEEKDAYS
 from web.pages.forms import Form
 from web.pages.resources import Resource
 from web.parts import current_parts

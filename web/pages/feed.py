@@ -23,8 +23,8 @@ from icalendar import Calendar, Event
 from repositories.repository_factory import RepositoryFactory
 from tenancy.errors import KeyNotFoundError
 from tenancy.models import Principal
-from web import clock
-from web.auth import page_login_required, signed_in
+from web.auth.guards import page_login_required, signed_in
+from web.display import clock
 from web.http import logs
 from web.http.errors import NOT_THERE, Problem
 from web.pages.workspace import blueprint as pages
@@ -188,7 +188,7 @@ def _seen(name: str, rows: list[dict[str, Any]]) -> str:
 
 
 def _bind(principal: Principal) -> None:
-    """Tie the request to the link's owner, as the guards of ``web/auth.py`` do for who signs in."""
+    """Tie the request to the link's owner, as the guards of ``web/auth/guards.py`` do for who signs in."""
     parts, placement = current_parts(), principal.placement
     logs.note_user(principal.user.id, placement.tenant_id if placement else None)
     parts.manager.bind(principal, request_id=logs.request_id(), own_database=True)

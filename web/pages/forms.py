@@ -20,7 +20,7 @@ from zoneinfo import ZoneInfo
 import orjson
 from pydantic import BaseModel
 
-from web import clock
+from web.display import clock
 from web.schemas import NAME_MAX, FieldErrors, read_json
 
 Model = TypeVar("Model", bound=BaseModel)

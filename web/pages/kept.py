@@ -13,7 +13,7 @@ from typing import Self
 from flask import Response, current_app, make_response, render_template, request
 from werkzeug.exceptions import HTTPException
 
-from web.auth import KEY_BLUEPRINTS
+from web.auth.guards import KEY_BLUEPRINTS
 from web.http import errors
 from web.http.addresses import inner, outer, split
 from web.pages.resources import RESOURCES

@@ -13,7 +13,7 @@ from operator import or_
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from web import clock
+from web.display import clock
 
 Row = dict[str, Any]
 

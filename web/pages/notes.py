@@ -1,6 +1,6 @@
 """Show notes: the list with its search, one note to be read, its pin, and the preview while it is written.
 
-``workspace`` adds, changes and deletes them; ``web/markdown.py`` makes their HTML, ``highlights`` the pieces that a
+``workspace`` adds, changes and deletes them; ``web/display/markdown.py`` makes their HTML, ``highlights`` the pieces that a
 list shows.
 """
 
@@ -18,8 +18,8 @@ from sqlalchemy.orm import Session
 from repositories import search
 from repositories.errors import NotFoundError
 from tenancy.names import is_storable
-from web import markdown
-from web.auth import page_login_required, signed_in
+from web.auth.guards import page_login_required, signed_in
+from web.display import markdown
 from web.http import cursors
 from web.http.addresses import outer
 from web.pages import workspace

@@ -12,7 +12,7 @@ from flask.typing import ResponseReturnValue
 from flask_wtf.csrf import CSRFError, generate_csrf
 
 from tenancy.errors import TenancyError
-from web.auth import SAFE_METHODS, SignInNeeded, current_principal
+from web.auth.guards import SAFE_METHODS, SignInNeeded, current_principal
 from web.http import errors
 from web.http.addresses import is_own_origin, split
 from web.http.errors import Problem

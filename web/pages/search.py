@@ -10,8 +10,9 @@ from flask.typing import ResponseReturnValue
 
 from repositories import search as searching
 from tenancy.names import is_storable
-from web.auth import page_login_required
-from web.pages import highlights, workspace
+from web.auth.guards import page_login_required
+from web.display import highlights
+from web.pages import workspace
 from web.pages.resources import RESOURCES
 from web.parts import current_parts
 

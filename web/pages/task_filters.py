@@ -17,9 +17,9 @@ from sqlalchemy.orm import Session
 
 from repositories.search import SEARCH_MAX
 from tenancy.names import is_storable
-from web import clock
-from web.auth import signed_in
-from web.clock import DAY
+from web.auth.guards import signed_in
+from web.display import clock
+from web.display.clock import DAY
 from web.http import cursors
 from web.pages import workspace
 from web.pages.forms import Choices

@@ -18,8 +18,9 @@ from sqlalchemy.orm import Session
 
 from repositories.errors import NotFoundError
 from tenancy.types import new_id
-from web import clock, schemas
-from web.auth import page_login_required
+from web import schemas
+from web.auth.guards import page_login_required
+from web.display import clock
 from web.http.addresses import split
 from web.http.errors import Problem
 from web.pages import task_filters, task_views, workspace

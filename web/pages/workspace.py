@@ -23,9 +23,9 @@ from repositories.schema import UNCATEGORIZED
 from tenancy.errors import ConfigurationError
 from tenancy.names import fold
 from tenancy.types import new_id
-from web.auth import page_login_required, signed_in
+from web.auth.guards import page_login_required, signed_in
+from web.display.template_filters import sentence
 from web.pages.auth import local_path
-from web.pages.filters import sentence
 from web.pages.forms import TYPED_CATEGORY, Categories, Form
 from web.pages.fragments import fragment, wants_fragment
 from web.pages.messages import say

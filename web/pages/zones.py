@@ -18,8 +18,8 @@ from flask.typing import ResponseReturnValue
 from markupsafe import Markup
 from werkzeug.datastructures import ImmutableMultiDict
 
-from web import clock
-from web.auth import current_principal, page_login_required
+from web.auth.guards import current_principal, page_login_required
+from web.display import clock
 from web.pages import workspace
 from web.pages.forms import WAS, Form
 from web.pages.resources import EVENTS

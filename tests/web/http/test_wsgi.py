@@ -69,7 +69,7 @@ def test_a_request_leaves_no_user_behind(app: Flask, ada: Caller, bob: Caller, p
 
 
 def test_a_body_that_is_made_while_it_is_sent_still_belongs_to_its_user(app: Flask, ada: Caller, parts: Parts) -> None:
-    from web.auth import api_login_required
+    from web.auth.guards import api_login_required
 
     def stream() -> Any:
         def lines() -> Iterator[bytes]:
@@ -95,7 +95,7 @@ def test_a_client_that_hangs_up_leaves_nothing_open(app: Flask, ada: Caller, par
 def test_another_users_context_cannot_be_taken_inside_a_request(app: Flask, ada: Caller, bob: Caller) -> None:
     from tenancy import DatabaseConnection
     from tenancy.errors import WrongTenantError
-    from web.auth import api_login_required
+    from web.auth.guards import api_login_required
 
     def switch() -> Any:
         try:

@@ -199,7 +199,7 @@ def test_a_date_in_figures_is_read_in_the_order_of_the_settings(ada, tasks):
 
 
 def test_hours_are_counted_from_the_viewers_clock(ada, tasks, parts, user, monkeypatch):
-    from web import clock
+    from web.display import clock
 
     parts.accounts.set_preferences(user.id, {"time_zone": "Pacific/Auckland"})
     monkeypatch.setattr(clock, "now", lambda: datetime(2026, 3, 4, 10, 30, tzinfo=UTC).astimezone(clock.zone()))

@@ -382,7 +382,7 @@ def test_odd_titles_are_text(ada, add):
     ],
 )
 def test_the_lists_go_by_the_owners_clock(ada, add, prefer, monkeypatch, zone, moment, day_is_over):
-    from web import clock
+    from web.display import clock
 
     now = datetime.fromisoformat(moment).replace(tzinfo=UTC)
     monkeypatch.setattr(clock, "now", lambda: now.astimezone(clock.zone()))

@@ -8,9 +8,9 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given, strategies as st
 
-from web import clock, preferences
+from web.display import clock, preferences
+from web.display.preferences import Preferences
 from web.pages import month
-from web.preferences import Preferences
 
 BERLIN = ZoneInfo("Europe/Berlin")
 

@@ -8,7 +8,7 @@ import uuid
 import pytest
 
 from repositories.repository_factory import RepositoryFactory
-from tests.web.test_markdown import VECTORS, Read, harms
+from tests.web.display.test_markdown import VECTORS, Read, harms
 
 HTMX = {"HX-Request": "true"}
 

@@ -10,8 +10,8 @@ from hypothesis import given, strategies as st
 from markupsafe import escape
 
 from repositories.repository_factory import RepositoryFactory
-from tests.web.test_markdown import VECTORS, Read
-from web.pages.highlights import WIDTH, excerpt, mark, plain
+from tests.web.display.test_markdown import VECTORS, Read
+from web.display.highlights import WIDTH, excerpt, mark, plain
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from flask.typing import ResponseReturnValue
 
 from tenancy import names
 from tenancy.errors import AuditBrokenError, ConfigurationError, UserNotFoundError
-from web import clock
-from web.auth import admin_required
+from web.auth.guards import admin_required
+from web.display import clock
 from web.http.errors import Problem
 from web.pages.console.frame import blueprint, key, show, text
 from web.parts import current_parts

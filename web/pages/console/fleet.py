@@ -16,7 +16,7 @@ from tenancy import names
 from tenancy.catalog.runs import UNFINISHED, WORKABLE, Rules, Selection
 from tenancy.errors import ConfigurationError, RunStateError, ServerNotFoundError, TenancyError, UserNotFoundError
 from tenancy.fleet import rollout_rules
-from web.auth import admin_required
+from web.auth.guards import admin_required
 from web.pages.console.frame import blueprint, key, show
 from web.pages.forms import Choices, Field, Form
 from web.pages.messages import say

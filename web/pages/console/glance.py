@@ -7,8 +7,8 @@ from typing import Any
 
 from flask.typing import ResponseReturnValue
 
-from web import charts
-from web.auth import admin_required
+from web.auth.guards import admin_required
+from web.display import charts
 from web.pages.console.frame import PRODUCTS, blueprint, show
 from web.parts import current_parts
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask.typing import ResponseReturnValue
 
-from web.auth import admin_required
+from web.auth.guards import admin_required
 from web.pages.console.frame import blueprint, show
 from web.parts import current_parts
 

@@ -10,8 +10,8 @@ from flask.typing import ResponseReturnValue
 from tenancy.backends.base import DatabaseFields
 from tenancy.errors import TenancyError
 from tenancy.models import User
-from web import metrics
-from web.auth import admin_required
+from web.auth.guards import admin_required
+from web.ops import metrics
 from web.pages.console.frame import blueprint, find_user, show, to_tenant
 from web.pages.forms import Field, Form
 from web.pages.messages import say

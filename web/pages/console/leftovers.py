@@ -13,7 +13,7 @@ from flask.typing import ResponseReturnValue
 
 from tenancy.errors import TenantNotFoundError
 from tenancy.models import Leftover
-from web.auth import admin_required
+from web.auth.guards import admin_required
 from web.http.errors import NOT_THERE, Problem
 from web.pages.console.frame import PRODUCTS, blueprint, key, show
 from web.pages.messages import say

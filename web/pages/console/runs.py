@@ -13,7 +13,7 @@ from tenancy.catalog.runs import LEFT, UNFINISHED, ItemState, Run, RunState
 from tenancy.errors import TenancyError, UserNotFoundError
 from tenancy.fleet.fleet import Fleet
 from tenancy.fleet.runs import MIGRATE
-from web.auth import admin_required
+from web.auth.guards import admin_required
 from web.http.errors import NOT_THERE, Problem
 from web.pages.console.frame import blueprint, choice, key, show
 from web.pages.fragments import fragment, wants_fragment

@@ -14,7 +14,7 @@ from tenancy import hosts
 from tenancy.backends import access
 from tenancy.backends.access import Login, Options
 from tenancy.errors import ConfigurationError, ServerNotFoundError, TenancyError
-from web.auth import admin_required
+from web.auth.guards import admin_required
 from web.http.errors import NOT_THERE, Problem
 from web.pages.console.frame import blueprint, show
 from web.pages.forms import Field, Form

@@ -9,8 +9,8 @@ from flask.typing import ResponseReturnValue
 
 from tenancy.catalog.tenant_errors import KEPT_DAYS
 from tenancy.monitoring.activity import FLUSH_S
-from web import charts
-from web.auth import admin_required, signed_in
+from web.auth.guards import admin_required, signed_in
+from web.display import charts
 from web.pages.console.actions import offered
 from web.pages.console.frame import blueprint, known_id, show
 from web.pages.fragments import fragment, wants_fragment

@@ -10,9 +10,9 @@ from flask.typing import ResponseReturnValue
 from tenancy.deadline import unhurried
 from tenancy.errors import TenancyError
 from tenancy.models import Placement, Principal, State
-from web import metrics
-from web.auth import page_login_required, signed_in
+from web.auth.guards import page_login_required, signed_in
 from web.http import advice
+from web.ops import metrics
 from web.pages.messages import say
 from web.pages.settings.frame import blueprint, show
 from web.parts import current_parts

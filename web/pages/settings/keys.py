@@ -9,7 +9,7 @@ from flask import redirect, request, url_for
 from flask.typing import ResponseReturnValue
 
 from tenancy.errors import ConfigurationError
-from web.auth import page_login_required, signed_in
+from web.auth.guards import page_login_required, signed_in
 from web.pages.forms import Field, Form
 from web.pages.messages import say
 from web.pages.settings.frame import blueprint, part, show

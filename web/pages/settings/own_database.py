@@ -9,9 +9,9 @@ from flask.typing import ResponseReturnValue
 
 from tenancy.backends.base import DatabaseFields
 from tenancy.errors import TenancyError
-from web import metrics
-from web.auth import page_login_required, signed_in
+from web.auth.guards import page_login_required, signed_in
 from web.http.errors import NOT_THERE, Problem
+from web.ops import metrics
 from web.pages.forms import Field, Form
 from web.pages.messages import say
 from web.pages.settings.frame import blueprint, show

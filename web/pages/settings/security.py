@@ -8,9 +8,9 @@ from flask import redirect, request, url_for
 from flask.typing import ResponseReturnValue
 
 from tenancy.errors import BadCredentialsError, PasswordTooWeakError
-from web.auth import page_login_required, session_token, signed_in
+from web.auth.guards import page_login_required, session_token, signed_in
+from web.display.template_filters import sentence
 from web.http.errors import NOT_THERE, Problem
-from web.pages.filters import sentence
 from web.pages.forms import Field, Form
 from web.pages.messages import say
 from web.pages.settings.devices import device

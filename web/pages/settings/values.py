@@ -17,10 +17,10 @@ from repositories.errors import ConflictError, StaleVersionError
 from repositories.repository_factory import RepositoryFactory
 from tenancy.errors import ConfigurationError, TenancyError
 from tenancy.models import READABLE
-from web.auth import page_login_required, signed_in
+from web.auth.guards import page_login_required, signed_in
+from web.display.template_filters import sentence
 from web.http import cursors
 from web.pages import workspace
-from web.pages.filters import sentence
 from web.pages.forms import Field, Form
 from web.pages.messages import say
 from web.pages.settings.database import standing

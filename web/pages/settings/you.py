@@ -1,4 +1,4 @@
-"""Ask how somebody is called and how things are shown to them (``web/preferences.py`` reads the answers)."""
+"""Ask how somebody is called and how things are shown to them (``web/display/preferences.py`` reads the answers)."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from flask import redirect, request, url_for
 from flask.typing import ResponseReturnValue
 
 from tenancy.errors import ConfigurationError
-from web import clock, preferences
-from web.auth import page_login_required, signed_in
-from web.pages.filters import moment, sentence
+from web.auth.guards import page_login_required, signed_in
+from web.display import clock, preferences
+from web.display.preferences import Preferences
+from web.display.template_filters import moment, sentence
 from web.pages.forms import Choices, Field, Form
 from web.pages.messages import say
 from web.pages.settings.database import standing
 from web.pages.settings.frame import blueprint, show
 from web.parts import current_parts
-from web.preferences import Preferences
 
 NAME_MAX = 100
 CHOSEN = ("time_zone", "week_start", "day_order", "theme")

@@ -8,8 +8,8 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import example, given, strategies as st
 
-from web import clock, preferences
-from web.preferences import Preferences
+from web.display import clock, preferences
+from web.display.preferences import Preferences
 
 NAMES = (
     "UTC",

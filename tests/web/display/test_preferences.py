@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from web import preferences
-from web.preferences import Preferences
+from web.display import preferences
+from web.display.preferences import Preferences
 
 
 def test_what_was_chosen_is_read():

@@ -15,7 +15,7 @@ from schemathesis.specs.openapi import checks as openapi
 
 import web
 from tests.web.conftest import caller, make_admin, users_of
-from web import openapi as openapi_document, openapi_words as words
+from web.api.openapi import document as openapi_document, words
 from web.schemas import read_json
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Show moments, days and sizes to people, in the viewer's own time zone (``web/clock.py``)."""
+"""Show moments, days and sizes to people, in the viewer's own time zone (``web/display/clock.py``)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from flask import Flask
 from markupsafe import Markup, escape
 
-from web import clock
+from web.display import clock
 
 MONTHS = (
     "January",

@@ -9,8 +9,8 @@ from html.parser import HTMLParser
 import pytest
 from hypothesis import given, strategies as st
 
-from web import markdown
-from web.markdown import RENDERED_MAX, RUN_MAX, render
+from web.display import markdown
+from web.display.markdown import RENDERED_MAX, RUN_MAX, render
 
 VECTORS = (
     "<svg onload=alert(1)>",

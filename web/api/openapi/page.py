@@ -1,4 +1,4 @@
-"""Show the API as a page, made of nothing but the OpenAPI document (``web/openapi.py``): offline, for everybody."""
+"""Show the API as a page, made of nothing but the OpenAPI document (``web/api/openapi/document.py``): offline, for everybody."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from flask import Blueprint, current_app, render_template, request
 from flask.typing import ResponseReturnValue
 
-from web import openapi
+from web.api.openapi import document as document_module
 from web.schemas import UNSTORABLE
 
 blueprint = Blueprint("api_docs", __name__)
@@ -101,7 +101,7 @@ def page() -> ResponseReturnValue:
     """Show the page; it needs no script and no sign-in, as the document itself."""
     kept = current_app.extensions.get("unify-api-docs")
     if kept is None:
-        kept = current_app.extensions["unify-api-docs"] = read(openapi.described())
+        kept = current_app.extensions["unify-api-docs"] = read(document_module.described())
     return render_template("api_docs/page.html", api=kept, server=request.url_root.rstrip("/"))
 
 

@@ -13,12 +13,12 @@ from flask import Blueprint, Response
 from tenancy import names
 from tenancy.backends.base import DatabaseFields
 from tenancy.errors import ConfigurationError
-from web import metrics
 from web.api.queries import filters, read_query, refuse_query, scope
-from web.auth import api_admin_required, signed_in
+from web.auth.guards import api_admin_required, signed_in
 from web.http import cursors
 from web.http.errors import NOT_THERE, Problem
 from web.http.json_io import answer, optional_body, require_json_accepted
+from web.ops import metrics
 from web.parts import current_parts
 from web.schemas import DatabaseInitialize, DatabasesQuery, sent
 

@@ -10,7 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from web.http.addresses import is_loopback
 from web.http.errors import Problem
 from web.http.json_io import answer
-from web.metrics import current_metrics
+from web.ops.metrics import current_metrics
 from web.parts import current_parts
 
 blueprint = Blueprint("ops", __name__)

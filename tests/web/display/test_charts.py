@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from hypothesis import given, strategies as some
 
-from web import charts
+from web.display import charts
 
 COUNTS = some.lists(some.tuples(some.text(max_size=3), some.integers(0, 10**9)), max_size=12)
 DAY = date(2026, 3, 1)

@@ -18,9 +18,9 @@ from flask import Blueprint, Flask, Response, current_app
 from pydantic import BaseModel, create_model
 from pydantic.json_schema import models_json_schema
 
-from web import openapi_words as words, schemas
-from web.api.resources import ALL, Resource
-from web.openapi_shapes import (
+from web import schemas
+from web.api.openapi import words
+from web.api.openapi.shapes import (
     Account,
     DatabaseInfo,
     DatabaseInitialized,
@@ -32,6 +32,7 @@ from web.openapi_shapes import (
     SettingShown,
     Shown,
 )
+from web.api.resources import ALL, Resource
 
 Mode = Literal["validation", "serialization"]
 READ_ERRORS = (400, 401, 403, 404, 406, 413, 414, 422, 431, 503)
