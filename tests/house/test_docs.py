@@ -9,7 +9,7 @@ import pytest
 
 from compose import app_version
 from settings import COMPOSE_SETTINGS, PROJECT, SETTINGS, TEST_SETTINGS
-from web.pages import quick_add
+from web.pages.tasks import quick_add
 
 ACTIVE = {"MULTI_TENANT_MODE": "true", "BOOTSTRAP_FIRST_ADMIN": "true"}
 """What ``.env.example`` sets otherwise than by default, for the newcomer who types ``make run``."""

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 View: TypeAlias = Callable[..., ResponseReturnValue]
 
 
-class SignInNeeded(Exception):  # noqa: N818 - it says what is missing; ``web/pages/resume.py`` answers it
+class SignInNeeded(Exception):  # noqa: N818 - it says what is missing; ``web/pages/sign_in/expired_session.py`` answers it
     """Stop the request of a browser whose session has ended, or never began."""
 
 

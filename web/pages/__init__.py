@@ -19,26 +19,14 @@ from web.auth.guards import current_principal
 from web.display import template_filters
 from web.display.preferences import Preferences
 from web.http.addresses import outer
-from web.pages import (
-    auth,
-    bin,
-    categories,
-    console,
-    dashboard,
-    events,
-    feed,
-    messages,
-    notes,
-    resume,
-    search,
-    settings,
-    tasks,
-    workspace,
-    zones,
-)
+from web.pages import account, bin, categories, console, dashboard, notes, search
+from web.pages.calendar import event_times, feed, page as page_module
+from web.pages.common import flash, rows
+from web.pages.sign_in import expired_session, views
+from web.pages.tasks import page as page_module
 from web.parts import current_parts
 
-WORKSPACE = (categories, dashboard, events, notes, tasks, zones)
+WORKSPACE = (categories, dashboard, page_module, notes, page_module, event_times)
 """Name the modules whose views are the workspace's: to import them is to add them to its blueprint."""
 
 Entry = tuple[str, str, str]
@@ -58,9 +46,9 @@ def register(app: Flask) -> None:
     """Join the pages to the application."""
     template_filters.register(app)
     app.context_processor(_common)
-    resume.register(app)
+    expired_session.register(app)
     app.url_map.strict_slashes = False  # for the rules that follow: people type "/tasks/" and mean "/tasks"
-    for room in (auth, workspace, feed, search, bin, settings, console, page):
+    for room in (views, rows, feed, search, bin, account, console, page):
         app.register_blueprint(room.blueprint)
 
 
@@ -75,7 +63,7 @@ def _common() -> dict[str, Any]:
         "shortcuts": wishes.shortcuts,
         "menu": _entries(MENU),
         "tools": _entries(ADMIN_TOOLS if principal and principal.user.is_admin else TOOLS),
-        "messages": messages.pending,
+        "messages": flash.pending,
         "registration_open": configured.registration == "open",
         "multi_tenant": configured.multi_tenant_mode,
     }

@@ -13,9 +13,9 @@ from web.auth.guards import page_login_required, signed_in
 from web.display.template_filters import sentence
 from web.http import cursors
 from web.http.errors import Problem
-from web.pages import workspace
-from web.pages.messages import say
-from web.pages.resources import RESOURCES
+from web.pages.common import rows
+from web.pages.common.flash import say
+from web.pages.common.resources import RESOURCES
 from web.parts import current_parts
 
 blueprint = Blueprint("bin", __name__, url_prefix="/bin")
@@ -31,7 +31,7 @@ def page() -> ResponseReturnValue:
     bound: dict[str, Any] = {"user_id": signed_in().user.id, "scope": ("page", "bin")}
     cursor = request.args.get("cursor")
     with current_parts().manager.session() as session:
-        found = workspace.of("bin", session).page(limit=PAGE, after=cursors.read(cursor, **bound) if cursor else None)
+        found = rows.of("bin", session).page(limit=PAGE, after=cursors.read(cursor, **bound) if cursor else None)
     return render_template(
         "bin/index.html",
         rows=found.rows,
@@ -47,14 +47,14 @@ def restore(batch: UUID) -> ResponseReturnValue:
     """Put back what was deleted together, and show the list it is in again."""
     try:
         with current_parts().manager.session(write=True) as session:
-            restored = workspace.of("bin", session).restore(batch)
+            restored = rows.of("bin", session).restore(batch)
     except NotFoundError:
         raise Problem(404, "not_found", "There is nothing to put back: it is back already, or gone for good.") from None
     except ConflictError as error:
         say(f"It cannot be put back. {sentence(error.message)}", "bad")
         return redirect(url_for("bin.index"), 303)
     say(f"{_named(restored)} back.")
-    return redirect(workspace.next_path() or url_for(_list_of(restored)), 303)
+    return redirect(rows.next_path() or url_for(_list_of(restored)), 303)
 
 
 def _named(restored: Rows) -> str:
@@ -75,7 +75,7 @@ def _list_of(restored: Rows) -> str:
 def remove(row_id: UUID) -> ResponseReturnValue:
     """Delete one row for good."""
     with current_parts().manager.session(write=True) as session:
-        workspace.of("bin", session).remove(row_id)
+        rows.of("bin", session).remove(row_id)
     say("It is deleted for good.")
     return redirect(url_for("bin.index"), 303)
 
@@ -85,7 +85,7 @@ def remove(row_id: UUID) -> ResponseReturnValue:
 def ask() -> ResponseReturnValue:
     """Ask before everything goes for good."""
     with current_parts().manager.session() as session:
-        full = bool(workspace.of("bin", session).page(limit=1).rows)
+        full = bool(rows.of("bin", session).page(limit=1).rows)
     return render_template("bin/empty.html", full=full)
 
 
@@ -94,6 +94,6 @@ def ask() -> ResponseReturnValue:
 def empty() -> ResponseReturnValue:
     """Delete everything in the bin for good."""
     with current_parts().manager.session(write=True) as session:
-        count = workspace.of("bin", session).empty()
+        count = rows.of("bin", session).empty()
     say(f"The bin is empty: {count} {'row is' if count == 1 else 'rows are'} deleted for good.")
     return redirect(url_for("bin.index"), 303)

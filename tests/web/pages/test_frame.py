@@ -8,9 +8,9 @@ import re
 import pytest
 from flask import Flask, session
 
-from web.pages import fragments, messages
-from web.pages.kept import Kept
-from web.pages.messages import TEXT_MAX, Message
+from web.pages.common import flash, htmx
+from web.pages.common.flash import TEXT_MAX, Message
+from web.pages.sign_in.carried_form import Kept
 
 NEW = {"email": "eve@example.org", "display_name": "Eve", "password": "one two three four"}
 
@@ -33,7 +33,7 @@ def speaking(app: Flask):
 
     def speak():
         for text, tone, undo in said:
-            messages.say(text, tone, undo=undo)
+            flash.say(text, tone, undo=undo)
         return "", 204
 
     app.add_url_rule("/speak", "speak", speak)
@@ -131,15 +131,15 @@ class TestMessages:
 
 class TestFragments:
     def test_are_for_htmx_alone(self, asked):
-        assert not asked(fragments.wants_fragment)
-        assert asked(fragments.wants_fragment, HX_Request="true")
-        assert not asked(fragments.wants_fragment, HX_Request="true", HX_Boosted="true")
-        assert not asked(fragments.wants_fragment, HX_Request="true", HX_History_Restore_Request="true")
+        assert not asked(htmx.wants_fragment)
+        assert asked(htmx.wants_fragment, HX_Request="true")
+        assert not asked(htmx.wants_fragment, HX_Request="true", HX_Boosted="true")
+        assert not asked(htmx.wants_fragment, HX_Request="true", HX_History_Restore_Request="true")
 
     def test_bring_along_what_was_said_and_say_it_once(self, asked):
         def act():
-            messages.say("Deleted.", undo="/bin/1/restore")
-            first = fragments.fragment(
+            flash.say("Deleted.", undo="/bin/1/restore")
+            first = htmx.fragment(
                 "resume/fields.html", status=422, kept=Kept("/notes", ()), message=Message("And more.", "warn")
             )
             return first, "_flashes" in session
@@ -153,11 +153,11 @@ class TestFragments:
         assert not waits, "said once"
 
     def test_without_a_message_leave_the_shown_ones_alone(self, asked):
-        answer = asked(lambda: fragments.fragment("resume/fields.html", kept=Kept("/notes", ())))
+        answer = asked(lambda: htmx.fragment("resume/fields.html", kept=Kept("/notes", ())))
         assert "<hx-partial" not in answer.get_data(as_text=True)
 
     def test_can_send_the_browser_to_another_page(self, asked):
-        answer = asked(lambda: fragments.htmx_redirect("/settings"))
+        answer = asked(lambda: htmx.htmx_redirect("/settings"))
         assert (answer.status_code, answer.headers["HX-Redirect"]) == (204, "/settings")
 
 

@@ -6,8 +6,20 @@ accounts; the commands shown beside them (``commands``) call the same functions.
 
 from __future__ import annotations
 
-from web.pages.console import actions, audit, fleet, glance, health, initialize, leftovers, runs, servers, tenant, users
-from web.pages.console.frame import blueprint
+from web.pages.console import (
+    actions,
+    audit,
+    fleet,
+    health,
+    initialize,
+    leftovers,
+    overview,
+    runs,
+    servers,
+    tenant,
+    users,
+)
+from web.pages.console.layout import blueprint
 
 __all__ = [
     "actions",

@@ -16,8 +16,8 @@ from flask.typing import ResponseReturnValue
 from tenancy.errors import TenancyError
 from tenancy.models import State, User
 from web.auth.guards import admin_required, session_token, signed_in
-from web.pages.console.frame import blueprint, find_user, show, to_tenant
-from web.pages.messages import say
+from web.pages.common.flash import say
+from web.pages.console.layout import blueprint, find_user, show, to_tenant
 from web.parts import current_parts
 
 Report = dict[str, Any]

@@ -18,7 +18,7 @@ from tenancy.errors import AuditBrokenError, ConfigurationError, UserNotFoundErr
 from web.auth.guards import admin_required
 from web.display import clock
 from web.http.errors import Problem
-from web.pages.console.frame import blueprint, key, show, text
+from web.pages.console.layout import blueprint, key, show, text
 from web.parts import current_parts
 
 PAGE = 50

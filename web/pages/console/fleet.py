@@ -17,9 +17,9 @@ from tenancy.catalog.runs import UNFINISHED, WORKABLE, Rules, Selection
 from tenancy.errors import ConfigurationError, RunStateError, ServerNotFoundError, TenancyError, UserNotFoundError
 from tenancy.fleet import rollout_rules
 from web.auth.guards import admin_required
-from web.pages.console.frame import blueprint, key, show
-from web.pages.forms import Choices, Field, Form
-from web.pages.messages import say
+from web.pages.common.flash import say
+from web.pages.common.forms import Choices, Field, Form
+from web.pages.console.layout import blueprint, key, show
 from web.parts import current_parts
 from web.schemas import UNSTORABLE, Strict
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask.typing import ResponseReturnValue
 
 from web.auth.guards import admin_required
-from web.pages.console.frame import blueprint, show
+from web.pages.console.layout import blueprint, show
 from web.parts import current_parts
 
 SHOWN = 99

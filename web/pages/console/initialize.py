@@ -12,9 +12,9 @@ from tenancy.errors import TenancyError
 from tenancy.models import User
 from web.auth.guards import admin_required
 from web.ops import metrics
-from web.pages.console.frame import blueprint, find_user, show, to_tenant
-from web.pages.forms import Field, Form
-from web.pages.messages import say
+from web.pages.common.flash import say
+from web.pages.common.forms import Field, Form
+from web.pages.console.layout import blueprint, find_user, show, to_tenant
 from web.parts import current_parts
 from web.schemas import DatabaseInitialize, sent
 

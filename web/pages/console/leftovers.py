@@ -15,8 +15,8 @@ from tenancy.errors import TenantNotFoundError
 from tenancy.models import Leftover
 from web.auth.guards import admin_required
 from web.http.errors import NOT_THERE, Problem
-from web.pages.console.frame import PRODUCTS, blueprint, key, show
-from web.pages.messages import say
+from web.pages.common.flash import say
+from web.pages.console.layout import PRODUCTS, blueprint, key, show
 from web.parts import current_parts
 
 PAGE = 50

@@ -15,9 +15,9 @@ from tenancy.fleet.fleet import Fleet
 from tenancy.fleet.runs import MIGRATE
 from web.auth.guards import admin_required
 from web.http.errors import NOT_THERE, Problem
-from web.pages.console.frame import blueprint, choice, key, show
-from web.pages.fragments import fragment, wants_fragment
-from web.pages.messages import say
+from web.pages.common.flash import say
+from web.pages.common.htmx import fragment, wants_fragment
+from web.pages.console.layout import blueprint, choice, key, show
 from web.parts import current_parts
 
 PAGE = 50

@@ -16,9 +16,9 @@ from tenancy.backends.access import Login, Options
 from tenancy.errors import ConfigurationError, ServerNotFoundError, TenancyError
 from web.auth.guards import admin_required
 from web.http.errors import NOT_THERE, Problem
-from web.pages.console.frame import blueprint, show
-from web.pages.forms import Field, Form
-from web.pages.messages import say
+from web.pages.common.flash import say
+from web.pages.common.forms import Field, Form
+from web.pages.console.layout import blueprint, show
 from web.parts import current_parts
 from web.schemas import UNSTORABLE, Strict
 

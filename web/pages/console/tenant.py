@@ -11,9 +11,9 @@ from tenancy.catalog.tenant_errors import KEPT_DAYS
 from tenancy.monitoring.activity import FLUSH_S
 from web.auth.guards import admin_required, signed_in
 from web.display import charts
+from web.pages.common.htmx import fragment, wants_fragment
 from web.pages.console.actions import offered
-from web.pages.console.frame import blueprint, known_id, show
-from web.pages.fragments import fragment, wants_fragment
+from web.pages.console.layout import blueprint, known_id, show
 from web.parts import current_parts
 
 SIZES = {"width": 600.0, "height": 90.0}

@@ -13,7 +13,7 @@ from tenancy.models import State
 from web.auth.guards import admin_required, signed_in
 from web.http import cursors
 from web.http.errors import Problem
-from web.pages.console.frame import PRODUCTS, blueprint, choice, show, text
+from web.pages.console.layout import PRODUCTS, blueprint, choice, show, text
 from web.parts import current_parts
 
 PAGE = 50

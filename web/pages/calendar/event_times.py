@@ -20,9 +20,9 @@ from werkzeug.datastructures import ImmutableMultiDict
 
 from web.auth.guards import current_principal, page_login_required
 from web.display import clock
-from web.pages import workspace
-from web.pages.forms import WAS, Form
-from web.pages.resources import EVENTS
+from web.pages.common import rows
+from web.pages.common.forms import WAS, Form
+from web.pages.common.resources import EVENTS
 from web.parts import current_parts
 
 TIMES = ("starts_at", "ends_at")
@@ -30,19 +30,19 @@ WRITES = ("pages.events_create", "pages.events_update")
 _WHOLE_DAY = re.compile(r"(\d{4}-\d{2}-\d{2})(?:[Tt ].*)?", re.ASCII | re.DOTALL)
 
 
-@workspace.blueprint.app_template_global("own_zone")
+@rows.blueprint.app_template_global("own_zone")
 def own_zone() -> str:
     return clock.zone().key
 
 
-@workspace.blueprint.app_template_global("zone_options")
+@rows.blueprint.app_template_global("zone_options")
 @cache
 def options() -> Markup:
     """Give the zones as the options of a select: the same on every page, so written once."""
     return Markup("\n").join(Markup("<option>{}</option>").format(name) for name in clock.zone_names())
 
 
-@workspace.blueprint.before_request
+@rows.blueprint.before_request
 def settle() -> ResponseReturnValue | None:
     """Put the times of a posted event in the viewer's clock; show the form again where one does not exist."""
     # Somebody whose session has ended gets the form back as it was typed, once signed in.
@@ -101,7 +101,7 @@ def _refused(form: dict[str, str], errors: dict[str, str]) -> ResponseReturnValu
     shown = Form.posted("events", EVENTS.fields, form, "id", "version", "zone")
     shown.errors.update(errors)
     if row_id is None:
-        return workspace.LISTS["events"](EVENTS, shown), 422  # type: ignore[return-value]  # a page is text
+        return rows.LISTS["events"](EVENTS, shown), 422  # type: ignore[return-value]  # a page is text
     with current_parts().manager.session() as session:
-        workspace.of("events", session).get(row_id)
-    return workspace.edit_page(EVENTS, row_id, shown), 422
+        rows.of("events", session).get(row_id)
+    return rows.edit_page(EVENTS, row_id, shown), 422

@@ -7,7 +7,7 @@ whatever state that is in.
 
 from __future__ import annotations
 
-from web.pages.settings import database, keys, own_database, security, values, you
-from web.pages.settings.frame import blueprint
+from web.pages.account import database, keys, own_database, profile, security, values
+from web.pages.account.layout import blueprint
 
 __all__ = ["blueprint", "database", "keys", "own_database", "security", "values", "you"]

@@ -28,9 +28,9 @@ from web.http.addresses import inner, is_loopback, split
 from web.http.errors import Problem, of_tenancy
 from web.http.rate_limits import limit_login, limit_registration
 from web.ops import metrics
-from web.pages.forms import Field, Form
-from web.pages.kept import Kept, page as kept_page
-from web.pages.messages import say
+from web.pages.common.flash import say
+from web.pages.common.forms import Field, Form
+from web.pages.sign_in.carried_form import Kept, page as kept_page
 from web.parts import current_parts
 
 if TYPE_CHECKING:

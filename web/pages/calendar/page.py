@@ -21,9 +21,10 @@ from web.auth.guards import page_login_required, signed_in
 from web.display import clock, preferences
 from web.display.template_filters import MONTHS, WEEKDAYS
 from web.http import cursors
-from web.pages import month, workspace, zones
-from web.pages.forms import Form
-from web.pages.resources import Resource
+from web.pages.calendar import event_times, layout
+from web.pages.common import rows as rows_module
+from web.pages.common.forms import Form
+from web.pages.common.resources import Resource
 from web.parts import current_parts
 
 PAGE = 50
@@ -41,21 +42,21 @@ def page(resource: Resource, form: Form | None = None) -> ResponseReturnValue:
     make = {"week": _week, "list": _list}.get(view, _month)
     with current_parts().manager.session() as session:
         context = make(session, on)
-        shown.offer(workspace.category_choices(session))
+        shown.offer(rows_module.category_choices(session))
     context |= {"form": shown, "opened": bool(form or wanted), "view": make.__name__[1:], "on": on}
     return render_template("events/index.html", **context, **_frame(on))
 
 
-workspace.LISTS["events"] = page
+rows_module.LISTS["events"] = page
 
 
-@workspace.blueprint.get("/events/<uuid:row_id>/where", endpoint="events_where")
+@rows_module.blueprint.get("/events/<uuid:row_id>/where", endpoint="events_where")
 @page_login_required
 def where(row_id: UUID) -> ResponseReturnValue:
     """Lead to the month that shows an event."""
     with current_parts().manager.session() as session:
-        row = workspace.of("events", session).get(row_id)
-    days = month.days_of(row, clock.zone())
+        row = rows_module.of("events", session).get(row_id)
+    days = layout.days_of(row, clock.zone())
     return redirect(url_for("pages.events", on=days[0].isoformat() if days else None), 303)
 
 
@@ -66,32 +67,32 @@ def blank(resource: Resource, day: date | None) -> Form:
     start = datetime.combine(day, MORNING) if day else next_hour
     times = {"starts_at": start, "ends_at": start + HOUR}
     typed = {name: value.isoformat(timespec="minutes") for name, value in times.items()}
-    return workspace.blank(resource, **typed)
+    return rows_module.blank(resource, **typed)
 
 
 def _month(session: Session, on: date) -> dict[str, Any]:
-    weeks = month.weeks_of(on, clock.first_weekday())
+    weeks = layout.weeks_of(on, clock.first_weekday())
     rows = _between(session, [day for week in weeks for day in week if day])
     first = on.replace(day=1)
     return {
         "heading": f"{MONTHS[on.month - 1]} {on.year}",
-        "weeks": month.lay_out(weeks, rows, clock.today(), first),
+        "weeks": layout.lay_out(weeks, rows, clock.today(), first),
         "weekdays": [WEEKDAYS[(clock.first_weekday() + offset) % 7] for offset in range(7)],
         "rows": rows,
-        **_beside("month", month.next_month(first, -1), month.next_month(first)),
+        **_beside("month", layout.next_month(first, -1), layout.next_month(first)),
     }
 
 
 def _week(session: Session, on: date) -> dict[str, Any]:
-    days = month.week_of(on, clock.first_weekday())
+    days = layout.week_of(on, clock.first_weekday())
     known = [day for day in days if day]
     rows = _between(session, known)
     ordinal = on.toordinal()
     return {
         "heading": _span(known[0], known[-1]),
-        "week": month.lay_out([days], rows, clock.today(), lanes=len(rows))[0],
+        "week": layout.lay_out([days], rows, clock.today(), lanes=len(rows))[0],
         "rows": rows,
-        **_beside("week", month.day_at(ordinal - 7), month.day_at(ordinal + 7)),
+        **_beside("week", layout.day_at(ordinal - 7), layout.day_at(ordinal + 7)),
     }
 
 
@@ -131,7 +132,7 @@ def _page(session: Session, narrowed: Mapping[str, str]) -> tuple[list[dict[str,
     now = clock.now()
     bound: dict[str, Any] = {"user_id": signed_in().user.id, "scope": ("events", sorted(narrowed.items()))}
     cursor = request.args.get("cursor")
-    found = workspace.of("events", session).agenda(
+    found = rows_module.of("events", session).agenda(
         now,
         today=now.date(),
         past="past" in narrowed,
@@ -146,7 +147,7 @@ def _page(session: Session, narrowed: Mapping[str, str]) -> tuple[list[dict[str,
 def _between(session: Session, days: list[date]) -> list[dict[str, Any]]:
     """Give the events that touch any of these days."""
     start, end = clock.day_bounds(days[0])[0], clock.day_bounds(days[-1])[1]
-    rows: list[dict[str, Any]] = workspace.of("events", session).between(
+    rows: list[dict[str, Any]] = rows_module.of("events", session).between(
         start, end, first_day=days[0], last_day=days[-1], limit=SHOWN_MOST
     )
     return rows
@@ -171,7 +172,7 @@ def _frame(on: date) -> dict[str, Any]:
             for view in ("month", "week", "list")
         ],
         "months": MONTHS,
-        "zone": zones.own_zone(),
+        "zone": event_times.own_zone(),
         "chosen": preferences.current().chosen_zone,
         "new_url": lambda day: address(
             view=request.args.get("view"), on=day.isoformat(), day=day.isoformat(), _anchor="new"

@@ -27,7 +27,7 @@ from web.auth.guards import page_login_required, signed_in
 from web.display import clock
 from web.http import logs
 from web.http.errors import NOT_THERE, Problem
-from web.pages.workspace import blueprint as pages
+from web.pages.common.rows import blueprint as pages
 from web.parts import current_parts
 
 if TYPE_CHECKING:

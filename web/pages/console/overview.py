@@ -9,7 +9,7 @@ from flask.typing import ResponseReturnValue
 
 from web.auth.guards import admin_required
 from web.display import charts
-from web.pages.console.frame import PRODUCTS, blueprint, show
+from web.pages.console.layout import PRODUCTS, blueprint, show
 from web.parts import current_parts
 
 GROWTH = {"width": 600.0, "height": 120.0}

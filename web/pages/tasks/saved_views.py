@@ -10,9 +10,10 @@ from sqlalchemy.orm import Session
 
 from repositories.errors import ConflictError, NotFoundError
 from tenancy.names import fold
-from web.pages import task_filters, workspace
-from web.pages.forms import Field, Form
-from web.pages.task_filters import Words
+from web.pages.common import rows as rows_module
+from web.pages.common.forms import Field, Form
+from web.pages.tasks import filters
+from web.pages.tasks.filters import Words
 
 KEY = "views.tasks"
 MOST = 20
@@ -55,7 +56,7 @@ def remove(session: Session, name: str) -> bool:
 
 def _setting(session: Session) -> dict[str, Any]:
     try:
-        row: dict[str, Any] = workspace.of("settings", session).get(KEY)
+        row: dict[str, Any] = rows_module.of("settings", session).get(KEY)
     except NotFoundError:
         return {}
     return row
@@ -68,7 +69,7 @@ def _read(setting: dict[str, Any]) -> list[View]:
         return []
     known = [each for each in stored if isinstance(each, dict)] if isinstance(stored, list) else []
     return [
-        View(name[:NAME_MAX], task_filters.words({key: word for key, word in words.items() if isinstance(word, str)}))
+        View(name[:NAME_MAX], filters.words({key: word for key, word in words.items() if isinstance(word, str)}))
         for name, words in ((each.get("name"), each.get("words")) for each in known[:MOST])
         if isinstance(name, str) and fold(name) and isinstance(words, dict)
     ]
@@ -76,7 +77,7 @@ def _read(setting: dict[str, Any]) -> list[View]:
 
 def _write(session: Session, setting: dict[str, Any], views: list[View]) -> None:
     value = json.dumps([{"name": view.name, "words": view.words} for view in views], ensure_ascii=False)
-    rows = workspace.of("settings", session)
+    rows = rows_module.of("settings", session)
     if setting:
         rows.update(KEY, {"value": value}, if_version=setting["version"])
     else:

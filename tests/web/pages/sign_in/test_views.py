@@ -10,7 +10,7 @@ import web
 from tenancy import deadline
 from tenancy.errors import StorageFullError
 from tests.web.conftest import cookie
-from web.pages import auth as auth_pages
+from web.pages.sign_in import views as auth_pages
 
 PASSWORD = "correct horse battery"
 NEW = {"email": "eve@example.org", "password": PASSWORD, "display_name": "Eve"}

@@ -9,7 +9,7 @@ import pytest
 from icalendar import Calendar
 
 from repositories.repository_factory import RepositoryFactory
-from web.pages import feed
+from web.pages.calendar import feed
 
 TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 

@@ -10,10 +10,10 @@ from web.auth.guards import page_login_required, signed_in
 from web.display import clock, preferences
 from web.display.preferences import Preferences
 from web.display.template_filters import moment, sentence
-from web.pages.forms import Choices, Field, Form
-from web.pages.messages import say
-from web.pages.settings.database import standing
-from web.pages.settings.frame import blueprint, show
+from web.pages.account.database import standing
+from web.pages.account.layout import blueprint, show
+from web.pages.common.flash import say
+from web.pages.common.forms import Choices, Field, Form
 from web.parts import current_parts
 
 NAME_MAX = 100

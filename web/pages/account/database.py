@@ -13,8 +13,8 @@ from tenancy.models import Placement, Principal, State
 from web.auth.guards import page_login_required, signed_in
 from web.http import advice
 from web.ops import metrics
-from web.pages.messages import say
-from web.pages.settings.frame import blueprint, show
+from web.pages.account.layout import blueprint, show
+from web.pages.common.flash import say
 from web.parts import current_parts
 
 PRODUCTS = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "mysql": "MySQL", "sqlserver": "SQL Server"}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel
 
 from web import schemas
-from web.pages.forms import CATEGORY, Field
+from web.pages.common.forms import CATEGORY, Field
 
 
 @dataclass(frozen=True)

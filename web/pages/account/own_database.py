@@ -12,9 +12,9 @@ from tenancy.errors import TenancyError
 from web.auth.guards import page_login_required, signed_in
 from web.http.errors import NOT_THERE, Problem
 from web.ops import metrics
-from web.pages.forms import Field, Form
-from web.pages.messages import say
-from web.pages.settings.frame import blueprint, show
+from web.pages.account.layout import blueprint, show
+from web.pages.common.flash import say
+from web.pages.common.forms import Field, Form
 from web.parts import current_parts
 from web.schemas import DatabaseInitialize, sent
 

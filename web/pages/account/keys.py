@@ -10,9 +10,9 @@ from flask.typing import ResponseReturnValue
 
 from tenancy.errors import ConfigurationError
 from web.auth.guards import page_login_required, signed_in
-from web.pages.forms import Field, Form
-from web.pages.messages import say
-from web.pages.settings.frame import blueprint, part, show
+from web.pages.account.layout import blueprint, part, show
+from web.pages.common.flash import say
+from web.pages.common.forms import Field, Form
 from web.parts import current_parts
 from web.schemas import KEY_NAME_MAX, KeyCreate
 

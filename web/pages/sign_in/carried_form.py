@@ -16,7 +16,7 @@ from werkzeug.exceptions import HTTPException
 from web.auth.guards import KEY_BLUEPRINTS
 from web.http import errors
 from web.http.addresses import inner, outer, split
-from web.pages.resources import RESOURCES
+from web.pages.common.resources import RESOURCES
 
 PREFIX = "kept:"
 ADDRESS = "kept-address"

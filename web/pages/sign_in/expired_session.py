@@ -16,9 +16,9 @@ from web.auth.guards import SAFE_METHODS, SignInNeeded, current_principal
 from web.http import errors
 from web.http.addresses import is_own_origin, split
 from web.http.errors import Problem
-from web.pages import kept
-from web.pages.auth import login_page
-from web.pages.kept import Kept
+from web.pages.sign_in import carried_form
+from web.pages.sign_in.carried_form import Kept
+from web.pages.sign_in.views import login_page
 
 SIGNED_OUT = "You are signed out. What is on this page stays here: sign in, come back and press again."
 OLD_TOKEN = "You have signed in anew since this page was opened. It is up to date now: press again."  # noqa: S105 - a text
@@ -35,7 +35,7 @@ def _ask_to_sign_in(_: SignInNeeded) -> ResponseReturnValue:
     if errors.wants_fragment():
         return errors.respond(Problem(401, "not_authenticated", SIGNED_OUT))
     if request.method in SAFE_METHODS:
-        return redirect(url_for("auth.login", next=kept.asked_path()))
+        return redirect(url_for("auth.login", next=carried_form.asked_path()))
     form = Kept.of_request() if _is_ours() else None
     if form is None or not form.fields:
         return redirect(url_for("auth.login", next=_page_before()))
@@ -56,7 +56,7 @@ def _ask_again(error: CSRFError) -> ResponseReturnValue:
     if errors.wants_fragment():
         return _with_new_token(Problem(problem.status, problem.code, OLD_TOKEN))
     form = Kept.of_request()
-    return kept.page(form, problem.status) if form.fields else errors.respond(problem)
+    return carried_form.page(form, problem.status) if form.fields else errors.respond(problem)
 
 
 def _with_new_token(problem: Problem) -> ResponseReturnValue:

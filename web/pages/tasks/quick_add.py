@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime
 
 from tenancy.names import fold, is_visible
-from web.pages import quick_days, quick_times
-from web.pages.quick_days import NO_DAY, NO_MONTH, NO_SUCH_DAY, Day, Here
+from web.pages.tasks import quick_days, quick_times
+from web.pages.tasks.quick_days import NO_DAY, NO_MONTH, NO_SUCH_DAY, Day, Here
 from web.schemas import NAME_MAX
 
 _FOLD_MAX = 300

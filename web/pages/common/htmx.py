@@ -9,7 +9,7 @@ from __future__ import annotations
 from flask import Response, make_response, render_template
 
 from web.http.errors import wants_fragment
-from web.pages.messages import Message, pending
+from web.pages.common.flash import Message, pending
 
 __all__ = ["fragment", "htmx_redirect", "wants_fragment"]
 

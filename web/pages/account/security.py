@@ -11,10 +11,10 @@ from tenancy.errors import BadCredentialsError, PasswordTooWeakError
 from web.auth.guards import page_login_required, session_token, signed_in
 from web.display.template_filters import sentence
 from web.http.errors import NOT_THERE, Problem
-from web.pages.forms import Field, Form
-from web.pages.messages import say
-from web.pages.settings.devices import device
-from web.pages.settings.frame import Rows, blueprint, part, show
+from web.pages.account.layout import Rows, blueprint, part, show
+from web.pages.account.user_agents import device
+from web.pages.common.flash import say
+from web.pages.common.forms import Field, Form
 from web.parts import current_parts
 
 PASSWORD = (

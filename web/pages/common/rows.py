@@ -25,11 +25,11 @@ from tenancy.names import fold
 from tenancy.types import new_id
 from web.auth.guards import page_login_required, signed_in
 from web.display.template_filters import sentence
-from web.pages.auth import local_path
-from web.pages.forms import TYPED_CATEGORY, Categories, Form
-from web.pages.fragments import fragment, wants_fragment
-from web.pages.messages import say
-from web.pages.resources import RESOURCES, Resource
+from web.pages.common.flash import say
+from web.pages.common.forms import TYPED_CATEGORY, Categories, Form
+from web.pages.common.htmx import fragment, wants_fragment
+from web.pages.common.resources import RESOURCES, Resource
+from web.pages.sign_in.views import local_path
 from web.parts import current_parts
 from web.schemas import sent
 

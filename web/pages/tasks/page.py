@@ -23,13 +23,14 @@ from web.auth.guards import page_login_required
 from web.display import clock
 from web.http.addresses import split
 from web.http.errors import Problem
-from web.pages import task_filters, task_views, workspace
-from web.pages.auth import local_path
-from web.pages.forms import CATEGORY, Field, Form
-from web.pages.fragments import fragment, wants_fragment
-from web.pages.messages import say
-from web.pages.resources import DUE, PRIORITIES, TASKS, TITLE, Resource
-from web.pages.task_filters import Words
+from web.pages.common import rows as rows_module
+from web.pages.common.flash import say
+from web.pages.common.forms import CATEGORY, Field, Form
+from web.pages.common.htmx import fragment, wants_fragment
+from web.pages.common.resources import DUE, PRIORITIES, TASKS, TITLE, Resource
+from web.pages.sign_in.views import local_path
+from web.pages.tasks import filters, saved_views
+from web.pages.tasks.filters import Words
 from web.parts import current_parts
 from web.schemas import sent
 
@@ -46,17 +47,17 @@ SAID = {"todo": "to do", "doing": "being done", "done": "done"}
 
 def page(resource: Resource, form: Form | None = None) -> ResponseReturnValue:
     """Show one page of the tasks that the address asks for; a refused form comes with its errors."""
-    return show(task_filters.words(request.args), add=form)
+    return show(filters.words(request.args), add=form)
 
 
 def show(words: Words, *, chosen: frozenset[str] = frozenset(), **forms: Form | None) -> str:
     """Render the list with its forms: ``add``, ``view`` and ``bulk`` where one was refused, else blank ones."""
     with current_parts().manager.session() as session:
-        categories = workspace.category_choices(session)
-        found = task_filters.find(session, words, request.args.get("cursor"))
-        saved = task_views.read(session)
-        named = task_filters.category_name(session, words) if categories.more else ""
-    add = forms.get("add") or workspace.blank(TASKS)
+        categories = rows_module.category_choices(session)
+        found = filters.find(session, words, request.args.get("cursor"))
+        saved = saved_views.read(session)
+        named = filters.category_name(session, words) if categories.more else ""
+    add = forms.get("add") or rows_module.blank(TASKS)
     bulk = forms.get("bulk") or Form.blank("bulk", BULK)
     add.categories = bulk.categories = categories
     addressed = partial(url_for, "pages.tasks", **dict[str, Any](words))
@@ -64,12 +65,12 @@ def show(words: Words, *, chosen: frozenset[str] = frozenset(), **forms: Form | 
         "tasks/list.html",
         add=add,
         bulk=bulk,
-        view=forms.get("view") or Form.blank("view", task_views.FIELDS),
+        view=forms.get("view") or Form.blank("view", saved_views.FIELDS),
         opened=forms.get("add") is not None,
         found=found,
         words=words,
         category_name=named,
-        offers=task_filters.OFFERS,
+        offers=filters.OFFERS,
         tabs=_tabs(words, saved),
         chosen=chosen,
         here=addressed(),
@@ -86,67 +87,67 @@ def row_context(here: str) -> dict[str, Any]:
     return {"back": back, "today": now.date(), "now": f"{now:%H:%M}", "priorities": dict(PRIORITIES)}
 
 
-@workspace.blueprint.post("/tasks/<uuid:row_id>/done", endpoint="tasks_done")
+@rows_module.blueprint.post("/tasks/<uuid:row_id>/done", endpoint="tasks_done")
 @page_login_required
 def done(row_id: UUID) -> ResponseReturnValue:
     """Mark a task as done or to do: the button says which, so that pressing twice is pressing once."""
     status = "todo" if request.form.get("done") == "0" else "done"
     with current_parts().manager.session(write=True) as session:
-        row = workspace.of("tasks", session).update(row_id, {"status": status})
-    say(f"“{workspace.short(row['title'])}” is {SAID[status]}.")
+        row = rows_module.of("tasks", session).update(row_id, {"status": status})
+    say(f"“{rows_module.short(row['title'])}” is {SAID[status]}.")
     return _row(row_id, focus="done") if wants_fragment() else redirect(_back(), 303)
 
 
-@workspace.blueprint.get("/tasks/<uuid:row_id>/row", endpoint="tasks_row")
+@rows_module.blueprint.get("/tasks/<uuid:row_id>/row", endpoint="tasks_row")
 @page_login_required
 def row(row_id: UUID) -> ResponseReturnValue:
     """Show a task as its list does, after its small form was left."""
     return _row(row_id, focus="edit") if wants_fragment() else redirect(url_for("pages.tasks_edit", row_id=row_id), 303)
 
 
-@workspace.blueprint.get("/tasks/<uuid:row_id>/inline", endpoint="tasks_inline")
+@rows_module.blueprint.get("/tasks/<uuid:row_id>/inline", endpoint="tasks_inline")
 @page_login_required
 def inline(row_id: UUID) -> ResponseReturnValue:
     """Give the small form that takes a task's place in its list; without scripts its page has it all."""
     if not wants_fragment():
         return redirect(url_for("pages.tasks_edit", row_id=row_id), 303)
     with current_parts().manager.session() as session:
-        task = workspace.of("tasks", session).get(row_id)
+        task = rows_module.of("tasks", session).get(row_id)
     form = Form.stored(f"inline-{row_id}", (TITLE, *DUE), task, version=str(task["version"]))
     return fragment("tasks/inline.html", form=form, row_id=row_id)
 
 
-@workspace.blueprint.post("/tasks/<uuid:row_id>/inline", endpoint="tasks_inline_save")
+@rows_module.blueprint.post("/tasks/<uuid:row_id>/inline", endpoint="tasks_inline_save")
 @page_login_required
 def save_inline(row_id: UUID) -> ResponseReturnValue:
     """Change title and due time of a task in its list."""
     form = Form.posted(f"inline-{row_id}", (TITLE, *DUE), request.form, "version")
     body = form.validate(schemas.TaskDue, keep_empty=True)
-    if body is not None and workspace.changed(TASKS, row_id, form, sent(body)):
-        say(f"Saved “{workspace.short(form.values['title'])}”.")
+    if body is not None and rows_module.changed(TASKS, row_id, form, sent(body)):
+        say(f"Saved “{rows_module.short(form.values['title'])}”.")
         return _row(row_id, focus="edit") if wants_fragment() else redirect(_back(), 303)
     with current_parts().manager.session() as session:
-        workspace.of("tasks", session).get(row_id)
+        rows_module.of("tasks", session).get(row_id)
     answer = fragment if wants_fragment() else _whole
     return answer("tasks/inline.html", status=422, form=form, row_id=row_id)
 
 
-@workspace.blueprint.post("/tasks/<uuid:row_id>/move", endpoint="tasks_move")
+@rows_module.blueprint.post("/tasks/<uuid:row_id>/move", endpoint="tasks_move")
 @page_login_required
 def move(row_id: UUID) -> ResponseReturnValue:
     """Move a task one place in the list it is shown in, or next to another that it was dropped at."""
     step = request.form.get("step", "")
     beside = {name: request.form[name] for name in ("before", "after") if request.form.get(name)}
     with current_parts().manager.session(write=True) as session:
-        repository = workspace.of("tasks", session)
+        repository = rows_module.of("tasks", session)
         title = repository.get(row_id)["title"]
         if beside:
             _move_beside(repository, row_id, beside)
         elif step in MOVES:
-            asked = task_filters.filters(session, task_filters.words_of(_back()))
+            asked = filters.filters(session, filters.words_of(_back()))
             repository.move_by(row_id, MOVES[step], **asked)
     if beside or step in MOVES:
-        say(f"Moved “{workspace.short(title)}”{'' if beside else f' {step}'}.")
+        say(f"Moved “{rows_module.short(title)}”{'' if beside else f' {step}'}.")
     return redirect(_back(), 303)
 
 
@@ -162,7 +163,7 @@ def _move_beside(repository: Any, row_id: UUID, beside: Mapping[str, str]) -> No
         raise Problem(422, "no_neighbour", told) from None
 
 
-@workspace.blueprint.post("/tasks/bulk", endpoint="tasks_bulk")
+@rows_module.blueprint.post("/tasks/bulk", endpoint="tasks_bulk")
 @page_login_required
 def bulk() -> ResponseReturnValue:
     """Change or delete the tasks that were chosen, all at once."""
@@ -173,15 +174,15 @@ def bulk() -> ResponseReturnValue:
         return redirect(_back(), 303)
     if _bulk_done(request.form.get("action", ""), ids, form):
         return redirect(_back(), 303)
-    return show(task_filters.words_of(_back()), chosen=frozenset(map(str, ids)), bulk=form), 422
+    return show(filters.words_of(_back()), chosen=frozenset(map(str, ids)), bulk=form), 422
 
 
 def _bulk_done(action: str, ids: list[UUID], form: Form) -> bool:
     """Do what was chosen to the tasks, and say how many there were; False where the form is wrong."""
     if action == "delete":
         with current_parts().manager.session(write=True) as session:
-            batch, count = workspace.of("tasks", session).discard_where(ids=ids)
-        say(f"Deleted {_tasks(count)}.", undo=workspace.undo_url(batch, _back()))
+            batch, count = rows_module.of("tasks", session).discard_where(ids=ids)
+        say(f"Deleted {_tasks(count)}.", undo=rows_module.undo_url(batch, _back()))
         return True
     if action in SAID:
         return _bulk_changed({"status": action}, ids, f"are {SAID[action]}")
@@ -193,20 +194,20 @@ def _bulk_done(action: str, ids: list[UUID], form: Form) -> bool:
     if action == "due_date":
         return _bulk_changed({"due_date": body.due_date}, ids, "have another day")
     if action == "category":
-        return workspace.refusing(form, partial(_recategorized, body.category_id, ids, form))
+        return rows_module.refusing(form, partial(_recategorized, body.category_id, ids, form))
     say("Nothing is changed yet: press the button beside what you chose.", "warn")
     return False
 
 
 def _recategorized(category_id: UUID | None, ids: list[UUID], form: Form, session: Session) -> None:
-    changes = {"category_id": category_id} | workspace.typed_category(session, form)
-    count = workspace.of("tasks", session).update_where(changes, ids=ids)
+    changes = {"category_id": category_id} | rows_module.typed_category(session, form)
+    count = rows_module.of("tasks", session).update_where(changes, ids=ids)
     say(f"{_tasks(count)} moved to another category.")
 
 
 def _bulk_changed(changes: Mapping[str, object], ids: list[UUID], said: str) -> bool:
     with current_parts().manager.session(write=True) as session:
-        count = workspace.of("tasks", session).update_where(changes, ids=ids)
+        count = rows_module.of("tasks", session).update_where(changes, ids=ids)
     verb, rest = said.split(" ", 1)
     say(f"{_tasks(count)} {_OF_ONE[verb] if count == 1 else verb} {rest}.")
     return True
@@ -216,47 +217,47 @@ def _tasks(count: int) -> str:
     return "1 task" if count == 1 else f"{count} tasks"
 
 
-@workspace.blueprint.post("/tasks/views", endpoint="tasks_views")
+@rows_module.blueprint.post("/tasks/views", endpoint="tasks_views")
 @page_login_required
 def save_view() -> ResponseReturnValue:
     """Keep the list's filters and order under a name."""
-    words, form = task_filters.words(request.form), Form.posted("view", task_views.FIELDS, request.form)
-    if form.validate(schemas.ViewName) is None or not workspace.refusing(form, partial(task_views.add, form, words)):
+    words, form = filters.words(request.form), Form.posted("view", saved_views.FIELDS, request.form)
+    if form.validate(schemas.ViewName) is None or not rows_module.refusing(form, partial(saved_views.add, form, words)):
         return show(words, view=form), 422
-    say(f"Saved the view “{workspace.short(form.values['name'])}”.")
+    say(f"Saved the view “{rows_module.short(form.values['name'])}”.")
     return redirect(url_for("pages.tasks", **dict[str, Any](words)), 303)
 
 
-@workspace.blueprint.post("/tasks/views/remove", endpoint="tasks_views_remove")
+@rows_module.blueprint.post("/tasks/views/remove", endpoint="tasks_views_remove")
 @page_login_required
 def remove_view() -> ResponseReturnValue:
     """Forget a saved view; its tasks stay."""
     name = request.form.get("name", "")
     with current_parts().manager.session(write=True) as session:
-        if task_views.remove(session, name):
-            say(f"Removed the view “{workspace.short(name)}”.")
+        if saved_views.remove(session, name):
+            say(f"Removed the view “{rows_module.short(name)}”.")
     return redirect(_back(), 303)
 
 
-@workspace.blueprint.get("/tasks/categories", endpoint="tasks_categories")
+@rows_module.blueprint.get("/tasks/categories", endpoint="tasks_categories")
 @page_login_required
 def category_names() -> ResponseReturnValue:
     """Suggest categories for what is typed where there are too many to choose from."""
     typed = request.args.get("category", "").strip()[: schemas.NAME_MAX]
     with current_parts().manager.session() as session:
-        rows = workspace.of("categories", session).page(sort="name", text=typed or None, limit=50).rows
+        rows = rows_module.of("categories", session).page(sort="name", text=typed or None, limit=50).rows
     return fragment("tasks/categories.html", names=[each["name"] for each in rows])
 
 
 def _row(row_id: UUID, *, focus: str) -> ResponseReturnValue:
     """Give a task's place in its list, with the focus where it was."""
     with current_parts().manager.session() as session:
-        rows = workspace.of("tasks", session).page(sort="manual", ids=[row_id], limit=1).rows
+        rows = rows_module.of("tasks", session).page(sort="manual", ids=[row_id], limit=1).rows
     if not rows:
         raise NotFoundError("There is no such task.")
     shown = _back()
     listed = urlsplit(shown).path == url_for("pages.tasks")
-    movable = listed and "sort" not in task_filters.words_of(shown)
+    movable = listed and "sort" not in filters.words_of(shown)
     context = {"row": rows[0], "focus": focus, "choosable": listed, "movable": movable, **row_context(shown)}
     return fragment("tasks/row.html", **context)
 
@@ -270,7 +271,7 @@ def _back() -> str:
     """Give the page that a form stands on: it says so itself, or htmx does."""
     shown = split(request.headers.get("HX-Current-URL", ""))
     current = local_path(f"{shown.path}?{shown.query}" if shown.query else shown.path)
-    return workspace.next_path() or current or url_for("pages.tasks")
+    return rows_module.next_path() or current or url_for("pages.tasks")
 
 
 def _id(text: str) -> UUID | None:
@@ -280,7 +281,7 @@ def _id(text: str) -> UUID | None:
         return None
 
 
-def _tabs(words: Words, saved: list[task_views.View]) -> list[dict[str, Any]]:
+def _tabs(words: Words, saved: list[saved_views.View]) -> list[dict[str, Any]]:
     """Give the lists that are one click away: three that everybody has, and the saved ones."""
     fixed = [("Open", {}), ("Today", {"due": "today"}), ("All", {"status": "any"})]
     kept = [(view.name, view.words) for view in saved]
@@ -291,4 +292,4 @@ def _tabs(words: Words, saved: list[task_views.View]) -> list[dict[str, Any]]:
     ]
 
 
-workspace.LISTS["tasks"] = page
+rows_module.LISTS["tasks"] = page

@@ -10,7 +10,7 @@ from hypothesis import given, strategies as st
 
 from web.display import clock, preferences
 from web.display.preferences import Preferences
-from web.pages import month
+from web.pages.calendar import layout
 
 BERLIN = ZoneInfo("Europe/Berlin")
 
@@ -41,40 +41,40 @@ def event(starts_at, ends_at=None, *, all_day=False, title="x"):
     ids=["hours", "instant", "after-midnight", "to-midnight", "over-midnight", "days", "day", "clock-change"],
 )
 def test_an_event_covers_the_days_of_the_viewer_and_a_whole_day_its_own(row, days):
-    assert month.days_of(row, BERLIN) == tuple(map(date.fromisoformat, days))
+    assert layout.days_of(row, BERLIN) == tuple(map(date.fromisoformat, days))
 
 
 def test_a_row_without_a_start_is_on_no_day():
-    assert month.days_of(event(None), BERLIN) is None
+    assert layout.days_of(event(None), BERLIN) is None
 
 
 @given(st.dates(), st.integers(0, 6))
 def test_a_month_is_whole_weeks_that_hold_each_of_its_days_once(day, first):
-    weeks = month.weeks_of(day, first)
+    weeks = layout.weeks_of(day, first)
     assert all(len(week) == 7 for week in weeks)
     days = [each for week in weeks for each in week if each]
     assert days == sorted(set(days))
     inside = [each for each in days if (each.year, each.month) == (day.year, day.month)]
     assert len(inside) >= 28
     assert inside[0].day == 1
-    after = month.next_month(day)
+    after = layout.next_month(day)
     assert after is None or inside[-1] + clock.DAY == after
     assert all(
         each is None or each.weekday() == (first + index) % 7 for week in weeks for index, each in enumerate(week)
     )
-    assert day in month.week_of(day, first)
+    assert day in layout.week_of(day, first)
 
 
 def test_the_first_and_last_month_have_nothing_beyond_them():
-    assert month.next_month(date.min, -1) is None
-    assert month.next_month(date.max) is None
-    assert month.next_month(date(2026, 12, 31)) == date(2027, 1, 1)
-    assert month.next_month(date(2026, 1, 31), -1) == date(2025, 12, 1)
-    assert None in month.weeks_of(date.min, 6)[0]
-    assert None in month.weeks_of(date.max, 0)[-1]
+    assert layout.next_month(date.min, -1) is None
+    assert layout.next_month(date.max) is None
+    assert layout.next_month(date(2026, 12, 31)) == date(2027, 1, 1)
+    assert layout.next_month(date(2026, 1, 31), -1) == date(2025, 12, 1)
+    assert None in layout.weeks_of(date.min, 6)[0]
+    assert None in layout.weeks_of(date.max, 0)[-1]
     for edge in (date.min, date.max):
         rows = [event("0001-01-01", "9999-12-31", all_day=True)]
-        assert month.lay_out(month.weeks_of(edge, 6), rows, edge, edge)
+        assert layout.lay_out(layout.weeks_of(edge, 6), rows, edge, edge)
 
 
 def test_a_longer_event_keeps_its_line_and_names_itself_once_a_week():
@@ -83,7 +83,7 @@ def test_a_longer_event_keeps_its_line_and_names_itself_once_a_week():
         event("2026-03-01", "2026-03-10", all_day=True, title="trip"),
         event("2026-03-02T08:00", title="one"),
     ]
-    weeks = month.lay_out(month.weeks_of(date(2026, 3, 1), 0), rows, date(2026, 3, 3), date(2026, 3, 1))
+    weeks = layout.lay_out(layout.weeks_of(date(2026, 3, 1), 0), rows, date(2026, 3, 3), date(2026, 3, 1))
     lines = {day.date.day: [chip and chip.row["title"] for chip in day.lines] for day in weeks[1]}
     assert lines[2] == ["trip", "one"]
     assert lines[3] == ["trip", "early"]
@@ -97,7 +97,7 @@ def test_a_longer_event_keeps_its_line_and_names_itself_once_a_week():
 
 def test_a_gap_keeps_the_line_of_an_event_that_began_under_another():
     rows = [event("2026-03-02", "2026-03-03", all_day=True), event("2026-03-03", "2026-03-05", all_day=True)]
-    [week] = month.lay_out([month.week_of(date(2026, 3, 2), 0)], rows, date(2026, 3, 1))
+    [week] = layout.lay_out([layout.week_of(date(2026, 3, 2), 0)], rows, date(2026, 3, 1))
     assert [[chip is not None for chip in day.lines] for day in week[:4]] == [
         [True],
         [True, True],
@@ -109,7 +109,7 @@ def test_a_gap_keeps_the_line_of_an_event_that_began_under_another():
 @pytest.mark.parametrize(("count", "shown", "more"), [(1, 1, 0), (4, 4, 0), (5, 3, 2), (30, 3, 27)])
 def test_what_does_not_fit_is_counted(count, shown, more):
     rows = [event(f"2026-03-02T{8 + number // 4:02}:{number % 4 * 15:02}") for number in range(count)]
-    [week] = month.lay_out([month.week_of(date(2026, 3, 2), 0)], rows, date(2026, 3, 1))
+    [week] = layout.lay_out([layout.week_of(date(2026, 3, 2), 0)], rows, date(2026, 3, 1))
     assert (len(week[0].lines), week[0].more, len(week[0].chips)) == (shown, more, count)
     assert not week[1].chips
 
@@ -123,12 +123,12 @@ def test_every_event_is_shown_or_counted_on_each_of_its_days(made):
         {"title": "x", "starts_at": start, "ends_at": start + timedelta(minutes=minutes), "all_day": all_day}
         for start, minutes, all_day in made
     ]
-    weeks = month.lay_out(month.weeks_of(date(2026, 3, 1), 0), rows, date(2026, 3, 1), date(2026, 3, 1))
+    weeks = layout.lay_out(layout.weeks_of(date(2026, 3, 1), 0), rows, date(2026, 3, 1), date(2026, 3, 1))
     for day in (day for week in weeks for day in week):
-        covering = [row for row in rows if (days := month.days_of(row, BERLIN)) and days[0] <= day.date <= days[1]]
+        covering = [row for row in rows if (days := layout.days_of(row, BERLIN)) and days[0] <= day.date <= days[1]]
         visible = [chip for chip in day.lines if chip]
         assert len(day.chips) == len(covering) == len(visible) + day.more
-        assert len(day.lines) <= month.LANES
+        assert len(day.lines) <= layout.LANES
         assert day.more != 1, "one more takes the line that says so"
 
 
@@ -138,7 +138,7 @@ def test_a_week_with_room_for_all_names_each_longer_event_on_one_line(made):
         {"title": number, "starts_at": start, "ends_at": start + timedelta(minutes=minutes), "all_day": all_day}
         for number, (start, minutes, all_day) in enumerate(made)
     ]
-    [week] = month.lay_out([month.week_of(date(2026, 3, 25), 0)], rows, date(2026, 3, 1), lanes=len(rows))
+    [week] = layout.lay_out([layout.week_of(date(2026, 3, 25), 0)], rows, date(2026, 3, 1), lanes=len(rows))
     lines: dict[int, set[int]] = {}
     named: list[int] = []
     for day in week:

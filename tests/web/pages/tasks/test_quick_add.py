@@ -8,8 +8,8 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given, strategies as st
 
-from tests.web.pages.quick_add_table import LINES
-from web.pages.quick_add import parse
+from tests.web.pages.tasks.quick_add_table import LINES
+from web.pages.tasks.quick_add import parse
 
 TODAY = date(2026, 3, 4)  # a Wednesday
 
