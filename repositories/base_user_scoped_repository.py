@@ -18,12 +18,12 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from repositories import scope, search, statements, values
+from repositories.base import scope, search, statements, values
+from repositories.base.scoped import ScopedRepository
+from repositories.base.sorting import Row, Rows
+from repositories.base.statements import HIDDEN, Filter
+from repositories.base.values import Check
 from repositories.errors import ConflictError, RepositoryError, StaleVersionError
-from repositories.scoped import ScopedRepository
-from repositories.sorting import Row, Rows
-from repositories.statements import HIDDEN, Filter
-from repositories.values import Check
 from tenancy import names
 from tenancy.errors import ConfigurationError
 from tenancy.types import new_id

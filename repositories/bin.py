@@ -14,15 +14,15 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from repositories import discarding, sorting, statements, values
+from repositories.base import bin_storage, sorting, statements, values
+from repositories.base.bin_storage import KINDS, Members
+from repositories.base.paged import CHUNK
+from repositories.base.scoped import ScopedRepository
+from repositories.base.sorting import Page, Rows
+from repositories.base.statements import AnyRowId
 from repositories.categories import CategoryRepository
-from repositories.discarding import KINDS, Members
 from repositories.errors import ConflictError
-from repositories.listed import CHUNK
 from repositories.schema import bin, categories
-from repositories.scoped import ScopedRepository
-from repositories.sorting import Page, Rows
-from repositories.statements import AnyRowId
 from tenancy.errors import ConfigurationError
 
 _NEWEST = sorting.down(bin.c.deleted_at, bin.c.id)
@@ -51,7 +51,7 @@ class BinRepository(ScopedRepository):
         restored: list[tuple[str, UUID]] = []
         with self.session.begin_nested():
             for kind in KINDS:
-                read = [discarding.read(kind, entry["row"]) for entry in entries if entry["kind"] == kind]
+                read = [bin_storage.read(kind, entry["row"]) for entry in entries if entry["kind"] == kind]
                 restored += self._put_back(kind, [row for row, _ in read])
                 for row, members in read:
                     self._give_back(row["id"], members)
@@ -68,7 +68,7 @@ class BinRepository(ScopedRepository):
         return self._execute(self.apply_user_filter(sa.delete(bin)))
 
     def _kept(self, statement: sa.Select[Any]) -> sa.Select[Any]:
-        return self.apply_user_filter(statement).where(bin.c.deleted_at >= discarding.kept_since())
+        return self.apply_user_filter(statement).where(bin.c.deleted_at >= bin_storage.kept_since())
 
     def _known(self, id: Any) -> UUID:
         """Read an id that is looked for; one that cannot be is one that is not there."""

@@ -10,11 +10,13 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from repositories import scope, search, values
+from repositories.base import scope, search, values
+from repositories.base.bin_storage import Members
+from repositories.base.paged import AMONG, ListedRepository, row_ids
+from repositories.base.sorting import Row, Rows, up
+from repositories.base.statements import AnyRowId
 from repositories.base_user_scoped_repository import Conditions
-from repositories.discarding import Members
 from repositories.errors import ConflictError, RepositoryError
-from repositories.listed import AMONG, ListedRepository, row_ids
 from repositories.schema import (
     CATEGORY_KEY_MAX,
     CATEGORY_NAME_MAX,
@@ -25,8 +27,6 @@ from repositories.schema import (
     notes,
     tasks,
 )
-from repositories.sorting import Row, Rows, up
-from repositories.statements import AnyRowId
 from tenancy.names import fold
 
 HOLDING = (tasks, notes, events)

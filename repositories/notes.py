@@ -7,12 +7,12 @@ from typing import ClassVar
 
 import sqlalchemy as sa
 
-from repositories import values
-from repositories.categorized import CATEGORY, IN_CATEGORY, CategorizedRepository
-from repositories.listed import AMONG
+from repositories.base import values
+from repositories.base.categorized import CATEGORY, IN_CATEGORY, CategorizedRepository
+from repositories.base.paged import AMONG
+from repositories.base.sorting import down, up
+from repositories.base.statements import Filter
 from repositories.schema import TITLE_MAX, notes
-from repositories.sorting import down, up
-from repositories.statements import Filter
 
 
 class NoteRepository(CategorizedRepository):

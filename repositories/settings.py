@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from typing import Any, ClassVar
 
-from repositories import values
+from repositories.base import values
+from repositories.base.sorting import Row
 from repositories.base_user_scoped_repository import BaseUserScopedRepository
 from repositories.errors import ConflictError
 from repositories.schema import settings
-from repositories.sorting import Row
 
 _KEY = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 

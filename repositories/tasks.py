@@ -9,14 +9,14 @@ from typing import Any, ClassVar
 
 import sqlalchemy as sa
 
-from repositories import values
+from repositories.base import values
+from repositories.base.categorized import CATEGORY, IN_CATEGORY
+from repositories.base.ordered import OrderedRepository, by_hand
+from repositories.base.paged import AMONG
+from repositories.base.sorting import Row, Rows, down, up
+from repositories.base.statements import Filter
 from repositories.base_user_scoped_repository import Conditions
-from repositories.categorized import CATEGORY, IN_CATEGORY
-from repositories.listed import AMONG
-from repositories.ordered import OrderedRepository, by_hand
 from repositories.schema import PRIORITIES, STATUSES, TITLE_MAX, tasks
-from repositories.sorting import Row, Rows, down, up
-from repositories.statements import Filter
 from tenancy.errors import ConfigurationError
 
 DONE = STATUSES[-1]

@@ -13,7 +13,7 @@ import sys
 from dataclasses import replace
 from typing import Any
 
-from repositories import scope
+from repositories.base import scope
 from tenancy import names
 from tenancy.backends.access import Access
 from tenancy.backends.sqlite.backend import SQLiteBackend

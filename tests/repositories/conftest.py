@@ -12,9 +12,9 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
+from repositories.base.statements import UNLISTED
 from repositories.repository_factory import RepositoryFactory
 from repositories.schema import MIGRATIONS, first_rows, metadata
-from repositories.statements import UNLISTED
 from tenancy.models import TENANT_VERSION_TABLE
 from tenancy.schema.chain import Chain
 from tests.support.engines import fresh_database, open_engine

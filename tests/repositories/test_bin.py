@@ -11,9 +11,9 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from repositories import scope
+from repositories.base import scope
+from repositories.base.bin_storage import KEPT_DAYS, PURGED_AT_ONCE
 from repositories.bin import BinRepository
-from repositories.discarding import KEPT_DAYS, PURGED_AT_ONCE
 from repositories.errors import ConflictError, NotFoundError, StaleVersionError
 from repositories.repository_factory import RepositoryFactory
 from repositories.schema import bin, categories, tasks

@@ -12,8 +12,8 @@ from uuid import UUID
 from flask import Blueprint, Response
 from sqlalchemy.orm import Session
 
+from repositories.base.statements import UNLISTED
 from repositories.repository_factory import RepositoryFactory
-from repositories.statements import UNLISTED
 from web.api.etags import etag, precondition, seen_version, unchanged
 from web.api.queries import filters, read_query, refuse_query, scope
 from web.api.resources import Resource

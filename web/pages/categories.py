@@ -8,8 +8,8 @@ from typing import Any
 from flask import render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
+from repositories.base.search import SEARCH_MAX
 from repositories.schema import UNCATEGORIZED
-from repositories.search import SEARCH_MAX
 from tenancy.names import fold, is_storable
 from web.auth.guards import signed_in
 from web.http import cursors

@@ -15,7 +15,7 @@ from flask import redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from sqlalchemy.orm import Session
 
-from repositories import search
+from repositories.base import search
 from repositories.errors import NotFoundError
 from tenancy.names import is_storable
 from web.auth.guards import page_login_required, signed_in

@@ -8,7 +8,7 @@ from typing import Any
 from flask import Blueprint, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from repositories import search as searching
+from repositories.base import search as searching
 from tenancy.names import is_storable
 from web.auth.guards import page_login_required
 from web.display import highlights

@@ -18,7 +18,8 @@ import pytest
 import sqlalchemy as sa
 
 from compose import Parts
-from repositories import categories, scope, statements
+from repositories import categories
+from repositories.base import scope, statements
 from repositories.errors import NotFoundError
 from repositories.repository_factory import RepositoryFactory
 from tenancy import names

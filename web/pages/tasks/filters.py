@@ -15,7 +15,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from repositories.search import SEARCH_MAX
+from repositories.base.search import SEARCH_MAX
 from tenancy.names import is_storable
 from web.auth.guards import signed_in
 from web.display import clock

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 
 import sqlalchemy as sa
 
-from repositories import values
+from repositories.base import values
 
 SEARCH_MAX = 200
 WORDS_MAX = 20

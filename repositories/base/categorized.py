@@ -7,12 +7,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from repositories import statements, values
+from repositories.base import statements, values
+from repositories.base.paged import ListedRepository
+from repositories.base.sorting import Row
+from repositories.base.statements import Filter
 from repositories.categories import CategoryRepository
 from repositories.errors import InvalidReferenceError, RepositoryError
-from repositories.listed import ListedRepository
-from repositories.sorting import Row
-from repositories.statements import Filter
 
 CATEGORY = values.optional(values.row_id)
 IN_CATEGORY = Filter("category_id", operator.eq)

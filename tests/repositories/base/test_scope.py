@@ -11,7 +11,8 @@ from uuid import uuid4
 import pytest
 import sqlalchemy as sa
 
-from repositories import categories, scope, statements
+from repositories import categories
+from repositories.base import scope, statements
 from repositories.base_user_scoped_repository import BaseUserScopedRepository
 from repositories.errors import NotFoundError, RepositoryError
 from repositories.repository_factory import RESOURCES

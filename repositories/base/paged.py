@@ -8,10 +8,10 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from repositories import discarding, search, statements, values
+from repositories.base import bin_storage, search, statements, values
+from repositories.base.sorting import Page, Row, Rows, Sort
+from repositories.base.statements import AnyRowId, Filter
 from repositories.base_user_scoped_repository import BaseUserScopedRepository, Conditions
-from repositories.sorting import Page, Row, Rows, Sort
-from repositories.statements import AnyRowId, Filter
 from tenancy.types import new_id
 
 IDS_MAX = 200
@@ -80,7 +80,7 @@ class ListedRepository(BaseUserScopedRepository):
         chosen = self._batch(batch)
         with self._refusals({}):
             self._throw_away(rows, chosen)
-        discarding.purge(self)
+        bin_storage.purge(self)
         return chosen
 
     def discard_where(self, *, batch: Any = None, **filters: Any) -> tuple[UUID, int]:
@@ -94,7 +94,7 @@ class ListedRepository(BaseUserScopedRepository):
             while rows := self._rows(statement.limit(CHUNK).with_for_update()):
                 self._throw_away(rows, chosen)
                 count += len(rows)
-        discarding.purge(self)
+        bin_storage.purge(self)
         return chosen, count
 
     # What a resource may refine.
@@ -111,7 +111,7 @@ class ListedRepository(BaseUserScopedRepository):
         """Say which rows may be discarded, of those that the filters leave."""
         return []
 
-    def _leaving(self, rows: Rows) -> Sequence[discarding.Members]:
+    def _leaving(self, rows: Rows) -> Sequence[bin_storage.Members]:
         """Let go of what holds rows that are about to be deleted; give what was held by each."""
         return [{}] * len(rows)
 
@@ -143,4 +143,4 @@ class ListedRepository(BaseUserScopedRepository):
         deletion = self.apply_user_filter(sa.delete(self.table)).where(key.in_([row["id"] for row in rows]))
         if self._execute(deletion) != len(rows):
             raise self._explain_missed({})
-        discarding.keep(self, rows, members, batch)
+        bin_storage.keep(self, rows, members, batch)

@@ -9,9 +9,9 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings, strategies as st
 from sqlalchemy.orm import Session
 
-from repositories import search
+from repositories.base import search
+from repositories.base.search import SEARCH_MAX, WORDS_MAX
 from repositories.notes import NoteRepository
-from repositories.search import SEARCH_MAX, WORDS_MAX
 from tenancy.errors import ConfigurationError
 from tests.repositories.conftest import ADA, listed, start_afresh, statements_sent
 

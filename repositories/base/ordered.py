@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from repositories import sorting, values
-from repositories.categorized import CategorizedRepository
-from repositories.sorting import Row, Sort
-from repositories.statements import AnyRowId
+from repositories.base import sorting, values
+from repositories.base.categorized import CategorizedRepository
+from repositories.base.sorting import Row, Sort
+from repositories.base.statements import AnyRowId
 
 FAR = timedelta(seconds=1)
 MICROSECOND = timedelta(microseconds=1)

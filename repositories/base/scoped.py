@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from repositories import scope, sorting, values
+from repositories.base import scope, sorting, values
+from repositories.base.sorting import Page, Row, Rows
 from repositories.errors import NotFoundError
-from repositories.sorting import Page, Row, Rows
 from tenancy import names
 from tenancy.errors import NoTenantError, WrongTenantError
 

@@ -10,10 +10,10 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings, strategies as st
 from sqlalchemy.orm import Session
 
+from repositories.base.values import TEXT_MAX
 from repositories.events import EventRepository
 from repositories.notes import NoteRepository
 from repositories.tasks import TaskRepository
-from repositories.values import TEXT_MAX
 from tenancy.errors import ConfigurationError
 from tenancy.names import is_visible
 from tests.repositories.conftest import ADA, listed, statements_sent

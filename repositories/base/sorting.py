@@ -14,8 +14,8 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from repositories import values
-from repositories.statements import AnyRowId, read_id
+from repositories.base import values
+from repositories.base.statements import AnyRowId, read_id
 from tenancy.names import storable
 from tenancy.types import Timestamp
 

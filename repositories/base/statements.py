@@ -13,7 +13,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 
-from repositories import scope
+from repositories.base import scope
 from repositories.schema import categories
 
 HIDDEN = frozenset({"user_id", "name_key"})

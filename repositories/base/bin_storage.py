@@ -14,10 +14,10 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
+from repositories.base.scoped import ScopedRepository
+from repositories.base.sorting import Row, Rows
+from repositories.base.statements import read_id
 from repositories.schema import bin, categories, events, notes, tasks
-from repositories.scoped import ScopedRepository
-from repositories.sorting import Row, Rows
-from repositories.statements import read_id
 from tenancy.types import Timestamp, new_id
 
 KEPT_DAYS = 30
