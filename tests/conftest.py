@@ -20,7 +20,12 @@ if TYPE_CHECKING:
     from compose import Parts
     from tenancy.catalog import Catalog
 
-pytest_plugins = ["tests.support.catalog_rule", "tests.support.engines", "tests.support.products"]
+pytest_plugins = [
+    "tests.support.catalog_rule",
+    "tests.support.engines",
+    "tests.support.products",
+    "tests.support.versions",
+]
 
 # A shared machine is slow at moments; the example that was slow then says nothing about the code.
 hypothesis.settings.register_profile("unify", deadline=None)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 URL_MAX = 4096
 HEADERS_MAX_BYTES = 32_768
 ROOM_BYTES = 65_536
-"""Say how much longer the login form may be than others: it may carry one of them (``web/pages/sign_in/carried_form.py``)."""
+"""How much longer the login form may be than others: it may carry one of them (``carried_form.py``)."""
 FORM = "application/x-www-form-urlencoded"
 ENCODED_TIMES = 3
 """A form writes each byte beyond ASCII as three (%E8); JSON writes the three of U+8BED as six, four of others as 12."""

@@ -14,19 +14,19 @@ from flask import Flask, request
 
 from tenancy.errors import TenancyError
 from tenancy.models import Principal
-from web.api.openapi import page
+from web.api.openapi import page as api_docs
 from web.auth.guards import current_principal
 from web.display import template_filters
 from web.display.preferences import Preferences
 from web.http.addresses import outer
 from web.pages import account, bin, categories, console, dashboard, notes, search
-from web.pages.calendar import event_times, feed, page as page_module
+from web.pages.calendar import event_times, feed, page as calendar
 from web.pages.common import flash, rows
-from web.pages.sign_in import expired_session, views
-from web.pages.tasks import page as page_module
+from web.pages.sign_in import expired_session, views as sign_in
+from web.pages.tasks import page as tasks
 from web.parts import current_parts
 
-WORKSPACE = (categories, dashboard, page_module, notes, page_module, event_times)
+WORKSPACE = (calendar, categories, dashboard, event_times, notes, tasks)
 """Name the modules whose views are the workspace's: to import them is to add them to its blueprint."""
 
 Entry = tuple[str, str, str]
@@ -48,7 +48,7 @@ def register(app: Flask) -> None:
     app.context_processor(_common)
     expired_session.register(app)
     app.url_map.strict_slashes = False  # for the rules that follow: people type "/tasks/" and mean "/tasks"
-    for room in (views, rows, feed, search, bin, account, console, page):
+    for room in (sign_in, rows, feed, search, bin, account, console, api_docs):
         app.register_blueprint(room.blueprint)
 
 

@@ -13,7 +13,7 @@ from repositories.schema import UNCATEGORIZED
 from tenancy.names import fold, is_storable
 from web.auth.guards import signed_in
 from web.http import cursors
-from web.pages.common import rows as rows_module
+from web.pages.common import rows as row_pages
 from web.pages.common.forms import Form
 from web.pages.common.resources import Resource
 from web.parts import current_parts
@@ -29,14 +29,14 @@ def page(resource: Resource, form: Form | None = None) -> ResponseReturnValue:
     cursor = request.args.get("cursor")
     after = cursors.read(cursor, **bound) if cursor else None
     with current_parts().manager.session() as session:
-        repository = rows_module.of("categories", session)
+        repository = row_pages.of("categories", session)
         rows, place = repository.page(sort="name", limit=PAGE, after=after, text=asked.get("q"))
         counts = repository.counts([row["id"] for row in rows])
     addressed = partial(url_for, "pages.categories", **dict[str, Any](asked))
     here = addressed(cursor=cursor) if cursor else addressed()
     return render_template(
         "categories/list.html",
-        form=form or rows_module.blank(resource),
+        form=form or row_pages.blank(resource),
         opened=form is not None,
         rows=rows,
         counts=counts,
@@ -50,4 +50,4 @@ def page(resource: Resource, form: Form | None = None) -> ResponseReturnValue:
     )
 
 
-rows_module.LISTS["categories"] = page
+row_pages.LISTS["categories"] = page

@@ -20,7 +20,7 @@ from web import schemas
 from web.auth.guards import current_principal, page_login_required
 from web.display import clock, preferences
 from web.display.template_filters import day, weekday
-from web.pages.common import rows as rows_module
+from web.pages.common import rows as row_pages
 from web.pages.common.flash import say
 from web.pages.common.forms import Field, Form, explain
 from web.pages.common.htmx import fragment, wants_fragment
@@ -34,7 +34,7 @@ LINE = (Field("text", "Quick add", required=True, max_length=LINE_MAX),)
 SPANS = ("Overdue", "Today", "Coming")
 
 
-@rows_module.blueprint.get("/", endpoint="home")
+@row_pages.blueprint.get("/", endpoint="home")
 def home() -> ResponseReturnValue:
     """Show a visitor what this is, and a user their day."""
     if current_principal() is None:
@@ -46,9 +46,9 @@ def home() -> ResponseReturnValue:
 def _dashboard() -> ResponseReturnValue:
     now = clock.now()
     with current_parts().manager.session() as session:
-        agenda = rows_module.of("tasks", session).agenda(now.date(), limit=PANEL)
-        events = rows_module.of("events", session).upcoming(now, today=now.date(), limit=PANEL)
-        notes = rows_module.of("notes", session).page(sort="recent", limit=PANEL, pinned=True).rows
+        agenda = row_pages.of("tasks", session).agenda(now.date(), limit=PANEL)
+        events = row_pages.of("events", session).upcoming(now, today=now.date(), limit=PANEL)
+        notes = row_pages.of("notes", session).page(sort="recent", limit=PANEL, pinned=True).rows
     return render_template(
         "dashboard.html",
         spans={span: list(rows) for span, rows in groupby(agenda, partial(_span, now.date()))},
@@ -67,7 +67,7 @@ def _span(today: date, row: dict[str, Any]) -> str:
     return SPANS[0 if due < today else 1 if due == today else 2]
 
 
-@rows_module.blueprint.get("/quick-add", endpoint="quick_add_preview")
+@row_pages.blueprint.get("/quick-add", endpoint="quick_add_preview")
 @page_login_required
 def preview() -> ResponseReturnValue:
     """Say what is understood of a line so far; without scripts, show the line with its button."""
@@ -82,16 +82,16 @@ def preview() -> ResponseReturnValue:
     return fragment("tasks/understood.html", said=said, notes=[*wrong, *found.notes])
 
 
-@rows_module.blueprint.post("/quick-add", endpoint="quick_add")
+@row_pages.blueprint.post("/quick-add", endpoint="quick_add")
 @page_login_required
 def add() -> ResponseReturnValue:
     """Add the task that a line says, and tell what was understood of it."""
     form = Form.posted("quick", LINE, request.form, "id")
     body, found = _read(form)
-    if body is None or not rows_module.refusing(form, partial(_write, body, found)):
+    if body is None or not row_pages.refusing(form, partial(_write, body, found)):
         form.values["id"] = str(new_id())
         return _line(form), 422
-    return redirect(rows_module.next_path() or url_for("pages.home"), 303)
+    return redirect(row_pages.next_path() or url_for("pages.home"), 303)
 
 
 def _read(form: Form) -> tuple[schemas.TaskPageCreate | None, quick_add.Parsed]:
@@ -120,15 +120,15 @@ def _write(body: schemas.TaskPageCreate, found: quick_add.Parsed, session: Sessi
     """Write the task, and its category where that is new; then say it."""
     values, said = schemas.sent(body), [text for _, text in _said(found)]
     if found.category:
-        categories = rows_module.of("categories", session)
+        categories = row_pages.of("categories", session)
         row = categories.by_name(found.category)
         if row is None:
             row = categories.create({"name": found.category})
             said = [f"new category {text}" if text == found.category else text for text in said]
         values["category_id"] = row["id"]
-    task = rows_module.create_once(rows_module.of("tasks", session), values)
-    undo = url_for("pages.tasks_delete", row_id=task["id"], next=rows_module.next_path())
-    told = ", ".join([f"Added “{rows_module.short(task['title'])}”", *said]) + "."
+    task = row_pages.create_once(row_pages.of("tasks", session), values)
+    undo = url_for("pages.tasks_delete", row_id=task["id"], next=row_pages.next_path())
+    told = ", ".join([f"Added “{row_pages.short(task['title'])}”", *said]) + "."
     say(" ".join([told, *found.notes]), undo=undo)
 
 
@@ -151,4 +151,4 @@ def _parsed(text: str) -> quick_add.Parsed:
 
 
 def _line(form: Form) -> str:
-    return render_template("tasks/quick_add.html", form=form, next=rows_module.next_path(url_for("pages.home")))
+    return render_template("tasks/quick_add.html", form=form, next=row_pages.next_path(url_for("pages.home")))

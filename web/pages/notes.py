@@ -1,6 +1,6 @@
 """Show notes: the list with its search, one note to be read, its pin, and the preview while it is written.
 
-``workspace`` adds, changes and deletes them; ``web/display/markdown.py`` makes their HTML, ``highlights`` the pieces that a
+``workspace`` adds, changes and deletes them; ``markdown.py`` makes their HTML, ``highlights`` the pieces that a
 list shows.
 """
 
@@ -22,7 +22,7 @@ from web.auth.guards import page_login_required, signed_in
 from web.display import markdown
 from web.http import cursors
 from web.http.addresses import outer
-from web.pages.common import rows as rows_module
+from web.pages.common import rows as row_pages
 from web.pages.common.flash import say
 from web.pages.common.forms import Form
 from web.pages.common.htmx import fragment, wants_fragment
@@ -44,9 +44,9 @@ PINNED = {"yes": True, "no": False}
 def page(resource: Resource, form: Form | None = None) -> ResponseReturnValue:
     """Show one page of the notes that the address asks for, and the form that adds one."""
     asked = _asked()
-    shown = form or rows_module.blank(resource)
+    shown = form or row_pages.blank(resource)
     with current_parts().manager.session() as session:
-        shown.categories = rows_module.category_choices(session)
+        shown.categories = row_pages.category_choices(session)
         rows, cursor = _rows(session, asked)
     addressed = partial(url_for, "pages.notes", **dict[str, Any](asked))
     return render_template(
@@ -83,7 +83,7 @@ def _rows(session: Session, asked: Mapping[str, str]) -> tuple[list[dict[str, An
     """Give the notes of the page asked for, and the cursor of the next one."""
     bound: dict[str, Any] = {"user_id": signed_in().user.id, "scope": ("page", "notes", sorted(asked.items()))}
     cursor = request.args.get("cursor")
-    found = rows_module.of("notes", session).page(
+    found = row_pages.of("notes", session).page(
         sort=asked.get("sort", USUAL),
         limit=PAGE,
         after=cursors.read(cursor, **bound) if cursor else None,
@@ -101,36 +101,36 @@ def _category(session: Session, wanted: str | None) -> dict[str, Any]:
     try:
         return {"category_id": UUID(wanted)}
     except ValueError:
-        row = rows_module.of("categories", session).by_name(wanted)
+        row = row_pages.of("categories", session).by_name(wanted)
     return {"category_id": row["id"]} if row else {"ids": []}
 
 
-@rows_module.blueprint.get("/notes/<uuid:row_id>/read", endpoint="notes_read")
+@row_pages.blueprint.get("/notes/<uuid:row_id>/read", endpoint="notes_read")
 @page_login_required
 def read(row_id: UUID) -> ResponseReturnValue:
     """Show one note as its Markdown means it."""
     with current_parts().manager.session() as session:
-        rows = rows_module.of("notes", session).page(sort="newest", ids=[row_id], limit=1).rows
+        rows = row_pages.of("notes", session).page(sort="newest", ids=[row_id], limit=1).rows
     if not rows:
         raise NotFoundError("There is no such note.")
     return render_template("notes/read.html", row=rows[0], back=outer(request.path))
 
 
-@rows_module.blueprint.post("/notes/<uuid:row_id>/pin", endpoint="notes_pin")
+@row_pages.blueprint.post("/notes/<uuid:row_id>/pin", endpoint="notes_pin")
 @page_login_required
 def pin(row_id: UUID) -> ResponseReturnValue:
     """Pin a note or take its pin away; the form says which, so that sending it twice does the same."""
     pinned = request.form.get("pinned") == "1"
     with current_parts().manager.session(write=True) as session:
-        note = rows_module.of("notes", session).update(row_id, {"pinned": pinned})
-    said = f"“{rows_module.short(note['title'])}” is {'pinned' if pinned else 'no longer pinned'}."
+        note = row_pages.of("notes", session).update(row_id, {"pinned": pinned})
+    said = f"“{row_pages.short(note['title'])}” is {'pinned' if pinned else 'no longer pinned'}."
     if wants_fragment():
-        return fragment("notes/pinned.html", message=said, row=note, back=rows_module.next_path())
+        return fragment("notes/pinned.html", message=said, row=note, back=row_pages.next_path())
     say(said)
-    return redirect(rows_module.next_path() or url_for("pages.notes"), 303)
+    return redirect(row_pages.next_path() or url_for("pages.notes"), 303)
 
 
-@rows_module.blueprint.post("/notes/preview", endpoint="notes_preview")
+@row_pages.blueprint.post("/notes/preview", endpoint="notes_preview")
 @page_login_required
 def preview() -> ResponseReturnValue:
     """Show what a text will look like: beside it while it is typed, or with its page again where no script runs."""
@@ -140,14 +140,14 @@ def preview() -> ResponseReturnValue:
     return page(NOTES, form)
 
 
-@rows_module.blueprint.post("/notes/<uuid:row_id>/preview", endpoint="notes_preview_changed")
+@row_pages.blueprint.post("/notes/<uuid:row_id>/preview", endpoint="notes_preview_changed")
 @page_login_required
 def preview_changed(row_id: UUID) -> ResponseReturnValue:
     """Show the form of a note again, its text kept, with what it will look like."""
     with current_parts().manager.session() as session:
-        rows_module.of("notes", session).get(row_id)
-    return rows_module.edit_page(NOTES, row_id, Form.posted("notes", NOTES.fields, request.form, "version"))
+        row_pages.of("notes", session).get(row_id)
+    return row_pages.edit_page(NOTES, row_id, Form.posted("notes", NOTES.fields, request.form, "version"))
 
 
-rows_module.LISTS["notes"] = page
-rows_module.blueprint.add_app_template_filter(markdown.render, "markdown")
+row_pages.LISTS["notes"] = page
+row_pages.blueprint.add_app_template_filter(markdown.render, "markdown")

@@ -12,7 +12,7 @@ from repositories.base import search as searching
 from tenancy.names import is_storable
 from web.auth.guards import page_login_required
 from web.display import highlights
-from web.pages.common import rows as rows_module
+from web.pages.common import rows as row_pages
 from web.pages.common.resources import RESOURCES
 from web.parts import current_parts
 
@@ -42,7 +42,7 @@ def page() -> ResponseReturnValue:
     groups: list[Group] = []
     if words:
         with current_parts().manager.session() as session:
-            groups = [_group(name, rows_module.of(name, session), asked) for name in RESOURCES]
+            groups = [_group(name, row_pages.of(name, session), asked) for name in RESOURCES]
     return render_template("search/index.html", asked=asked, words=words, groups=[each for each in groups if each.rows])
 
 

@@ -24,7 +24,7 @@ from tests.support.applications import (
 )
 from tests.support.engines import use
 from tests.support.servers import own_server
-from tests.tenancy.fleet.conftest import fill, next_version
+from tests.support.versions import fill, next_version
 
 EVERYONE = Selection()
 PORTABLE = "mysql_engine='InnoDB', mariadb_engine='InnoDB'"

@@ -7,7 +7,7 @@ import pytest
 from tenancy.catalog.runs import Rules, Selection
 from tenancy.errors import RevisionMismatchError
 from tests.support.applications import placement_of
-from tests.tenancy.fleet.conftest import fill, look
+from tests.support.versions import fill, look
 
 DESTRUCTIVE = "\ndestructive = True\n"
 EVERYONE = Selection()

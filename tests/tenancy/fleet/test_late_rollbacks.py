@@ -20,7 +20,7 @@ from tenancy.models import State, identity
 from tests.support import engines
 from tests.support.applications import Child, add_task, add_tenants, expire_claims, forked, placement_of, titles
 from tests.support.products import _on
-from tests.tenancy.fleet.conftest import next_version
+from tests.support.versions import next_version
 from tests.tenancy.fleet.test_restore_points import BACK, DESTRUCTIVE, DROPS
 
 WRITTEN = "written meanwhile"

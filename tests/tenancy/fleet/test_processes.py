@@ -20,7 +20,7 @@ from tenancy.fleet import processes
 from tenancy.fleet.processes import Crew, work_in_processes
 from tenancy.models import State, fleet_items
 from tests.support.applications import forked, placement_of, revision, small_manager
-from tests.tenancy.fleet.conftest import COLUMN, fill, hand, look
+from tests.support.versions import COLUMN, fill, hand, look
 
 EVERYONE = Selection()
 ON_EIGHT = """

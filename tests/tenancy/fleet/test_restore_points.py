@@ -11,7 +11,7 @@ from tenancy.catalog.runs import Rules, RunState, Selection
 from tenancy.errors import ConfigurationError
 from tenancy.models import State
 from tests.support.applications import add_task, add_tenants, expire_claims, forked, placement_of, titles
-from tests.tenancy.fleet.conftest import next_version
+from tests.support.versions import next_version
 
 EVERYONE = Selection()
 DROPS = """

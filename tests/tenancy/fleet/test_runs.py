@@ -16,7 +16,7 @@ from tenancy.catalog.runs import ItemState, Rules, RunState, Selection
 from tenancy.errors import ConfigurationError, RunNotFoundError, RunStateError, StaleRouteError
 from tenancy.models import State, claims
 from tests.support.applications import audit_actions, forked, placement_of, small_manager, together
-from tests.tenancy.fleet.conftest import COLUMN, fill, hand, look
+from tests.support.versions import COLUMN, fill, hand, look
 
 EVERYONE = Selection()
 FAILS_ON_EIGHT = """

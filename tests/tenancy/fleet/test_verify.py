@@ -24,7 +24,7 @@ from tests.support.applications import (
     set_back,
 )
 from tests.support.servers import own_server
-from tests.tenancy.fleet.conftest import COLUMN, fill, hand
+from tests.support.versions import COLUMN, fill, hand
 from tests.tenancy.fleet.test_each_product import on_server
 
 EVERYONE = Selection()

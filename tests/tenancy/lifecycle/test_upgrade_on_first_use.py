@@ -14,7 +14,7 @@ from tenancy.lifecycle import upgrade_on_first_use as touch_room
 from tenancy.lifecycle.upgrade_on_first_use import FirstTouch
 from tenancy.models import State
 from tests.support.applications import FaultAt, audit_actions, placement_of, together
-from tests.tenancy.fleet.conftest import COLUMN, fill, look
+from tests.support.versions import COLUMN, fill, look
 
 FAILS = "raise RuntimeError('not this one')"
 

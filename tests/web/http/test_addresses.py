@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 
 import web
 from tests.web.conftest import Browser, Caller, account, browser_of, caller
-from web.http import addresses
+from web.http import addresses, rate_limits
 
 LOOPBACK = ["127.0.0.1", "127.8.9.10", "::1", "::ffff:127.0.0.1", "::FFFF:7f00:1", "[::1]:5000", "127.0.0.1:5000"]
 
@@ -36,7 +36,7 @@ def test_an_address_of_ipv6_counts_as_its_network() -> None:
 def test_registering_is_slowed_down_for_the_whole_network(app: Flask) -> None:
     counters = app.extensions["unify-limits"]
     for _ in range(60):
-        counters.hit(web.limits.REGISTRATION[0], "register", addresses.network("2001:db8:1:2::1"))
+        counters.hit(rate_limits.REGISTRATION[0], "register", addresses.network("2001:db8:1:2::1"))
     browser = app.test_client()
     token = browser.get("/auth/register").text.split('name="csrf_token" value="', 1)[1].split('"', 1)[0]
     statuses = [
@@ -131,7 +131,7 @@ def prefixed(make_parts: Any) -> Browser:
 
 
 def test_every_link_and_form_of_every_page_stays_below_the_path(prefixed: Browser) -> None:
-    from tests.web.pages.conftest import Page
+    from tests.support.browsing import Page
 
     for title in ("One", "Two"):
         prefixed.client.post("/notes", data={"title": title, "csrf_token": prefixed.csrf})

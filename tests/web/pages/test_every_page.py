@@ -12,7 +12,7 @@ import pytest
 from repositories.repository_factory import RepositoryFactory
 from tenancy.catalog import leftovers
 from tests.support.applications import add_tenants, keep_runs, keep_server
-from tests.web.pages.conftest import Page
+from tests.support.browsing import Page
 
 PUBLIC = {"/", "/auth/login", "/auth/logout", "/auth/register", "/api/docs"}
 PROGRAMS = ("static", "favicon", "api", "admin_api", "ops", "openapi")

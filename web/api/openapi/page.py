@@ -1,4 +1,4 @@
-"""Show the API as a page, made of nothing but the OpenAPI document (``web/api/openapi/document.py``): offline, for everybody."""
+"""Show the API as a page, made from the OpenAPI document alone (``document.py``): offline, for everybody."""
 
 from __future__ import annotations
 

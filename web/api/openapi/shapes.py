@@ -1,4 +1,4 @@
-"""Name what the JSON calls answer, for the OpenAPI document (``web/api/openapi/document.py``); rows are derived there."""
+"""Name what the JSON calls answer, for the OpenAPI document (``document.py``); rows are derived there."""
 
 from __future__ import annotations
 

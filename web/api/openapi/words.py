@@ -1,6 +1,6 @@
 """Say in words what the OpenAPI document names: its groups, fields and parameters, and one example body a call.
 
-``web/api/openapi/document.py`` puts them where they belong. A name means the same wherever it occurs, unless it is listed with
+``document.py`` puts them where they belong. A name means the same wherever it occurs, unless it is listed with
 the shape or group it occurs in ("Problem.status", "settings.key").
 """
 

@@ -22,7 +22,7 @@ from web.display.template_filters import sentence
 from web.http import cursors
 from web.pages.account.database import standing
 from web.pages.account.layout import PAGE, Rows, blueprint, show
-from web.pages.common import rows as rows_module
+from web.pages.common import rows as row_pages
 from web.pages.common.flash import say
 from web.pages.common.forms import Field, Form
 from web.parts import current_parts
@@ -80,7 +80,7 @@ def change_value(key: str) -> ResponseReturnValue:
     """Change one value if it is still as its page showed it."""
     form = Form.posted("value", (VALUE,), request.form, "version")
     body = _value(form)
-    if body is not None and rows_module.changing(form, "value", partial(_change_value, key, body.value)):
+    if body is not None and row_pages.changing(form, "value", partial(_change_value, key, body.value)):
         say("The value is saved.")
         return redirect(url_for("settings.values"), 303)
     with current_parts().manager.session() as session:
@@ -94,7 +94,7 @@ def delete_value(key: str) -> ResponseReturnValue:
     """Forget one value if it is still as its page showed it: no bin keeps it."""
     try:
         with current_parts().manager.session(write=True) as session:
-            _values(session).delete(key, if_version=rows_module.seen_version(request.form.get("version", "")))
+            _values(session).delete(key, if_version=row_pages.seen_version(request.form.get("version", "")))
     except StaleVersionError:
         say("This value was changed elsewhere, so it was not deleted: look at it first.", "bad")
         return redirect(url_for("settings.value", key=key), 303)

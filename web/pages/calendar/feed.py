@@ -49,7 +49,7 @@ _CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f]")
 
 
 class CalendarAnswer(Response):
-    """Let the program that asked keep what its ETag is about; ``web/http/security.py`` forbids keeping anything else."""
+    """Let the program that asked keep what its ETag is about; ``security.py`` forbids keeping anything else."""
 
     def get_wsgi_headers(self, environ: WSGIEnvironment) -> Headers:
         headers = super().get_wsgi_headers(environ)

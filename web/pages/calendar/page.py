@@ -22,7 +22,7 @@ from web.display import clock, preferences
 from web.display.template_filters import MONTHS, WEEKDAYS
 from web.http import cursors
 from web.pages.calendar import event_times, layout
-from web.pages.common import rows as rows_module
+from web.pages.common import rows as row_pages
 from web.pages.common.forms import Form
 from web.pages.common.resources import Resource
 from web.parts import current_parts
@@ -42,20 +42,20 @@ def page(resource: Resource, form: Form | None = None) -> ResponseReturnValue:
     make = {"week": _week, "list": _list}.get(view, _month)
     with current_parts().manager.session() as session:
         context = make(session, on)
-        shown.offer(rows_module.category_choices(session))
+        shown.offer(row_pages.category_choices(session))
     context |= {"form": shown, "opened": bool(form or wanted), "view": make.__name__[1:], "on": on}
     return render_template("events/index.html", **context, **_frame(on))
 
 
-rows_module.LISTS["events"] = page
+row_pages.LISTS["events"] = page
 
 
-@rows_module.blueprint.get("/events/<uuid:row_id>/where", endpoint="events_where")
+@row_pages.blueprint.get("/events/<uuid:row_id>/where", endpoint="events_where")
 @page_login_required
 def where(row_id: UUID) -> ResponseReturnValue:
     """Lead to the month that shows an event."""
     with current_parts().manager.session() as session:
-        row = rows_module.of("events", session).get(row_id)
+        row = row_pages.of("events", session).get(row_id)
     days = layout.days_of(row, clock.zone())
     return redirect(url_for("pages.events", on=days[0].isoformat() if days else None), 303)
 
@@ -67,7 +67,7 @@ def blank(resource: Resource, day: date | None) -> Form:
     start = datetime.combine(day, MORNING) if day else next_hour
     times = {"starts_at": start, "ends_at": start + HOUR}
     typed = {name: value.isoformat(timespec="minutes") for name, value in times.items()}
-    return rows_module.blank(resource, **typed)
+    return row_pages.blank(resource, **typed)
 
 
 def _month(session: Session, on: date) -> dict[str, Any]:
@@ -132,7 +132,7 @@ def _page(session: Session, narrowed: Mapping[str, str]) -> tuple[list[dict[str,
     now = clock.now()
     bound: dict[str, Any] = {"user_id": signed_in().user.id, "scope": ("events", sorted(narrowed.items()))}
     cursor = request.args.get("cursor")
-    found = rows_module.of("events", session).agenda(
+    found = row_pages.of("events", session).agenda(
         now,
         today=now.date(),
         past="past" in narrowed,
@@ -147,7 +147,7 @@ def _page(session: Session, narrowed: Mapping[str, str]) -> tuple[list[dict[str,
 def _between(session: Session, days: list[date]) -> list[dict[str, Any]]:
     """Give the events that touch any of these days."""
     start, end = clock.day_bounds(days[0])[0], clock.day_bounds(days[-1])[1]
-    rows: list[dict[str, Any]] = rows_module.of("events", session).between(
+    rows: list[dict[str, Any]] = row_pages.of("events", session).between(
         start, end, first_day=days[0], last_day=days[-1], limit=SHOWN_MOST
     )
     return rows

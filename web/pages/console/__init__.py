@@ -1,6 +1,6 @@
 """Serve administrators' console: everybody's accounts and databases, servers, fleet runs, audit log, health.
 
-``frame`` holds what its pages share. Every page shows, and every action is answered, from ``tenancy``'s manager and
+``layout`` holds what its pages share. Every page shows, and every action is answered, from ``tenancy``'s manager and
 accounts; the commands shown beside them (``commands``) call the same functions.
 """
 
@@ -26,10 +26,10 @@ __all__ = [
     "audit",
     "blueprint",
     "fleet",
-    "glance",
     "health",
     "initialize",
     "leftovers",
+    "overview",
     "runs",
     "servers",
     "tenant",

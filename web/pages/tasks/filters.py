@@ -21,7 +21,7 @@ from web.auth.guards import signed_in
 from web.display import clock
 from web.display.clock import DAY
 from web.http import cursors
-from web.pages.common import rows as rows_module
+from web.pages.common import rows as row_pages
 from web.pages.common.forms import Choices
 from web.pages.common.resources import PRIORITIES, STATUSES
 from web.schemas import NAME_MAX
@@ -75,7 +75,7 @@ def find(session: Session, asked: Words, cursor: str | None) -> Found:
     after = cursors.read(cursor, **bound) if cursor else None
     narrowed = filters(session, asked)
     sort = asked.get("sort", "manual")
-    rows, place = rows_module.of("tasks", session).page(sort=sort, limit=PAGE, after=after, **narrowed)
+    rows, place = row_pages.of("tasks", session).page(sort=sort, limit=PAGE, after=after, **narrowed)
     more = cursors.write(place, **bound) if place else None
     return Found(rows, more, unknown_category=narrowed.get("ids") == [])
 
@@ -106,7 +106,7 @@ def _category(session: Session, named: str) -> dict[str, Any]:
     try:
         return {"category_id": UUID(named)}
     except ValueError:
-        row = rows_module.of("categories", session).by_name(named)
+        row = row_pages.of("categories", session).by_name(named)
     return {"category_id": row["id"]} if row else {"ids": []}
 
 
@@ -114,7 +114,7 @@ def category_name(session: Session, asked: Words) -> str:
     """Give the name of the category that was asked for, as it is typed where there are too many to choose from."""
     named = asked.get("category", "")
     try:
-        rows = rows_module.of("categories", session).page(sort="name", ids=[UUID(named)], limit=1).rows
+        rows = row_pages.of("categories", session).page(sort="name", ids=[UUID(named)], limit=1).rows
     except ValueError:
         return named
     return rows[0]["name"] if rows else ""

@@ -23,7 +23,7 @@ from web.auth.guards import page_login_required
 from web.display import clock
 from web.http.addresses import split
 from web.http.errors import Problem
-from web.pages.common import rows as rows_module
+from web.pages.common import rows as row_pages
 from web.pages.common.flash import say
 from web.pages.common.forms import CATEGORY, Field, Form
 from web.pages.common.htmx import fragment, wants_fragment
@@ -53,11 +53,11 @@ def page(resource: Resource, form: Form | None = None) -> ResponseReturnValue:
 def show(words: Words, *, chosen: frozenset[str] = frozenset(), **forms: Form | None) -> str:
     """Render the list with its forms: ``add``, ``view`` and ``bulk`` where one was refused, else blank ones."""
     with current_parts().manager.session() as session:
-        categories = rows_module.category_choices(session)
+        categories = row_pages.category_choices(session)
         found = filters.find(session, words, request.args.get("cursor"))
         saved = saved_views.read(session)
         named = filters.category_name(session, words) if categories.more else ""
-    add = forms.get("add") or rows_module.blank(TASKS)
+    add = forms.get("add") or row_pages.blank(TASKS)
     bulk = forms.get("bulk") or Form.blank("bulk", BULK)
     add.categories = bulk.categories = categories
     addressed = partial(url_for, "pages.tasks", **dict[str, Any](words))
@@ -87,59 +87,59 @@ def row_context(here: str) -> dict[str, Any]:
     return {"back": back, "today": now.date(), "now": f"{now:%H:%M}", "priorities": dict(PRIORITIES)}
 
 
-@rows_module.blueprint.post("/tasks/<uuid:row_id>/done", endpoint="tasks_done")
+@row_pages.blueprint.post("/tasks/<uuid:row_id>/done", endpoint="tasks_done")
 @page_login_required
 def done(row_id: UUID) -> ResponseReturnValue:
     """Mark a task as done or to do: the button says which, so that pressing twice is pressing once."""
     status = "todo" if request.form.get("done") == "0" else "done"
     with current_parts().manager.session(write=True) as session:
-        row = rows_module.of("tasks", session).update(row_id, {"status": status})
-    say(f"“{rows_module.short(row['title'])}” is {SAID[status]}.")
+        row = row_pages.of("tasks", session).update(row_id, {"status": status})
+    say(f"“{row_pages.short(row['title'])}” is {SAID[status]}.")
     return _row(row_id, focus="done") if wants_fragment() else redirect(_back(), 303)
 
 
-@rows_module.blueprint.get("/tasks/<uuid:row_id>/row", endpoint="tasks_row")
+@row_pages.blueprint.get("/tasks/<uuid:row_id>/row", endpoint="tasks_row")
 @page_login_required
 def row(row_id: UUID) -> ResponseReturnValue:
     """Show a task as its list does, after its small form was left."""
     return _row(row_id, focus="edit") if wants_fragment() else redirect(url_for("pages.tasks_edit", row_id=row_id), 303)
 
 
-@rows_module.blueprint.get("/tasks/<uuid:row_id>/inline", endpoint="tasks_inline")
+@row_pages.blueprint.get("/tasks/<uuid:row_id>/inline", endpoint="tasks_inline")
 @page_login_required
 def inline(row_id: UUID) -> ResponseReturnValue:
     """Give the small form that takes a task's place in its list; without scripts its page has it all."""
     if not wants_fragment():
         return redirect(url_for("pages.tasks_edit", row_id=row_id), 303)
     with current_parts().manager.session() as session:
-        task = rows_module.of("tasks", session).get(row_id)
+        task = row_pages.of("tasks", session).get(row_id)
     form = Form.stored(f"inline-{row_id}", (TITLE, *DUE), task, version=str(task["version"]))
     return fragment("tasks/inline.html", form=form, row_id=row_id)
 
 
-@rows_module.blueprint.post("/tasks/<uuid:row_id>/inline", endpoint="tasks_inline_save")
+@row_pages.blueprint.post("/tasks/<uuid:row_id>/inline", endpoint="tasks_inline_save")
 @page_login_required
 def save_inline(row_id: UUID) -> ResponseReturnValue:
     """Change title and due time of a task in its list."""
     form = Form.posted(f"inline-{row_id}", (TITLE, *DUE), request.form, "version")
     body = form.validate(schemas.TaskDue, keep_empty=True)
-    if body is not None and rows_module.changed(TASKS, row_id, form, sent(body)):
-        say(f"Saved “{rows_module.short(form.values['title'])}”.")
+    if body is not None and row_pages.changed(TASKS, row_id, form, sent(body)):
+        say(f"Saved “{row_pages.short(form.values['title'])}”.")
         return _row(row_id, focus="edit") if wants_fragment() else redirect(_back(), 303)
     with current_parts().manager.session() as session:
-        rows_module.of("tasks", session).get(row_id)
+        row_pages.of("tasks", session).get(row_id)
     answer = fragment if wants_fragment() else _whole
     return answer("tasks/inline.html", status=422, form=form, row_id=row_id)
 
 
-@rows_module.blueprint.post("/tasks/<uuid:row_id>/move", endpoint="tasks_move")
+@row_pages.blueprint.post("/tasks/<uuid:row_id>/move", endpoint="tasks_move")
 @page_login_required
 def move(row_id: UUID) -> ResponseReturnValue:
     """Move a task one place in the list it is shown in, or next to another that it was dropped at."""
     step = request.form.get("step", "")
     beside = {name: request.form[name] for name in ("before", "after") if request.form.get(name)}
     with current_parts().manager.session(write=True) as session:
-        repository = rows_module.of("tasks", session)
+        repository = row_pages.of("tasks", session)
         title = repository.get(row_id)["title"]
         if beside:
             _move_beside(repository, row_id, beside)
@@ -147,7 +147,7 @@ def move(row_id: UUID) -> ResponseReturnValue:
             asked = filters.filters(session, filters.words_of(_back()))
             repository.move_by(row_id, MOVES[step], **asked)
     if beside or step in MOVES:
-        say(f"Moved “{rows_module.short(title)}”{'' if beside else f' {step}'}.")
+        say(f"Moved “{row_pages.short(title)}”{'' if beside else f' {step}'}.")
     return redirect(_back(), 303)
 
 
@@ -163,7 +163,7 @@ def _move_beside(repository: Any, row_id: UUID, beside: Mapping[str, str]) -> No
         raise Problem(422, "no_neighbour", told) from None
 
 
-@rows_module.blueprint.post("/tasks/bulk", endpoint="tasks_bulk")
+@row_pages.blueprint.post("/tasks/bulk", endpoint="tasks_bulk")
 @page_login_required
 def bulk() -> ResponseReturnValue:
     """Change or delete the tasks that were chosen, all at once."""
@@ -181,8 +181,8 @@ def _bulk_done(action: str, ids: list[UUID], form: Form) -> bool:
     """Do what was chosen to the tasks, and say how many there were; False where the form is wrong."""
     if action == "delete":
         with current_parts().manager.session(write=True) as session:
-            batch, count = rows_module.of("tasks", session).discard_where(ids=ids)
-        say(f"Deleted {_tasks(count)}.", undo=rows_module.undo_url(batch, _back()))
+            batch, count = row_pages.of("tasks", session).discard_where(ids=ids)
+        say(f"Deleted {_tasks(count)}.", undo=row_pages.undo_url(batch, _back()))
         return True
     if action in SAID:
         return _bulk_changed({"status": action}, ids, f"are {SAID[action]}")
@@ -194,20 +194,20 @@ def _bulk_done(action: str, ids: list[UUID], form: Form) -> bool:
     if action == "due_date":
         return _bulk_changed({"due_date": body.due_date}, ids, "have another day")
     if action == "category":
-        return rows_module.refusing(form, partial(_recategorized, body.category_id, ids, form))
+        return row_pages.refusing(form, partial(_recategorized, body.category_id, ids, form))
     say("Nothing is changed yet: press the button beside what you chose.", "warn")
     return False
 
 
 def _recategorized(category_id: UUID | None, ids: list[UUID], form: Form, session: Session) -> None:
-    changes = {"category_id": category_id} | rows_module.typed_category(session, form)
-    count = rows_module.of("tasks", session).update_where(changes, ids=ids)
+    changes = {"category_id": category_id} | row_pages.typed_category(session, form)
+    count = row_pages.of("tasks", session).update_where(changes, ids=ids)
     say(f"{_tasks(count)} moved to another category.")
 
 
 def _bulk_changed(changes: Mapping[str, object], ids: list[UUID], said: str) -> bool:
     with current_parts().manager.session(write=True) as session:
-        count = rows_module.of("tasks", session).update_where(changes, ids=ids)
+        count = row_pages.of("tasks", session).update_where(changes, ids=ids)
     verb, rest = said.split(" ", 1)
     say(f"{_tasks(count)} {_OF_ONE[verb] if count == 1 else verb} {rest}.")
     return True
@@ -217,42 +217,42 @@ def _tasks(count: int) -> str:
     return "1 task" if count == 1 else f"{count} tasks"
 
 
-@rows_module.blueprint.post("/tasks/views", endpoint="tasks_views")
+@row_pages.blueprint.post("/tasks/views", endpoint="tasks_views")
 @page_login_required
 def save_view() -> ResponseReturnValue:
     """Keep the list's filters and order under a name."""
     words, form = filters.words(request.form), Form.posted("view", saved_views.FIELDS, request.form)
-    if form.validate(schemas.ViewName) is None or not rows_module.refusing(form, partial(saved_views.add, form, words)):
+    if form.validate(schemas.ViewName) is None or not row_pages.refusing(form, partial(saved_views.add, form, words)):
         return show(words, view=form), 422
-    say(f"Saved the view “{rows_module.short(form.values['name'])}”.")
+    say(f"Saved the view “{row_pages.short(form.values['name'])}”.")
     return redirect(url_for("pages.tasks", **dict[str, Any](words)), 303)
 
 
-@rows_module.blueprint.post("/tasks/views/remove", endpoint="tasks_views_remove")
+@row_pages.blueprint.post("/tasks/views/remove", endpoint="tasks_views_remove")
 @page_login_required
 def remove_view() -> ResponseReturnValue:
     """Forget a saved view; its tasks stay."""
     name = request.form.get("name", "")
     with current_parts().manager.session(write=True) as session:
         if saved_views.remove(session, name):
-            say(f"Removed the view “{rows_module.short(name)}”.")
+            say(f"Removed the view “{row_pages.short(name)}”.")
     return redirect(_back(), 303)
 
 
-@rows_module.blueprint.get("/tasks/categories", endpoint="tasks_categories")
+@row_pages.blueprint.get("/tasks/categories", endpoint="tasks_categories")
 @page_login_required
 def category_names() -> ResponseReturnValue:
     """Suggest categories for what is typed where there are too many to choose from."""
     typed = request.args.get("category", "").strip()[: schemas.NAME_MAX]
     with current_parts().manager.session() as session:
-        rows = rows_module.of("categories", session).page(sort="name", text=typed or None, limit=50).rows
+        rows = row_pages.of("categories", session).page(sort="name", text=typed or None, limit=50).rows
     return fragment("tasks/categories.html", names=[each["name"] for each in rows])
 
 
 def _row(row_id: UUID, *, focus: str) -> ResponseReturnValue:
     """Give a task's place in its list, with the focus where it was."""
     with current_parts().manager.session() as session:
-        rows = rows_module.of("tasks", session).page(sort="manual", ids=[row_id], limit=1).rows
+        rows = row_pages.of("tasks", session).page(sort="manual", ids=[row_id], limit=1).rows
     if not rows:
         raise NotFoundError("There is no such task.")
     shown = _back()
@@ -271,7 +271,7 @@ def _back() -> str:
     """Give the page that a form stands on: it says so itself, or htmx does."""
     shown = split(request.headers.get("HX-Current-URL", ""))
     current = local_path(f"{shown.path}?{shown.query}" if shown.query else shown.path)
-    return rows_module.next_path() or current or url_for("pages.tasks")
+    return row_pages.next_path() or current or url_for("pages.tasks")
 
 
 def _id(text: str) -> UUID | None:
@@ -292,4 +292,4 @@ def _tabs(words: Words, saved: list[saved_views.View]) -> list[dict[str, Any]]:
     ]
 
 
-rows_module.LISTS["tasks"] = page
+row_pages.LISTS["tasks"] = page

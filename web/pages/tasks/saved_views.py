@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from repositories.errors import ConflictError, NotFoundError
 from tenancy.names import fold
-from web.pages.common import rows as rows_module
+from web.pages.common import rows as row_pages
 from web.pages.common.forms import Field, Form
 from web.pages.tasks import filters
 from web.pages.tasks.filters import Words
@@ -56,7 +56,7 @@ def remove(session: Session, name: str) -> bool:
 
 def _setting(session: Session) -> dict[str, Any]:
     try:
-        row: dict[str, Any] = rows_module.of("settings", session).get(KEY)
+        row: dict[str, Any] = row_pages.of("settings", session).get(KEY)
     except NotFoundError:
         return {}
     return row
@@ -77,7 +77,7 @@ def _read(setting: dict[str, Any]) -> list[View]:
 
 def _write(session: Session, setting: dict[str, Any], views: list[View]) -> None:
     value = json.dumps([{"name": view.name, "words": view.words} for view in views], ensure_ascii=False)
-    rows = rows_module.of("settings", session)
+    rows = row_pages.of("settings", session)
     if setting:
         rows.update(KEY, {"value": value}, if_version=setting["version"])
     else:

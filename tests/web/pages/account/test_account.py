@@ -13,7 +13,7 @@ import web
 from repositories.repository_factory import RepositoryFactory
 from tenancy.catalog.sessions import token_hash
 from tenancy.models import READABLE, State, api_keys, user_database_configs
-from tests.web.pages.conftest import Page, Visitor
+from tests.support.browsing import Page, Visitor
 from web.pages.account.user_agents import device
 
 PASSWORD = "correct horse battery"

@@ -195,7 +195,7 @@ def test_each_person_has_their_own_link(visit, ada, bob, parts, user, other):
 def test_a_link_works_in_shared_mode_and_shows_its_owners_rows_alone(shared_parts):
     import web
     from tests.conftest import make_user
-    from tests.web.pages.conftest import Visitor
+    from tests.support.browsing import Visitor
 
     app = web.create(shared_parts)
     ada, bob = (make_user(shared_parts, f"{name}@example.org") for name in ("ada", "bob"))

@@ -14,7 +14,7 @@ from tenancy.backends.base import DatabaseFields
 from tenancy.catalog.runs import Rules, RunState, Selection
 from tenancy.models import fleet_items, user_database_configs
 from tests.support.applications import add_tenants, audit_actions, keep_server, set_back
-from tests.web.pages.conftest import Page
+from tests.support.browsing import Page
 
 PATH = "/admin/fleet"
 EVERYONE = Selection()

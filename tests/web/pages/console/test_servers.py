@@ -8,8 +8,8 @@ import shlex
 
 import pytest
 
+from tests.support.browsing import Page
 from tests.support.engines import server_address, use
-from tests.web.pages.conftest import Page
 
 PATH = "/admin/servers"
 

@@ -9,8 +9,8 @@ import pytest
 
 import web
 from repositories.repository_factory import RepositoryFactory
+from tests.support.browsing import PASSWORD, Page
 from tests.web.conftest import cookie
-from tests.web.pages.conftest import PASSWORD, Page
 
 OURS = {"Sec-Fetch-Site": "same-origin"}
 TEXT = 'First line\nsecond "line" <b>&amp; more\n\n' + "long " * 200

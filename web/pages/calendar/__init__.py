@@ -1,0 +1,1 @@
+"""The events pages: month and week, times and zones, and the calendar feed."""

@@ -1,0 +1,1 @@
+"""Registration, login and logout, and the form that is carried over an expired session."""

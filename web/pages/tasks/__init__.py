@@ -1,0 +1,1 @@
+"""The tasks page: filters, saved views, quick add."""
