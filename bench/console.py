@@ -25,7 +25,7 @@ from bench.world import World, progress, register_only, world
 from bench.wsgi import get
 from tenancy.catalog import runs
 from tenancy.catalog.runs import Rules, RunState, Selection
-from tenancy.models import audit_log, fleet_items, tenant_errors, tenant_sizes, user_database_configs, users
+from tenancy.catalog.tables import audit_log, fleet_items, tenant_errors, tenant_sizes, user_database_configs, users
 
 ASIDE = ("BEGIN", "COMMIT", "ROLLBACK", "PRAGMA", "SAVEPOINT", "RELEASE")
 LOGGED = 2_000

@@ -26,8 +26,9 @@ from bench.world import World, progress, world
 from repositories.repository_factory import RepositoryFactory
 from repositories.schema import tasks
 from tenancy.backends.base import IDENTITY_SQL
-from tenancy.models import Placement, Principal, identity
+from tenancy.models import Placement, Principal
 from tenancy.routing.engines import IDLE_S
+from tenancy.schema.tables import tenancy_identity
 
 ROWS = 20
 KIB = 1024
@@ -109,7 +110,7 @@ def plain_list(folder: Path, placement: Placement) -> tuple[sa.Engine, list[Any]
     engine = sa.create_engine(f"sqlite:///{folder / str(placement.db_path)}")
     event.listen(engine, "connect", _pragmas)
     with engine.connect() as connection:
-        whose = connection.execute(sa.select(identity.c.tenant_id, identity.c.user_id)).one()
+        whose = connection.execute(sa.select(tenancy_identity.c.tenant_id, tenancy_identity.c.user_id)).one()
         same_work((placement.tenant_id, placement.user_id), tuple(whose))
         query = sa.select(tasks).where(tasks.c.user_id == placement.user_id)
         return engine, list(connection.execute(query.order_by(tasks.c.created_at, tasks.c.id).limit(50)))

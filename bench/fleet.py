@@ -33,7 +33,7 @@ from settings import Settings
 from tenancy import TenantManager
 from tenancy.catalog.runs import Rules, Selection
 from tenancy.fleet.processes import work_in_processes
-from tenancy.models import TENANT_VERSION_TABLE
+from tenancy.schema.tables import TENANT_VERSION_TABLE
 
 REVISION = '''"""Let tasks have an estimate, a place and an order of their own. Revision 0003."""
 

@@ -19,8 +19,9 @@ from compose import Parts
 from repositories.schema import tasks
 from settings import SETTINGS, TEST_SETTINGS, Settings, given
 from tenancy.backends.base import DatabaseFields
+from tenancy.catalog.tables import sessions, user_database_configs, users
 from tenancy.credentials.keyring import generate_key
-from tenancy.models import State, User, sessions, user_database_configs, users
+from tenancy.models import State, User
 from tenancy.types import new_id
 
 FIRST = dt.datetime(2026, 1, 5, 8, 30, tzinfo=dt.UTC)

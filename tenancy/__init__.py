@@ -17,18 +17,22 @@ if TYPE_CHECKING:
     from tenancy.catalog import Catalog as Catalog
     from tenancy.catalog.listing import Filter as Filter
     from tenancy.catalog.runs import Rules as Rules, Selection as Selection
+    from tenancy.catalog.tables import CATALOG_VERSION_TABLE as CATALOG_VERSION_TABLE
     from tenancy.credentials.keyring import Keyring as Keyring, generate_key as generate_key
     from tenancy.errors import TenancyError as TenancyError
     from tenancy.fleet.processes import work_in_processes as work_in_processes
     from tenancy.hosts import HostPolicy as HostPolicy
+    from tenancy.installed import (
+        DatabaseConnection as DatabaseConnection,
+        current_manager as current_manager,
+        install as install,
+    )
     from tenancy.manager import (
         MultiTenantDatabaseManager as MultiTenantDatabaseManager,
         Options as Options,
         TenantManager as TenantManager,
     )
     from tenancy.models import (
-        CATALOG_VERSION_TABLE as CATALOG_VERSION_TABLE,
-        TENANT_VERSION_TABLE as TENANT_VERSION_TABLE,
         Leftover as Leftover,
         Placement as Placement,
         Principal as Principal,
@@ -38,30 +42,42 @@ if TYPE_CHECKING:
         User as User,
     )
     from tenancy.monitoring.activity import Activity as Activity
-    from tenancy.routing.dbapi import DatabaseConnection as DatabaseConnection
     from tenancy.schema.chain import Chain as Chain
     from tenancy.schema.new_revision import new_revision as new_revision
-    from tenancy.slot import current_manager as current_manager, install as install
+    from tenancy.schema.tables import TENANT_VERSION_TABLE as TENANT_VERSION_TABLE
 
 _PUBLIC = {
-    "tenancy.accounts.accounts": ("AccountRules", "Accounts"),
-    "tenancy.monitoring.activity": ("Activity",),
+    "tenancy.accounts.accounts": (
+        "AccountRules",
+        "Accounts",
+    ),
     "tenancy.backends": ("Backends",),
     "tenancy.backends.base": ("DatabaseFields",),
     "tenancy.catalog": ("Catalog",),
     "tenancy.catalog.listing": ("Filter",),
-    "tenancy.catalog.runs": ("Rules", "Selection"),
-    "tenancy.routing.dbapi": ("DatabaseConnection",),
+    "tenancy.catalog.runs": (
+        "Rules",
+        "Selection",
+    ),
+    "tenancy.catalog.tables": ("CATALOG_VERSION_TABLE",),
+    "tenancy.credentials.keyring": (
+        "Keyring",
+        "generate_key",
+    ),
     "tenancy.errors": ("TenancyError",),
-    "tenancy.schema.new_revision": ("new_revision",),
     "tenancy.fleet.processes": ("work_in_processes",),
     "tenancy.hosts": ("HostPolicy",),
-    "tenancy.credentials.keyring": ("Keyring", "generate_key"),
-    "tenancy.manager": ("MultiTenantDatabaseManager", "Options", "TenantManager"),
-    "tenancy.schema.chain": ("Chain",),
+    "tenancy.installed": (
+        "DatabaseConnection",
+        "current_manager",
+        "install",
+    ),
+    "tenancy.manager": (
+        "MultiTenantDatabaseManager",
+        "Options",
+        "TenantManager",
+    ),
     "tenancy.models": (
-        "CATALOG_VERSION_TABLE",
-        "TENANT_VERSION_TABLE",
         "Leftover",
         "Placement",
         "Principal",
@@ -70,7 +86,10 @@ _PUBLIC = {
         "TenantSchema",
         "User",
     ),
-    "tenancy.slot": ("current_manager", "install"),
+    "tenancy.monitoring.activity": ("Activity",),
+    "tenancy.schema.chain": ("Chain",),
+    "tenancy.schema.new_revision": ("new_revision",),
+    "tenancy.schema.tables": ("TENANT_VERSION_TABLE",),
 }
 _MODULES = {name: module for module, names in _PUBLIC.items() for name in names}
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -24,6 +24,7 @@ from tenancy.backends.access import Login
 from tenancy.backends.base import Backend, DatabaseFields
 from tenancy.catalog import Catalog, servers as server_rows, tenants, users as user_rows
 from tenancy.catalog.listing import Filter
+from tenancy.catalog.tables import CATALOG_VERSION_TABLE, SHARED_OWNER
 from tenancy.credentials.keyring import Keyring
 from tenancy.errors import (
     ConfigurationError,
@@ -41,16 +42,7 @@ from tenancy.lifecycle.reconcile import Settling
 from tenancy.lifecycle.shared_database import SharedDatabase
 from tenancy.lifecycle.suspend_delete import Retirement
 from tenancy.lifecycle.upgrade_on_first_use import FirstTouch
-from tenancy.models import (
-    CATALOG_VERSION_TABLE,
-    SHARED_OWNER,
-    TENANT_VERSION_TABLE,
-    Placement,
-    Principal,
-    State,
-    TenantSchema,
-    User,
-)
+from tenancy.models import Placement, Principal, State, TenantSchema, User
 from tenancy.monitoring.inspection import Inspection
 from tenancy.monitoring.observations import Observations
 from tenancy.monitoring.overview import Overview
@@ -58,9 +50,9 @@ from tenancy.routing.dbapi import LeasedConnection, only_reads
 from tenancy.routing.engines import EngineCache
 from tenancy.routing.router import Router
 from tenancy.schema.chain import Chain
+from tenancy.schema.tables import TENANT_VERSION_TABLE
 from tenancy.servers.pending_pool import Pool
 from tenancy.servers.registry import Servers, Told, unheard
-from tenancy.slot import current_manager
 
 log = logging.getLogger(__name__)
 
@@ -89,8 +81,18 @@ class TenantManager:
     Called without arguments it gives the manager that the entry point installed.
     """
 
+    installed: ClassVar[TenantManager | None] = None
+    """The manager of the process; ``installed.install`` sets it."""
+
     def __new__(cls, *args: Any, **kwargs: Any) -> TenantManager:
-        return super().__new__(cls) if args or kwargs else current_manager()
+        if args or kwargs:
+            return super().__new__(cls)
+        if cls.installed is None:
+            raise ConfigurationError(
+                "no tenant manager is installed: call `tenancy.install(manager)` first "
+                "(Unify: `compose.build(settings)`)."
+            )
+        return cls.installed
 
     def __init__(
         self,
@@ -138,7 +140,7 @@ class TenantManager:
         self.batch = Batch(self.provisioner, self.provision)
         self.retirement = Retirement(self.bench)
         self.settling = Settling(catalog, self.retirement)
-        self.router = Router(self.bench, self.engines)
+        self.router = Router(catalog, self.chain, self.engines, self.observations.noticed)
         if self.options.migrate_on_first_touch and self.multi_tenant:
             self.router.on_behind = FirstTouch(self.provisioner).bring
         allowed = self.options.user_databases and self.multi_tenant

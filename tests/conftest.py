@@ -13,8 +13,9 @@ import hypothesis
 import pytest
 
 from settings import SETTINGS, Settings
+from tenancy.catalog.tables import installation
 from tenancy.credentials.keyring import generate_key
-from tenancy.models import User, installation
+from tenancy.models import User
 
 if TYPE_CHECKING:
     from compose import Parts

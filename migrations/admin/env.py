@@ -4,7 +4,7 @@ The application migrates through ``tenancy.schema.chain``; this file serves peop
 ``alembic -c migrations/admin/alembic.ini -x url=sqlite:///scratch.db revision --autogenerate -m "..."``.
 """
 
-from tenancy.models import CATALOG_VERSION_TABLE, catalog_metadata
+from tenancy.catalog.tables import CATALOG_VERSION_TABLE, catalog_metadata
 from tenancy.schema.chain import run_under_alembic
 
 run_under_alembic(catalog_metadata, CATALOG_VERSION_TABLE)

@@ -5,7 +5,7 @@ The application migrates through ``tenancy.schema.chain``; this file serves peop
 """
 
 from repositories.schema import metadata
-from tenancy.models import TENANT_VERSION_TABLE
 from tenancy.schema.chain import run_under_alembic
+from tenancy.schema.tables import TENANT_VERSION_TABLE
 
 run_under_alembic(metadata, TENANT_VERSION_TABLE)

@@ -23,7 +23,8 @@ from tenancy.backends.gates import Words, gated
 from tenancy.backends.inventory import Stray
 from tenancy.backends.placeholders import Rules
 from tenancy.errors import BackendError, DatabaseBusyError, MigrationError, TenancyError
-from tenancy.models import TENANT_VERSION_TABLE, Placement, Server
+from tenancy.models import Placement, Server
+from tenancy.schema.tables import TENANT_VERSION_TABLE
 
 Step = Callable[[str], None]
 """Hear the name of each step just before it is taken; it may raise, as a kill would."""

@@ -16,6 +16,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, PendingRollbac
 
 from tenancy.catalog import damage
 from tenancy.catalog.audit import AuditLog
+from tenancy.catalog.tables import CATALOG_VERSION_TABLE
 from tenancy.errors import (
     PREPARE_CATALOG,
     BackendError,
@@ -25,7 +26,6 @@ from tenancy.errors import (
     WriteConflictError,
 )
 from tenancy.forks import after_fork
-from tenancy.models import CATALOG_VERSION_TABLE
 from tenancy.types import utc_now
 
 WRITE = {"tenancy_write": True}

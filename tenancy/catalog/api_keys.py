@@ -11,8 +11,8 @@ import sqlalchemy as sa
 
 from tenancy.catalog import damage
 from tenancy.catalog.sessions import token_hash
+from tenancy.catalog.tables import api_keys
 from tenancy.errors import KeyNotFoundError
-from tenancy.models import api_keys
 from tenancy.types import new_id
 
 PREFIXES = {"api": "unify_", "calendar": "unifycal_"}

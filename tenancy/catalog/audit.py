@@ -22,8 +22,8 @@ import sqlalchemy as sa
 
 from tenancy import context
 from tenancy.catalog import damage
+from tenancy.catalog.tables import audit_head, audit_log, users
 from tenancy.errors import AuditBrokenError, told
-from tenancy.models import audit_head, audit_log, users
 
 log = logging.getLogger(__name__)
 

@@ -26,8 +26,9 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from tenancy.catalog import Catalog, now
+from tenancy.catalog.tables import claims, user_database_configs
 from tenancy.errors import CatalogError, ClaimedError, ClaimLostError
-from tenancy.models import State, claims, user_database_configs
+from tenancy.models import State
 from tenancy.types import utc_now
 
 log = logging.getLogger(__name__)

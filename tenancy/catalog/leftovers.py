@@ -15,8 +15,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from tenancy.catalog import damage, tenants
+from tenancy.catalog.tables import leftover_databases
 from tenancy.errors import TenantNotFoundError
-from tenancy.models import Leftover, Placement, State, leftover_databases
+from tenancy.models import Leftover, Placement, State
 
 _table = leftover_databases
 _all = sa.select(*tenants.columns(_table), _table.c.id, _table.c.reason).order_by(_table.c.id)

@@ -16,10 +16,10 @@ import sqlalchemy as sa
 
 from tenancy import names
 from tenancy.catalog import damage
+from tenancy.catalog.tables import shared_database, user_database_configs, users
 from tenancy.catalog.tenants import SHARED_ID
 from tenancy.catalog.users import matches
 from tenancy.errors import ConfigurationError
-from tenancy.models import shared_database, user_database_configs, users
 from tenancy.types import Timestamp
 
 SORTS = ("id", "email", "created", "used", "size")

@@ -13,8 +13,8 @@ from datetime import timedelta
 import sqlalchemy as sa
 
 from tenancy.catalog import now
+from tenancy.catalog.tables import login_failures
 from tenancy.errors import ThrottledError
-from tenancy.models import login_failures
 
 LIMIT = 10
 WINDOW_S = 900

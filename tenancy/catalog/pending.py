@@ -13,7 +13,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from tenancy.catalog import damage, tenants
-from tenancy.models import Pending, Placement, State, pending_databases
+from tenancy.catalog.tables import pending_databases
+from tenancy.models import Pending, Placement, State
 
 _table = pending_databases
 _TRIES = 16

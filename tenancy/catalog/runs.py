@@ -22,8 +22,9 @@ import sqlalchemy as sa
 from tenancy import context
 from tenancy.catalog import damage
 from tenancy.catalog.claims import beyond, is_void
+from tenancy.catalog.tables import claims, fleet_items, fleet_runs, user_database_configs, users
 from tenancy.errors import RunNotFoundError
-from tenancy.models import State, claims, fleet_items, fleet_runs, user_database_configs, users
+from tenancy.models import State
 
 table = user_database_configs
 

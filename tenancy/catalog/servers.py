@@ -9,16 +9,9 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from tenancy.catalog import damage
+from tenancy.catalog.tables import database_servers, installation, pending_databases, user_database_configs
 from tenancy.errors import NoServerError, ServerExistsError, ServerNotFoundError
-from tenancy.models import (
-    Server,
-    ServerState,
-    State,
-    database_servers,
-    installation,
-    pending_databases,
-    user_database_configs,
-)
+from tenancy.models import Server, ServerState, State
 from tenancy.names import fold
 
 _table = database_servers

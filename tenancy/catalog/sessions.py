@@ -14,9 +14,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from tenancy.catalog import Catalog, damage, tenants
+from tenancy.catalog.tables import api_keys, sessions, shared_database, user_database_configs, users
 from tenancy.catalog.users import COLUMNS
 from tenancy.errors import SessionNotFoundError
-from tenancy.models import Principal, User, api_keys, sessions, shared_database, user_database_configs, users
+from tenancy.models import Principal, User
 
 _USER_END = len(COLUMNS)
 

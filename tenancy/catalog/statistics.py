@@ -12,8 +12,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from tenancy.catalog import damage
+from tenancy.catalog.tables import shared_database, tenant_errors, user_database_configs, users
 from tenancy.catalog.tenant_sizes import today
-from tenancy.models import shared_database, tenant_errors, user_database_configs, users
 
 GROWTH_DAYS = 84
 ACTIVE_DAYS = (1, 7, 30)

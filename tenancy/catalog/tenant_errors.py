@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from tenancy.catalog import damage
-from tenancy.models import tenant_errors
+from tenancy.catalog.tables import tenant_errors
 
 KEPT_DAYS = 90
 

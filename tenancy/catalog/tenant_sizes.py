@@ -10,7 +10,8 @@ from datetime import UTC, date, datetime, timedelta
 
 import sqlalchemy as sa
 
-from tenancy.models import SHARED_OWNER, Placement, shared_database, tenant_sizes, user_database_configs
+from tenancy.catalog.tables import SHARED_OWNER, shared_database, tenant_sizes, user_database_configs
+from tenancy.models import Placement
 
 KEPT_DAYS = 90
 

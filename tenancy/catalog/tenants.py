@@ -15,9 +15,10 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from tenancy.catalog import damage
+from tenancy.catalog.tables import shared_database, user_database_configs, users
 from tenancy.catalog.users import no_user
 from tenancy.errors import CatalogDamagedError, ClaimedError, TenantNotFoundError
-from tenancy.models import Placement, State, shared_database, user_database_configs, users
+from tenancy.models import Placement, State
 
 SHARED_ID = 1
 _FIELDS = (

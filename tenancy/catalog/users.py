@@ -11,8 +11,9 @@ from sqlalchemy.exc import IntegrityError
 
 from tenancy import names
 from tenancy.catalog import damage
+from tenancy.catalog.tables import users
 from tenancy.errors import LastAdministratorError, UserExistsError, UserNotFoundError
-from tenancy.models import User, users
+from tenancy.models import User
 from tenancy.types import looked_in
 
 _WHERE_ALL_ARE = "`unify users list` or `Accounts.list()` shows those there are."

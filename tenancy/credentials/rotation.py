@@ -14,19 +14,16 @@ import sqlalchemy as sa
 
 from tenancy.backends.base import Step
 from tenancy.catalog import Catalog, damage, leftovers, pending, servers, tenants as tenant_rows
-from tenancy.credentials.keyring import KEY_ID_LENGTH, Keyring
-from tenancy.errors import CatalogDamagedError, CredentialError
-from tenancy.models import (
-    Leftover,
-    Pending,
-    Placement,
-    Server,
+from tenancy.catalog.tables import (
     database_servers,
     leftover_databases,
     pending_databases,
     shared_database,
     user_database_configs,
 )
+from tenancy.credentials.keyring import KEY_ID_LENGTH, Keyring
+from tenancy.errors import CatalogDamagedError, CredentialError
+from tenancy.models import Leftover, Pending, Placement, Server
 
 log = logging.getLogger(__name__)
 

@@ -14,10 +14,11 @@ from tenancy.backends.access import NO_ACCESS, Access
 from tenancy.backends.inventory import Sort, Stray
 from tenancy.catalog import claims, leftovers, servers
 from tenancy.catalog.runs import table
+from tenancy.catalog.tables import pending_databases
 from tenancy.errors import TenancyError
 from tenancy.fleet.verify import Finding
 from tenancy.lifecycle.operation import Operation
-from tenancy.models import Server, pending_databases
+from tenancy.models import Server
 
 TO_DO = "restore the catalog if that was lost; else look at what this is, and remove it"
 

@@ -22,10 +22,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from tenancy.catalog.runs import OPEN, ItemState, Run
+from tenancy.catalog.tables import fleet_items
 from tenancy.errors import RunStateError
 from tenancy.fleet.fleet import Fleet
 from tenancy.fleet.runner import PER_SERVER, TOO_LONG
-from tenancy.models import fleet_items
 
 TIME_LIMIT_S = 600.0
 MOST_REPLACED = 100

@@ -16,8 +16,9 @@ from tenancy.errors import TenancyError
 from tenancy.fleet.verify import Verification
 from tenancy.lifecycle.operation import Operation
 from tenancy.lifecycle.upgrade import Upgrade
-from tenancy.models import Placement, State, ledger
+from tenancy.models import Placement, State
 from tenancy.routing.guards import check_whose, explained
+from tenancy.schema.tables import tenancy_ledger
 
 _WORKABLE = (State.READY, State.MIGRATING, State.FAILED)
 
@@ -91,6 +92,6 @@ class Repair(Operation):
     def _restamp(self, connection: sa.Connection) -> None:
         """Let the ledger say what the files of the revisions are now: they make the very tables that stand here."""
         for revision, checksum in self.chain.checksums.items():
-            mine = (ledger.c.revision == revision, ledger.c.direction == "upgrade")
-            connection.execute(ledger.update().where(*mine), {"checksum": checksum})
+            mine = (tenancy_ledger.c.revision == revision, tenancy_ledger.c.direction == "upgrade")
+            connection.execute(tenancy_ledger.update().where(*mine), {"checksum": checksum})
         connection.commit()

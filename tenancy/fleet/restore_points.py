@@ -20,8 +20,9 @@ from tenancy.catalog.runs import Rules
 from tenancy.errors import ClaimedError, IdentityError, MigrationError, TenancyError
 from tenancy.lifecycle.operation import Operation
 from tenancy.lifecycle.upgrade import Reached, Upgrade
-from tenancy.models import Placement, house_metadata, identity
+from tenancy.models import Placement
 from tenancy.routing.guards import explained
+from tenancy.schema.tables import tenancy_identity, tenancy_tables
 
 PAGE = 200
 
@@ -80,8 +81,8 @@ class Points(Operation):
     def says_whose(self, tenant: Placement, backend: Backend) -> bool:
         """Say whether a database has an identity: one that is half put back has none until all its rows are there."""
         with backend.looking(backend.connect_to_migrate(tenant, self.bench.access(tenant))) as connection:
-            there = sa.inspect(connection).has_table(identity.name)
-            return there and connection.execute(sa.select(identity.c.id)).first() is not None
+            there = sa.inspect(connection).has_table(tenancy_identity.name)
+            return there and connection.execute(sa.select(tenancy_identity.c.id)).first() is not None
 
     @contextmanager
     def _open_again(self, tenant: Placement, claim: Claim, backend: Backend) -> Iterator[None]:
@@ -123,7 +124,7 @@ class Points(Operation):
         return True
 
     def _rebuild(self, connection: sa.Connection, backend: Backend, target: str) -> None:
-        house_metadata.create_all(connection)
+        tenancy_tables.create_all(connection)
         connection.commit()
         self.chain.upgrade(connection, transactional_ddl=backend.transactional_ddl, target=target)
 

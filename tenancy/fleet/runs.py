@@ -13,9 +13,9 @@ import sqlalchemy as sa
 
 from tenancy.catalog import runs
 from tenancy.catalog.runs import ItemState, Rules, Run, RunRow, RunState, Selection, table
+from tenancy.catalog.tables import fleet_items
 from tenancy.errors import ConfigurationError, RunStateError
 from tenancy.lifecycle.operation import Operation
-from tenancy.models import fleet_items
 
 MIGRATE, ROLLBACK = "migrate", "rollback"
 

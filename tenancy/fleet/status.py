@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from tenancy.catalog import damage
 from tenancy.catalog.runs import table
+from tenancy.catalog.tables import users
 from tenancy.errors import (
     ConnectionRefusedByServerError,
     DatabaseTimeoutError,
@@ -15,7 +16,7 @@ from tenancy.errors import (
     TooManyConnectionsError,
 )
 from tenancy.lifecycle.operation import Operation
-from tenancy.models import State, users
+from tenancy.models import State
 from tenancy.schema.chain import Chain
 
 SILENT = tuple(

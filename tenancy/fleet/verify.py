@@ -21,10 +21,11 @@ from tenancy.catalog.runs import Selection
 from tenancy.errors import DatabaseMissingError, DatabaseUnreachableError, RevisionMismatchError, TenancyError
 from tenancy.lifecycle.operation import Operation, Workbench
 from tenancy.lifecycle.upgrade import Upgrade
-from tenancy.models import Origin, Placement, State, house_metadata, identity
+from tenancy.models import Origin, Placement, State
 from tenancy.routing.guards import check_whose, explained, way_on
 from tenancy.schema import ledger
 from tenancy.schema.describe import Shapes, described, differences
+from tenancy.schema.tables import tenancy_identity, tenancy_tables
 
 log = logging.getLogger(__name__)
 
@@ -160,7 +161,7 @@ class Verification(Operation):
         yield from self._rows(tenant, backend, connection)
 
     def _identity(self, tenant: Placement, connection: sa.Connection) -> Iterator[tuple[str, str]]:
-        row = connection.execute(sa.select(identity.c.epoch, identity.c.state)).one()
+        row = connection.execute(sa.select(tenancy_identity.c.epoch, tenancy_identity.c.state)).one()
         if row.epoch != tenant.epoch:
             yield "epoch", f"its epoch is {row.epoch}, the catalog says {tenant.epoch}"
         free = not self._at_work(tenant)
@@ -205,7 +206,7 @@ class Verification(Operation):
         if place not in self._shapes:
             try:
                 with backend.scratch(self.bench.access(tenant)) as empty:
-                    house_metadata.create_all(empty)
+                    tenancy_tables.create_all(empty)
                     empty.commit()
                     self.chain.upgrade(empty, transactional_ddl=backend.transactional_ddl, target=revision)
                     self._shapes[place] = described(empty)

@@ -200,7 +200,7 @@ class Operation:
             raise
 
     def mark(self, tenant: Placement, claim: Claim, backend: Backend, state: State) -> None:
-        """Write a state and the claim's epoch into the tenant's own database, if that is there, as ``identity.mark``.
+        """Write a state and the claim's epoch into the tenant's own database, if that is there, as ``mark``.
 
         Every write that began before is refused from here on.
         """
@@ -212,7 +212,7 @@ class Operation:
         with backend.migrating(driver) as connection:
             check_whose(backend, tenant, driver)
             driver.rollback()
-            identity.mark(backend, connection, tenant, claim, state)
+            mark(backend, connection, tenant, claim, state)
             self.step("commit")
             connection.commit()
 
@@ -242,6 +242,12 @@ class Operation:
             raise lost from error
         except TenancyError as second:
             log.error("tenant %s: the failure could not be recorded: %s", tenant.tenant_id, second.message)
+
+
+def mark(backend: Backend, connection: sa.Connection, tenant: Placement, claim: Claim, state: State) -> None:
+    """Write a state and the claim's epoch into a tenant's database, in the caller's transaction (``identity.mark``)."""
+    backend.queue_for_identity(connection)
+    identity.mark(connection, tenant, claim.epoch, state)
 
 
 def _pass_over(claim: Claim, lost: ClaimLostError) -> None:

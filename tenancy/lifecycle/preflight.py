@@ -14,6 +14,7 @@ from typing import Any
 from tenancy.backends.access import Access
 from tenancy.backends.base import Backend, Check, DatabaseFields, Whose
 from tenancy.catalog import servers, tenants
+from tenancy.catalog.tables import CATALOG_VERSION_TABLE
 from tenancy.deadline import REQUEST_S, within
 from tenancy.errors import (
     ConfigurationError,
@@ -23,7 +24,7 @@ from tenancy.errors import (
 )
 from tenancy.lifecycle.operation import Workbench
 from tenancy.lifecycle.placement import planned, refuse_another, replaceable
-from tenancy.models import CATALOG_VERSION_TABLE, Origin, Placement, State
+from tenancy.models import Origin, Placement, State
 from tenancy.routing.guards import Standing, check_identity, standing
 from tenancy.types import new_id
 

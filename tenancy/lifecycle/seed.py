@@ -9,8 +9,9 @@ import sqlalchemy as sa
 from tenancy.backends.base import Backend, Blueprint
 from tenancy.catalog.claims import Claim
 from tenancy.lifecycle.operation import Operation
-from tenancy.models import Placement, State, house_metadata
+from tenancy.models import Placement, State
 from tenancy.schema import identity, ledger
+from tenancy.schema.tables import tenancy_tables
 
 
 class Furnishing(Operation):
@@ -38,7 +39,7 @@ class Furnishing(Operation):
 
     def build(self, connection: sa.Connection, backend: Backend) -> None:
         """Migrate an empty database to head, with its ledger."""
-        house_metadata.create_all(connection)
+        tenancy_tables.create_all(connection)
         connection.commit()
         self.chain.upgrade(
             connection,
@@ -66,5 +67,5 @@ class Furnishing(Operation):
 
     def hand_over(self, connection: sa.Connection, tenant: Placement, claim: Claim) -> None:
         """Give a database that stood ready to its user, in the caller's transaction there; whoever was first has it."""
-        identity.hand_over(connection, tenant, claim)
+        identity.hand_over(connection, tenant, claim.epoch)
         self._first_rows(connection, tenant)

@@ -18,8 +18,9 @@ from tenancy.errors import DatabaseExistsError, TenantExistsError
 from tenancy.lifecycle.placement import sealed
 from tenancy.lifecycle.provision import Begun, Provisioner, Work
 from tenancy.lifecycle.upgrade import Reached
-from tenancy.models import Kind, Placement, State, house_metadata, identity as identity_table
+from tenancy.models import Kind, Placement, State
 from tenancy.schema import identity
+from tenancy.schema.tables import tenancy_identity as identity_table, tenancy_tables
 from tenancy.types import new_id
 
 
@@ -83,7 +84,7 @@ class SharedDatabase(Provisioner):
         return self._upgrade(tenant, claim, backend)
 
     def _adopt_shared(self, connection: sa.Connection, tenant: Placement) -> None:
-        house_metadata.create_all(connection)
+        tenancy_tables.create_all(connection)
         row = connection.execute(sa.select(identity_table)).first()
         if row is None:
             identity.write(connection, tenant)

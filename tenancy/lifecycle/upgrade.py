@@ -17,10 +17,11 @@ import sqlalchemy as sa
 from tenancy.backends.base import Backend
 from tenancy.catalog.claims import Claim
 from tenancy.errors import RevisionMismatchError, TenancyError
-from tenancy.lifecycle.operation import Operation
-from tenancy.models import Placement, State, identity as identity_table
+from tenancy.lifecycle.operation import Operation, mark
+from tenancy.models import Placement, State
 from tenancy.routing.guards import check_whose
 from tenancy.schema import identity, ledger
+from tenancy.schema.tables import tenancy_identity as identity_table
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +70,7 @@ class Upgrade(Operation):
         with backend.migrating(backend.connect_to_migrate(tenant, self.bench.access(tenant))) as connection:
             here = self.standing(connection, tenant, backend)
             self.step("close")
-            identity.mark(backend, connection, tenant, claim, State.MIGRATING)
+            mark(backend, connection, tenant, claim, State.MIGRATING)
             claim.check()  # before the mark holds: whoever took over may have let in writes that a late one would undo
             connection.commit()
         return here
@@ -82,7 +83,7 @@ class Upgrade(Operation):
                     f"what was put back is not at revision {revision}.", tenant_id=tenant.tenant_id, revision=revision
                 )
             connection.rollback()
-            identity.mark_restored(connection, tenant, claim)
+            identity.mark_restored(connection, tenant, claim.epoch)
             connection.commit()
         return Reached(revision, claim.epoch, [revision])
 
@@ -146,7 +147,7 @@ class Upgrade(Operation):
 
         def begun() -> None:
             if backend.transactional_ddl:
-                identity.mark(backend, connection, tenant, claim, State.READY)
+                mark(backend, connection, tenant, claim, State.READY)
 
         def applied(changed: sa.Connection, revision: str, direction: str, checksum: str, took_ms: int) -> None:
             backend.check_before_commit(changed)
@@ -181,5 +182,5 @@ class Upgrade(Operation):
 
 def _mark(connection: sa.Connection, held: Held, state: State) -> None:
     tenant, claim, backend = held
-    identity.mark(backend, connection, tenant, claim, state)
+    mark(backend, connection, tenant, claim, state)
     connection.commit()

@@ -12,9 +12,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from tenancy.catalog import tenants, users
+from tenancy.catalog.tables import shared_database, user_database_configs
 from tenancy.errors import TenancyError
 from tenancy.lifecycle.operation import Workbench
-from tenancy.models import Placement, State, shared_database, user_database_configs
+from tenancy.models import Placement, State
 from tenancy.routing.guards import check_identity, way_on
 from tenancy.schema.chain import Chain
 

@@ -19,11 +19,12 @@ from tenancy.catalog.listing import Filter, Listing, Place
 from tenancy.credentials.rotation import keys_in_use
 from tenancy.errors import DatabaseUnreachableError, TenancyError
 from tenancy.lifecycle.operation import Workbench
-from tenancy.models import Placement, identity
+from tenancy.models import Placement
 from tenancy.monitoring.inspection import Inspection
 from tenancy.routing import guards
 from tenancy.routing.engines import EngineCache
 from tenancy.schema import ledger
+from tenancy.schema.tables import tenancy_identity
 
 Rows = list[dict[str, Any]]
 
@@ -165,7 +166,7 @@ def _told(backend: Backend, tenant: Placement, driver: Any) -> dict[str, Any]:
     engine = backend.engine(lambda: driver)
     with engine.connect().execution_options(tenancy_write=False) as connection:
         guards.begin(backend, tenant, connection)
-        row = connection.execute(sa.select(identity)).mappings().one()
+        row = connection.execute(sa.select(tenancy_identity)).mappings().one()
         applied = ledger.entries(connection)
     who = {name: row[name] for name in ("user_id", "kind", "epoch", "state")}
     return {

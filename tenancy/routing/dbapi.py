@@ -1,4 +1,4 @@
-"""Offer plain SQL: DBAPI connections with a lease, and the one-object interface of old.
+"""Offer plain SQL: DBAPI connections of a tenant that hold a lease until they are closed.
 
 ``LeasedConnection`` begins transactions as PEP 249 says, by itself with the first statement: a reading one
 for SELECT, a fenced writing one for anything else.
@@ -8,19 +8,14 @@ from __future__ import annotations
 
 import logging
 import re
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any
 
 import sqlalchemy as sa
 
 from tenancy.catalog import READ, WRITE
 from tenancy.errors import UnfencedError
-from tenancy.slot import current_manager
-
-if TYPE_CHECKING:
-    from tenancy.manager import TenantManager
 
 log = logging.getLogger(__name__)
 
@@ -171,47 +166,3 @@ class LeasedCursor:
 
     def __iter__(self) -> Any:
         return iter(self._cursor)
-
-
-class DatabaseConnection:
-    """Work on the current user's database through one object: the documented older interface."""
-
-    _instance: ClassVar[DatabaseConnection | None] = None
-    _lock: ClassVar[threading.Lock] = threading.Lock()
-
-    def __init__(self, manager: Callable[[], TenantManager]) -> None:
-        self._manager = manager
-
-    @classmethod
-    def get_instance(cls) -> DatabaseConnection:
-        """Give the one object; it works with the manager the entry point installed, else ConfigurationError."""
-        current_manager()
-        with cls._lock:
-            if cls._instance is None:
-                cls._instance = cls(current_manager)
-            return cls._instance
-
-    @property
-    def current_user_id(self) -> int | None:
-        return self._manager().current_user_id
-
-    def set_user_context(self, user_id: int) -> None:
-        """Work for a user from here on, in this context only."""
-        self._manager().set_current_user(user_id)
-
-    def clear_user_context(self) -> None:
-        """Work on the main database from here on, in this context only."""
-        self._manager().clear_current_user()
-
-    def get_connection(self) -> LeasedConnection:
-        return self._manager().get_user_connection()
-
-    def fetch_all(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        return self._manager().fetch_all(sql, params)
-
-    def fetch_one(self, sql: str, params: Sequence[Any] = ()) -> tuple[Any, ...] | None:
-        rows = self._manager().fetch_all(sql, params)
-        return rows[0] if rows else None
-
-    def execute_update(self, sql: str, params: Sequence[Any] = ()) -> int:
-        return self._manager().execute_update(sql, params)

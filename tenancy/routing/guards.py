@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from tenancy.backends.base import IDENTITY_SQL, WHOSE_SQL, Backend
 from tenancy.backends.gates import Gated
+from tenancy.catalog.tables import CATALOG_VERSION_TABLE
 from tenancy.errors import (
     PREPARE_CATALOG,
     DatabaseUnreachableError,
@@ -23,7 +24,9 @@ from tenancy.errors import (
     StaleRouteError,
     TenancyError,
 )
-from tenancy.models import CATALOG_VERSION_TABLE, WRITABLE, Kind, Placement, State, identity
+from tenancy.models import WRITABLE, Kind, Placement, State
+from tenancy.schema.identity import legible
+from tenancy.schema.tables import tenancy_identity
 
 
 class Standing(Enum):
@@ -75,15 +78,6 @@ def _compare(tenant: Placement, row: Sequence[Any], head: str | None, *, or_late
         raise revision_mismatch(tenant, revision, head)
 
 
-@contextmanager
-def legible(tenant: Placement) -> Iterator[None]:
-    """Say of an identity row whose values no database of ours can have that it is not this tenant's."""
-    try:
-        yield
-    except (ValueError, TypeError, OverflowError) as error:
-        raise IdentityError("the database's identity cannot be read.", tenant_id=tenant.tenant_id) from error
-
-
 def check_whose(backend: Backend, tenant: Placement, driver: Any) -> None:
     """Compare whose a database is; an operation that was cut off may have raised its epoch already."""
     check_identity(backend, tenant, driver, None, or_later=True)
@@ -94,10 +88,10 @@ def standing(tenant: Placement, connection: sa.Connection) -> Standing:
     tables = set(sa.inspect(connection).get_table_names())
     if not tables:
         return Standing.EMPTY
-    if identity.name not in tables or CATALOG_VERSION_TABLE in tables:
+    if tenancy_identity.name not in tables or CATALOG_VERSION_TABLE in tables:
         return Standing.FOREIGN
     with legible(tenant):
-        row = connection.execute(sa.select(identity.c.tenant_id, identity.c.user_id)).first()
+        row = connection.execute(sa.select(tenancy_identity.c.tenant_id, tenancy_identity.c.user_id)).first()
     connection.rollback()
     if row is None:
         return Standing.HALF

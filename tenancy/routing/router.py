@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from tenancy import context
 from tenancy.backends.base import Backend
-from tenancy.catalog import READ, WRITE, tenants, users
+from tenancy.catalog import READ, WRITE, Catalog, tenants, users
 from tenancy.errors import (
     PREPARE_CATALOG,
     ReadOnlyRouteError,
@@ -25,16 +25,20 @@ from tenancy.errors import (
     TenancyError,
     TenantNotReadyError,
 )
-from tenancy.lifecycle.operation import Workbench
 from tenancy.models import READABLE, WRITABLE, Placement, State
 from tenancy.routing.bulkhead import Crowd
 from tenancy.routing.engines import EngineCache, Entry
 from tenancy.routing.guards import revision_mismatch, way_on
+from tenancy.schema.chain import Chain
 
 log = logging.getLogger(__name__)
 
 MIGRATING_S = 1
 """After so many seconds a tenant in migration is asked for again: most take far less."""
+
+
+OnError = Callable[[Placement, BaseException], None]
+"""Hears what went wrong with a tenant on the way to its rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +53,11 @@ class Route:
 class Router:
     """Find routes and open what they lead to."""
 
-    def __init__(self, bench: Workbench, engines: EngineCache) -> None:
-        self._bench = bench
-        self._catalog = bench.catalog
+    def __init__(self, catalog: Catalog, chain: Chain, engines: EngineCache, on_error: OnError) -> None:
+        self._catalog = catalog
+        self._chain = chain
         self._engines = engines
+        self._on_error = on_error
         self.crowd = Crowd()
         self._alarmed: set[str] = set()
         self.on_behind: Callable[[Placement], None] | None = None
@@ -67,7 +72,7 @@ class Router:
         try:
             return self._usable(Route(owner, placement, write))
         except TenancyError as error:
-            self._bench.on_error(placement, error)
+            self._on_error(placement, error)
             raise
 
     @contextmanager
@@ -88,7 +93,7 @@ class Router:
             ):
                 yield connection, entry.backend
         except TenancyError as error:
-            self._bench.on_error(route.tenant, error)
+            self._on_error(route.tenant, error)
             raise
 
     @contextmanager
@@ -129,8 +134,7 @@ class Router:
         return found
 
     def _is_behind(self, tenant: Placement) -> bool:
-        chain = self._bench.chain
-        return tenant.revision not in (None, chain.head) and chain.knows(tenant.revision or "")
+        return tenant.revision not in (None, self._chain.head) and self._chain.knows(tenant.revision or "")
 
     def _caught_up(self, owner: int, bring: Callable[[Placement], None]) -> Placement:
         """Have a tenant brought to head, unless it is by now: what a request knows of it may be old."""
@@ -153,9 +157,8 @@ class Router:
             )
         if route.write and tenant.state not in WRITABLE:
             raise ReadOnlyRouteError(f"the database of user {owner} is read-only for now.", user_id=owner)
-        chain = self._bench.chain
-        if not chain.serves(tenant.revision, tenant.usable_from):
-            raise revision_mismatch(tenant, tenant.revision, chain.head)
+        if not self._chain.serves(tenant.revision, tenant.usable_from):
+            raise revision_mismatch(tenant, tenant.revision, self._chain.head)
         return route
 
     def _alarm(self, tenant: Placement, error: TamperedCredentialError) -> None:

@@ -17,13 +17,15 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from tenancy.models import ledger
+from tenancy.schema.tables import tenancy_ledger
 from tenancy.types import new_id
 
-_date = ledger.update()
-_all = sa.select(ledger).order_by(ledger.c.id)
-_told = sa.select(ledger.c.revision, ledger.c.direction, ledger.c.checksum).order_by(ledger.c.id)
-_last = sa.select(sa.type_coerce(ledger.c.id, sa.String)).order_by(ledger.c.id.desc()).limit(1)
+_date = tenancy_ledger.update()
+_all = sa.select(tenancy_ledger).order_by(tenancy_ledger.c.id)
+_told = sa.select(tenancy_ledger.c.revision, tenancy_ledger.c.direction, tenancy_ledger.c.checksum).order_by(
+    tenancy_ledger.c.id
+)
+_last = sa.select(sa.type_coerce(tenancy_ledger.c.id, sa.String)).order_by(tenancy_ledger.c.id.desc()).limit(1)
 
 
 def record(
@@ -31,7 +33,7 @@ def record(
 ) -> None:
     """Add one row for one revision; ``direction`` is ``upgrade`` or ``downgrade``."""
     connection.execute(
-        ledger.insert(),
+        tenancy_ledger.insert(),
         {
             "id": _next_id(connection.execute(_last).scalar()),
             "revision": revision,

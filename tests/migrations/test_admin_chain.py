@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 from alembic.script import ScriptDirectory
 
-from tenancy.models import CATALOG_VERSION_TABLE, api_keys, catalog_metadata, users
+from tenancy.catalog.tables import CATALOG_VERSION_TABLE, api_keys, catalog_metadata, users
 from tenancy.schema.chain import Chain
 from tenancy.types import new_id
 from tests.support import walk

@@ -15,7 +15,8 @@ from sqlalchemy.dialects import mssql, mysql, postgresql, sqlite
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from repositories.schema import metadata
-from tenancy.models import catalog_metadata, house_metadata
+from tenancy.catalog.tables import catalog_metadata
+from tenancy.schema.tables import tenancy_tables
 
 MIGRATIONS = Path(__file__).resolve().parents[2] / "migrations"
 DIALECTS = {module.__name__.rpartition(".")[2]: module.dialect for module in (sqlite, postgresql, mysql, mssql)}
@@ -64,7 +65,7 @@ def test_every_create_compiles(chain: str, dialect: str) -> None:
     assert made == {*tables, f"{chain}_version"}
 
 
-@pytest.mark.parametrize("described", [catalog_metadata, house_metadata, metadata], ids=["admin", "house", "tenant"])
+@pytest.mark.parametrize("described", [catalog_metadata, tenancy_tables, metadata], ids=["admin", "house", "tenant"])
 @each_dialect
 def test_every_table_as_described_compiles(described: sa.MetaData, dialect: str) -> None:
     for table in described.sorted_tables:

@@ -16,9 +16,10 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from repositories.schema import MIGRATIONS, metadata
-from tenancy.models import CATALOG_VERSION_TABLE, TENANT_VERSION_TABLE, house_metadata
+from tenancy.catalog.tables import CATALOG_VERSION_TABLE
 from tenancy.schema.chain import Chain
 from tenancy.schema.compatibility import dishonest
+from tenancy.schema.tables import TENANT_VERSION_TABLE, tenancy_tables
 from tests.support import walk
 
 PROJECT = MIGRATIONS.parent.parent
@@ -214,7 +215,7 @@ def test_each_chain_leaves_the_tables_of_the_others_alone(whole_product: str, ca
     """Let Alembic compare a database that holds both chains and the house's own tables (one shared database)."""
     folders = (MIGRATIONS, MIGRATIONS.parent / "admin")
     with catalog_engine.begin() as connection:
-        house_metadata.create_all(connection)
+        tenancy_tables.create_all(connection)
     for folder, version_table in zip(folders, (TENANT_VERSION_TABLE, CATALOG_VERSION_TABLE), strict=True):
         with catalog_engine.connect() as connection:
             Chain(folder, version_table).upgrade(connection, transactional_ddl=transactional(catalog_engine))

@@ -15,8 +15,8 @@ from sqlalchemy.orm import Session
 from repositories.base.statements import UNLISTED
 from repositories.repository_factory import RepositoryFactory
 from repositories.schema import MIGRATIONS, first_rows, metadata
-from tenancy.models import TENANT_VERSION_TABLE
 from tenancy.schema.chain import Chain
+from tenancy.schema.tables import TENANT_VERSION_TABLE
 from tests.support.engines import fresh_database, open_engine
 
 # Numbers that turn up nowhere else, so that finding them in a statement means something.

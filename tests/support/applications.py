@@ -23,18 +23,11 @@ from tenancy.backends import Backends
 from tenancy.catalog import Catalog, runs, servers, tenants, users
 from tenancy.catalog.claims import take
 from tenancy.catalog.runs import ItemState, Rules, RunState, Selection
+from tenancy.catalog.tables import claims, user_database_configs, users as user_rows
 from tenancy.credentials.keyring import Keyring, generate_key
 from tenancy.lifecycle.upgrade import Upgrade
 from tenancy.manager import Options
-from tenancy.models import (
-    Placement,
-    Server,
-    ServerState,
-    TenantSchema,
-    claims,
-    user_database_configs,
-    users as user_rows,
-)
+from tenancy.models import Placement, Server, ServerState, TenantSchema
 from tenancy.routing.engines import EngineCache
 from tenancy.types import new_id
 

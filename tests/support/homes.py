@@ -19,7 +19,8 @@ from tenancy.backends import Backends
 from tenancy.backends.access import NO_ACCESS, Access, Login
 from tenancy.backends.base import Attempt, Backend, Blueprint, Whose
 from tenancy.backends.server.backend import ServerBackend, column, run
-from tenancy.models import TENANT_VERSION_TABLE, Placement, Server, ServerState, State, house_metadata, identity
+from tenancy.models import Placement, Server, ServerState, State
+from tenancy.schema.tables import TENANT_VERSION_TABLE, tenancy_identity, tenancy_tables
 from tests.support import engines
 
 PASSWORD = "pass' word;Server=x}é☃\""
@@ -168,7 +169,7 @@ def _drop_what_is_left_of(driver: Any, backend: ServerBackend, user: str) -> Non
 
 
 def build(connection: sa.Connection) -> None:
-    house_metadata.create_all(connection)
+    tenancy_tables.create_all(connection)
     connection.exec_driver_sql(f"CREATE TABLE {TENANT_VERSION_TABLE} (version_num VARCHAR(32))")
     connection.exec_driver_sql("CREATE TABLE things (name VARCHAR(40) PRIMARY KEY, counter INTEGER)")
     connection.exec_driver_sql("CREATE TABLE parts (thing VARCHAR(40), FOREIGN KEY (thing) REFERENCES things (name))")
@@ -180,7 +181,7 @@ def blueprint(tenant: Placement, name: str = "first", fingerprint: str = "f" * 8
         connection.execute(THINGS.insert(), {"name": name, "counter": 0})
         kept = {"id": 1, "tenant_id": tenant.tenant_id, "user_id": tenant.user_id, "kind": "tenant", "epoch": 1}
         now = sa.func.current_timestamp()
-        connection.execute(identity.insert().values(state="ready", created_at=now, **kept))
+        connection.execute(tenancy_identity.insert().values(state="ready", created_at=now, **kept))
 
     return Blueprint(fingerprint, build, fill)
 

@@ -12,7 +12,8 @@ import sqlalchemy as sa
 from tenancy.accounts.accounts import AccountRules, Accounts
 from tenancy.accounts.passwords import Passwords
 from tenancy.catalog import Catalog, users
-from tenancy.models import CATALOG_VERSION_TABLE, User, audit_head, catalog_metadata, installation
+from tenancy.catalog.tables import CATALOG_VERSION_TABLE, audit_head, catalog_metadata, installation
+from tenancy.models import User
 from tenancy.monitoring.activity import Activity
 from tenancy.schema.chain import Chain
 from tests.support import engines

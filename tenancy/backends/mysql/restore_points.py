@@ -20,7 +20,7 @@ from tenancy.backends.base import Rebuild
 from tenancy.backends.server.backend import column, one, run
 from tenancy.backends.server.restore_points import LOCK_S, ServerPoints, Way, is_of, raising_epoch, refuse_half
 from tenancy.errors import DatabaseExistsError, UnsupportedBackendError
-from tenancy.models import identity
+from tenancy.schema.tables import tenancy_identity
 
 _COPYING = "SET SESSION foreign_key_checks = 0, sql_mode = 'NO_AUTO_VALUE_ON_ZERO'"
 """Rows are copied as they are: in any order, the number 0 included."""
@@ -99,7 +99,7 @@ class MySQLPoints(ServerPoints):
         run(way.driver, "START TRANSACTION")
         _copy_rows(way, way.point, way.database, tables)
         if way.claim is not None:
-            run(way.driver, raising_epoch(way.claim, f"{_q(way.database)}.{identity.name}"))
+            run(way.driver, raising_epoch(way.claim, f"{_q(way.database)}.{tenancy_identity.name}"))
         way.step("commit")
         run(way.driver, "COMMIT")
 
@@ -107,14 +107,14 @@ class MySQLPoints(ServerPoints):
 def _whose(way: Way, database: str) -> object:
     """Ask a database whose it is; None where it does not say, or is not there."""
     try:
-        return one(way.driver, f"SELECT tenant_id FROM {_q(database)}.{identity.name} WHERE id = 1")  # noqa: S608 - a quoted name
+        return one(way.driver, f"SELECT tenant_id FROM {_q(database)}.{tenancy_identity.name} WHERE id = 1")  # noqa: S608 - a quoted name
     except pymysql.err.ProgrammingError:  # no such table; where there is no database either, that is what is said
         return None
 
 
 def _no_writers(database: str) -> str:
     """Wait for writers under way, and keep further ones waiting: each locks this row until it commits."""
-    return f"SELECT epoch FROM {_q(database)}.{identity.name} WHERE id = 1 FOR UPDATE"  # noqa: S608 - a quoted name
+    return f"SELECT epoch FROM {_q(database)}.{tenancy_identity.name} WHERE id = 1 FOR UPDATE"  # noqa: S608 - a quoted name
 
 
 def _tables(driver: Any, database: str) -> list[Table]:
@@ -155,7 +155,7 @@ def _take_apart(way: Way) -> None:
     way.driver.select_db(way.database)
     run(way.driver, _COPYING)
     with closing(way.driver.cursor()) as cursor:
-        cursor.execute(_EVERYTHING, (identity.name,))
+        cursor.execute(_EVERYTHING, (tenancy_identity.name,))
         found = cursor.fetchall()
     for _, kind, name in found:
         way.step(f"drop {name}")

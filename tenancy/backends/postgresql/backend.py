@@ -66,7 +66,8 @@ from tenancy.errors import (
     TooManyConnectionsError,
     WriteConflictError,
 )
-from tenancy.models import Kind, Origin, Placement, identity
+from tenancy.models import Kind, Origin, Placement
+from tenancy.schema.tables import tenancy_identity
 
 log = logging.getLogger(__name__)
 
@@ -210,7 +211,7 @@ class PostgreSQLBackend(PostgreSQLPoints, ServerBackend):
         A table's lock is a queue: later writers wait behind it (postgresql.org, "Explicit Locking"); readers do not.
         """
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{FENCE_S}s'")
-        connection.exec_driver_sql(f"LOCK TABLE {identity.name} IN EXCLUSIVE MODE")
+        connection.exec_driver_sql(f"LOCK TABLE {tenancy_identity.name} IN EXCLUSIVE MODE")
 
     # --- rights -----------------------------------------------------------------------------------------
 

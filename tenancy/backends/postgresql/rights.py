@@ -15,12 +15,12 @@ from psycopg2 import errors
 from tenancy import names
 from tenancy.backends.server.backend import column, one, run
 from tenancy.errors import AccessDeniedError
-from tenancy.models import TENANT_VERSION_TABLE, house_metadata
+from tenancy.schema.tables import TENANT_VERSION_TABLE, tenancy_tables
 
 OWNER = "unify.owner"
 CLOSED = "CONNECTION LIMIT 0"
 _TRIES = 3
-_HOUSE = (*house_metadata.tables, TENANT_VERSION_TABLE)
+_HOUSE = (*tenancy_tables.tables, TENANT_VERSION_TABLE)
 _MAINTENANCE = ["postgres", "template1"]
 _MEMBERS_SAY_HOW = 160_000
 """From this version on each membership says whether it inherits, and a login has to be allowed to grant it."""

@@ -35,11 +35,12 @@ from tenancy.errors import (
     DatabaseUnreachableError,
     LoginRefusedError,
 )
-from tenancy.models import TENANT_VERSION_TABLE, Origin, Placement, Server, house_metadata, identity
+from tenancy.models import Origin, Placement, Server
+from tenancy.schema.tables import TENANT_VERSION_TABLE, tenancy_identity, tenancy_tables
 
 log = logging.getLogger(__name__)
 
-_HOUSE = frozenset({*house_metadata.tables, TENANT_VERSION_TABLE})
+_HOUSE = frozenset({*tenancy_tables.tables, TENANT_VERSION_TABLE})
 SAID = ("db_host", "db_port", "db_name", "db_user", "db_options")
 
 
@@ -325,9 +326,9 @@ class ServerBackend(ServerChecks):
         except DatabaseMissingError:
             return False
         with self.looking(driver) as connection:
-            if not sa.inspect(connection).has_table(identity.name):
+            if not sa.inspect(connection).has_table(tenancy_identity.name):
                 return True
-            row = connection.execute(sa.select(identity.c.tenant_id, identity.c.epoch)).first()
+            row = connection.execute(sa.select(tenancy_identity.c.tenant_id, tenancy_identity.c.epoch)).first()
         if row is None or (row.tenant_id == tenant.tenant_id and row.epoch <= tenant.epoch):
             return True
         log.warning("the database %s is another tenant's by now, or newer: it stays", tenant.db_name)

@@ -26,7 +26,8 @@ from tenancy.errors import (
     IdentityError,
     UnsupportedBackendError,
 )
-from tenancy.models import Kind, Origin, Placement, identity
+from tenancy.models import Kind, Origin, Placement
+from tenancy.schema.tables import tenancy_identity
 
 LOCK_S = 3
 
@@ -155,8 +156,8 @@ class ServerPoints(Backend):
         except DatabaseMissingError:
             return
         with self.looking(driver) as connection:
-            if sa.inspect(connection).has_table(identity.name):
-                refuse_later(tenant, connection.execute(sa.select(identity.c.epoch)).scalar())
+            if sa.inspect(connection).has_table(tenancy_identity.name):
+                refuse_later(tenant, connection.execute(sa.select(tenancy_identity.c.epoch)).scalar())
 
     @contextmanager
     def _alone(
@@ -196,7 +197,7 @@ def _refuse_named(tenant: Placement) -> None:
         )
 
 
-def raising_epoch(claim: Held, table: str = identity.name) -> str:
+def raising_epoch(claim: Held, table: str = tenancy_identity.name) -> str:
     """Give a copy of a point the epoch of the claim that puts it back: below it stands what others were told since."""
     return f"UPDATE {table} SET epoch = {int(claim.epoch)} WHERE id = 1"  # noqa: S608 - our own words and a number
 

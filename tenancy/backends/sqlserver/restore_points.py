@@ -20,7 +20,7 @@ from tenancy import names
 from tenancy.backends.base import Rebuild
 from tenancy.backends.server.backend import column, one, run
 from tenancy.backends.server.restore_points import LOCK_S, ServerPoints, Way, is_of, raising_epoch, refuse_half
-from tenancy.models import identity
+from tenancy.schema.tables import tenancy_identity
 
 _ROWVERSION = 189  # a column of this type is written by the server alone ("timestamp", sys.types)
 _LENGTHS = {"char": 1, "varchar": 1, "nchar": 2, "nvarchar": 2, "binary": 1, "varbinary": 1}
@@ -153,14 +153,14 @@ def _has(driver: Any, table: str) -> bool:
 def _whose(way: Way, database: str) -> object:
     """Ask a database whose it is; None where it does not say."""
     with _standing_in(way.driver, database):
-        if not _has(way.driver, identity.name):
+        if not _has(way.driver, tenancy_identity.name):
             return None
-        return one(way.driver, f"SELECT tenant_id FROM dbo.{identity.name} WHERE id = 1")  # noqa: S608 - our own words
+        return one(way.driver, f"SELECT tenant_id FROM dbo.{tenancy_identity.name} WHERE id = 1")  # noqa: S608 - our own words
 
 
 def _no_writers(database: str) -> str:
     """Wait for writers under way, and keep further ones waiting: each locks this row until it commits."""
-    return f"SELECT epoch FROM {_q(database)}.dbo.{identity.name} WITH (XLOCK, HOLDLOCK) WHERE id = 1"  # noqa: S608 - a quoted name
+    return f"SELECT epoch FROM {_q(database)}.dbo.{tenancy_identity.name} WITH (XLOCK, HOLDLOCK) WHERE id = 1"  # noqa: S608 - a quoted name
 
 
 def _tables(driver: Any, database: str) -> list[Table]:
@@ -210,9 +210,9 @@ def _take_apart(way: Way, connection: sa.Connection) -> None:
     found = sa.MetaData()
     found.reflect(connection)
     way.step("drop identity")
-    if identity.name in found.tables:
-        found.tables[identity.name].drop(connection)
-        found.remove(found.tables[identity.name])
+    if tenancy_identity.name in found.tables:
+        found.tables[tenancy_identity.name].drop(connection)
+        found.remove(found.tables[tenancy_identity.name])
         connection.commit()
     way.step("drop tables")
     for view in sa.inspect(connection).get_view_names():

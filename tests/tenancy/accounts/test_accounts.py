@@ -14,6 +14,7 @@ from tenancy import names
 from tenancy.accounts.accounts import SignIn
 from tenancy.accounts.passwords import Passwords
 from tenancy.catalog import login_failures as login_failure_rows, users
+from tenancy.catalog.tables import audit_log, login_failures, sessions as session_rows, users as user_rows
 from tenancy.errors import (
     BadCredentialsError,
     ConfigurationError,
@@ -25,7 +26,7 @@ from tenancy.errors import (
     UserExistsError,
     UserNotFoundError,
 )
-from tenancy.models import User, audit_log, login_failures, sessions as session_rows, users as user_rows
+from tenancy.models import User
 from tenancy.types import new_id
 from tests.support.threads import at_once
 

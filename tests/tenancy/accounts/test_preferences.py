@@ -9,8 +9,9 @@ import pytest
 
 from tenancy.accounts.accounts import Accounts
 from tenancy.catalog import Catalog
+from tenancy.catalog.tables import users
 from tenancy.errors import ConfigurationError, UserNotFoundError
-from tenancy.models import User, users
+from tenancy.models import User
 from tests.support.applications import together
 
 

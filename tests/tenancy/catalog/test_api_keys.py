@@ -8,8 +8,8 @@ import pytest
 import sqlalchemy as sa
 
 from tenancy.catalog import api_keys, sessions, users
+from tenancy.catalog.tables import api_keys as table
 from tenancy.errors import KeyNotFoundError
-from tenancy.models import api_keys as table
 from tenancy.types import new_id
 
 HOUR = timedelta(hours=1)

@@ -14,8 +14,8 @@ import sqlalchemy as sa
 from tenancy import context
 from tenancy.catalog import Catalog, audit
 from tenancy.catalog.audit import AuditLog
+from tenancy.catalog.tables import audit_head, audit_log
 from tenancy.errors import AuditBrokenError, DatabaseBusyError
-from tenancy.models import audit_head, audit_log
 from tenancy.types import new_id
 from tests.support.threads import at_once
 from tests.tenancy.conftest import AUDIT_KEY

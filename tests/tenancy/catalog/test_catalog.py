@@ -12,8 +12,8 @@ from sqlalchemy.exc import IntegrityError
 
 from tenancy.backends.server.engines import CATALOG_POOL
 from tenancy.catalog import Catalog, now, users
+from tenancy.catalog.tables import users as table
 from tenancy.errors import CatalogNotReadyError
-from tenancy.models import users as table
 from tests.support import engines
 from tests.tenancy.conftest import AUDIT_KEY
 

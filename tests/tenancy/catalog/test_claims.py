@@ -9,8 +9,8 @@ import sqlalchemy as sa
 
 from tenancy.catalog import Catalog, claims, now, tenants
 from tenancy.catalog.claims import Claim
+from tenancy.catalog.tables import claims as table
 from tenancy.errors import ClaimedError, ClaimLostError
-from tenancy.models import claims as table
 from tenancy.types import new_id
 from tests.support.threads import at_once
 from tests.tenancy.conftest import AUDIT_KEY

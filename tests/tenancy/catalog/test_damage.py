@@ -12,11 +12,11 @@ import sqlalchemy as sa
 from tenancy.backends.server.backend import run
 from tenancy.catalog import Catalog, api_keys, damage, runs, servers, sessions, tenant_errors, tenants
 from tenancy.catalog.runs import Rules, Selection
+from tenancy.catalog.tables import catalog_metadata
 from tenancy.catalog.tenant_errors import Trouble
 from tenancy.credentials import rotation
 from tenancy.credentials.keyring import Keyring, generate_key
 from tenancy.errors import CatalogDamagedError, CatalogNotReadyError
-from tenancy.models import catalog_metadata
 from tests.conftest import make_user
 from tests.support import engines
 from tests.support.applications import keep_server

@@ -9,8 +9,8 @@ import sqlalchemy as sa
 
 from tenancy.catalog import listing, statistics
 from tenancy.catalog.listing import SORTS, Filter, Listing
+from tenancy.catalog.tables import user_database_configs, users
 from tenancy.errors import ConfigurationError
-from tenancy.models import user_database_configs, users
 from tenancy.types import new_id
 
 NOW = datetime.now(UTC).replace(microsecond=0)

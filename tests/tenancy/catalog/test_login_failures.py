@@ -8,8 +8,8 @@ import pytest
 import sqlalchemy as sa
 
 from tenancy.catalog import login_failures as login_failure_rows
+from tenancy.catalog.tables import login_failures
 from tenancy.errors import ThrottledError
-from tenancy.models import login_failures
 from tests.support.threads import at_once
 
 KEY = login_failure_rows.scope("account", "ada@example.org")

@@ -8,7 +8,8 @@ import pytest
 import sqlalchemy as sa
 
 from tenancy.catalog import pending
-from tenancy.models import State, pending_databases
+from tenancy.catalog.tables import pending_databases
+from tenancy.models import State
 from tenancy.types import new_id
 from tests.support.threads import at_once
 

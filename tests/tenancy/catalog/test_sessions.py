@@ -9,7 +9,8 @@ import pytest
 import sqlalchemy as sa
 
 from tenancy.catalog import Catalog, api_keys, sessions, tenants, users
-from tenancy.models import State, catalog_metadata, sessions as table
+from tenancy.catalog.tables import catalog_metadata, sessions as table
+from tenancy.models import State
 from tenancy.types import new_id
 from tests.tenancy.conftest import AUDIT_KEY
 

@@ -6,8 +6,8 @@ import pytest
 import sqlalchemy as sa
 
 from tenancy.catalog import users
+from tenancy.catalog.tables import users as table
 from tenancy.errors import ConfigurationError, UserExistsError, UserNotFoundError
-from tenancy.models import users as table
 from tests.support.threads import at_once
 
 

@@ -8,10 +8,11 @@ import pytest
 import sqlalchemy as sa
 
 from tenancy.catalog import servers, tenants, users
+from tenancy.catalog.tables import audit_log, user_database_configs
 from tenancy.credentials import rotation
 from tenancy.credentials.keyring import Keyring, generate_key
 from tenancy.errors import TamperedCredentialError, UnknownKeyError
-from tenancy.models import Placement, Server, ServerState, State, audit_log, user_database_configs
+from tenancy.models import Placement, Server, ServerState, State
 from tenancy.types import new_id
 from tests.support.threads import at_once
 

@@ -16,7 +16,8 @@ from tenancy.backends.mysql import backend as mysql_backend
 from tenancy.catalog.runs import Rules, RunState, Selection
 from tenancy.errors import StaleRouteError
 from tenancy.fleet.runner import LOST_TOO_OFTEN
-from tenancy.models import State, identity
+from tenancy.models import State
+from tenancy.schema.tables import tenancy_identity
 from tests.support import engines
 from tests.support.applications import Child, add_task, add_tenants, expire_claims, forked, placement_of, titles
 from tests.support.products import _on
@@ -72,7 +73,7 @@ def inside(manager: TenantManager, user_id: int) -> tuple[int, str]:
     assert tenant is not None
     backend = manager.backends.get(tenant.db_type)
     with backend.looking(backend.connect_to_migrate(tenant, manager.bench.access(tenant))) as connection:
-        return tuple(connection.execute(sa.select(identity.c.epoch, identity.c.state)).one())
+        return tuple(connection.execute(sa.select(tenancy_identity.c.epoch, tenancy_identity.c.state)).one())
 
 
 def is_back(parts: Parts, fresh: TenantManager, user_id: int) -> None:

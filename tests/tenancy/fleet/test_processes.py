@@ -15,10 +15,11 @@ import pytest
 
 from tenancy import TenantManager
 from tenancy.catalog.runs import Rules, Run, RunState, Selection
+from tenancy.catalog.tables import fleet_items
 from tenancy.errors import MigrationError, RunStateError
 from tenancy.fleet import processes
 from tenancy.fleet.processes import Crew, work_in_processes
-from tenancy.models import State, fleet_items
+from tenancy.models import State
 from tests.support.applications import forked, placement_of, revision, small_manager
 from tests.support.versions import COLUMN, fill, hand, look
 

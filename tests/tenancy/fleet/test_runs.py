@@ -13,8 +13,9 @@ import pytest
 import sqlalchemy as sa
 
 from tenancy.catalog.runs import ItemState, Rules, RunState, Selection
+from tenancy.catalog.tables import claims
 from tenancy.errors import ConfigurationError, RunNotFoundError, RunStateError, StaleRouteError
-from tenancy.models import State, claims
+from tenancy.models import State
 from tests.support.applications import audit_actions, forked, placement_of, small_manager, together
 from tests.support.versions import COLUMN, fill, hand, look
 

@@ -13,6 +13,7 @@ import compose
 from tenancy import DatabaseConnection, MultiTenantDatabaseManager, TenantManager, context, current_manager, install
 from tenancy.catalog import tenants
 from tenancy.catalog.runs import Selection
+from tenancy.catalog.tables import audit_log
 from tenancy.context import Context
 from tenancy.credentials.keyring import Keyring, generate_key
 from tenancy.errors import (
@@ -26,7 +27,7 @@ from tenancy.errors import (
     UserNotFoundError,
     WrongTenantError,
 )
-from tenancy.models import Principal, audit_log
+from tenancy.models import Principal
 from tenancy.types import new_id
 from tests.support.applications import change_config
 

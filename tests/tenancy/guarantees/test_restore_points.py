@@ -7,7 +7,7 @@ from contextlib import suppress
 import sqlalchemy as sa
 
 from tenancy.errors import DatabaseUnreachableError
-from tenancy.models import TENANT_VERSION_TABLE, house_metadata
+from tenancy.schema.tables import TENANT_VERSION_TABLE, tenancy_tables
 from tests.support.applications import add_task, add_tenants, placement_of, titles
 
 POINT = "run12"
@@ -21,7 +21,7 @@ def test_a_users_rows_come_back_through_the_engine_that_was_open(parts_on_each):
     backend, access = manager.backends.get(tenant.db_type), manager.bench.access(tenant)
 
     def rebuild(connection: sa.Connection) -> None:
-        house_metadata.create_all(connection)
+        tenancy_tables.create_all(connection)
         connection.commit()
         manager.chain.upgrade(connection, transactional_ddl=backend.transactional_ddl)
 

@@ -7,6 +7,7 @@ from contextlib import closing
 import pytest
 import sqlalchemy as sa
 
+from tenancy.catalog.tables import leftover_databases
 from tenancy.credentials import rotation
 from tenancy.credentials.keyring import Keyring, generate_key
 from tenancy.errors import (
@@ -17,7 +18,7 @@ from tenancy.errors import (
     StaleRouteError,
     TenantNotFoundError,
 )
-from tenancy.models import State, leftover_databases
+from tenancy.models import State
 from tests.support.applications import add_task, add_users, audit_actions, placement_of, titles
 from tests.support.engines import server_address, use
 

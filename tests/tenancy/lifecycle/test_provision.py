@@ -17,6 +17,7 @@ from compose import Parts
 from settings import Settings
 from tenancy.backends.base import DatabaseFields
 from tenancy.catalog import tenants
+from tenancy.catalog.tables import CATALOG_VERSION_TABLE
 from tenancy.errors import (
     AccessDeniedError,
     ClaimedError,
@@ -33,7 +34,7 @@ from tenancy.errors import (
     TenantNotReadyError,
     UserNotFoundError,
 )
-from tenancy.models import CATALOG_VERSION_TABLE, State
+from tenancy.models import State
 from tenancy.schema.chain import Chain
 from tests.support.applications import (
     PROJECT,

@@ -13,8 +13,9 @@ from sqlalchemy import event
 
 from compose import Parts
 from tenancy.catalog import tenants
+from tenancy.catalog.tables import claims
 from tenancy.errors import ClaimLostError, DatabaseExistsError, TenancyError
-from tenancy.models import State, claims
+from tenancy.models import State
 from tests.support.applications import (
     FaultAt,
     Stopped,

@@ -9,10 +9,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tenancy import context
+from tenancy.catalog.tables import claims
 from tenancy.errors import DatabaseBusyError, DatabaseTimeoutError, IdentityError, StaleRouteError
 from tenancy.lifecycle import reconcile
 from tenancy.lifecycle.suspend_delete import Retirement
-from tenancy.models import State, claims
+from tenancy.models import State
 from tests.support import engines
 from tests.support.applications import (
     FaultAt,

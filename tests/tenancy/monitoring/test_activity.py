@@ -9,8 +9,9 @@ import pytest
 import sqlalchemy as sa
 
 from tenancy.catalog import Catalog, api_keys, sessions, tenants, users
+from tenancy.catalog.tables import login_failures, sessions as session_rows
 from tenancy.errors import CatalogNotReadyError
-from tenancy.models import Principal, login_failures, sessions as session_rows
+from tenancy.models import Principal
 from tenancy.monitoring import activity as activity_room
 from tenancy.monitoring.activity import Activity
 from tenancy.types import new_id

@@ -10,8 +10,8 @@ import pytest
 import sqlalchemy as sa
 
 from tenancy.catalog import tenant_sizes, tenants
+from tenancy.catalog.tables import CATALOG_VERSION_TABLE, shared_database, user_database_configs
 from tenancy.errors import ConfigurationError, TenantNotFoundError, UserNotFoundError
-from tenancy.models import CATALOG_VERSION_TABLE, shared_database, user_database_configs
 from tests.conftest import make_user
 from tests.support.applications import keep_configs
 

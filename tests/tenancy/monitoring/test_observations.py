@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from tenancy.backends.base import DatabaseFields
 from tenancy.backends.server.backend import run
 from tenancy.catalog import tenant_errors as tenant_error_rows, tenant_sizes as tenant_size_rows
+from tenancy.catalog.tables import SHARED_OWNER, tenant_errors, tenant_sizes
 from tenancy.errors import DatabaseMissingError, DatabaseTimeoutError, TenantNotReadyError
-from tenancy.models import SHARED_OWNER, tenant_errors, tenant_sizes
 from tenancy.monitoring import observations as room
 from tests.support.applications import add_tenants, add_users, change_config
 from tests.support.engines import server_address, use

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import sqlalchemy as sa
 
+from tenancy.catalog.tables import audit_log
 from tenancy.errors import AuditBrokenError, ConfigurationError, UserNotFoundError
-from tenancy.models import audit_log
 from tests.support.applications import add_tenants, add_users, change_config
 
 

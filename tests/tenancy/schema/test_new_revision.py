@@ -14,10 +14,10 @@ import sqlalchemy as sa
 
 from repositories.schema import MIGRATIONS, metadata
 from tenancy.errors import ConfigurationError, MigrationError
-from tenancy.models import TENANT_VERSION_TABLE
 from tenancy.schema.chain import Chain
 from tenancy.schema.compatibility import dishonest
 from tenancy.schema.new_revision import MESSAGE_MAX, new_revision
+from tenancy.schema.tables import TENANT_VERSION_TABLE
 from tenancy.types import NAMING, KeyText, Line, LongText, RowId, Timestamp, utc_now
 from tests.migrations.test_portable import DIALECTS, each_dialect, script_of
 from tests.support import walk

@@ -14,6 +14,7 @@ from sqlalchemy import event
 
 from tenancy.backends.server.backend import one
 from tenancy.catalog import pending as rows, servers
+from tenancy.catalog.tables import pending_databases
 from tenancy.credentials import rotation
 from tenancy.credentials.keyring import Keyring, generate_key
 from tenancy.errors import (
@@ -24,7 +25,8 @@ from tenancy.errors import (
     TamperedCredentialError,
     TenancyError,
 )
-from tenancy.models import Placement, State, identity, pending_databases
+from tenancy.models import Placement, State
+from tenancy.schema.tables import tenancy_identity
 from tests.support.applications import (
     FaultAt,
     SignalAt,
@@ -123,7 +125,9 @@ def stands_right(parts, user_id: int) -> list[object]:
     """Say what is wrong with a user's database: nothing, when all is well."""
     tenant = placement_of(parts.manager, user_id)
     with parts.manager.session(user_id) as session:
-        whose = session.execute(sa.select(identity.c.user_id, identity.c.tenant_id, identity.c.state)).one()
+        whose = session.execute(
+            sa.select(tenancy_identity.c.user_id, tenancy_identity.c.tenant_id, tenancy_identity.c.state)
+        ).one()
         first = session.execute(sa.text("SELECT user_id, name FROM categories")).all()
         ledger = session.execute(sa.text("SELECT revision FROM tenancy_ledger ORDER BY applied_at, id")).scalars().all()
     wanted = [

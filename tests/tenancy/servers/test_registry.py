@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from tenancy.backends.base import DatabaseFields
 from tenancy.backends.server.backend import run
 from tenancy.catalog import servers as rows
+from tenancy.catalog.tables import audit_log, database_servers
 from tenancy.errors import (
     AccessDeniedError,
     ConfigurationError,
@@ -23,7 +24,6 @@ from tenancy.errors import (
     ServerNotFoundError,
     TamperedCredentialError,
 )
-from tenancy.models import audit_log, database_servers
 from tests.support.applications import add_task, add_users, audit_actions, placement_of, titles, together
 from tests.support.engines import backend_of, server_address, use
 from tests.support.servers import PASSWORD, listener, own_server

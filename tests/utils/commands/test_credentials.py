@@ -7,8 +7,8 @@ import pytest
 from cryptography.fernet import Fernet
 
 import compose
+from tenancy.catalog.tables import user_database_configs
 from tenancy.credentials.keyring import generate_key
-from tenancy.models import user_database_configs
 from tests.support.applications import keep_server
 
 

@@ -29,8 +29,9 @@ from tenancy.errors import (
     TenancyError,
     UnsupportedBackendError,
 )
-from tenancy.models import TENANT_VERSION_TABLE, Origin, Placement, ledger
+from tenancy.models import Origin, Placement
 from tenancy.routing.guards import check_identity
+from tenancy.schema.tables import TENANT_VERSION_TABLE, tenancy_ledger
 from tenancy.types import LongText, RowId, Timestamp, new_id, utc_now
 from tests.support.applications import PATIENCE_S, FaultAt, SignalAt, forked, together
 from tests.support.engines import ENGINES, needs_the_product, use
@@ -105,7 +106,9 @@ def _build(connection: sa.Connection) -> None:
     RICH.create_all(connection)
     connection.execute(sa.text(f"INSERT INTO {TENANT_VERSION_TABLE} VALUES ('0001')"))
     now = {"applied_at": sa.func.current_timestamp(), "duration_ms": 3, "app_version": "1.0"}
-    connection.execute(ledger.insert().values(id=new_id(), revision="0001", direction="upgrade", checksum="c", **now))
+    connection.execute(
+        tenancy_ledger.insert().values(id=new_id(), revision="0001", direction="upgrade", checksum="c", **now)
+    )
     connection.commit()
 
 

@@ -12,7 +12,8 @@ import pytest
 import web
 from repositories.repository_factory import RepositoryFactory
 from tenancy.catalog.sessions import token_hash
-from tenancy.models import READABLE, State, api_keys, user_database_configs
+from tenancy.catalog.tables import api_keys, user_database_configs
+from tenancy.models import READABLE, State
 from tests.support.browsing import Page, Visitor
 from web.pages.account.user_agents import device
 

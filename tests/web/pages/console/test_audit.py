@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import sqlalchemy as sa
 
-from tenancy.models import audit_log
+from tenancy.catalog.tables import audit_log
 
 
 def test_the_log_is_filtered_by_action_account_actor_and_day(root, parts, user, other):

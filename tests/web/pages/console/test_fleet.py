@@ -12,7 +12,7 @@ import sqlalchemy as sa
 import web
 from tenancy.backends.base import DatabaseFields
 from tenancy.catalog.runs import Rules, RunState, Selection
-from tenancy.models import fleet_items, user_database_configs
+from tenancy.catalog.tables import fleet_items, user_database_configs
 from tests.support.applications import add_tenants, audit_actions, keep_server, set_back
 from tests.support.browsing import Page
 

@@ -7,7 +7,7 @@ import pytest
 from tenancy import names
 from tenancy.catalog import leftovers
 from tenancy.catalog.leftovers import Reason
-from tenancy.models import leftover_databases
+from tenancy.catalog.tables import leftover_databases
 
 PATH = "/admin/leftovers"
 

@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 import web
-from tenancy.models import user_database_configs, users
+from tenancy.catalog.tables import user_database_configs, users
 
 PAGES = ("/admin/", "/admin/users", "/admin/audit", "/admin/health", "/admin/audit.csv", "/admin/audit.jsonl")
 
