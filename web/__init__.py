@@ -14,7 +14,7 @@ from flask import Flask
 from web import api, pages
 from web.api import admin
 from web.api.openapi import document
-from web.auth import guards
+from web.auth import sessions
 from web.http import assets, errors, logs, rate_limits, security, wsgi
 from web.ops import health, metrics
 from web.parts import Parts, current_parts
@@ -31,7 +31,7 @@ def create(parts: Parts) -> Flask:
     app.extensions["unify"] = parts
     _configure(app, parts.settings)
     logs.configure(parts.settings.log_level, parts.settings.log_format)
-    for room in (rate_limits, logs, metrics, guards, security, errors, assets):
+    for room in (rate_limits, logs, metrics, sessions, security, errors, assets):
         room.init_app(app)
     app.register_blueprint(health.blueprint)
     app.register_blueprint(api.blueprint)
@@ -52,7 +52,7 @@ def _configure(app: Flask, settings: Settings) -> None:
         MAX_FORM_MEMORY_SIZE=settings.max_body_bytes,
         LONGEST_BODY_BYTES=security.longest_body(settings),
         PERMANENT_SESSION_LIFETIME=lifetime,
-        SESSION_COOKIE_NAME=guards.cookie_name("session", settings),
+        SESSION_COOKIE_NAME=sessions.cookie_name("session", settings),
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Lax",
         SESSION_REFRESH_EACH_REQUEST=False,
@@ -60,9 +60,9 @@ def _configure(app: Flask, settings: Settings) -> None:
         WTF_CSRF_TIME_LIMIT=None,
         # itsdangerous takes keys oldest first; a form opened before a rotation still works after it.
         WTF_CSRF_SECRET_KEY=[*reversed(settings.secret_key_fallbacks), settings.secret_key],
-        # Browsers that send no Referer are let in by their token; ``auth.check_csrf`` looks at what they do send.
+        # Browsers that send no Referer are let in by their token; ``csrf.check_csrf`` looks at what they do send.
         WTF_CSRF_SSL_STRICT=False,
-        # security.py and auth.py call the check themselves, once they know who is asking and how.
+        # security.py and guards.py call the check themselves, once they know who is asking and how.
         WTF_CSRF_CHECK_DEFAULT=False,
         PROPAGATE_EXCEPTIONS=False,
     )

@@ -16,7 +16,7 @@ from sqlalchemy.engine import Engine
 
 import web
 from tenancy.models import User
-from web.auth.guards import cookie_name
+from web.auth.sessions import cookie_name
 
 if TYPE_CHECKING:
     from compose import Parts

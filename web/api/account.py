@@ -8,7 +8,8 @@ from flask import Blueprint, Response
 
 from tenancy.models import Placement
 from web.api.queries import refuse_query
-from web.auth.guards import api_login_required, signed_in
+from web.auth.guards import api_login_required
+from web.auth.sessions import signed_in
 from web.http.json_io import answer, require_json_accepted
 
 

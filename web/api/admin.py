@@ -14,7 +14,8 @@ from tenancy import names
 from tenancy.backends.base import DatabaseFields
 from tenancy.errors import ConfigurationError
 from web.api.queries import filters, read_query, refuse_query, scope
-from web.auth.guards import api_admin_required, signed_in
+from web.auth.guards import api_admin_required
+from web.auth.sessions import signed_in
 from web.http import cursors
 from web.http.errors import NOT_THERE, Problem
 from web.http.json_io import answer, optional_body, require_json_accepted

@@ -8,7 +8,8 @@ from uuid import UUID
 from flask import Blueprint, Response
 
 from web.api.queries import refuse_query
-from web.auth.guards import api_login_required, signed_in
+from web.auth.guards import api_login_required
+from web.auth.sessions import signed_in
 from web.http.addresses import outer
 from web.http.errors import NOT_THERE, Problem
 from web.http.json_io import answer, body, require_json_accepted

@@ -17,7 +17,8 @@ from repositories.repository_factory import RepositoryFactory
 from web.api.etags import etag, precondition, seen_version, unchanged
 from web.api.queries import filters, read_query, refuse_query, scope
 from web.api.resources import Resource
-from web.auth.guards import api_login_required, signed_in
+from web.auth.guards import api_login_required
+from web.auth.sessions import signed_in
 from web.http import cursors
 from web.http.addresses import outer
 from web.http.errors import NOT_THERE, Problem

@@ -11,7 +11,8 @@ from repositories.errors import NotFoundError
 from repositories.repository_factory import RepositoryFactory
 from web.api.etags import etag, precondition, seen_version, unchanged
 from web.api.queries import refuse_query
-from web.auth.guards import api_login_required, signed_in
+from web.auth.guards import api_login_required
+from web.auth.sessions import signed_in
 from web.http.errors import Problem
 from web.http.json_io import answer, body, require_json_accepted
 from web.parts import current_parts

@@ -13,7 +13,7 @@ from functools import cache
 from typing import Literal, Self
 
 from tenancy.errors import TenancyError
-from web.auth.guards import current_principal
+from web.auth.sessions import current_principal
 
 WeekStart = Literal["monday", "sunday", "saturday"]
 Theme = Literal["system", "light", "dark"]

@@ -81,3 +81,13 @@ def is_own_origin(given: str) -> bool:
 
 def _port(url: SplitResult) -> int | None:
     return None if url.port == DEFAULT_PORTS.get(url.scheme) else url.port
+
+
+def local_path(target: str | None) -> str | None:
+    """Give a path of this site to go to after login, or None for anything a browser could take for another site."""
+    if not target or not target.startswith("/") or target.startswith("//") or "\\" in target:
+        return None
+    if not target.isprintable() or len(target) > 2000:
+        return None
+    path = inner(split(target).path)
+    return None if path is None or path.startswith(("//", "/auth/")) else target

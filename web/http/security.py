@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from flask import Flask, Response, request
 from werkzeug.exceptions import RequestEntityTooLarge, RequestHeaderFieldsTooLarge, RequestURITooLarge, SecurityError
 
-from web.auth.guards import KEY_BLUEPRINTS, SAFE_METHODS, check_csrf
+from web.http.csrf import KEY_BLUEPRINTS, SAFE_METHODS, check_csrf
 from web.http.errors import is_json_call
 from web.http.json_io import refuse_large
 from web.parts import current_parts

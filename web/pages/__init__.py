@@ -15,7 +15,7 @@ from flask import Flask, request
 from tenancy.errors import TenancyError
 from tenancy.models import Principal
 from web.api.openapi import page as api_docs
-from web.auth.guards import current_principal
+from web.auth.sessions import current_principal
 from web.display import template_filters
 from web.display.preferences import Preferences
 from web.http.addresses import outer

@@ -9,7 +9,8 @@ from flask import Blueprint, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from repositories.errors import ConflictError, NotFoundError
-from web.auth.guards import page_login_required, signed_in
+from web.auth.guards import page_login_required
+from web.auth.sessions import signed_in
 from web.display.template_filters import sentence
 from web.http import cursors
 from web.http.errors import Problem

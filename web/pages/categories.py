@@ -11,7 +11,7 @@ from flask.typing import ResponseReturnValue
 from repositories.base.search import SEARCH_MAX
 from repositories.schema import UNCATEGORIZED
 from tenancy.names import fold, is_storable
-from web.auth.guards import signed_in
+from web.auth.sessions import signed_in
 from web.http import cursors
 from web.pages.common import rows as row_pages
 from web.pages.common.forms import Form

@@ -17,7 +17,8 @@ from sqlalchemy.orm import Session
 
 from tenancy.types import new_id
 from web import schemas
-from web.auth.guards import current_principal, page_login_required
+from web.auth.guards import page_login_required
+from web.auth.sessions import current_principal
 from web.display import clock, preferences
 from web.display.template_filters import day, weekday
 from web.pages.common import rows as row_pages

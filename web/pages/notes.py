@@ -18,7 +18,8 @@ from sqlalchemy.orm import Session
 from repositories.base import search
 from repositories.errors import NotFoundError
 from tenancy.names import is_storable
-from web.auth.guards import page_login_required, signed_in
+from web.auth.guards import page_login_required
+from web.auth.sessions import signed_in
 from web.display import markdown
 from web.http import cursors
 from web.http.addresses import outer

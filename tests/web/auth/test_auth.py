@@ -148,7 +148,7 @@ def test_a_browser_that_signed_in_before_keeps_its_own_counter(app: Flask, user:
 def test_a_device_cookie_is_good_for_its_own_account_alone(app: Flask, user: User, other: User) -> None:
     client = app.test_client()
     with app.test_request_context():
-        from web.auth.guards import device_token, remember_device
+        from web.auth.known_browsers import device_token, remember_device
 
         answer = app.make_response("")
         remember_device(answer, user.email, "1.abc")

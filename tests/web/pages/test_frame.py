@@ -140,7 +140,7 @@ class TestFragments:
         def act():
             flash.say("Deleted.", undo="/bin/1/restore")
             first = htmx.fragment(
-                "resume/fields.html", status=422, kept=Kept("/notes", ()), message=Message("And more.", "warn")
+                "sign_in/fields.html", status=422, kept=Kept("/notes", ()), message=Message("And more.", "warn")
             )
             return first, "_flashes" in session
 
@@ -153,7 +153,7 @@ class TestFragments:
         assert not waits, "said once"
 
     def test_without_a_message_leave_the_shown_ones_alone(self, asked):
-        answer = asked(lambda: htmx.fragment("resume/fields.html", kept=Kept("/notes", ())))
+        answer = asked(lambda: htmx.fragment("sign_in/fields.html", kept=Kept("/notes", ())))
         assert "<hx-partial" not in answer.get_data(as_text=True)
 
     def test_can_send_the_browser_to_another_page(self, asked):

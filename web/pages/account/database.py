@@ -10,7 +10,8 @@ from flask.typing import ResponseReturnValue
 from tenancy.deadline import unhurried
 from tenancy.errors import TenancyError
 from tenancy.models import Placement, Principal, State
-from web.auth.guards import page_login_required, signed_in
+from web.auth.guards import page_login_required
+from web.auth.sessions import signed_in
 from web.http import advice
 from web.ops import metrics
 from web.pages.account.layout import blueprint, show

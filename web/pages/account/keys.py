@@ -9,7 +9,8 @@ from flask import redirect, request, url_for
 from flask.typing import ResponseReturnValue
 
 from tenancy.errors import ConfigurationError
-from web.auth.guards import page_login_required, signed_in
+from web.auth.guards import page_login_required
+from web.auth.sessions import signed_in
 from web.pages.account.layout import blueprint, part, show
 from web.pages.common.flash import say
 from web.pages.common.forms import Field, Form

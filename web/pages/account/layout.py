@@ -25,7 +25,7 @@ Rows = list[dict[str, Any]]
 def show(tab: str, page: str | None = None, /, **context: Any) -> str:
     """Render the page of one tab, or another page that stands under it."""
     tabs = [(url_for(f"settings.{name}"), label, name == tab) for name, label in TABS]
-    return render_template(f"settings/{page or tab}.html", tabs=tabs, **context)
+    return render_template(f"account/{page or tab}.html", tabs=tabs, **context)
 
 
 def part(rows: Rows, tab: str) -> dict[str, Any]:

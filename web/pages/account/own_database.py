@@ -9,7 +9,8 @@ from flask.typing import ResponseReturnValue
 
 from tenancy.backends.base import DatabaseFields
 from tenancy.errors import TenancyError
-from web.auth.guards import page_login_required, signed_in
+from web.auth.guards import page_login_required
+from web.auth.sessions import signed_in
 from web.http.errors import NOT_THERE, Problem
 from web.ops import metrics
 from web.pages.account.layout import blueprint, show

@@ -6,7 +6,8 @@ from flask import redirect, request, url_for
 from flask.typing import ResponseReturnValue
 
 from tenancy.errors import ConfigurationError
-from web.auth.guards import page_login_required, signed_in
+from web.auth.guards import page_login_required
+from web.auth.sessions import signed_in
 from web.display import clock, preferences
 from web.display.preferences import Preferences
 from web.display.template_filters import moment, sentence

@@ -8,7 +8,8 @@ from flask import redirect, request, url_for
 from flask.typing import ResponseReturnValue
 
 from tenancy.errors import BadCredentialsError, PasswordTooWeakError
-from web.auth.guards import page_login_required, session_token, signed_in
+from web.auth.guards import page_login_required
+from web.auth.sessions import session_token, signed_in
 from web.display.template_filters import sentence
 from web.http.errors import NOT_THERE, Problem
 from web.pages.account.layout import Rows, blueprint, part, show

@@ -17,7 +17,8 @@ from repositories.errors import ConflictError, StaleVersionError
 from repositories.repository_factory import RepositoryFactory
 from tenancy.errors import ConfigurationError, TenancyError
 from tenancy.models import READABLE
-from web.auth.guards import page_login_required, signed_in
+from web.auth.guards import page_login_required
+from web.auth.sessions import signed_in
 from web.display.template_filters import sentence
 from web.http import cursors
 from web.pages.account.database import standing

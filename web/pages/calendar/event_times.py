@@ -18,7 +18,8 @@ from flask.typing import ResponseReturnValue
 from markupsafe import Markup
 from werkzeug.datastructures import ImmutableMultiDict
 
-from web.auth.guards import current_principal, page_login_required
+from web.auth.guards import page_login_required
+from web.auth.sessions import current_principal
 from web.display import clock
 from web.pages.common import rows
 from web.pages.common.forms import WAS, Form

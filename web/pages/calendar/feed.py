@@ -23,7 +23,8 @@ from icalendar import Calendar, Event
 from repositories.repository_factory import RepositoryFactory
 from tenancy.errors import KeyNotFoundError
 from tenancy.models import Principal
-from web.auth.guards import page_login_required, signed_in
+from web.auth.guards import page_login_required
+from web.auth.sessions import signed_in
 from web.display import clock
 from web.http import logs
 from web.http.errors import NOT_THERE, Problem
@@ -90,7 +91,7 @@ def say_plainly(answer: Response) -> Response:
 @page_login_required
 def feed() -> ResponseReturnValue:
     """Show whether there is a link, since when and when it was last read."""
-    return render_template("events/feed.html", links=_links(), back_days=BACK_DAYS, most=EVENTS_MOST)
+    return render_template("calendar/feed.html", links=_links(), back_days=BACK_DAYS, most=EVENTS_MOST)
 
 
 @pages.post("/events/feed", endpoint="events_feed_make")
@@ -101,7 +102,7 @@ def make() -> ResponseReturnValue:
     _, secret = accounts.issue_key(signed_in().user.id, "Calendar link", read_only=True, purpose=PURPOSE)
     _revoke(old)
     address = url_for("feed.calendar", secret=secret, _external=True)
-    return render_template("events/link.html", address=address, replaced=bool(old)), 201
+    return render_template("calendar/link.html", address=address, replaced=bool(old)), 201
 
 
 @pages.post("/events/feed/revoke", endpoint="events_feed_revoke")

@@ -17,7 +17,8 @@ from flask import redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from sqlalchemy.orm import Session
 
-from web.auth.guards import page_login_required, signed_in
+from web.auth.guards import page_login_required
+from web.auth.sessions import signed_in
 from web.display import clock, preferences
 from web.display.template_filters import MONTHS, WEEKDAYS
 from web.http import cursors
@@ -44,7 +45,7 @@ def page(resource: Resource, form: Form | None = None) -> ResponseReturnValue:
         context = make(session, on)
         shown.offer(row_pages.category_choices(session))
     context |= {"form": shown, "opened": bool(form or wanted), "view": make.__name__[1:], "on": on}
-    return render_template("events/index.html", **context, **_frame(on))
+    return render_template("calendar/index.html", **context, **_frame(on))
 
 
 row_pages.LISTS["events"] = page

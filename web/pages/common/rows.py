@@ -23,13 +23,14 @@ from repositories.schema import UNCATEGORIZED
 from tenancy.errors import ConfigurationError
 from tenancy.names import fold
 from tenancy.types import new_id
-from web.auth.guards import page_login_required, signed_in
+from web.auth.guards import page_login_required
+from web.auth.sessions import signed_in
 from web.display.template_filters import sentence
+from web.http.addresses import local_path
 from web.pages.common.flash import say
 from web.pages.common.forms import TYPED_CATEGORY, Categories, Form
 from web.pages.common.htmx import fragment, wants_fragment
 from web.pages.common.resources import RESOURCES, Resource
-from web.pages.sign_in.views import local_path
 from web.parts import current_parts
 from web.schemas import sent
 
@@ -67,7 +68,7 @@ def edit_page(resource: Resource, row_id: UUID, form: Form, **context: Any) -> s
         if resource.categorized:
             form.categories = category_choices(session)
             _name_category(session, form)
-    templates: list[str | Template] = [f"{resource.name}/edit.html", "crud/edit.html"]
+    templates: list[str | Template] = [f"{resource.name}/edit.html", "rows/edit.html"]
     shown = {"resource": resource, "row_id": row_id, "form": form, "next": next_path()}
     return render_template(templates, **shown, **context)
 
@@ -216,7 +217,7 @@ def _delete(resource: Resource, row_id: UUID) -> ResponseReturnValue:
         say(error.message, "bad")
         return redirect(url_for(f"{resource.endpoint}_edit", row_id=row_id), 303)
     say(f"Deleted “{short(name)}”.", undo=undo_url(batch, after))
-    return fragment("crud/gone.html") if wants_fragment() else redirect(after, 303)
+    return fragment("rows/gone.html") if wants_fragment() else redirect(after, 303)
 
 
 def _name_category(session: Session, form: Form) -> None:

@@ -15,7 +15,8 @@ from flask.typing import ResponseReturnValue
 
 from tenancy.errors import TenancyError
 from tenancy.models import State, User
-from web.auth.guards import admin_required, session_token, signed_in
+from web.auth.guards import admin_required
+from web.auth.sessions import session_token, signed_in
 from web.pages.common.flash import say
 from web.pages.console.layout import blueprint, find_user, show, to_tenant
 from web.parts import current_parts

@@ -31,7 +31,7 @@ def show(tab: str, page: str | None = None, /, **context: Any) -> str:
     """Render the page of one tab, or another page that stands under it."""
     tabs = [(url_for(f"admin.{name}"), label, name == tab and ("true" if page else "page")) for name, label in TABS]
     common = {"tabs": tabs, "products": PRODUCTS, "head": current_parts().manager.head}
-    return render_template(f"admin/{page or tab}.html", **common | context)
+    return render_template(f"console/{page or tab}.html", **common | context)
 
 
 def find_user(user_id: int) -> User:

@@ -124,7 +124,7 @@ def run_progress(run_id: int) -> ResponseReturnValue:
     if not wants_fragment():
         return redirect(url_for("admin.run", run_id=run_id), 303)
     about = _about(found)
-    answer = fragment("admin/run_state.html", **about)
+    answer = fragment("console/run_state.html", **about)
     if was is not None and (was != found.state or not about["live"]):
         answer.headers["HX-Refresh"] = "true"
     return answer

@@ -9,7 +9,8 @@ from flask.typing import ResponseReturnValue
 
 from tenancy.catalog.tenant_errors import KEPT_DAYS
 from tenancy.monitoring.activity import FLUSH_S
-from web.auth.guards import admin_required, signed_in
+from web.auth.guards import admin_required
+from web.auth.sessions import signed_in
 from web.display import charts
 from web.pages.common.htmx import fragment, wants_fragment
 from web.pages.console.actions import offered
@@ -47,7 +48,7 @@ def progress(user_id: int) -> ResponseReturnValue:
     report: dict[str, Any] = current_parts().manager.tenant_report(known_id(user_id))
     if not wants_fragment():
         return redirect(url_for("admin.tenant", user_id=user_id), 303)
-    answer = fragment("admin/claim.html", claim=report["claim"], user=report["account"])
+    answer = fragment("console/claim.html", claim=report["claim"], user=report["account"])
     if report["claim"] is None and request.args.get("was") == "running":
         answer.headers["HX-Refresh"] = "true"
     return answer

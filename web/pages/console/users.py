@@ -10,7 +10,8 @@ from flask.typing import ResponseReturnValue
 
 from tenancy.errors import ConfigurationError
 from tenancy.models import State
-from web.auth.guards import admin_required, signed_in
+from web.auth.guards import admin_required
+from web.auth.sessions import signed_in
 from web.http import cursors
 from web.http.errors import Problem
 from web.pages.console.layout import PRODUCTS, blueprint, choice, show, text

@@ -13,9 +13,9 @@ from typing import Self
 from flask import Response, current_app, make_response, render_template, request
 from werkzeug.exceptions import HTTPException
 
-from web.auth.guards import KEY_BLUEPRINTS
 from web.http import errors
 from web.http.addresses import inner, outer, split
+from web.http.csrf import KEY_BLUEPRINTS
 from web.pages.common.resources import RESOURCES
 
 PREFIX = "kept:"
@@ -89,4 +89,4 @@ def is_sendable(address: str) -> bool:
 
 def page(kept: Kept, status: int = 200) -> Response:
     """Show a kept form to whoever is signed in now, with the button that sends it."""
-    return make_response(render_template("resume/kept.html", kept=kept), status)
+    return make_response(render_template("sign_in/kept.html", kept=kept), status)

@@ -12,9 +12,11 @@ from flask.typing import ResponseReturnValue
 from flask_wtf.csrf import CSRFError, generate_csrf
 
 from tenancy.errors import TenancyError
-from web.auth.guards import SAFE_METHODS, SignInNeeded, current_principal
+from web.auth.guards import SignInNeeded
+from web.auth.sessions import current_principal
 from web.http import errors
 from web.http.addresses import is_own_origin, split
+from web.http.csrf import SAFE_METHODS
 from web.http.errors import Problem
 from web.pages.sign_in import carried_form
 from web.pages.sign_in.carried_form import Kept

@@ -20,11 +20,12 @@ from tenancy.errors import (
     ThrottledError,
     UserExistsError,
 )
-from web.auth.guards import current_principal, device_token, end_session, remember_device, session_token, start_session
+from web.auth.known_browsers import device_token, remember_device
+from web.auth.sessions import current_principal, end_session, session_token, start_session
 from web.display import preferences
 from web.display.template_filters import sentence
 from web.http import advice
-from web.http.addresses import inner, is_loopback, split
+from web.http.addresses import is_loopback, local_path
 from web.http.errors import Problem, of_tenancy
 from web.http.rate_limits import limit_login, limit_registration
 from web.ops import metrics
@@ -119,7 +120,7 @@ def login() -> ResponseReturnValue:
 def logout() -> ResponseReturnValue:
     """End the session for good; a GET only asks, so that no link can sign anybody out."""
     if request.method != "POST":
-        return render_template("auth/logout.html")
+        return render_template("sign_in/logout.html")
     end_session()
     say("You are signed out.", "good")
     return redirect(url_for("auth.login"), 303)
@@ -127,7 +128,7 @@ def logout() -> ResponseReturnValue:
 
 def login_page(form: Form | None = None, *, target: str | None = None, kept: Kept | None = None) -> str:
     """Give the page to sign in with; ``kept`` is a form whose text it carries on."""
-    return render_template("auth/login.html", form=form or Form.blank("login", LOGIN), next=target, kept=kept)
+    return render_template("sign_in/login.html", form=form or Form.blank("login", LOGIN), next=target, kept=kept)
 
 
 def may_bootstrap(token: str | None) -> bool:
@@ -135,16 +136,6 @@ def may_bootstrap(token: str | None) -> bool:
     if token and current_parts().accounts.is_bootstrap_token(token.strip()):
         return True
     return _from_loopback()
-
-
-def local_path(target: str | None) -> str | None:
-    """Give a path of this site to go to after login, or None for anything a browser could take for another site."""
-    if not target or not target.startswith("/") or target.startswith("//") or "\\" in target:
-        return None
-    if not target.isprintable() or len(target) > 2000:
-        return None
-    path = inner(split(target).path)
-    return None if path is None or path.startswith(("//", "/auth/")) else target
 
 
 def _registered(form: Form, bootstrap: bool) -> User | None:
@@ -231,7 +222,9 @@ def _enter(signed_in: SignIn, target: str | None, *, remember: bool, kept: Kept 
 
 
 def _registration_page(form: Form, bootstrap: bool) -> str:
-    return render_template("auth/register.html", form=form, bootstrap=bootstrap, local=bootstrap and _from_loopback())
+    return render_template(
+        "sign_in/register.html", form=form, bootstrap=bootstrap, local=bootstrap and _from_loopback()
+    )
 
 
 def _from_loopback() -> bool:

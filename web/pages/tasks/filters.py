@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from repositories.base.search import SEARCH_MAX
 from tenancy.names import is_storable
-from web.auth.guards import signed_in
+from web.auth.sessions import signed_in
 from web.display import clock
 from web.display.clock import DAY
 from web.http import cursors

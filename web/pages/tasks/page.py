@@ -21,14 +21,13 @@ from tenancy.types import new_id
 from web import schemas
 from web.auth.guards import page_login_required
 from web.display import clock
-from web.http.addresses import split
+from web.http.addresses import local_path, split
 from web.http.errors import Problem
 from web.pages.common import rows as row_pages
 from web.pages.common.flash import say
 from web.pages.common.forms import CATEGORY, Field, Form
 from web.pages.common.htmx import fragment, wants_fragment
 from web.pages.common.resources import DUE, PRIORITIES, TASKS, TITLE, Resource
-from web.pages.sign_in.views import local_path
 from web.pages.tasks import filters, saved_views
 from web.pages.tasks.filters import Words
 from web.parts import current_parts

@@ -10,6 +10,7 @@ import web
 from tenancy import deadline
 from tenancy.errors import StorageFullError
 from tests.web.conftest import cookie
+from web.http.addresses import local_path
 from web.pages.sign_in import views as auth_pages
 
 PASSWORD = "correct horse battery"
@@ -290,7 +291,7 @@ def test_login_goes_on_to_a_local_page(visit, user, target):
 )
 def test_login_goes_nowhere_else(app, visit, user, target):
     with app.test_request_context():
-        assert auth_pages.local_path(target) is None
+        assert local_path(target) is None
     answer = visit().sign_in(user.email, next=target)
     assert answer.location == "/"
 
