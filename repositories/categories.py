@@ -13,9 +13,9 @@ import sqlalchemy as sa
 from repositories.base import scope, search, values
 from repositories.base.bin_storage import Members
 from repositories.base.paged import AMONG, ListedRepository, row_ids
+from repositories.base.repository import Conditions
 from repositories.base.sorting import Row, Rows, up
 from repositories.base.statements import AnyRowId
-from repositories.base_user_scoped_repository import Conditions
 from repositories.errors import ConflictError, RepositoryError
 from repositories.schema import (
     CATEGORY_KEY_MAX,

@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 import sqlalchemy as sa
 
 from repositories.base import values
-from repositories.base.categorized import CATEGORY, IN_CATEGORY, CategorizedRepository
 from repositories.base.paged import AMONG, CHUNK
+from repositories.base.repository import Conditions
 from repositories.base.sorting import Page, Row, Rows, down, up
 from repositories.base.statements import Filter
-from repositories.base_user_scoped_repository import Conditions
+from repositories.categorized import CATEGORY, IN_CATEGORY, CategorizedRepository
 from repositories.schema import LOCATION_MAX, TITLE_MAX, events
 from tenancy.errors import ConfigurationError
 

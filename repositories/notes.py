@@ -8,10 +8,10 @@ from typing import ClassVar
 import sqlalchemy as sa
 
 from repositories.base import values
-from repositories.base.categorized import CATEGORY, IN_CATEGORY, CategorizedRepository
 from repositories.base.paged import AMONG
 from repositories.base.sorting import down, up
 from repositories.base.statements import Filter
+from repositories.categorized import CATEGORY, IN_CATEGORY, CategorizedRepository
 from repositories.schema import TITLE_MAX, notes
 
 

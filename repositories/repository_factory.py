@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, overload
 
-from repositories.base_user_scoped_repository import BaseUserScopedRepository
+from repositories.base.repository import BaseUserScopedRepository
 from repositories.bin import BinRepository
 from repositories.categories import CategoryRepository
 from repositories.events import EventRepository

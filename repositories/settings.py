@@ -6,8 +6,8 @@ import re
 from typing import Any, ClassVar
 
 from repositories.base import values
+from repositories.base.repository import BaseUserScopedRepository
 from repositories.base.sorting import Row
-from repositories.base_user_scoped_repository import BaseUserScopedRepository
 from repositories.errors import ConflictError
 from repositories.schema import settings
 

@@ -10,12 +10,12 @@ from typing import Any, ClassVar
 import sqlalchemy as sa
 
 from repositories.base import values
-from repositories.base.categorized import CATEGORY, IN_CATEGORY
-from repositories.base.ordered import OrderedRepository, by_hand
 from repositories.base.paged import AMONG
+from repositories.base.repository import Conditions
 from repositories.base.sorting import Row, Rows, down, up
 from repositories.base.statements import Filter
-from repositories.base_user_scoped_repository import Conditions
+from repositories.categorized import CATEGORY, IN_CATEGORY
+from repositories.ordered import OrderedRepository, by_hand
 from repositories.schema import PRIORITIES, STATUSES, TITLE_MAX, tasks
 from tenancy.errors import ConfigurationError
 

@@ -1,4 +1,4 @@
-"""Write deleted rows into the bin as JSON, and read them back; ``bin.py`` is what people do with them there.
+"""Write deleted rows into the bin as JSON, and read them back; people's half is ``repositories/bin.py``.
 
 A row comes back as it was: same id, same values, same version. A category is kept with the ids of the rows that it
 held (its members), which are in "Uncategorized" meanwhile.

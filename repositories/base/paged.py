@@ -9,9 +9,9 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from repositories.base import bin_storage, search, statements, values
+from repositories.base.repository import BaseUserScopedRepository, Conditions
 from repositories.base.sorting import Page, Row, Rows, Sort
 from repositories.base.statements import AnyRowId, Filter
-from repositories.base_user_scoped_repository import BaseUserScopedRepository, Conditions
 from tenancy.types import new_id
 
 IDS_MAX = 200

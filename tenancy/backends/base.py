@@ -1,8 +1,9 @@
 """State what every database product must offer: one contract, one file a product.
 
-Dialect words stand in this package and nowhere else. ``engines.py`` calls ``connect``, ``engine`` and ``begin``;
-``provision.py`` calls ``given``, ``plan``, ``create`` and ``drop``; fleet runs keep restore points and check databases;
-the rest is for operators. What opens a database comes along as an ``Access``; a file needs none.
+Dialect words stand in this package and nowhere else. ``tenancy/routing/engines.py`` calls ``connect``, ``engine`` and
+``begin``; ``tenancy/lifecycle/provision.py`` calls ``given``, ``plan``, ``create`` and ``drop``; fleet runs keep
+restore points and check databases; the rest is for operators. What opens a database comes along as an ``Access``; a
+file needs none.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Keep a tenant's connection from writing outside of a transaction that has passed the fence.
 
-``guards.py`` begins transactions, passes the fence, and then tells the connection so (``begun``). But whoever holds an
-engine can also ask for AUTOCOMMIT, take a connection with ``raw_connection()``, or send COMMIT as text: what is
-written after that was never compared with the fence. So every statement is read before it is sent. Outside of a
+``routing/guards.py`` begins transactions, passes the fence, and then tells the connection so (``begun``). But whoever
+holds an engine can also ask for AUTOCOMMIT, take a connection with ``raw_connection()``, or send COMMIT as text: what
+is written after that was never compared with the fence. So every statement is read before it is sent. Outside of a
 transaction only what reads may pass; inside, what would end the transaction or outlive it is refused.
 """
 

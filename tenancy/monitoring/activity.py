@@ -1,8 +1,8 @@
 """Gather who was seen and which tenants were used, and write it seldom, off the request, with what was observed.
 
 One background thread a process does this, gives back idle connections, and settles what was cut off
-(``settling.py``). Requests start it, so that it runs in the workers and not in the process they were forked from, and
-so that it is started again if anything ends it.
+(``lifecycle/reconcile.py``). Requests start it, so that it runs in the workers and not in the process they were forked
+from, and so that it is started again if anything ends it.
 """
 
 from __future__ import annotations

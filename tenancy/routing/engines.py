@@ -1,4 +1,4 @@
-"""Keep one engine per tenant, lease it, and stay within the process's limits (``budget.py``).
+"""Keep one engine per tenant, lease it, and stay within the process's limits (``connection_limits.py``).
 
 Every connection is checked against the identity row when it opens, every transaction that does not say it only reads
 passes the fence when it begins (``guards.py``). So whoever gets an engine, by whichever way, is guarded.

@@ -3,7 +3,7 @@
 Alembic finds the differences on a scratch database and words single operations; here they are put into the shape that
 revisions have: portable types by name, a rebuild where the product has to rebuild a table (from a description of the
 table, because what is read back from a database has lost its checks), and each step passed over where a run that was
-cut off has done it. Alembic is imported when first needed: see ``migrate.py``.
+cut off has done it. Alembic is imported when first needed: see ``chain.py``.
 """
 
 from __future__ import annotations

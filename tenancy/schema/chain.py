@@ -271,7 +271,7 @@ def _after(first: Callable[[], None], then: Callable[..., None]) -> Callable[...
 
 
 def run_under_alembic(metadata: sa.MetaData, version_table: str) -> None:
-    """Serve a chain's ``env.py``: the plain `alembic` command, for people who write revisions.
+    """Serve a chain's ``migrations/tenant/env.py``: the plain `alembic` command, for people who write revisions.
 
     The connection is ``config.attributes["connection"]``, or one to ``-x url=...``.
     """

@@ -1,6 +1,7 @@
 """Make the next revision of a chain from the models, try it on a scratch database, and write its file.
 
-``drafts.py`` words it, ``honesty.py`` says whether it is destructive. Neither a tenant nor the catalog is touched.
+``autogenerate.py`` words it, ``compatibility.py`` says whether it is destructive. Neither a tenant nor the catalog is
+touched.
 """
 
 from __future__ import annotations

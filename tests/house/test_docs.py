@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
+import tokenize
+from collections import Counter
 from datetime import date
+from functools import cache
+from pathlib import Path
 
 import pytest
 
 from compose import app_version
 from settings import COMPOSE_SETTINGS, PROJECT, SETTINGS, TEST_SETTINGS
+from tests.house.test_house import committed
 from web.pages.tasks import quick_add
 
 ACTIVE = {"MULTI_TENANT_MODE": "true", "BOOTSTRAP_FIRST_ADMIN": "true"}
@@ -153,3 +158,71 @@ def addresses(rows):
         for word in braces[1].split(",") if braces else [""]:
             for method in methods.split():
                 yield method, path.replace(braces[0], word) if braces else path
+
+
+MENTION = re.compile(r"`+((?:[\w.-]+/)*[\w-]+\.(?:py|html|js|css|toml|ini|mako|yml))`+")
+"""A file's name in backticks, with or without its folder."""
+
+
+def lost_mentions(path: str, text: str) -> list[str]:
+    """Name the files in backticks that are not there: from a folder around the text that names them.
+
+    A name without its folder is also understood where one file of the project alone has it.
+    """
+    return [f"{path}: {found}" for found in MENTION.findall(text) if not _is_there(PROJECT / path, found)]
+
+
+def _is_there(text: Path, found: str) -> bool:
+    folders = [folder for folder in text.parents if folder.is_relative_to(PROJECT)]
+    if any((folder / found).exists() for folder in folders):
+        return True
+    return "/" not in found and names_of_files()[found] == 1
+
+
+@cache
+def names_of_files() -> Counter[str]:
+    return Counter(path.name for path in committed(*SUFFIXES))
+
+
+SUFFIXES = (".py", ".html", ".js", ".css", ".toml", ".ini", ".mako", ".yml")
+EXAMPLES = {"shop.py", "0001_orders.py", "env.py", "alembic.ini"}
+"""Files that documents speak of and that a reader makes."""
+
+
+def prose_of(path: Path) -> str:
+    """Give what a file says to people: all of a document, and of code its docstrings and comments."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix != ".py":
+        return text
+    with tokenize.open(path) as file:
+        return "\n".join(token.string for token in tokenize.generate_tokens(file.readline) if _is_prose(token))
+
+
+def _is_prose(token: tokenize.TokenInfo) -> bool:
+    return token.type == tokenize.COMMENT or (
+        token.type == tokenize.STRING and token.string.startswith(('"""', 'r"""'))
+    )
+
+
+def test_files_that_prose_names_are_there():
+    texts = [*committed(".py", ".html", ".toml", ".md", ".ini", ".mako", ""), PROJECT / "Makefile"]
+    lost = [
+        line
+        for path in texts
+        if path.name != "CHANGELOG.md"  # it tells of what was
+        for line in lost_mentions(path.relative_to(PROJECT).as_posix(), prose_of(path))
+        if line.rpartition(" ")[2] not in EXAMPLES
+    ]
+    assert not lost, "\n".join(["", *lost])
+
+
+@pytest.mark.parametrize(
+    "text", ["see `tenancy/engines.py`", "``nowhere.py`` does it", "`backend.py` (there are several)"]
+)
+def test_a_file_that_is_not_there_is_found(text):
+    assert lost_mentions("docs/how-to/operate.md", text)
+
+
+@pytest.mark.parametrize("text", ["`tenancy/manager.py`", "``router.py``", "`settings.py`", "`a/b` and `x.y`"])
+def test_a_file_that_is_there_is_left_alone(text):
+    assert lost_mentions("tenancy/routing/engines.py", text) == []

@@ -1,6 +1,6 @@
 """Give tests databases on real servers, and say at the end which engines they ran on.
 
-A pytest plugin, loaded by ``conftest.py``. An engine that cannot be reached skips its tests, is counted and
+A pytest plugin, loaded by ``tests/conftest.py``. An engine that cannot be reached skips its tests, is counted and
 named in the closing lines; ``REQUIRE_ENGINES=sqlite,postgresql,mysql`` makes a missing one a failure.
 ``python -m tests.support.engines NAME...`` exits 0 when the named engines answer (``.ci/run`` asks that way).
 """

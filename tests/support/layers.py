@@ -6,6 +6,7 @@ import ast
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -78,10 +79,16 @@ class Source:
 
 
 def sources(*rooms: str) -> Iterator[Source]:
+    """Go through the project's files, or those of some of its first folders."""
     for room in rooms or ROOMS:
-        single = PROJECT / f"{room}.py"
-        for file in [single] if single.exists() else sorted((PROJECT / room).rglob("*.py")):
-            yield Source.of(file.relative_to(PROJECT).as_posix(), file.read_text(encoding="utf-8"))
+        yield from _sources_of(room)
+
+
+@cache
+def _sources_of(room: str) -> tuple[Source, ...]:
+    single = PROJECT / f"{room}.py"
+    files = [single] if single.exists() else sorted((PROJECT / room).rglob("*.py"))
+    return tuple(Source.of(file.relative_to(PROJECT).as_posix(), file.read_text(encoding="utf-8")) for file in files)
 
 
 def foreign_rooms(source: Source, allowed: dict[str, frozenset[str]], lazily: dict[str, str]) -> list[str]:
@@ -96,25 +103,65 @@ def foreign_rooms(source: Source, allowed: dict[str, frozenset[str]], lazily: di
     return wrong
 
 
-def wrong_order(source: Source, order: list[list[str]]) -> list[str]:
-    """Name imports inside ``tenancy`` that do not go to the left; one that only types need runs nothing."""
-    rank = {name: level for level, group in enumerate(order) for name in group}
-    own = _part(source.module)
-    if own not in rank:
-        return [f"{source.path}: tenancy.{own} has no place in the order"]
+@dataclass(frozen=True)
+class Order:
+    """The order of one package's parts: a part imports those of the steps before its own.
+
+    Spaces separate the parts of a step; ``|`` stands between neighbours that do not know each other. A part is a module
+    or a folder of the package. ``itself`` is the package's own ``__init__``.
+    """
+
+    package: str
+    steps: tuple[str, ...]
+
+    def part_of(self, module: str) -> str | None:
+        """Give the part of the package in which a module stands, or ``itself``; None for what stands elsewhere."""
+        if module == self.package:
+            return "itself"
+        if not module.startswith(f"{self.package}."):
+            return None
+        return module.removeprefix(f"{self.package}.").partition(".")[0]
+
+    def places(self) -> dict[str, tuple[int, int]]:
+        """Give each part's step, and which of the neighbours in it the part belongs to."""
+        return {
+            part: (level, side)
+            for level, step in enumerate(self.steps)
+            for side, group in enumerate(step.split("|"))
+            for part in group.split()
+        }
+
+
+def wrong_order(source: Source, order: Order) -> list[str]:
+    """Name the imports of a package's module that go to a later step, or to a neighbour.
+
+    An import that only types need runs nothing, and is left aside.
+    """
+    own, places = order.part_of(source.module), order.places()
+    if own is None:
+        return []
+    if own not in places and own != "itself":
+        return [f"{source.path}: {own} has no place in the order of {order.package}"]
     wrong = []
     for found in source.imports():
-        if found.types_only or found.module.partition(".")[0] != "tenancy":
+        other = order.part_of(_module(found.module))
+        if found.types_only or other in (None, own):
             continue
-        other = _part(found.module)
-        if other != own and rank.get(other, len(order)) > rank[own]:
-            wrong.append(f"{source.path}:{found.line}: tenancy.{own} may not import tenancy.{other}")
+        level, side = places.get(own, (-1, 0))
+        there, beside = places.get(other or "", (len(order.steps), 0))
+        if there > level or (there == level and beside != side):
+            wrong.append(f"{source.path}:{found.line}: {order.package}: {own} may not import {other}")
     return wrong
 
 
-def _part(module: str) -> str:
-    """Give the second word of a module; the package itself is the last thing in the order."""
-    return [*module.split("."), "__init__"][1]
+@cache
+def _modules() -> frozenset[str]:
+    return frozenset(source.module for source in sources())
+
+
+def _module(name: str) -> str:
+    """Give the module that an import loads; what is not one is a name in one."""
+    return name if name in _modules() else name.rpartition(".")[0]
 
 
 def cycles(files: Iterable[Source]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Give tests the joined parts on each database product in turn: a pytest plugin, loaded by ``conftest.py``."""
+"""Give tests the joined parts on each database product in turn: a pytest plugin, loaded by ``tests/conftest.py``."""
 
 from __future__ import annotations
 

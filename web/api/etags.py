@@ -11,7 +11,7 @@ from typing import Any
 
 from flask import request
 
-from repositories.base_user_scoped_repository import BaseUserScopedRepository
+from repositories.base.repository import BaseUserScopedRepository
 from web.http.cursors import EPOCH, MICROSECOND
 from web.http.errors import Problem
 

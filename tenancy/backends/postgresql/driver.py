@@ -94,8 +94,8 @@ WORDS = Words(RULES, _refuse, hidden=_HIDDEN, lasting=_LASTING)
 class Connection(Gated, extensions.connection):  # type: ignore[misc]  # psycopg2 brings no types
     """Know how long an answer may take, while connecting and afterwards, whose server this is, and what may be sent.
 
-    The driver says BEGIN with the first statement. Outside of a transaction that was begun by ``guards.py``, such a
-    one only reads.
+    The driver says BEGIN with the first statement. Outside of a transaction that was begun by ``routing/guards.py``,
+    such a one only reads.
     """
 
     lazily = True

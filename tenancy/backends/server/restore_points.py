@@ -1,7 +1,8 @@
 """Keep restore points on servers: a point is a second database there, named after the tenant's and the point.
 
-What PostgreSQL, MySQL and SQL Server have in common stands here, how a database is copied in ``postgresql_points.py``,
-``mysql_points.py`` and ``sqlserver_points.py``; a SQLite point is a file (``sqlite_points.py``).
+What PostgreSQL, MySQL and SQL Server have in common stands here, how a database is copied in
+``postgresql/restore_points.py``, ``mysql/restore_points.py`` and ``sqlserver/restore_points.py``; a SQLite point is a
+file (``sqlite/restore_points.py``).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Serve tenants from SQLite files: one file a user, in WAL, written durably.
 
-Files are made and opened in ``sqlite_files.py``, engines over them in ``sqlite_engines.py``; what a new tenant is
-copied from is kept in ``sqlite_templates.py``, restore points in ``sqlite_points.py``; ``sqlite_checks.py`` looks
+Files are made and opened in ``files.py``, engines over them in ``engines.py``; what a new tenant is
+copied from is kept in ``templates.py``, restore points in ``restore_points.py``; ``checks.py`` looks
 whether all is as it should be.
 """
 

@@ -1,6 +1,6 @@
 """Open SQLite's files: connections that know their file, what they have seen of it, and whether it can be written.
 
-A live file is only ever opened here, through SQLite (``sqlite_files.py`` says why).
+A live file is only ever opened here, through SQLite (``files.py`` says why).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Keep restore points of SQLite tenants: files in a folder beside them, made and put back by the backup API.
 
 A copy of a live file made in any other way loses commits, or takes the process's locks away
-(``sqlite_files.py``). Putting back is one transaction in the live file: other connections go on with it and see
+(``files.py``). Putting back is one transaction in the live file: other connections go on with it and see
 what was restored, and a kill leaves either all of it or nothing.
 """
 

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from repositories import categories
 from repositories.base import scope, statements
-from repositories.base_user_scoped_repository import BaseUserScopedRepository
+from repositories.base.repository import BaseUserScopedRepository
 from repositories.errors import NotFoundError, RepositoryError
 from repositories.repository_factory import RESOURCES
 from repositories.schema import categories as categories_table, notes, tasks

@@ -50,7 +50,7 @@ _CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f]")
 
 
 class CalendarAnswer(Response):
-    """Let the program that asked keep what its ETag is about; ``security.py`` forbids keeping anything else."""
+    """Let the program that asked keep what its ETag is about; the answers of others are not kept (``web/http/security.py``)."""
 
     def get_wsgi_headers(self, environ: WSGIEnvironment) -> Headers:
         headers = super().get_wsgi_headers(environ)
@@ -91,7 +91,7 @@ def say_plainly(answer: Response) -> Response:
 @page_login_required
 def feed() -> ResponseReturnValue:
     """Show whether there is a link, since when and when it was last read."""
-    return render_template("calendar/feed.html", links=_links(), back_days=BACK_DAYS, most=EVENTS_MOST)
+    return render_template("events/feed.html", links=_links(), back_days=BACK_DAYS, most=EVENTS_MOST)
 
 
 @pages.post("/events/feed", endpoint="events_feed_make")
@@ -102,7 +102,7 @@ def make() -> ResponseReturnValue:
     _, secret = accounts.issue_key(signed_in().user.id, "Calendar link", read_only=True, purpose=PURPOSE)
     _revoke(old)
     address = url_for("feed.calendar", secret=secret, _external=True)
-    return render_template("calendar/link.html", address=address, replaced=bool(old)), 201
+    return render_template("events/link.html", address=address, replaced=bool(old)), 201
 
 
 @pages.post("/events/feed/revoke", endpoint="events_feed_revoke")

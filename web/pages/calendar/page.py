@@ -45,7 +45,7 @@ def page(resource: Resource, form: Form | None = None) -> ResponseReturnValue:
         context = make(session, on)
         shown.offer(row_pages.category_choices(session))
     context |= {"form": shown, "opened": bool(form or wanted), "view": make.__name__[1:], "on": on}
-    return render_template("calendar/index.html", **context, **_frame(on))
+    return render_template("events/index.html", **context, **_frame(on))
 
 
 row_pages.LISTS["events"] = page

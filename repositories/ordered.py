@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from repositories.base import sorting, values
-from repositories.base.categorized import CategorizedRepository
 from repositories.base.sorting import Row, Sort
 from repositories.base.statements import AnyRowId
+from repositories.categorized import CategorizedRepository
 
 FAR = timedelta(seconds=1)
 MICROSECOND = timedelta(microseconds=1)
