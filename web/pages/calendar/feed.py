@@ -50,7 +50,7 @@ _CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f]")
 
 
 class CalendarAnswer(Response):
-    """Let the program that asked keep what its ETag is about; the answers of others are not kept (``web/http/security.py``)."""
+    """Let the program that asked keep what its ETag is about; no other answer is kept (``web/http/security.py``)."""
 
     def get_wsgi_headers(self, environ: WSGIEnvironment) -> Headers:
         headers = super().get_wsgi_headers(environ)
