@@ -26,7 +26,7 @@ from bench.world import World, progress, world
 from repositories.repository_factory import RepositoryFactory
 from repositories.schema import tasks
 from tenancy.backends.base import IDENTITY_SQL
-from tenancy.models import Placement, Principal
+from tenancy.models import Principal, Tenant
 from tenancy.routing.engines import IDLE_S
 from tenancy.schema.tables import tenancy_identity
 
@@ -48,30 +48,30 @@ def _first_touch(here: World, written: dict[int, list[dict[str, Any]]]) -> Figur
 
     Nobody touches what another has open: a WAL that is there already makes opening a file half as dear.
     """
-    placements = [here.parts.manager.placement_of(user.id) for user in here.users]
-    for placement in placements:
-        here.parts.manager.engines.retire(placement.tenant_id)
-    ours, theirs, bare = (iter(placements[start::3]) for start in range(3))
+    tenants = [here.parts.manager.tenant_of(user.id) for user in here.users]
+    for tenant in tenants:
+        here.parts.manager.engines.retire(tenant.tenant_id)
+    ours, theirs, bare = (iter(tenants[start::3]) for start in range(3))
     kept: list[Any] = []
     titles: dict[int | None, list[str]] = {}
 
     def touch() -> None:
-        placement = next(ours)
-        titles[placement.user_id] = [row["title"] for row in copy_context().run(_list, here, placement)]
+        tenant = next(ours)
+        titles[tenant.user_id] = [row["title"] for row in copy_context().run(_list, here, tenant)]
 
     def plain() -> None:
-        placement = next(theirs)
-        engine, rows = plain_list(here.folder / "users", placement)
+        tenant = next(theirs)
+        engine, rows = plain_list(here.folder / "users", tenant)
         kept.append(engine.dispose)
-        titles[placement.user_id] = [row.title for row in rows]
+        titles[tenant.user_id] = [row.title for row in rows]
 
     def alone() -> None:
-        placement = next(bare)
-        driver, rows = _sqlite_alone(here.folder / "users", placement)
+        tenant = next(bare)
+        driver, rows = _sqlite_alone(here.folder / "users", tenant)
         kept.append(driver.close)
-        titles[placement.user_id] = [title for (title, *_) in rows]
+        titles[tenant.user_id] = [title for (title, *_) in rows]
 
-    mine, baseline, sqlite = in_turns(len(placements) // 3 - 1, touch, plain, alone)
+    mine, baseline, sqlite = in_turns(len(tenants) // 3 - 1, touch, plain, alone)
     same_work({user_id: [row["title"] for row in rows] for user_id, rows in written.items()}, titles)
     for close in kept:
         close()
@@ -87,32 +87,32 @@ def _first_touch(here: World, written: dict[int, list[dict[str, Any]]]) -> Figur
     )
 
 
-def _sqlite_alone(folder: Path, placement: Placement) -> tuple[sqlite3.Connection, list[Any]]:
+def _sqlite_alone(folder: Path, tenant: Tenant) -> tuple[sqlite3.Connection, list[Any]]:
     """Do what both have SQLite do, by its driver alone: what neither can go below."""
-    driver = sqlite3.connect(folder / str(placement.db_path), isolation_level=None)
+    driver = sqlite3.connect(folder / str(tenant.db_path), isolation_level=None)
     _pragmas(driver, None)
     driver.execute(IDENTITY_SQL).fetchall()
     query = "SELECT title, * FROM tasks WHERE user_id = ? ORDER BY created_at, id LIMIT 50"
-    return driver, driver.execute(query, (placement.user_id,)).fetchall()
+    return driver, driver.execute(query, (tenant.user_id,)).fetchall()
 
 
-def _list(here: World, placement: Placement) -> list[dict[str, Any]]:
-    """List tasks as a request does that knows its placement already."""
-    user = next(user for user in here.users if user.id == placement.user_id)
-    here.parts.manager.bind(Principal(user, placement))
+def _list(here: World, tenant: Tenant) -> list[dict[str, Any]]:
+    """List tasks as a request does that knows its tenant already."""
+    user = next(user for user in here.users if user.id == tenant.user_id)
+    here.parts.manager.bind(Principal(user, tenant))
     with here.parts.manager.session() as session:
         rows: list[dict[str, Any]] = RepositoryFactory.get_repository("tasks", session, user.id).list()
     return rows
 
 
-def plain_list(folder: Path, placement: Placement) -> tuple[sa.Engine, list[Any]]:
+def plain_list(folder: Path, tenant: Tenant) -> tuple[sa.Engine, list[Any]]:
     """List a tenant's tasks over an ordinary engine made for it, as a dict of engines does."""
-    engine = sa.create_engine(f"sqlite:///{folder / str(placement.db_path)}")
+    engine = sa.create_engine(f"sqlite:///{folder / str(tenant.db_path)}")
     event.listen(engine, "connect", _pragmas)
     with engine.connect() as connection:
         whose = connection.execute(sa.select(tenancy_identity.c.tenant_id, tenancy_identity.c.user_id)).one()
-        same_work((placement.tenant_id, placement.user_id), tuple(whose))
-        query = sa.select(tasks).where(tasks.c.user_id == placement.user_id)
+        same_work((tenant.tenant_id, tenant.user_id), tuple(whose))
+        query = sa.select(tasks).where(tasks.c.user_id == tenant.user_id)
         return engine, list(connection.execute(query.order_by(tasks.c.created_at, tasks.c.id).limit(50)))
 
 
@@ -149,22 +149,22 @@ def weigh(kind: str, number: int) -> dict[str, Any]:
     warm_up = 10
     with world(number + warm_up, tenant_engine_cache_size=number + warm_up) as here:
         here.add_tasks(1)
-        placements = [here.parts.manager.placement_of(user.id) for user in here.users]
+        tenants = [here.parts.manager.tenant_of(user.id) for user in here.users]
         here.parts.manager.engines.close()
         kept: list[sa.Engine] = []
 
-        def touch(placement: Placement) -> int:
+        def touch(tenant: Tenant) -> int:
             if kind == "ours":
-                return len(copy_context().run(_list, here, placement))
-            engine, rows = plain_list(here.folder / "users", placement)
+                return len(copy_context().run(_list, here, tenant))
+            engine, rows = plain_list(here.folder / "users", tenant)
             kept.append(engine)
             return len(rows)
 
-        for placement in placements[:warm_up]:
-            touch(placement)
+        for tenant in tenants[:warm_up]:
+            touch(tenant)
         _let_time_pass(here)
         before = weight()
-        rows = sum(touch(placement) for placement in placements[warm_up:])
+        rows = sum(touch(tenant) for tenant in tenants[warm_up:])
         _let_time_pass(here)
         after = weight()
         for engine in kept:

@@ -72,7 +72,7 @@ def in_turns(rounds: int, *works: Callable[[], object]) -> list[list[float]]:
 
 
 class Laps:
-    """Hear the name of each step before it is taken (``Workbench.step``), and keep how long each took."""
+    """Hear the name of each step before it is taken (``Services.step``), and keep how long each took."""
 
     def __init__(self) -> None:
         self._taken: dict[str, list[float]] = {}

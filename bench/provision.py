@@ -104,7 +104,7 @@ def _one_tenant(number: int) -> Figure:
         plain, bare = Plain(here.folder, template), Plain(here.folder, template, bare=True)
         ours, theirs, barely = iter(ids), iter(ids), iter(ids)
         laps = Laps()
-        manager.bench.step = laps.step
+        manager.services.step = laps.step
         mine, baseline, least = in_turns(
             number,
             laps.heard(lambda: manager.provision(next(ours))),

@@ -116,7 +116,7 @@ def _traced(engine: Any) -> Iterator[list[str]]:
 def _cold_in_process(here: World, ours: Flask, cookies: Sequence[str], order: Sequence[int]) -> Figure:
     """Ask each user twice: after its engine was thrown away, and again; no HTTP server softens the ratio."""
     manager = here.parts.manager
-    tenants = [manager.placement_of(user.id).tenant_id for user in here.users]
+    tenants = [manager.tenant_of(user.id).tenant_id for user in here.users]
     warm_s, cold_s = [], []
     for index in order:
         ask = partial(get, ours, PATH, cookies[index])

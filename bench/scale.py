@@ -89,21 +89,21 @@ def read_with_few_files(tenants: int, nofile: int) -> dict[str, Any]:
     _limit_files(nofile)
     with world(tenants) as here:
         here.add_tasks(1)
-        placements = [here.parts.manager.placement_of(user.id) for user in here.users] * 2
-        random.Random(8).shuffle(placements)
+        every = [here.parts.manager.tenant_of(user.id) for user in here.users] * 2
+        random.Random(8).shuffle(every)
         here.parts.manager.engines.close()
         kept: dict[Any, sa.Engine] = {}
 
-        def read(placement: Any) -> str:
-            if placement.tenant_id in kept:
+        def read(tenant: Any) -> str:
+            if tenant.tenant_id in kept:
                 return "200 OK"
             try:
-                kept[placement.tenant_id], _ = plain_list(here.folder / "users", placement)
+                kept[tenant.tenant_id], _ = plain_list(here.folder / "users", tenant)
             except (sa.exc.OperationalError, sqlite3.OperationalError, OSError):
                 return "refused"
             return "200 OK"
 
-        found = _asked(read, placements)
+        found = _asked(read, every)
         for engine in kept.values():
             engine.dispose()
         return found
@@ -178,11 +178,11 @@ def keep_all(tenants: int) -> dict[str, Any]:
     """Touch all tenants once through ordinary engines that are kept; give what resident memory grew by."""
     with world(tenants) as here:
         here.add_tasks(1)
-        placements = [here.parts.manager.placement_of(user.id) for user in here.users]
+        every = [here.parts.manager.tenant_of(user.id) for user in here.users]
         here.parts.manager.engines.close()
         before, kept, rows = weight()[0], [], 0
-        for placement in placements:
-            engine, found = plain_list(here.folder / "users", placement)
+        for tenant in every:
+            engine, found = plain_list(here.folder / "users", tenant)
             kept.append(engine)
             rows += len(found)
         grown = (weight()[0] - before) / KIB

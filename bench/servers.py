@@ -73,9 +73,9 @@ def _provisioning(db_type: str, number: int) -> Figure:
 
         here.add_users(1, [db_type])  # makes the template, or records the DDL
         laps = Laps()
-        manager.bench.step = laps.step
+        manager.services.step = laps.step
         ours = laps.heard(lambda: manager.provision(next(ids), DatabaseFields(db_type)))
-        first = manager.placement_of(here.users[0].id)
+        first = manager.tenant_of(here.users[0].id)
         with _server(db_type).connect() as server:
             plain = _PLAIN[db_type](server, first.db_name or "", manager.chain.fingerprint, made)
             try:

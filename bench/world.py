@@ -53,7 +53,7 @@ class World:
     def leave_servers(self) -> None:
         """Delete what stands on servers; a folder goes by itself."""
         for user in self.users:
-            if self.parts.manager.placement_of(user.id).server_id is not None:
+            if self.parts.manager.tenant_of(user.id).server_id is not None:
                 self.parts.manager.delete_user_database(user.id)
 
     def add_tasks(self, each: int) -> dict[int, list[dict[str, Any]]]:

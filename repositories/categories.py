@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from repositories.base import scope, search, values
 from repositories.base.bin_storage import Members
-from repositories.base.paged import AMONG, ListedRepository, row_ids
+from repositories.base.paged import AMONG, PagedRepository, row_ids
 from repositories.base.repository import Conditions
 from repositories.base.sorting import Row, Rows, up
 from repositories.base.statements import AnyRowId
@@ -41,7 +41,7 @@ def _uncategorized() -> sa.Select[Any]:
     return scope.owned(statement, sa.bindparam("p_owner", type_=sa.Integer))
 
 
-class CategoryRepository(ListedRepository):
+class CategoryRepository(PagedRepository):
     """Read and write categories; two names that differ in case or width only are the same name."""
 
     table = categories

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from repositories.base import statements, values
-from repositories.base.paged import ListedRepository
+from repositories.base.paged import PagedRepository
 from repositories.base.sorting import Row
 from repositories.base.statements import Filter
 from repositories.categories import CategoryRepository
@@ -18,7 +18,7 @@ CATEGORY = values.optional(values.row_id)
 IN_CATEGORY = Filter("category_id", operator.eq)
 
 
-class CategorizedRepository(ListedRepository):
+class CategorizedRepository(PagedRepository):
     """Read and write rows that have a category."""
 
     referring = frozenset({"category_id"})

@@ -34,10 +34,10 @@ if TYPE_CHECKING:
     )
     from tenancy.models import (
         Leftover as Leftover,
-        Placement as Placement,
         Principal as Principal,
         Server as Server,
         State as State,
+        Tenant as Tenant,
         TenantSchema as TenantSchema,
         User as User,
     )
@@ -79,7 +79,7 @@ _PUBLIC = {
     ),
     "tenancy.models": (
         "Leftover",
-        "Placement",
+        "Tenant",
         "Principal",
         "Server",
         "State",

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from tenancy import names
 from tenancy.errors import NoTenantError, WrongTenantError
-from tenancy.models import Placement
+from tenancy.models import Tenant
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Context:
     """
 
     owner: int | None = None
-    placement: Placement | None = None
+    tenant: Tenant | None = None
     main: bool = False
     locked: bool = False
     held_for: int | None = None
@@ -76,12 +76,12 @@ def set_user(user_id: int) -> None:
     here = _current.get()
     _check_held(here, user_id)
     if here.owner != user_id:
-        _current.set(replace(here, owner=user_id, placement=None, main=False))
+        _current.set(replace(here, owner=user_id, tenant=None, main=False))
 
 
 def choose_main() -> None:
     """Work on the main database from here on, in this context only."""
-    _current.set(replace(_current.get(), owner=None, placement=None, main=True))
+    _current.set(replace(_current.get(), owner=None, tenant=None, main=True))
 
 
 @contextmanager
@@ -89,9 +89,9 @@ def held(user_id: int, actor_id: int | None) -> Iterator[None]:
     """Work for one user inside the block, in this thread or task only."""
     here = _current.get()
     _check_held(here, user_id)
-    placement = here.placement if here.owner == user_id else None
+    tenant = here.tenant if here.owner == user_id else None
     actor = actor_id if actor_id is not None else here.actor_id
-    token = _current.set(Context(user_id, placement, False, True, user_id, actor, here.request_id, here.actor))
+    token = _current.set(Context(user_id, tenant, False, True, user_id, actor, here.request_id, here.actor))
     try:
         yield
     finally:

@@ -33,16 +33,16 @@ from tenancy.errors import (
 )
 from tenancy.fleet.fleet import Fleet
 from tenancy.hosts import HostPolicy
-from tenancy.lifecycle.operation import Workbench
+from tenancy.lifecycle.operation import Services
 from tenancy.lifecycle.own_database import OwnDatabases
 from tenancy.lifecycle.preflight import probe
 from tenancy.lifecycle.provision import Provisioned, Provisioner
 from tenancy.lifecycle.provision_many import Batch, InitResult
-from tenancy.lifecycle.reconcile import Settling
+from tenancy.lifecycle.reconcile import Reconciler
 from tenancy.lifecycle.shared_database import SharedDatabase
 from tenancy.lifecycle.suspend_delete import Retirement
-from tenancy.lifecycle.upgrade_on_first_use import FirstTouch
-from tenancy.models import Placement, Principal, State, TenantSchema, User
+from tenancy.lifecycle.upgrade_on_first_use import UpgradeOnFirstUse
+from tenancy.models import Principal, State, Tenant, TenantSchema, User
 from tenancy.monitoring.inspection import Inspection
 from tenancy.monitoring.observations import Observations
 from tenancy.monitoring.overview import Overview
@@ -116,7 +116,7 @@ class TenantManager:
         self.keyring = keyring
         self.chain = Chain(schema.migrations, TENANT_VERSION_TABLE, argument="TenantSchema(migrations)")
         self.catalog_chain = catalog_chain or Chain(CATALOG_MIGRATIONS, CATALOG_VERSION_TABLE)
-        self.bench = Workbench(
+        self.services = Services(
             catalog,
             backends,
             schema,
@@ -128,30 +128,30 @@ class TenantManager:
         )
         self.engines = EngineCache(
             self.options.cache_size,
-            self.bench.serving,
+            self.services.serving,
             backends.get,
             lambda: self.head,
             server_limit=self.options.server_connections,
         )
-        self.bench.on_retire = self.engines.retire
-        self.observations = Observations(catalog, backends, self.bench.access)
-        self.bench.on_error = self.observations.noticed
-        self.provisioner = Provisioner(self.bench)
+        self.services.on_retire = self.engines.retire
+        self.observations = Observations(catalog, backends, self.services.access)
+        self.services.on_error = self.observations.noticed
+        self.provisioner = Provisioner(self.services)
         self.batch = Batch(self.provisioner, self.provision)
-        self.retirement = Retirement(self.bench)
-        self.settling = Settling(catalog, self.retirement)
+        self.retirement = Retirement(self.services)
+        self.reconciler = Reconciler(catalog, self.retirement)
         self.router = Router(catalog, self.chain, self.engines, self.observations.noticed)
         if self.options.migrate_on_first_touch and self.multi_tenant:
-            self.router.on_behind = FirstTouch(self.provisioner).bring
+            self.router.on_behind = UpgradeOnFirstUse(self.provisioner).bring
         allowed = self.options.user_databases and self.multi_tenant
-        self.own_databases = OwnDatabases(self.provisioner, self.router.crowd, allowed=allowed)
+        self.own_databases = OwnDatabases(self.provisioner, self.router.bulkhead, allowed=allowed)
         self.leftovers = self.provisioner.leftovers
-        self.database_servers = Servers(self.bench)
-        self.fleet = Fleet(self.bench)
-        self.pool = Pool(self.bench, self.options.pending_tenants if self.multi_tenant else 0)
-        self.bench.on_placed = self.pool.noted
-        self.inspection = Inspection(self.bench, self.catalog_chain, self.router.placement_of)
-        self.overview = Overview(self.bench, self.inspection, self.engines)
+        self.database_servers = Servers(self.services)
+        self.fleet = Fleet(self.services)
+        self.pool = Pool(self.services, self.options.pending_tenants if self.multi_tenant else 0)
+        self.services.on_placed = self.pool.noted
+        self.inspection = Inspection(self.services, self.catalog_chain, self.router.tenant_of)
+        self.overview = Overview(self.services, self.inspection, self.engines)
 
     @property
     def head(self) -> str:
@@ -173,7 +173,7 @@ class TenantManager:
         context.bind(
             context.Context(
                 owner=user_id if own_database else None,
-                placement=principal.placement if own_database else None,
+                tenant=principal.tenant if own_database else None,
                 locked=True,
                 held_for=user_id if own_database else None,
                 actor_id=user_id,
@@ -184,7 +184,7 @@ class TenantManager:
 
     def share_threads(self, threads: int) -> None:
         """Say how many threads answer requests in this process, of which a database that hangs may hold a part."""
-        self.router.crowd.share(threads)
+        self.router.bulkhead.share(threads)
 
     @property
     def current_user_id(self) -> int | None:
@@ -264,7 +264,7 @@ class TenantManager:
         database is made there, or taken over where it is empty or this tenant's own.
         """
         fields = DatabaseFields(db_type, db_host, db_port, db_name, db_user, db_password, db_path, db_options)
-        return self.inspection.shown(self.provision(user_id, fields).placement, user_id)
+        return self.inspection.shown(self.provision(user_id, fields).tenant, user_id)
 
     def initialize_all(self, on_result: Callable[[InitResult], None]) -> list[InitResult]:
         """Make or bring to head the database of every active user, past failures, which are named."""
@@ -310,13 +310,13 @@ class TenantManager:
 
         ``unify serve`` does it once a minute, 20 databases at a time; one that cannot be reached is tried again later.
         """
-        return self.settling.round()
+        return self.reconciler.round()
 
     def prepare_catalog(self) -> list[str]:
         """Migrate the catalog (and in shared mode the shared database) to head; give the revisions applied now."""
         applied = self._migrate_catalog()
         if not self.multi_tenant:
-            shared = SharedDatabase(self.bench).provision_shared(self.options.shared_url or "")
+            shared = SharedDatabase(self.services).provision_shared(self.options.shared_url or "")
             applied += [f"shared {revision}" for revision in shared]
         return applied
 
@@ -469,7 +469,7 @@ class TenantManager:
 
     def probe_database(self, user_id: int, fields: DatabaseFields) -> dict[str, Any]:
         """Try a configuration that is not stored, and say what is wrong with it; nothing is made."""
-        return probe(self.bench, names.user_id(user_id), fields)
+        return probe(self.services, names.user_id(user_id), fields)
 
     def probe_own_database(self, user_id: int, fields: DatabaseFields) -> dict[str, Any]:
         """Try a database that a user names, as ``probe_database`` does for administrators."""
@@ -496,9 +496,9 @@ class TenantManager:
         self.engines.close()
         self.catalog.close()
 
-    def placement_of(self, user_id: int) -> Placement:
+    def tenant_of(self, user_id: int) -> Tenant:
         """Ask the catalog where a user's rows live; in shared mode that is the shared database."""
-        return self.router.placement_of(names.user_id(user_id))
+        return self.router.tenant_of(names.user_id(user_id))
 
     def sweep(self) -> None:
         """Do what a serving process does every few seconds: give back idle connections, look at the pools."""
@@ -550,7 +550,7 @@ class TenantManager:
                 if session.execute(mine).first() is None:
                     session.execute(table.insert(), values)
                     created = True
-        return Provisioned(self.placement_of(user_id), created)
+        return Provisioned(self.tenant_of(user_id), created)
 
     def _migrate_catalog(self) -> list[str]:
         backend = self.backends.for_url(str(self.catalog.engine.url), "ADMIN_DATABASE_URL")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
@@ -94,7 +95,7 @@ class User:
 
 
 @dataclass(frozen=True)
-class Placement:
+class Tenant:
     """Say where a tenant lives and how it is, as the catalog has it; ``sealed_password`` is ciphertext."""
 
     tenant_id: uuid.UUID
@@ -148,7 +149,7 @@ class Placement:
             "origin": self.origin,
         }
 
-    def with_(self, **changes: Any) -> Placement:
+    def with_(self, **changes: Any) -> Tenant:
         return replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
@@ -163,7 +164,7 @@ class Placement:
 
 
 @dataclass(frozen=True)
-class Pending(Placement):
+class Pending(Tenant):
     """Describe a database that stands ready for a user to come: a tenant's, and nobody's yet."""
 
     id: int = 0
@@ -181,7 +182,7 @@ _HIDDEN = ("sealed_password", "ready", "damaged")
 
 
 @dataclass(frozen=True)
-class Leftover(Placement):
+class Leftover(Tenant):
     """Describe a database that its user left: replaced, forgotten, or half made by an attempt that ended."""
 
     id: int = 0
@@ -249,14 +250,20 @@ class Server:
 class Principal:
     """Say who sent a request and where their rows live: everything the catalog decides, from one statement.
 
-    Exactly one of ``session_hash`` and ``key_id`` is set. ``placement`` is None where the user has no database.
+    Exactly one of ``session_hash`` and ``key_id`` is set. ``tenant`` is None where the user has no database.
     """
 
     user: User
-    placement: Placement | None
+    tenant: Tenant | None
     session_hash: str | None = None
     key_id: uuid.UUID | None = None
     read_only: bool = False
+
+    @property
+    def placement(self) -> Tenant | None:
+        """The former name of ``tenant``."""
+        warnings.warn("Principal.placement is called tenant now", DeprecationWarning, stacklevel=2)
+        return self.tenant
 
 
 @dataclass(frozen=True)

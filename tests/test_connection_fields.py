@@ -21,7 +21,7 @@ from click.testing import CliRunner
 import web
 from tenancy.backends.base import DatabaseFields
 from tenancy.errors import ConfigurationError, TenancyError
-from tests.support.applications import change_config, placement_of
+from tests.support.applications import change_config, tenant_of
 from tests.support.engines import use
 from tests.support.servers import listener
 from tests.web.conftest import browser_of, caller, make_admin
@@ -173,7 +173,7 @@ class Office:
             return "refused", f"{named} {text}"
         said = re.search(r"could not be made: ([^\n]*)", text)
         assert said, text[:2000]
-        return ("tried" if placement_of(self.parts.manager, user_id) else "refused"), said[1]
+        return ("tried" if tenant_of(self.parts.manager, user_id) else "refused"), said[1]
 
     def command(self, user_id: int, fields: dict[str, Any]) -> Answer:
         words = ["db", "init", str(user_id)]
@@ -184,7 +184,7 @@ class Office:
         done = CliRunner().invoke(unify, words, input=typed, obj=Toolbox(self.parts.settings))
         assert done.exit_code in (1, 2), done.output
         assert "Traceback" not in done.output
-        known = placement_of(self.parts.manager, user_id)
+        known = tenant_of(self.parts.manager, user_id)
         return ("tried" if known else "refused"), done.output.replace("--db-", "db_")
 
 
@@ -232,7 +232,7 @@ def test_what_is_no_value_of_a_field_is_refused_by_its_name_and_nothing_is_conne
         outcome, said = getattr(office, way)(user.id, fields)
         assert outcome == "refused", (field, payload, said)
         assert field in said or (way == "page" and field == "db_port"), (field, payload, said)
-        assert placement_of(parts.manager, user.id) is None
+        assert tenant_of(parts.manager, user.id) is None
     assert listeners.met_right == []
     assert listeners.met_wrong == []
 
@@ -253,7 +253,7 @@ def test_what_is_odd_is_taken_literally_and_leads_nowhere_else(office, product, 
             continue
         assert outcome == "tried", (field, payload, said)
         assert len(listeners.met_right) > before, (field, payload, said)
-        stored = placement_of(parts.manager, user.id)
+        stored = tenant_of(parts.manager, user.id)
         if field != "db_password":
             assert getattr(stored, field) == fields[field]
         assert len(fields["db_password"]) < 5 or fields["db_password"] not in str(stored.last_error)
@@ -287,7 +287,7 @@ def test_a_stored_row_that_somebody_edited_is_not_connected_to(office, product, 
         "db_options": json.dumps({"tls": "off"}),
         "db_type": next(name for name in ON_SERVERS if name != product),
     }
-    known = placement_of(parts.manager, user.id)
+    known = tenant_of(parts.manager, user.id)
     changed = {"state": "ready", "revision": parts.manager.head, "version": known.version + 1, field: edited[field]}
     change_config(parts.manager, user.id, **changed)
     with pytest.raises(TenancyError) as refused:

@@ -29,7 +29,7 @@ AMONG = Filter("id", lambda column, ids: column.in_(ids), row_ids)
 """The filter ``ids``: somebody else's among them are rows that are not there."""
 
 
-class ListedRepository(BaseUserScopedRepository):
+class PagedRepository(BaseUserScopedRepository):
     """Read rows page by page in one of several orders, and discard rows so that they can come back."""
 
     sorts: ClassVar[Mapping[str, Sort]] = {}

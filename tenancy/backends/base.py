@@ -21,10 +21,10 @@ import sqlalchemy as sa
 
 from tenancy.backends.access import Access, Login
 from tenancy.backends.gates import Words, gated
-from tenancy.backends.inventory import Stray
+from tenancy.backends.inventory import InventoryItem
 from tenancy.backends.placeholders import Rules
 from tenancy.errors import BackendError, DatabaseBusyError, MigrationError, TenancyError
-from tenancy.models import Placement, Server
+from tenancy.models import Server, Tenant
 from tenancy.schema.tables import TENANT_VERSION_TABLE
 
 Step = Callable[[str], None]
@@ -148,7 +148,7 @@ class Attempt:
 class Making:
     """Say of one of several databases that are made together where it belongs, what it holds, and which try this is."""
 
-    tenant: Placement
+    tenant: Tenant
     access: Access
     blueprint: Blueprint
     attempt: Attempt
@@ -198,10 +198,10 @@ class Backend(ABC):
         return None
 
     @abstractmethod
-    def shown_path(self, tenant: Placement) -> str | None:
+    def shown_path(self, tenant: Tenant) -> str | None:
         """Give where the file stands, for products that have one."""
 
-    def is_place_of(self, tenant: Placement) -> bool:
+    def is_place_of(self, tenant: Tenant) -> bool:
         """Say whether the place in a stored configuration can be that user's: a file is named after its user."""
         return True
 
@@ -209,7 +209,7 @@ class Backend(ABC):
     def storage(self) -> Storage | None:
         """Say how the folder is that holds this product's files; None where a server keeps them."""
 
-    def budget_key(self, tenant: Placement) -> str | None:
+    def budget_key(self, tenant: Tenant) -> str | None:
         """Name the server whose connections are counted together; None where there is no server."""
         return None
 
@@ -226,10 +226,10 @@ class Backend(ABC):
     # --- connections ------------------------------------------------------------------------------------
 
     @abstractmethod
-    def connect(self, tenant: Placement, access: Access) -> Any:
+    def connect(self, tenant: Tenant, access: Access) -> Any:
         """Open one DBAPI connection as the login that serves, set as every tenant connection is; nothing is created."""
 
-    def connect_to_migrate(self, tenant: Placement, access: Access) -> Any:
+    def connect_to_migrate(self, tenant: Tenant, access: Access) -> Any:
         """Open one DBAPI connection as the login that may change the schema, with patience for long statements."""
         return self.connect(tenant, access)
 
@@ -267,25 +267,25 @@ class Backend(ABC):
         """Refuse a migration's transaction that would leave dangling rows."""
 
     def settle(  # noqa: B027 - a file has no logins
-        self, connection: sa.Connection, tenant: Placement, access: Access, owned_tables: Sequence[str]
+        self, connection: sa.Connection, tenant: Tenant, access: Access, owned_tables: Sequence[str]
     ) -> None:
         """Give the serving login its rights on what a migration left; ``owned_tables`` have a ``user_id``."""
 
     # --- operations -------------------------------------------------------------------------------------
 
     @abstractmethod
-    def probe(self, tenant: Placement, access: Access) -> Iterator[Check]:
+    def probe(self, tenant: Tenant, access: Access) -> Iterator[Check]:
         """Look whether a database could stand, or stands, where an unstored configuration says; nothing is made.
 
         Ends after the first check that fails. Whose a database is that stands there is looked at by the caller.
         """
 
     @abstractmethod
-    def exists(self, tenant: Placement, access: Access) -> bool:
+    def exists(self, tenant: Tenant, access: Access) -> bool:
         """Say whether anything stands where this tenant belongs."""
 
     @abstractmethod
-    def create(self, tenant: Placement, access: Access, blueprint: Blueprint, attempt: Attempt) -> None:
+    def create(self, tenant: Tenant, access: Access, blueprint: Blueprint, attempt: Attempt) -> None:
         """Make the database whole or not at all; what stands there already is DatabaseExistsError."""
 
     def create_many(self, makings: Sequence[Making]) -> dict[uuid.UUID, Exception]:
@@ -302,14 +302,14 @@ class Backend(ABC):
         return failed
 
     @abstractmethod
-    def make_empty(self, tenant: Placement, access: Access) -> None:
+    def make_empty(self, tenant: Tenant, access: Access) -> None:
         """Make the shared database, with nothing in it, where there is none yet."""
 
-    def clear_attempts(self, tenant: Placement, attempt: int) -> None:  # noqa: B027 - servers keep no drafts
+    def clear_attempts(self, tenant: Tenant, attempt: int) -> None:  # noqa: B027 - servers keep no drafts
         """Remove what the attempts before this one left half-done beside the database, so that none can finish."""
 
     @contextmanager
-    def alone_in_place(self, tenant: Placement, access: Access) -> Iterator[None]:
+    def alone_in_place(self, tenant: Tenant, access: Access) -> Iterator[None]:
         """Keep others from making, taking back or removing a database under a name that somebody gave.
 
         Files are published whole, under names that nobody gave.
@@ -317,7 +317,7 @@ class Backend(ABC):
         yield
 
     @abstractmethod
-    def drop(self, tenant: Placement, access: Access) -> None:
+    def drop(self, tenant: Tenant, access: Access) -> None:
         """Remove the database, and its login where that is ours; it is no error when they are gone already.
 
         One that somebody named stays where its identity names another tenant, or a later epoch, by now.
@@ -333,17 +333,17 @@ class Backend(ABC):
     # ``tenant.epoch`` is that of the caller's claim; a database of a later one is left as it is (ClaimLostError).
 
     @abstractmethod
-    def keep(self, tenant: Placement, access: Access, point: str, *, step: Step = unheard) -> None:
+    def keep(self, tenant: Tenant, access: Access, point: str, *, step: Step = unheard) -> None:
         """Make a restore point of a tenant's database as it is now, whole or not at all; an earlier one is replaced."""
 
     @abstractmethod
-    def kept(self, tenant: Placement, access: Access, point: str) -> bool:
+    def kept(self, tenant: Tenant, access: Access, point: str) -> bool:
         """Say whether a whole restore point of this tenant and name is there."""
 
     @abstractmethod
     def put_back(
         self,
-        tenant: Placement,
+        tenant: Tenant,
         access: Access,
         point: str,
         *,
@@ -359,11 +359,11 @@ class Backend(ABC):
         """
 
     @abstractmethod
-    def discard(self, tenant: Placement, access: Access, point: str) -> None:
+    def discard(self, tenant: Tenant, access: Access, point: str) -> None:
         """Remove a restore point, and what a call that was cut off left of one; it is no error when it is gone."""
 
     @abstractmethod
-    def points(self, tenant: Placement, access: Access) -> list[str]:
+    def points(self, tenant: Tenant, access: Access) -> list[str]:
         """Name the restore points of a tenant, whole or not, in order."""
 
     # --- checks -----------------------------------------------------------------------------------------
@@ -396,16 +396,16 @@ class Backend(ABC):
         return []
 
     @abstractmethod
-    def strays(self, access: Access) -> Iterator[Stray]:
+    def strays(self, access: Access) -> Iterator[InventoryItem]:
         """List all that stands in a place by the names that tenants' databases, logins and what is theirs have."""
 
     # --- figures and errors -----------------------------------------------------------------------------
 
     @abstractmethod
-    def size_bytes(self, tenant: Placement, access: Access) -> int | None:
+    def size_bytes(self, tenant: Tenant, access: Access) -> int | None:
         """Give the size on disk; None where the database is gone."""
 
-    def modified(self, tenant: Placement) -> datetime | None:
+    def modified(self, tenant: Tenant) -> datetime | None:
         """Give when the database last changed, where the product can say."""
         return None
 

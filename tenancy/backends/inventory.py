@@ -24,7 +24,7 @@ class Sort(StrEnum):
 
 
 @dataclass(frozen=True)
-class Stray:
+class InventoryItem:
     """Name a thing, and the database whose name it bears; a name may tell more: user, tenant, attempt."""
 
     sort: Sort

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from tenancy.catalog import damage, tenants
 from tenancy.catalog.tables import leftover_databases
 from tenancy.errors import TenantNotFoundError
-from tenancy.models import Leftover, Placement, State
+from tenancy.models import Leftover, State, Tenant
 
 _table = leftover_databases
 _all = sa.select(*tenants.columns(_table), _table.c.id, _table.c.reason).order_by(_table.c.id)
@@ -36,9 +36,9 @@ class Reason(StrEnum):
     """The attempt to make it ended; the next attempt makes another one."""
 
 
-def add(connection: sa.Connection, tenant: Placement, reason: Reason) -> Leftover:
+def add(connection: sa.Connection, tenant: Tenant, reason: Reason) -> Leftover:
     """Remember that a tenant's database may still be there; its password stays sealed as it is."""
-    found = {f.name: getattr(tenant, f.name) for f in fields(Placement) if f.name != "sealed_password"}
+    found = {f.name: getattr(tenant, f.name) for f in fields(Tenant) if f.name != "sealed_password"}
     row = found | {"db_password": tenant.sealed_password, "state": State.ARCHIVED, "updated_at": datetime.now(UTC)}
     key = connection.execute(_table.insert(), row | {"reason": str(reason)}).inserted_primary_key
     place: dict[str, Any] = found | {"state": State.ARCHIVED, "sealed_password": tenant.sealed_password}
@@ -93,6 +93,6 @@ def _listed(connection: sa.Connection, query: sa.Select[Any]) -> list[Leftover]:
     found = []
     for row in damage.read(connection, query, tenants.CHECKS):
         kept = tenants.listed(damage.Read(row.values[:-2], row.damaged))
-        held = {f.name: getattr(kept, f.name) for f in fields(Placement)}
+        held = {f.name: getattr(kept, f.name) for f in fields(Tenant)}
         found.append(Leftover(**held, id=row.values[-2], reason=str(row.values[-1])))
     return found

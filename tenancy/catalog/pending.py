@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from tenancy.catalog import damage, tenants
 from tenancy.catalog.tables import pending_databases
-from tenancy.models import Pending, Placement, State
+from tenancy.models import Pending, State, Tenant
 
 _table = pending_databases
 _TRIES = 16
@@ -66,7 +66,7 @@ def every(connection: sa.Connection) -> list[Pending]:
     return [_pending(row) for row in damage.read(connection, _all, tenants.CHECKS)]
 
 
-def change(connection: sa.Connection, pending: Placement, **changes: Any) -> bool:
+def change(connection: sa.Connection, pending: Tenant, **changes: Any) -> bool:
     """Update columns of one that is still in the state in which it was seen; say whether it was."""
     mine = (_table.c.tenant_id == pending.tenant_id, _table.c.state == str(pending.state))
     changed = connection.execute(_table.update().where(*mine), {**changes, "updated_at": datetime.now(UTC)})

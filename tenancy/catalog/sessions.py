@@ -65,7 +65,7 @@ def principal_by_token(catalog: Catalog, token: str) -> Principal | None:
         row = damage.first(connection, _by_token[catalog.multi_tenant], asked)
     if row is None:
         return None
-    return Principal(User(*row[:_USER_END]), tenants.placement(row[_USER_END:]), session_hash=hashed)
+    return Principal(User(*row[:_USER_END]), tenants.from_row(row[_USER_END:]), session_hash=hashed)
 
 
 def principal_by_key(catalog: Catalog, key: str, purpose: str = "api") -> Principal | None:
@@ -75,8 +75,8 @@ def principal_by_key(catalog: Catalog, key: str, purpose: str = "api") -> Princi
         row = damage.first(connection, _by_key[catalog.multi_tenant], asked)
     if row is None:
         return None
-    placement = tenants.placement(row[_USER_END:-2])
-    return Principal(User(*row[:_USER_END]), placement, key_id=row[-2], read_only=bool(row[-1]))
+    tenant = tenants.from_row(row[_USER_END:-2])
+    return Principal(User(*row[:_USER_END]), tenant, key_id=row[-2], read_only=bool(row[-1]))
 
 
 def add(connection: sa.Connection, user_id: int, token: str, expires_at: datetime, about: dict[str, str]) -> None:

@@ -19,7 +19,7 @@ KEPT_DAYS = 90
 
 
 @dataclass
-class Trouble:
+class TenantErrorEntry:
     """Gather how often one thing went wrong, and when."""
 
     message: str
@@ -42,7 +42,7 @@ _again = (
 )
 
 
-def add(connection: sa.Connection, noted: Mapping[tuple[int, str], Trouble]) -> None:
+def add(connection: sa.Connection, noted: Mapping[tuple[int, str], TenantErrorEntry]) -> None:
     """Write what was gathered, by owner and code."""
     owners = sa.select(tenant_errors.c.user_id, tenant_errors.c.code).where(
         tenant_errors.c.user_id.in_({owner for owner, _ in noted})

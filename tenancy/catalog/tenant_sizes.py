@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime, timedelta
 import sqlalchemy as sa
 
 from tenancy.catalog.tables import SHARED_OWNER, shared_database, tenant_sizes, user_database_configs
-from tenancy.models import Placement
+from tenancy.models import Tenant
 
 KEPT_DAYS = 90
 
@@ -26,7 +26,7 @@ def known(connection: sa.Connection, owners: Collection[int], day: date) -> set[
     return set(connection.execute(query).scalars())
 
 
-def add(connection: sa.Connection, day: date, measured: list[tuple[Placement, int]]) -> None:
+def add(connection: sa.Connection, day: date, measured: list[tuple[Tenant, int]]) -> None:
     """Write the sizes of one day, and forget what is older than KEPT_DAYS of the same tenants."""
     rows = [{"user_id": owner_of(tenant), "day": day, "size_bytes": size} for tenant, size in measured]
     connection.execute(tenant_sizes.insert(), rows)
@@ -58,5 +58,5 @@ def forget(connection: sa.Connection, owner: int) -> None:
     connection.execute(tenant_sizes.delete().where(tenant_sizes.c.user_id == owner))
 
 
-def owner_of(tenant: Placement) -> int:
+def owner_of(tenant: Tenant) -> int:
     return SHARED_OWNER if tenant.user_id is None else tenant.user_id

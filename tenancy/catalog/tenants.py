@@ -1,7 +1,7 @@
 """Keep where each tenant lives and how it is.
 
 In multi-tenant mode a user's row stands in ``user_database_configs``; the database that all users share
-has the one row of ``shared_database``. Both have the same columns, in the order of ``Placement``.
+has the one row of ``shared_database``. Both have the same columns, in the order of ``Tenant``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tenancy.catalog import damage
 from tenancy.catalog.tables import shared_database, user_database_configs, users
 from tenancy.catalog.users import no_user
 from tenancy.errors import CatalogDamagedError, ClaimedError, TenantNotFoundError
-from tenancy.models import Placement, State
+from tenancy.models import State, Tenant
 
 SHARED_ID = 1
 _FIELDS = (
@@ -49,29 +49,29 @@ _FIELDS = (
 
 
 def columns(table: sa.Table) -> list[sa.ColumnElement[Any]]:
-    """Give the columns that ``placement`` reads, in its order."""
+    """Give the columns that ``from_row`` reads, in its order."""
     owner: sa.ColumnElement[Any] = table.c.user_id if "user_id" in table.c else sa.null().label("user_id")
     return [table.c.tenant_id, owner, *(table.c[name] for name in _FIELDS)]
 
 
-def placement(row: Any) -> Placement | None:
-    """Build a Placement from a row of ``columns``; None where an outer join found nothing."""
+def from_row(row: Any) -> Tenant | None:
+    """Build a Tenant from a row of ``columns``; None where an outer join found nothing."""
     if row[0] is None:
         return None
     try:
         if bytes in map(type, row):
             raise ValueError
-        return Placement(row[0], row[1], row[2], State(row[3]), *row[4:])
+        return Tenant(row[0], row[1], row[2], State(row[3]), *row[4:])
     except ValueError as error:
         raise damage.broken(f"the configuration of user {row[1]}", user_id=row[1]) from error
 
 
-def listed(row: damage.Read) -> Placement:
-    """Build a Placement from a row of a list; one that is damaged says so, counts as failed and is not worked on."""
+def listed(row: damage.Read) -> Tenant:
+    """Build a Tenant from a row of a list; one that is damaged says so, counts as failed and is not worked on."""
     if not row.damaged:
         return _present(row.values)
     tenant_id, user_id, db_type, state, *rest = row.values
-    kept = Placement(tenant_id or uuid.UUID(int=0), user_id, db_type, state, *rest, damaged=row.damaged)
+    kept = Tenant(tenant_id or uuid.UUID(int=0), user_id, db_type, state, *rest, damaged=row.damaged)
     lost = f"its row in the catalog is damaged ({', '.join(row.damaged)})."
     if "state" in row.damaged:
         kept = kept.with_(state=State.FAILED)
@@ -96,27 +96,27 @@ CHECKS = {"state": State}
 """What a row of a tenant has to be besides of its columns' kinds."""
 
 
-def find(connection: sa.Connection, user_id: int) -> Placement | None:
+def find(connection: sa.Connection, user_id: int) -> Tenant | None:
     row = damage.first(connection, _of_user, {"user_id": user_id})
-    return None if row is None else placement(row)
+    return None if row is None else from_row(row)
 
 
-def of_account(connection: sa.Connection, user_id: int) -> Placement | None:
+def of_account(connection: sa.Connection, user_id: int) -> Tenant | None:
     """Give the configuration of an account, None where it has no database yet; UserNotFoundError without account."""
     row = damage.first(connection, _of_account, {"user_id": user_id})
     if row is None:
         raise no_user(user_id)
-    return placement(row)
+    return from_row(row)
 
 
-def of_users(connection: sa.Connection, user_ids: Collection[int]) -> dict[int, Placement]:
+def of_users(connection: sa.Connection, user_ids: Collection[int]) -> dict[int, Tenant]:
     """Give the configurations of those among some users that have one."""
     mine = _all.where(user_database_configs.c.user_id.in_(list(user_ids))).order_by(user_database_configs.c.user_id)
     rows = damage.read(connection, mine, CHECKS)
     return {row.values[1]: listed(row) for row in rows}
 
 
-def get(connection: sa.Connection, user_id: int) -> Placement:
+def get(connection: sa.Connection, user_id: int) -> Tenant:
     found = find(connection, user_id)
     if found is None:
         raise TenantNotFoundError(
@@ -126,13 +126,13 @@ def get(connection: sa.Connection, user_id: int) -> Placement:
     return found
 
 
-def shared(connection: sa.Connection, *conditions: sa.ColumnElement[bool]) -> Placement | None:
+def shared(connection: sa.Connection, *conditions: sa.ColumnElement[bool]) -> Tenant | None:
     """Give the shared database's configuration, where there is one that meets the conditions."""
     row = damage.first(connection, _shared.where(*conditions) if conditions else _shared)
-    return None if row is None else placement(row)
+    return None if row is None else from_row(row)
 
 
-def add(connection: sa.Connection, user_id: int | None, values: dict[str, Any]) -> Placement:
+def add(connection: sa.Connection, user_id: int | None, values: dict[str, Any]) -> Tenant:
     """Insert a configuration in state ``provisioning``, and give it; ClaimedError where another runner was first."""
     table, key = _table(user_id)
     row = _fresh(values)
@@ -145,14 +145,14 @@ def add(connection: sa.Connection, user_id: int | None, values: dict[str, Any]) 
     return _of_values(user_id, row)
 
 
-def add_many(connection: sa.Connection, values: Mapping[int, dict[str, Any]]) -> list[Placement]:
+def add_many(connection: sa.Connection, values: Mapping[int, dict[str, Any]]) -> list[Tenant]:
     """Insert configurations of several users in state ``provisioning``, and give them; their columns are the same."""
     rows = {user_id: _fresh(row) for user_id, row in values.items()}
     connection.execute(_insert[user_database_configs], [{"user_id": each, **row} for each, row in rows.items()])
     return [_of_values(user_id, row) for user_id, row in rows.items()]
 
 
-def change(connection: sa.Connection, tenant: Placement, **changes: Any) -> None:
+def change(connection: sa.Connection, tenant: Tenant, **changes: Any) -> None:
     """Update columns of one configuration; a new place or password must also raise ``version``."""
     table, _ = _table(tenant.user_id)
     connection.execute(_update[table], {"of": tenant.tenant_id, **changes, "updated_at": datetime.now(UTC)})
@@ -172,15 +172,15 @@ def change_alike(connection: sa.Connection, tenant_ids: Collection[uuid.UUID], *
     connection.execute(_update_some, {"of": list(tenant_ids), **changes, "updated_at": datetime.now(UTC)})
 
 
-def remove(connection: sa.Connection, tenant: Placement) -> None:
+def remove(connection: sa.Connection, tenant: Tenant) -> None:
     table, _ = _table(tenant.user_id)
     connection.execute(table.delete().where(table.c.tenant_id == tenant.tenant_id))
 
 
 def page(
     connection: sa.Connection, after: int, limit: int, conditions: list[sa.ColumnElement[bool]]
-) -> list[tuple[str, Placement]]:
-    """List ``(email, placement)`` by user id."""
+) -> list[tuple[str, Tenant]]:
+    """List ``(email, tenant)`` by user id."""
     table = user_database_configs
     query = (
         sa.select(*columns(table), users.c.email)
@@ -193,14 +193,14 @@ def page(
     return [(row.values[-1], listed(damage.Read(row.values[:-1], row.damaged))) for row in rows]
 
 
-def every(connection: sa.Connection) -> Iterator[Placement]:
+def every(connection: sa.Connection) -> Iterator[Tenant]:
     """Go through all configurations in the order in which they were made."""
     query = _all.add_columns(user_database_configs.c.id)
     for row in damage.pages(connection, query, user_database_configs.c.id, CHECKS):
         yield listed(damage.Read(row.values[:-1], row.damaged))
 
 
-def measured(connection: sa.Connection) -> Iterator[tuple[Placement, int | None, datetime | None]]:
+def measured(connection: sa.Connection) -> Iterator[tuple[Tenant, int | None, datetime | None]]:
     """Go through all configurations, each with its size as it was last measured, and when that was."""
     table = user_database_configs
     query = _all.add_columns(table.c.size_bytes, table.c.measured_at, table.c.id)
@@ -209,12 +209,12 @@ def measured(connection: sa.Connection) -> Iterator[tuple[Placement, int | None,
         yield listed(damage.Read(place, row.damaged)), size, at
 
 
-def shared_listed(connection: sa.Connection) -> list[Placement]:
+def shared_listed(connection: sa.Connection) -> list[Tenant]:
     """Give the shared database's configuration, if there is one, as lists have it."""
     return [listed(row) for row in damage.read(connection, _shared, CHECKS)]
 
 
-def shared_measured(connection: sa.Connection) -> Iterator[tuple[Placement, int | None, datetime | None]]:
+def shared_measured(connection: sa.Connection) -> Iterator[tuple[Tenant, int | None, datetime | None]]:
     """Give the shared database's configuration like ``measured``, if there is one."""
     sizes = sa.select(shared_database.c.size_bytes, shared_database.c.measured_at)
     tenant = shared(connection)
@@ -261,13 +261,13 @@ def _fresh(values: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _of_values(user_id: int | None, row: dict[str, Any]) -> Placement:
+def _of_values(user_id: int | None, row: dict[str, Any]) -> Tenant:
     sealed = row.pop("db_password", None)
-    return Placement(user_id=user_id, sealed_password=sealed, **row)
+    return Tenant(user_id=user_id, sealed_password=sealed, **row)
 
 
-def _present(row: Any) -> Placement:
-    found = placement(row)
+def _present(row: Any) -> Tenant:
+    found = from_row(row)
     assert found is not None  # noqa: S101 - tenant_id is NOT NULL and no outer join is involved
     return found
 

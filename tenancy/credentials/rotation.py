@@ -23,7 +23,7 @@ from tenancy.catalog.tables import (
 )
 from tenancy.credentials.keyring import KEY_ID_LENGTH, Keyring
 from tenancy.errors import CatalogDamagedError, CredentialError
-from tenancy.models import Leftover, Pending, Placement, Server
+from tenancy.models import Leftover, Pending, Server, Tenant
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ def rotate(catalog: Catalog, keyring: Keyring, on_step: Step | None = None) -> d
     return {"rotated": rotated, "changed_meanwhile": changed_meanwhile, "failed": failed, **status(catalog, keyring)}
 
 
-def _rotate_one(catalog: Catalog, keyring: Keyring, holder: Placement | Server) -> bool:
+def _rotate_one(catalog: Catalog, keyring: Keyring, holder: Tenant | Server) -> bool:
     if holder.damaged:
         raise CatalogDamagedError(f"its row is damaged ({', '.join(holder.damaged)}).")
     sealed = holder.sealed_password or ""
@@ -105,18 +105,18 @@ def _rotate_one(catalog: Catalog, keyring: Keyring, holder: Placement | Server) 
         return connection.execute(unchanged, {"db_password": fresh}).rowcount == 1
 
 
-def _sealed(connection: sa.Connection) -> list[Placement | Server]:
+def _sealed(connection: sa.Connection) -> list[Tenant | Server]:
     """List what has a credential: tenants, the shared database, what stands ready or was left, registered servers."""
     shared = tenant_rows.shared_listed(connection)
     tenants = [*tenant_rows.every(connection), *shared, *pending.every(connection), *leftovers.every(connection)]
     return [tenant for tenant in tenants if tenant.sealed_password is not None] + servers.every(connection)
 
 
-def _name(holder: Placement | Server) -> str:
+def _name(holder: Tenant | Server) -> str:
     return f"server {holder.name}" if isinstance(holder, Server) else f"tenant {holder.tenant_id}"
 
 
-def _told(holder: Placement | Server) -> dict[str, Any]:
+def _told(holder: Tenant | Server) -> dict[str, Any]:
     if isinstance(holder, Server):
         return {"server": holder.name}
     return {"user_id": holder.user_id, "tenant_id": str(holder.tenant_id)}

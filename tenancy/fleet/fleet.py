@@ -16,14 +16,14 @@ from tenancy.fleet.runner import PER_SERVER, Runner
 from tenancy.fleet.runs import Runs
 from tenancy.fleet.status import Status
 from tenancy.fleet.verify import Finding, Verification
-from tenancy.models import Placement
+from tenancy.models import Tenant
 
 
 @dataclass(frozen=True)
 class Checked:
     """Say what was found of one tenant (None: of none), what was mended, and whether its tables were compared."""
 
-    tenant: Placement | None
+    tenant: Tenant | None
     found: list[Finding]
     mended: list[str]
     compared: bool = True
@@ -34,7 +34,7 @@ class Fleet(Runs, Status):
 
     def work(self, run_id: int, *, alive: Callable[[], bool] = lambda: True, per_server: int = PER_SERVER) -> Run:
         """Work on a run in this process until it ends, is paused or halts; others may do so at the same time."""
-        Runner(self.bench).work(run_id, alive=alive, per_server=per_server)
+        Runner(self.services).work(run_id, alive=alive, per_server=per_server)
         return self.get(run_id)
 
     def verify(self, selection: Selection, *, repair: bool = False, orphans: bool = True) -> Iterator[Checked]:
@@ -44,7 +44,7 @@ class Fleet(Runs, Status):
         databases on the same server look as if they did. With ``repair`` what is safe is mended,
         and looked at again: what is given then is what is left.
         """
-        looking = Verification(self.bench)
+        looking = Verification(self.services)
         for tenant in looking.tenants(selection):
             found = looking.look(tenant)
             mended, found = self._repaired(looking, tenant, found) if repair else ([], found)
@@ -52,13 +52,11 @@ class Fleet(Runs, Status):
         if orphans and selection == Selection():
             yield from self._strays(repair)
 
-    def _repaired(
-        self, looking: Verification, tenant: Placement, found: list[Finding]
-    ) -> tuple[list[str], list[Finding]]:
+    def _repaired(self, looking: Verification, tenant: Tenant, found: list[Finding]) -> tuple[list[str], list[Finding]]:
         if not any(each.repairable for each in found):
             return [], found
         try:
-            mended = Repair(self.bench).mend(tenant.user_id or 0, looking)
+            mended = Repair(self.services).mend(tenant.user_id or 0, looking)
         except TenancyError as error:
             return [], [*found, Finding(error.code, error.message, tenant.user_id, str(tenant.tenant_id))]
         with self.catalog.reading() as connection:
@@ -66,13 +64,13 @@ class Fleet(Runs, Status):
         return mended, looking.look(fresh)
 
     def _strays(self, repair: bool) -> Iterator[Checked]:
-        for found in Orphans(self.bench).found():
+        for found in Orphans(self.services).found():
             mended: list[str] = []
             if repair and found.repairable and found.user_id is not None:
                 with suppress(TenancyError):
-                    mended = Repair(self.bench).clear_drafts(found.user_id)
+                    mended = Repair(self.services).clear_drafts(found.user_id)
             yield Checked(None, [] if mended else [found], mended)
 
     def discard(self, run_id: int) -> int:
         """Remove a run's restore points; give how many there were."""
-        return Points(self.bench).discard(run_id)
+        return Points(self.services).discard(run_id)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from tenancy.backends.access import NO_ACCESS, Access
-from tenancy.backends.inventory import Sort, Stray
+from tenancy.backends.inventory import InventoryItem, Sort
 from tenancy.catalog import claims, leftovers, servers
 from tenancy.catalog.runs import table
 from tenancy.catalog.tables import pending_databases
@@ -32,7 +32,7 @@ class Known:
 
     names: dict[str, tuple[str, int | None]]
 
-    def knows(self, stray: Stray) -> bool:
+    def knows(self, stray: InventoryItem) -> bool:
         tenant_id, _ = self.names.get(stray.database, ("", None))
         return bool(tenant_id) and (stray.tenant_id is None or str(stray.tenant_id) == tenant_id)
 
@@ -67,7 +67,7 @@ class Orphans(Operation):
         columns = sa.select(waiting.db_name, waiting.tenant_id).where(waiting.server_id == server.id)
         with self.catalog.reading() as connection:
             ready = {row[0]: (str(row[1]), None) for row in connection.execute(columns)}
-        login = self.bench.server_login(server)
+        login = self.services.server_login(server)
         try:
             there = list(self.backends.get(server.db_type).strays(Access(None, login, server.installation)))
         except TenancyError as error:
@@ -80,7 +80,7 @@ class Orphans(Operation):
         with self.catalog.reading() as connection:
             return Known({row[0]: (str(row[1]), row[2]) for row in connection.execute(query)})
 
-    def _of(self, strays: Iterator[Stray], known: Known, where: str) -> Iterator[Finding]:
+    def _of(self, strays: Iterator[InventoryItem], known: Known, where: str) -> Iterator[Finding]:
         for stray in strays:
             tenant_id, user_id = known.names.get(stray.database, ("", None))
             if stray.sort is Sort.DRAFT and known.knows(stray):
@@ -93,7 +93,7 @@ class Orphans(Operation):
                 code = "side_file" if stray.sort is Sort.SIDE_FILE else "orphan"
                 yield Finding(code, f"the {stray.sort} {stray.name} {where} belongs to nobody in this catalog: {TO_DO}")
 
-    def _is_made(self, stray: Stray) -> bool:
+    def _is_made(self, stray: InventoryItem) -> bool:
         """Say whether an attempt is under way that writes this very draft."""
         if stray.tenant_id is None:
             return False

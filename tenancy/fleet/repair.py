@@ -16,7 +16,7 @@ from tenancy.errors import TenancyError
 from tenancy.fleet.verify import Verification
 from tenancy.lifecycle.operation import Operation
 from tenancy.lifecycle.upgrade import Upgrade
-from tenancy.models import Placement, State
+from tenancy.models import State, Tenant
 from tenancy.routing.guards import check_whose, explained
 from tenancy.schema.tables import tenancy_ledger
 
@@ -32,7 +32,7 @@ class Repair(Operation):
         Raises what stands in the way.
         """
 
-        def work(tenant: Placement, claim: Claim) -> tuple[set[str], dict[str, object]]:
+        def work(tenant: Tenant, claim: Claim) -> tuple[set[str], dict[str, object]]:
             codes = {each.code for each in looking.look_under(claim, tenant) if each.repairable}
             return codes, self._mended(tenant, claim, codes) if codes else {}
 
@@ -41,8 +41,8 @@ class Repair(Operation):
     def clear_drafts(self, user_id: int) -> list[str]:
         """Remove what earlier attempts to make a tenant's database left beside it; give what that is called."""
 
-        def work(tenant: Placement, claim: Claim) -> tuple[set[str], dict[str, object]]:
-            backend = self.bench.backend(tenant)
+        def work(tenant: Tenant, claim: Claim) -> tuple[set[str], dict[str, object]]:
+            backend = self.services.backend(tenant)
             self.refenced(tenant, claim, backend)
             backend.clear_attempts(tenant, claim.attempt)
             return {"draft"}, {}
@@ -50,14 +50,14 @@ class Repair(Operation):
         return self._under_claim(user_id, work)
 
     def _under_claim(
-        self, user_id: int, work: Callable[[Placement, Claim], tuple[set[str], dict[str, object]]]
+        self, user_id: int, work: Callable[[Tenant, Claim], tuple[set[str], dict[str, object]]]
     ) -> list[str]:
         """Do work that gives what was mended, and what the catalog is to say from here on."""
         with self.catalog.writing() as connection:
             tenant = tenants.get(connection, user_id)
             claim = self.claim(connection, tenant, "repair")
         held = self.abandoned(tenant, claim, "repair")
-        with held, explained(self.bench.backend(tenant)), claims.beating(self.catalog, [claim]):
+        with held, explained(self.services.backend(tenant)), claims.beating(self.catalog, [claim]):
             codes, changes = work(tenant, claim)
         mended = sorted(codes)
         with claim.ending() as connection:
@@ -67,11 +67,11 @@ class Repair(Operation):
                 self.catalog.audit.append(connection, "tenant.repair", **told)  # type: ignore[arg-type]  # by name
         return mended
 
-    def _mended(self, tenant: Placement, claim: Claim, codes: Collection[str]) -> dict[str, object]:
+    def _mended(self, tenant: Tenant, claim: Claim, codes: Collection[str]) -> dict[str, object]:
         if tenant.state not in _WORKABLE:
             raise TenancyError(f"the database of user {tenant.user_id} is {tenant.state}: it is left as it is.")
-        backend = self.bench.backend(tenant)
-        upgrade, access = Upgrade(self.bench), self.bench.access(tenant)
+        backend = self.services.backend(tenant)
+        upgrade, access = Upgrade(self.services), self.services.access(tenant)
         with backend.migrating(backend.connect_to_migrate(tenant, access)) as connection:
             check_whose(backend, tenant, connection.connection)
             connection.rollback()

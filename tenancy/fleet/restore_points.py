@@ -20,7 +20,7 @@ from tenancy.catalog.runs import Rules
 from tenancy.errors import ClaimedError, IdentityError, MigrationError, TenancyError
 from tenancy.lifecycle.operation import Operation
 from tenancy.lifecycle.upgrade import Reached, Upgrade
-from tenancy.models import Placement
+from tenancy.models import Tenant
 from tenancy.routing.guards import explained
 from tenancy.schema.tables import tenancy_identity, tenancy_tables
 
@@ -36,24 +36,24 @@ class Points(Operation):
             return False
         return rules.snapshot or any(self.chain.is_destructive(name) for name in self.chain.between(here, target))
 
-    def keep(self, tenant: Placement, claim: Claim, backend: Backend, item: dict[str, Any]) -> bool:
+    def keep(self, tenant: Tenant, claim: Claim, backend: Backend, item: dict[str, Any]) -> bool:
         """Close a database and keep a point of it as it was before the run; say whether there is one."""
-        here = Upgrade(self.bench).close(tenant, claim, backend)
-        access, point = self.bench.access(tenant), _name(item["run_id"])
+        here = Upgrade(self.services).close(tenant, claim, backend)
+        access, point = self.services.access(tenant), _name(item["run_id"])
         if here != item["from_revision"]:
             return backend.kept(tenant, access, point)
         if item["tries"] and backend.kept(tenant, access, point):
             return True
         self.step("restore point")
         with self._open_again(tenant, claim, backend):
-            backend.keep(tenant.with_(epoch=claim.epoch), access, point, step=self.bench.step)
+            backend.keep(tenant.with_(epoch=claim.epoch), access, point, step=self.services.step)
         return True
 
     def put_back(
-        self, tenant: Placement, claim: Claim, backend: Backend, item: dict[str, Any], taken_back: int
+        self, tenant: Tenant, claim: Claim, backend: Backend, item: dict[str, Any], taken_back: int
     ) -> Reached:
         """Make a database what it was before the run that is taken back; what was written since is gone with it."""
-        upgrade, access, point = Upgrade(self.bench), self.bench.access(tenant), _name(taken_back)
+        upgrade, access, point = Upgrade(self.services), self.services.access(tenant), _name(taken_back)
         if not backend.kept(tenant, access, point):
             raise MigrationError("its restore point is gone: bring back a backup.", tenant_id=tenant.tenant_id)
         try:
@@ -65,7 +65,7 @@ class Points(Operation):
         with self._open_again(tenant, claim, backend):
             mine = tenant.with_(epoch=claim.epoch)
             rebuild = partial(self._rebuild, backend=backend, target=target)
-            backend.put_back(mine, access, point, rebuild=rebuild, claim=claim, step=self.bench.step)
+            backend.put_back(mine, access, point, rebuild=rebuild, claim=claim, step=self.services.step)
         self.step("open")
         return upgrade.open(tenant, claim, backend, target)
 
@@ -78,14 +78,14 @@ class Points(Operation):
             after = rows[-1]["user_id"]
         return removed
 
-    def says_whose(self, tenant: Placement, backend: Backend) -> bool:
+    def says_whose(self, tenant: Tenant, backend: Backend) -> bool:
         """Say whether a database has an identity: one that is half put back has none until all its rows are there."""
-        with backend.looking(backend.connect_to_migrate(tenant, self.bench.access(tenant))) as connection:
+        with backend.looking(backend.connect_to_migrate(tenant, self.services.access(tenant))) as connection:
             there = sa.inspect(connection).has_table(tenancy_identity.name)
             return there and connection.execute(sa.select(tenancy_identity.c.id)).first() is not None
 
     @contextmanager
-    def _open_again(self, tenant: Placement, claim: Claim, backend: Backend) -> Iterator[None]:
+    def _open_again(self, tenant: Tenant, claim: Claim, backend: Backend) -> Iterator[None]:
         """Open a closed database again where the block fails, and say in the error where it stands.
 
         Not while somebody else is at work there: a runner whose claim this one took over, and who may still go on.
@@ -96,7 +96,7 @@ class Points(Operation):
             if error.fields.pop("others_at_work", False):
                 raise
             with suppress(TenancyError):  # half put back it stays closed, until the same is tried again
-                error.fields["reached"] = Upgrade(self.bench).reopen(tenant, claim, backend)
+                error.fields["reached"] = Upgrade(self.services).reopen(tenant, claim, backend)
             raise
 
     def _with_points(self, run_id: int, after: int) -> list[dict[str, Any]]:
@@ -115,10 +115,10 @@ class Points(Operation):
             except ClaimedError:
                 return False
         with self.abandoned(tenant, claim, "discard"):
-            backend = self.bench.backend(tenant)
+            backend = self.services.backend(tenant)
             with explained(backend):
                 tenant = self.refenced(tenant, claim, backend)
-                backend.discard(tenant, self.bench.access(tenant), _name(row["run_id"]))
+                backend.discard(tenant, self.services.access(tenant), _name(row["run_id"]))
         with claim.ending() as connection:
             runs.change_items(connection, row["run_id"], [{"user_id": row["user_id"], "restore_point": False}])
         return True

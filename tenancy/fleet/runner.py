@@ -32,9 +32,9 @@ from tenancy.errors import (
 )
 from tenancy.fleet.restore_points import Points
 from tenancy.fleet.runs import ROLLBACK, ended
-from tenancy.lifecycle.operation import Operation, Workbench
+from tenancy.lifecycle.operation import Operation, Services
 from tenancy.lifecycle.upgrade import Reached, Upgrade
-from tenancy.models import Placement, State
+from tenancy.models import State, Tenant
 from tenancy.routing.guards import explained
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class Job:
 
     run: RunRow
     item: dict[str, Any]
-    tenant: Placement
+    tenant: Tenant
     claim: Claim
     kept: list[bool] = field(default_factory=list)
     """Whether a restore point was kept, once that is known."""
@@ -85,8 +85,8 @@ class Outcome:
 class Runner(Operation):
     """Work on fleet runs."""
 
-    def __init__(self, bench: Workbench) -> None:
-        super().__init__(bench)
+    def __init__(self, services: Services) -> None:
+        super().__init__(services)
         self._places: dict[int, dict[Place, int]] = {}
 
     def work(self, run_id: int, *, alive: Callable[[], bool] = lambda: True, per_server: int = PER_SERVER) -> None:
@@ -134,7 +134,7 @@ class Runner(Operation):
         if not rows:
             return []
         above = {row["tenant_id"]: tenants[row["user_id"]].epoch + 1 for row in rows}
-        ttl_s = min(CLAIM_TTL_S, self.bench.claim_ttl_s)
+        ttl_s = min(CLAIM_TTL_S, self.services.claim_ttl_s)
         held = {c.tenant_id: c for c in claims.take_many(self.catalog, connection, above, "fleet", ttl_s)}
         for row in rows:  # as ``Operation.claim`` does
             if row["tenant_id"] in held and held[row["tenant_id"]].interrupted:
@@ -165,7 +165,7 @@ class Runner(Operation):
             self._places[run_id] = runs.places(connection, run_id)
         return self._places[run_id]
 
-    def _reason(self, run: RunRow, row: dict[str, Any], tenant: Placement | None) -> str | None:
+    def _reason(self, run: RunRow, row: dict[str, Any], tenant: Tenant | None) -> str | None:
         """Say why a tenant is not to be touched."""
         if tenant is None or tenant.tenant_id != row["tenant_id"]:
             return "its database was deleted since"
@@ -175,7 +175,7 @@ class Runner(Operation):
             return f"it is at revision {tenant.revision} by now"
         return None
 
-    def _is_there(self, row: dict[str, Any], tenant: Placement | None) -> bool:
+    def _is_there(self, row: dict[str, Any], tenant: Tenant | None) -> bool:
         """Say whether somebody else has brought a tenant where it is wanted."""
         wanted = (row["tenant_id"], State.READY, row["to_revision"], self.chain.fingerprints[row["to_revision"]])
         found = tenant and (tenant.tenant_id, tenant.state, tenant.revision, tenant.schema_fingerprint)
@@ -209,7 +209,7 @@ class Runner(Operation):
         reached: Reached | None = None
         problem: TenancyError | None = None
         try:
-            backend = self.bench.backend(job.tenant)
+            backend = self.services.backend(job.tenant)
             with explained(backend):
                 reached = self._migrated(job, backend)
         except TenancyError as error:
@@ -222,7 +222,7 @@ class Runner(Operation):
 
     def _migrated(self, job: Job, backend: Backend) -> Reached:
         """Migrate a tenant, but give up on one over which runner after runner was lost: the next would be too."""
-        upgrade, item = Upgrade(self.bench), job.item
+        upgrade, item = Upgrade(self.services), job.item
         late = item["error_code"] == TOO_LONG
         if not late and item["tries"] < LOST_TOO_OFTEN:
             return self._brought(job, backend)
@@ -237,14 +237,14 @@ class Runner(Operation):
 
     def _brought(self, job: Job, backend: Backend) -> Reached:
         """Migrate a tenant, with a restore point before where one is wanted, or take it back by the one it has."""
-        points, run, item = Points(self.bench), job.run, job.item
+        points, run, item = Points(self.services), job.run, job.item
         held = (job.tenant, job.claim, backend)
         if run.reverts is not None and item["restore_point"]:
             return points.put_back(*held, item, run.reverts)
         wanted = run.reverts is None and points.wanted(run.rules, item["from_revision"], item["to_revision"])
         if wanted:
             job.kept.append(points.keep(*held, item))
-        return Upgrade(self.bench).bring(*held, item["to_revision"], closed=wanted)
+        return Upgrade(self.services).bring(*held, item["to_revision"], closed=wanted)
 
     def _verdict(self, job: Job, problem: TenancyError | None) -> ItemState:
         if problem is None:
@@ -298,7 +298,7 @@ class Runner(Operation):
         for outcome in outcomes:
             if outcome.error is None:
                 continue
-            self.bench.on_error(outcome.job.tenant, outcome.error)
+            self.services.on_error(outcome.job.tenant, outcome.error)
             if outcome.server_is_away:
                 server = outcome.job.item["server_id"]
                 runs.leave_offline(connection, run.id, server, outcome.error.message, outcome.error.code)

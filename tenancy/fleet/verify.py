@@ -19,9 +19,9 @@ from tenancy.catalog import claims, tenants as tenant_rows
 from tenancy.catalog.claims import Claim
 from tenancy.catalog.runs import Selection
 from tenancy.errors import DatabaseMissingError, DatabaseUnreachableError, RevisionMismatchError, TenancyError
-from tenancy.lifecycle.operation import Operation, Workbench
+from tenancy.lifecycle.operation import Operation, Services
 from tenancy.lifecycle.upgrade import Upgrade
-from tenancy.models import Origin, Placement, State
+from tenancy.models import Origin, State, Tenant
 from tenancy.routing.guards import check_whose, explained, way_on
 from tenancy.schema import ledger
 from tenancy.schema.describe import Shapes, described, differences
@@ -51,22 +51,22 @@ class Finding:
 class Verification(Operation):
     """Look deeply at one tenant after another."""
 
-    def __init__(self, bench: Workbench) -> None:
-        super().__init__(bench)
+    def __init__(self, services: Services) -> None:
+        super().__init__(services)
         self._shapes: dict[tuple[str, Any, str], Shapes | None] = {}
         self._away: dict[str, DatabaseUnreachableError] = {}
         self._mine: Claim | None = None
         self.not_compared: list[int] = []
         """Users whose database has a product of which no scratch database could be made, to compare it with."""
 
-    def tenants(self, selection: Selection) -> Iterator[Placement]:
+    def tenants(self, selection: Selection) -> Iterator[Tenant]:
         """Go through the tenants that are meant, by user id, some at a time."""
         after = 0
         while rows := self._page(selection, after):
             yield from (found for _, found in rows)
             after = rows[-1][1].user_id or 0
 
-    def look(self, tenant: Placement) -> list[Finding]:
+    def look(self, tenant: Tenant) -> list[Finding]:
         """Give what is wrong with a tenant, which may be that nothing of it can be seen; none while it is claimed."""
         if tenant.revision is None:
             cure = f"`unify db init {tenant.user_id}` or `manager.provision({tenant.user_id})`"
@@ -76,7 +76,7 @@ class Verification(Operation):
             return []  # somebody is at work on it, and what was seen is on its way to something else
         return [self._finding(tenant, *each) for each in found]
 
-    def look_under(self, claim: Claim, tenant: Placement) -> list[Finding]:
+    def look_under(self, claim: Claim, tenant: Tenant) -> list[Finding]:
         """Look again at a tenant that the caller has claimed: nobody else changes it from here on."""
         self._mine = claim
         try:
@@ -84,10 +84,10 @@ class Verification(Operation):
         finally:
             self._mine = None
 
-    def _found(self, tenant: Placement) -> list[tuple[str, str]]:
+    def _found(self, tenant: Tenant) -> list[tuple[str, str]]:
         found: list[tuple[str, str]] = []
         try:
-            self._look(tenant, self.bench.backend(tenant), found)
+            self._look(tenant, self.services.backend(tenant), found)
         except TenancyError as error:
             leaving = tenant.state is State.ARCHIVED and isinstance(error, DatabaseMissingError)
             found.append(
@@ -98,7 +98,7 @@ class Verification(Operation):
             found.append(("unforeseen", f"{type(error).__name__}: see the log"))
         return found
 
-    def _look(self, tenant: Placement, backend: Backend, found: list[tuple[str, str]]) -> None:
+    def _look(self, tenant: Tenant, backend: Backend, found: list[tuple[str, str]]) -> None:
         with explained(backend):
             with backend.looking(self._opened(tenant, backend)) as connection:
                 found += self._seen(tenant, backend, connection)
@@ -106,14 +106,14 @@ class Verification(Operation):
                 backend.check_writable(connection.connection.dbapi_connection)
             found += self._denied(tenant, backend, there)
 
-    def _opened(self, tenant: Placement, backend: Backend) -> Any:
+    def _opened(self, tenant: Tenant, backend: Backend) -> Any:
         """Open a database; a server that does not answer is not waited for again, tenant after tenant."""
         server = backend.budget_key(tenant)
         if server in self._away:
             known = self._away[server]
             raise type(known)(known.message, **known.fields)  # a new one: the same would grow with every tenant
         try:
-            return backend.connect_to_migrate(tenant, self.bench.access(tenant))
+            return backend.connect_to_migrate(tenant, self.services.access(tenant))
         except DatabaseMissingError:
             raise
         except DatabaseUnreachableError as error:
@@ -121,11 +121,11 @@ class Verification(Operation):
                 self._away[server] = error
             raise
 
-    def _page(self, selection: Selection, after: int) -> list[tuple[str, Placement]]:
+    def _page(self, selection: Selection, after: int) -> list[tuple[str, Tenant]]:
         with self.catalog.reading() as connection:
             return tenant_rows.page(connection, after, PAGE, selection.conditions())
 
-    def _seen(self, tenant: Placement, backend: Backend, connection: sa.Connection) -> Iterator[tuple[str, str]]:
+    def _seen(self, tenant: Tenant, backend: Backend, connection: sa.Connection) -> Iterator[tuple[str, str]]:
         check_whose(backend, tenant, connection.connection)
         damage = backend.damage(connection)
         if damage:
@@ -160,7 +160,7 @@ class Verification(Operation):
             yield from self._catalog_says(tenant, here)
         yield from self._rows(tenant, backend, connection)
 
-    def _identity(self, tenant: Placement, connection: sa.Connection) -> Iterator[tuple[str, str]]:
+    def _identity(self, tenant: Tenant, connection: sa.Connection) -> Iterator[tuple[str, str]]:
         row = connection.execute(sa.select(tenancy_identity.c.epoch, tenancy_identity.c.state)).one()
         if row.epoch != tenant.epoch:
             yield "epoch", f"its epoch is {row.epoch}, the catalog says {tenant.epoch}"
@@ -169,7 +169,7 @@ class Verification(Operation):
         if cut_off or (free and row.state != _RESTING.get(tenant.state, row.state)):
             yield "closed", f"it says it is {row.state}, the catalog says {tenant.state}, and nobody works on it"
 
-    def _at_work(self, tenant: Placement) -> bool:
+    def _at_work(self, tenant: Tenant) -> bool:
         """Say whether somebody else is at work on a tenant."""
         with self.catalog.reading() as connection:
             found = claims.held(connection, tenant.tenant_id)
@@ -187,25 +187,25 @@ class Verification(Operation):
             return "ahead", f"revision {here} is not known to this version of the application"
         return here
 
-    def _catalog_says(self, tenant: Placement, here: str) -> Iterator[tuple[str, str]]:
+    def _catalog_says(self, tenant: Tenant, here: str) -> Iterator[tuple[str, str]]:
         if tenant.revision != here:
             yield "catalog_behind", f"it is at revision {here}, the catalog says {tenant.revision}"
         elif tenant.schema_fingerprint != self.chain.fingerprints[here]:
             yield "catalog_behind", f"the catalog keeps another fingerprint of revision {here} than its files have"
 
-    def _shape(self, tenant: Placement, backend: Backend, connection: sa.Connection, here: str) -> Iterator[str]:
+    def _shape(self, tenant: Tenant, backend: Backend, connection: sa.Connection, here: str) -> Iterator[str]:
         wanted = self._wanted(tenant, backend, here)
         if wanted is None:
             self.not_compared.append(tenant.user_id or 0)
             return
         yield from differences(wanted, described(connection), connection.dialect)
 
-    def _wanted(self, tenant: Placement, backend: Backend, revision: str) -> Shapes | None:
+    def _wanted(self, tenant: Tenant, backend: Backend, revision: str) -> Shapes | None:
         """Give what the chain makes of an empty database there; it is made once for each place and revision."""
         place = (tenant.db_type, tenant.server_id or (tenant.db_host, tenant.db_port), revision)
         if place not in self._shapes:
             try:
-                with backend.scratch(self.bench.access(tenant)) as empty:
+                with backend.scratch(self.services.access(tenant)) as empty:
                     tenancy_tables.create_all(empty)
                     empty.commit()
                     self.chain.upgrade(empty, transactional_ddl=backend.transactional_ddl, target=revision)
@@ -215,9 +215,9 @@ class Verification(Operation):
                 self._shapes[place] = None
         return self._shapes[place]
 
-    def _rows(self, tenant: Placement, backend: Backend, connection: sa.Connection) -> Iterator[tuple[str, str]]:
+    def _rows(self, tenant: Tenant, backend: Backend, connection: sa.Connection) -> Iterator[tuple[str, str]]:
         there = set(sa.inspect(connection).get_table_names())
-        tables = [each for each in self.bench.schema.metadata.sorted_tables if each.name in there]
+        tables = [each for each in self.services.schema.metadata.sorted_tables if each.name in there]
         for each in tables:
             if "user_id" not in each.c:
                 continue
@@ -228,15 +228,15 @@ class Verification(Operation):
         for child, parent in backend.dangling(connection, tables):
             yield "dangling_rows", f"rows of {child} name rows of {parent} that are not there"
 
-    def _denied(self, tenant: Placement, backend: Backend, there: Sequence[str]) -> list[tuple[str, str]]:
+    def _denied(self, tenant: Tenant, backend: Backend, there: Sequence[str]) -> list[tuple[str, str]]:
         if tenant.origin != Origin.SERVER:
             return []
-        names = [name for name in Upgrade(self.bench).owned_tables() if name in there]
-        with closing(backend.connect(tenant, self.bench.serving(tenant))) as driver:
+        names = [name for name in Upgrade(self.services).owned_tables() if name in there]
+        with closing(backend.connect(tenant, self.services.serving(tenant))) as driver:
             denied = backend.denied(driver, names)
         return [("rights", f"its login may not read and write {', '.join(denied)}")] if denied else []
 
-    def _finding(self, tenant: Placement, code: str, what: str) -> Finding:
+    def _finding(self, tenant: Tenant, code: str, what: str) -> Finding:
         return Finding(code, what, tenant.user_id, str(tenant.tenant_id), code in REPAIRABLE)
 
 

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from tenancy.catalog import leftovers
 from tenancy.errors import CatalogDamagedError, TenancyError, told
 from tenancy.lifecycle.operation import Operation
-from tenancy.models import Leftover, Placement
+from tenancy.models import Leftover, Tenant
 from tenancy.routing.guards import explained
 
 log = logging.getLogger(__name__)
@@ -59,19 +59,19 @@ class Leftovers(Operation):
                     self._forget(connection, each, "removed")
         return staying
 
-    def take_away(self, tenant: Placement) -> None:
+    def take_away(self, tenant: Tenant) -> None:
         """Remove a database that is ours, what attempts to make it left, and every copy of it.
 
         It is no error when it is gone already.
         """
         if tenant.damaged:
             raise CatalogDamagedError(f"its row in the catalog is damaged ({', '.join(tenant.damaged)}).")
-        backend = self.bench.backend(tenant)
+        backend = self.services.backend(tenant)
         with explained(backend):
             backend.clear_attempts(tenant, tenant.epoch + 1)
             if not tenant.owned:
                 return
-            access = self.bench.access(tenant)
+            access = self.services.access(tenant)
             for point in backend.points(tenant, access):
                 backend.discard(tenant, access, point)
             backend.drop(tenant, access)

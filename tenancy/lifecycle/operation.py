@@ -27,7 +27,7 @@ from tenancy.errors import (
     told,
 )
 from tenancy.hosts import HostPolicy
-from tenancy.models import Kind, Origin, Placement, Server, State, TenantSchema
+from tenancy.models import Kind, Origin, Server, State, Tenant, TenantSchema
 from tenancy.routing.guards import check_whose
 from tenancy.schema import identity
 from tenancy.schema.chain import Chain
@@ -44,7 +44,7 @@ def _no_step(name: str) -> None:
 
 
 @dataclass
-class Workbench:
+class Services:
     """Hold the parts that operations work with; ``step`` hears each step's name before it is taken.
 
     ``on_error`` hears what went wrong with a tenant, on whichever way to it; ``on_placed`` that a registered server got
@@ -62,10 +62,10 @@ class Workbench:
     step: Step = _no_step
     claim_ttl_s: float = claims.DEFAULT_TTL_S
     on_retire: Callable[[uuid.UUID], None] = lambda tenant_id: None
-    on_error: Callable[[Placement, BaseException], None] = lambda tenant, error: None
+    on_error: Callable[[Tenant, BaseException], None] = lambda tenant, error: None
     on_placed: Callable[[], None] = lambda: None
 
-    def backend(self, tenant: Placement) -> Backend:
+    def backend(self, tenant: Tenant) -> Backend:
         """Give the backend of a tenant's database.
 
         Where there is none (its driver is not installed, say), the stored credential is looked at before that is told:
@@ -77,13 +77,13 @@ class Workbench:
             self.serving(tenant)
             raise
 
-    def backend_for(self, tenant: Placement | None, db_type: str | None) -> Backend:
+    def backend_for(self, tenant: Tenant | None, db_type: str | None) -> Backend:
         """Give the backend of the type that somebody asked for; unsaid, the tenant's, or that of new tenants."""
         if tenant is not None and db_type in (None, tenant.db_type):
             return self.backend(tenant)
         return self.backends.get(self.default_type if db_type is None else db_type)
 
-    def serving(self, tenant: Placement) -> Access:
+    def serving(self, tenant: Tenant) -> Access:
         """Give what serves a tenant's rows; the catalog is not asked.
 
         Where a server keeps them there is always a sealed password, so that no stored field can be edited unnoticed;
@@ -109,7 +109,7 @@ class Workbench:
             )
         )
 
-    def access(self, tenant: Placement) -> Access:
+    def access(self, tenant: Tenant) -> Access:
         """Give what serves a tenant and what changes its schema: the server's login where the server is ours."""
         serving = self.serving(tenant)
         if serving.login is None or serving.admin is not None:
@@ -128,25 +128,25 @@ class Workbench:
         options = Options.read(server.db_options)
         return Login(server.db_host, server.db_port, server.db_user, secret, None, options)
 
-    def _shared(self, tenant: Placement) -> Access:
+    def _shared(self, tenant: Tenant) -> Access:
         backend = self.backends.get(tenant.db_type)
         login = backend.login(self.shared_url or "", "SHARED_DATABASE_URL")
         return Access(login, login)
 
 
 class Operation:
-    """Work on one tenant at a time, under a claim, on a workbench."""
+    """Work on one tenant at a time, under a claim, on a services."""
 
-    def __init__(self, bench: Workbench) -> None:
-        self.bench = bench
-        self.catalog = bench.catalog
-        self.backends = bench.backends
-        self.chain = bench.chain
+    def __init__(self, services: Services) -> None:
+        self.services = services
+        self.catalog = services.catalog
+        self.backends = services.backends
+        self.chain = services.chain
 
     def step(self, name: str) -> None:
-        self.bench.step(name)
+        self.services.step(name)
 
-    def claim(self, connection: sa.Connection, tenant: Placement, operation: str, *, first: bool = False) -> Claim:
+    def claim(self, connection: sa.Connection, tenant: Tenant, operation: str, *, first: bool = False) -> Claim:
         """Claim a tenant in the caller's transaction: for the first time, or above every epoch it ever had."""
         least = tenant.epoch if first else tenant.epoch + 1
         claim = claims.take(
@@ -154,7 +154,7 @@ class Operation:
             connection,
             tenant.tenant_id,
             operation,
-            self.bench.claim_ttl_s,
+            self.services.claim_ttl_s,
             first=first,
             least=least,
             user_id=tenant.user_id,
@@ -165,7 +165,7 @@ class Operation:
 
     @contextmanager
     def told(
-        self, tenant: Placement, claim: Claim, state: State, *, unreached: State | None = None, touched: bool = True
+        self, tenant: Tenant, claim: Claim, state: State, *, unreached: State | None = None, touched: bool = True
     ) -> Iterator[None]:
         """Leave word in the catalog of what fails inside, with the state it leaves, and let the claim expire.
 
@@ -187,7 +187,7 @@ class Operation:
             raise
 
     @contextmanager
-    def abandoned(self, tenant: Placement, claim: Claim, operation: str) -> Iterator[None]:
+    def abandoned(self, tenant: Tenant, claim: Claim, operation: str) -> Iterator[None]:
         """Let a claim expire where the block fails, and say so in the audit log; the tenant's row stays as it is."""
         try:
             yield
@@ -199,12 +199,12 @@ class Operation:
                 self.catalog.audit.failed(connection, operation, error, [(tenant.user_id, tenant.tenant_id)])
             raise
 
-    def mark(self, tenant: Placement, claim: Claim, backend: Backend, state: State) -> None:
+    def mark(self, tenant: Tenant, claim: Claim, backend: Backend, state: State) -> None:
         """Write a state and the claim's epoch into the tenant's own database, if that is there, as ``mark``.
 
         Every write that began before is refused from here on.
         """
-        access = self.bench.access(tenant)
+        access = self.services.access(tenant)
         try:
             driver = backend.connect_to_migrate(tenant, access)
         except DatabaseMissingError:
@@ -216,7 +216,7 @@ class Operation:
             self.step("commit")
             connection.commit()
 
-    def refenced(self, tenant: Placement, claim: Claim, backend: Backend) -> Placement:
+    def refenced(self, tenant: Tenant, claim: Claim, backend: Backend) -> Tenant:
         """Make void what the runner of an earlier operation that was cut off may still do to a tenant's database."""
         if not claim.interrupted or tenant.state not in (State.READY, State.READ_ONLY, State.SUSPENDED):
             return tenant
@@ -227,10 +227,10 @@ class Operation:
         return fresh
 
     def _failed(
-        self, tenant: Placement, claim: Claim, state: State, error: Exception, ended: Ending | None = None
+        self, tenant: Tenant, claim: Claim, state: State, error: Exception, ended: Ending | None = None
     ) -> None:
         """Leave word in the catalog; the error itself goes on to the caller, unless the claim is lost besides."""
-        self.bench.on_error(tenant, error)
+        self.services.on_error(tenant, error)
         code, message = told(error)
         log.error("work on tenant %s of user %s failed: %s", tenant.tenant_id, tenant.user_id, message)
         try:
@@ -244,7 +244,7 @@ class Operation:
             log.error("tenant %s: the failure could not be recorded: %s", tenant.tenant_id, second.message)
 
 
-def mark(backend: Backend, connection: sa.Connection, tenant: Placement, claim: Claim, state: State) -> None:
+def mark(backend: Backend, connection: sa.Connection, tenant: Tenant, claim: Claim, state: State) -> None:
     """Write a state and the claim's epoch into a tenant's database, in the caller's transaction (``identity.mark``)."""
     backend.queue_for_identity(connection)
     identity.mark(connection, tenant, claim.epoch, state)

@@ -31,8 +31,8 @@ from tenancy.lifecycle.operation import Operation
 from tenancy.lifecycle.placement import emptied, planned
 from tenancy.lifecycle.preflight import probe
 from tenancy.lifecycle.provision import Provisioned, Provisioner
-from tenancy.models import Leftover, Origin, Placement, State
-from tenancy.routing.bulkhead import Crowd
+from tenancy.models import Leftover, Origin, State, Tenant
+from tenancy.routing.bulkhead import Bulkhead
 from tenancy.routing.guards import explained, way_on
 
 _PLACE = ("db_type", "db_host", "db_port", "db_name", "db_user")
@@ -41,18 +41,18 @@ _PLACE = ("db_type", "db_host", "db_port", "db_name", "db_user")
 class OwnDatabases(Operation):
     """Try and connect databases that users name."""
 
-    def __init__(self, provisioner: Provisioner, crowd: Crowd, *, allowed: bool) -> None:
-        super().__init__(provisioner.bench)
+    def __init__(self, provisioner: Provisioner, crowd: Bulkhead, *, allowed: bool) -> None:
+        super().__init__(provisioner.services)
         self._provisioner = provisioner
         self._crowd = crowd
-        self._leftovers = Leftovers(provisioner.bench)
+        self._leftovers = Leftovers(provisioner.services)
         self.allowed = allowed
 
     def probe(self, user_id: int, fields: DatabaseFields) -> dict[str, Any]:
         """Say what is right and wrong with a database that a user names, as ``probe.probe`` does; nothing is made."""
         self._refuse(fields)
         with self._crowd.place(user_id):
-            return probe(self.bench, user_id, fields, Origin.USER, replacing=True)
+            return probe(self.services, user_id, fields, Origin.USER, replacing=True)
 
     def connect(self, user_id: int, fields: DatabaseFields) -> Provisioned:
         """Keep a user's rows in the database they name from here on; what cannot be used leaves all as it was.
@@ -83,8 +83,8 @@ class OwnDatabases(Operation):
                 raise TenantNotReadyError(
                     f"your database is {tenant.state}: {way_on(tenant)}", state=tenant.state, user_id=user_id
                 )
-            before = self.bench.backend(tenant)
-            backend = self.bench.backend_for(tenant, fields.db_type)
+            before = self.services.backend(tenant)
+            backend = self.services.backend_for(tenant, fields.db_type)
             claim = self.claim(connection, tenant, "exchange")
             tenants.change(connection, tenant, state=State.MOVING)
         with self._returned(tenant, claim, before):
@@ -94,7 +94,7 @@ class OwnDatabases(Operation):
                 self._refuse_rows(tenant, before)
             with unhurried(), explained(backend):
                 whose = Whose(user_id, tenant.tenant_id, claim.epoch)
-                wanted = planned(self.bench, backend, whose, fields, None, Origin.USER)
+                wanted = planned(self.services, backend, whose, fields, None, Origin.USER)
                 made = _at(tenant, wanted)
                 left = self._made(made.with_(epoch=0), claim, backend)  # an attempt that was cut off may be there
             made = made.with_(owned=left is not None)
@@ -102,17 +102,17 @@ class OwnDatabases(Operation):
             with claim.ending() as connection:
                 self._switch(connection, tenant, made, wanted)
                 leftovers.remove(connection, [left] if left else [])
-        self.bench.on_retire(tenant.tenant_id)
+        self.services.on_retire(tenant.tenant_id)
         with unhurried():
             self._leftovers.clear(self._leftovers.of_user(user_id))
-        return Provisioned(made.with_(**self._provisioner.furnishing.done()), created=True)
+        return Provisioned(made.with_(**self._provisioner.seeding.done()), created=True)
 
-    def _made(self, tenant: Placement, claim: Claim, backend: Backend) -> Leftover | None:
+    def _made(self, tenant: Tenant, claim: Claim, backend: Backend) -> Leftover | None:
         """Make the named database, or fill it where it stands empty; where it is made, give the row that remembers it.
 
         That row is there before the database is, and goes with the switch: a kill in between leaves it in the list.
         """
-        if backend.exists(tenant, self.bench.access(tenant)):
+        if backend.exists(tenant, self.services.access(tenant)):
             self._provisioner.take_over(tenant, claim, backend)
             return None
         with claim.writing() as connection:
@@ -120,11 +120,11 @@ class OwnDatabases(Operation):
         self._provisioner.create(tenant, claim, backend)
         return left
 
-    def _switch(self, connection: sa.Connection, tenant: Placement, made: Placement, wanted: dict[str, Any]) -> None:
+    def _switch(self, connection: sa.Connection, tenant: Tenant, made: Tenant, wanted: dict[str, Any]) -> None:
         """Say in one transaction where the user's rows are from here on, and what is to be removed."""
         if tenant.owned:
             leftovers.add(connection, tenant.with_(epoch=made.epoch), Reason.REPLACED)
-        changes = emptied() | wanted | self._provisioner.furnishing.done()
+        changes = emptied() | wanted | self._provisioner.seeding.done()
         tenants.change(connection, tenant, **changes | {"owned": made.owned, "version": made.version})
         users.keep_database_epoch(connection, tenant.user_id or 0, made.epoch)
         detail = {"type": made.db_type, "instead_of": tenant.db_type}
@@ -133,7 +133,7 @@ class OwnDatabases(Operation):
         )
 
     @contextmanager
-    def _returned(self, tenant: Placement, claim: Claim, backend: Backend) -> Iterator[None]:
+    def _returned(self, tenant: Tenant, claim: Claim, backend: Backend) -> Iterator[None]:
         """Let the present database be used again where the block fails, and end the claim."""
         try:
             yield
@@ -145,14 +145,14 @@ class OwnDatabases(Operation):
                 self._leftovers.clear(self._leftovers.of_user(tenant.user_id or 0))
             raise
 
-    def _return(self, tenant: Placement, claim: Claim, backend: Backend, why: Exception) -> None:
+    def _return(self, tenant: Tenant, claim: Claim, backend: Backend, why: Exception) -> None:
         of = [(tenant.user_id, tenant.tenant_id)]
         open_again = {"state": State.READY, "epoch": claim.epoch, "version": tenant.version + 1}
         try:
             with explained(backend):
                 self.mark(tenant, claim, backend, State.READY)
         except TenancyError as error:  # whoever works on it next opens it
-            self.bench.on_error(tenant, error)
+            self.services.on_error(tenant, error)
             with claim.failing() as connection:
                 tenants.change(connection, tenant, state=State.READY)
                 self.catalog.audit.failed(connection, claim.operation, why, of)
@@ -169,10 +169,10 @@ class OwnDatabases(Operation):
             raise ConfigurationError(f"{name} is needed to name a database of your own.", field=name)
         self.backends.get(fields.db_type).given(fields)
 
-    def _is_there(self, tenant: Placement, fields: DatabaseFields) -> bool:
+    def _is_there(self, tenant: Tenant, fields: DatabaseFields) -> bool:
         """Say whether the database that is named is the one that the user has."""
         wanted = planned(
-            self.bench,
+            self.services,
             self.backends.get(fields.db_type or ""),
             Whose(tenant.user_id, tenant.tenant_id),
             fields,
@@ -181,11 +181,11 @@ class OwnDatabases(Operation):
         )
         return tenant.origin == Origin.USER and all(getattr(tenant, name) == wanted.get(name) for name in _PLACE)
 
-    def _refuse_rows(self, tenant: Placement, backend: Backend) -> None:
+    def _refuse_rows(self, tenant: Tenant, backend: Backend) -> None:
         """Refuse where a user has written anything beside what every new database begins with."""
-        first = [table.name for table, _ in self.bench.schema.first_rows(tenant.user_id or 0)]
-        owned = [table for table in self.bench.schema.metadata.sorted_tables if "user_id" in table.c]
-        with backend.looking(backend.connect(tenant, self.bench.serving(tenant))) as connection:
+        first = [table.name for table, _ in self.services.schema.first_rows(tenant.user_id or 0)]
+        owned = [table for table in self.services.schema.metadata.sorted_tables if "user_id" in table.c]
+        with backend.looking(backend.connect(tenant, self.services.serving(tenant))) as connection:
             for table in owned:
                 some = sa.select(sa.literal(1)).select_from(table).where(table.c.user_id == tenant.user_id)
                 if len(connection.execute(some.limit(first.count(table.name) + 1)).all()) > first.count(table.name):
@@ -195,7 +195,7 @@ class OwnDatabases(Operation):
                     )
 
 
-def _at(tenant: Placement, wanted: dict[str, Any]) -> Placement:
+def _at(tenant: Tenant, wanted: dict[str, Any]) -> Tenant:
     """Give the tenant as it will be in the place that is wanted."""
     place = emptied() | wanted | {"owned": False, "version": tenant.version + 1}
     sealed = place.pop("db_password")

@@ -7,15 +7,15 @@ from typing import Any
 from tenancy.backends.base import Backend, DatabaseFields, Whose
 from tenancy.backends.server.backend import fresh_password
 from tenancy.errors import TenantExistsError
-from tenancy.lifecycle.operation import Workbench
-from tenancy.models import Origin, Pending, Placement, Server, State
+from tenancy.lifecycle.operation import Services
+from tenancy.models import Origin, Pending, Server, State, Tenant
 
 PLACE = ("db_type", "db_host", "db_port", "db_name", "db_user", "db_path", "db_options", "server_id", "origin")
 """The columns of a configuration that say where its database stands."""
 
 
 def planned(
-    bench: Workbench,
+    services: Services,
     backend: Backend,
     whose: Whose,
     fields: DatabaseFields,
@@ -28,26 +28,26 @@ def planned(
     """
     given = backend.given(fields)
     if server is not None:
-        bench.server_login(server)  # an edited row must not say where a tenant's own password goes
+        services.server_login(server)  # an edited row must not say where a tenant's own password goes
     wanted: dict[str, Any] = {"tenant_id": whose.tenant_id, "epoch": whose.epoch} | backend.plan(whose, given, server)
     if given:
         wanted["origin"] = str(origin)
     if not backend.on_server:
         return wanted
-    return wanted | sealed(bench, whose.owner, wanted, fresh_password() if server else fields.db_password or "")
+    return wanted | sealed(services, whose.owner, wanted, fresh_password() if server else fields.db_password or "")
 
 
-def taken(bench: Workbench, user_id: int, found: Pending) -> dict[str, Any]:
+def taken(services: Services, user_id: int, found: Pending) -> dict[str, Any]:
     """Give the columns of a new configuration whose database stood ready: its place, and its password, sealed anew."""
     wanted = {name: getattr(found, name) for name in ("tenant_id", "epoch", *PLACE)}
-    password = bench.keyring.open(found.sealed_password or "", found.binding)
-    return wanted | sealed(bench, user_id, wanted, password)
+    password = services.keyring.open(found.sealed_password or "", found.binding)
+    return wanted | sealed(services, user_id, wanted, password)
 
 
-def sealed(bench: Workbench, user_id: int | None, wanted: dict[str, Any], password: str) -> dict[str, str]:
+def sealed(services: Services, user_id: int | None, wanted: dict[str, Any], password: str) -> dict[str, str]:
     """Seal a password for the row that is about to be written."""
-    place = Placement(user_id=user_id, state=State.PROVISIONING, version=1, **{"epoch": 1, **wanted})
-    return {"db_password": bench.keyring.seal(password, place.binding)}
+    place = Tenant(user_id=user_id, state=State.PROVISIONING, version=1, **{"epoch": 1, **wanted})
+    return {"db_password": services.keyring.seal(password, place.binding)}
 
 
 def emptied() -> dict[str, Any]:
@@ -56,14 +56,14 @@ def emptied() -> dict[str, Any]:
     return blank | {"owned": True, "last_error": None, "last_error_code": None}
 
 
-def replaceable(tenant: Placement, fields: DatabaseFields) -> bool:
+def replaceable(tenant: Tenant, fields: DatabaseFields) -> bool:
     """Say whether a configuration may be replaced by another one: nothing was ever made of it."""
     unmade = tenant.revision is None and tenant.state in (State.FAILED, State.PROVISIONING)
     named = any(getattr(fields, name) is not None for name in ("db_host", "db_name", "db_user", "db_password"))
     return unmade and (named or fields.db_type not in (None, tenant.db_type))
 
 
-def refuse_another(tenant: Placement, backend: Backend, given: dict[str, Any]) -> None:
+def refuse_another(tenant: Tenant, backend: Backend, given: dict[str, Any]) -> None:
     """Refuse to configure a second database; asking for the one there is again is no harm."""
     wanted = {"db_type": backend.name, **given}
     differing = next((name for name, value in wanted.items() if getattr(tenant, name) != value), None)

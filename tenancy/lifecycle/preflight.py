@@ -22,9 +22,9 @@ from tenancy.errors import (
     StaleRouteError,
     TenancyError,
 )
-from tenancy.lifecycle.operation import Workbench
+from tenancy.lifecycle.operation import Services
 from tenancy.lifecycle.placement import planned, refuse_another, replaceable
-from tenancy.models import Origin, Placement, State
+from tenancy.models import Origin, State, Tenant
 from tenancy.routing.guards import Standing, check_identity, standing
 from tenancy.types import new_id
 
@@ -32,7 +32,7 @@ _IS_CATALOG = f"SELECT version_num FROM {CATALOG_VERSION_TABLE}"  # noqa: S608 -
 
 
 def probe(
-    bench: Workbench,
+    services: Services,
     user_id: int,
     fields: DatabaseFields,
     origin: Origin = Origin.ADMIN,
@@ -43,7 +43,7 @@ def probe(
 
     With ``replacing`` the configuration that the user has is left aside.
     """
-    with bench.catalog.reading() as connection:
+    with services.catalog.reading() as connection:
         found = tenants.of_account(connection, user_id)
     stored = None if replacing else found
     tenant_id = found.tenant_id if found else new_id()
@@ -51,7 +51,7 @@ def probe(
     steps: list[Check] = []
     try:
         with within(REQUEST_S):
-            for check in _steps(bench, (user_id, tenant_id), stored, fields, origin):
+            for check in _steps(services, (user_id, tenant_id), stored, fields, origin):
                 steps.append(check)
                 if not check.ok:
                     break
@@ -71,11 +71,11 @@ _NAMES = {0: "fields", 1: "account"}
 
 
 def _steps(
-    bench: Workbench, whose: tuple[int, uuid.UUID], stored: Placement | None, fields: DatabaseFields, origin: Origin
+    services: Services, whose: tuple[int, uuid.UUID], stored: Tenant | None, fields: DatabaseFields, origin: Origin
 ) -> Iterator[Check]:
-    if not bench.catalog.multi_tenant:
+    if not services.catalog.multi_tenant:
         raise ConfigurationError("users share one database (MULTI_TENANT_MODE=false): none is made for one user.")
-    backend = bench.backend_for(stored, fields.db_type)
+    backend = services.backend_for(stored, fields.db_type)
     given = backend.given(fields)
     yield Check("fields", f"{backend.label} can be asked for with these fields.")
     if stored is not None and replaceable(stored, fields):
@@ -83,8 +83,8 @@ def _steps(
     if stored is not None:
         refuse_another(stored, backend, given)
     yield Check("account", "no other database is in the way.")
-    tenant = stored or _planned(bench, backend, whose, fields, origin)
-    access = bench.access(tenant)
+    tenant = stored or _planned(services, backend, whose, fields, origin)
+    access = services.access(tenant)
     yield from backend.probe(tenant, access)
     if backend.exists(tenant, access):
         yield _whose(backend, tenant, stored, access)
@@ -95,23 +95,23 @@ def _steps(
 
 
 def _planned(
-    bench: Workbench,
+    services: Services,
     backend: Backend,
     whose: tuple[int, uuid.UUID],
     fields: DatabaseFields,
     origin: Origin,
-) -> Placement:
+) -> Tenant:
     """Give the configuration that these fields would make; it is stored nowhere."""
     server = None
     if backend.on_server and not backend.given(fields):
-        with bench.catalog.reading() as connection:
+        with services.catalog.reading() as connection:
             server = servers.place(connection, backend.name, lock=False)
-    wanted = planned(bench, backend, Whose(*whose), fields, server, origin)
+    wanted = planned(services, backend, Whose(*whose), fields, server, origin)
     sealed = wanted.pop("db_password", None)
-    return Placement(user_id=whose[0], state=State.PROVISIONING, version=1, sealed_password=sealed, **wanted)
+    return Tenant(user_id=whose[0], state=State.PROVISIONING, version=1, sealed_password=sealed, **wanted)
 
 
-def _whose(backend: Backend, tenant: Placement, stored: Placement | None, access: Access) -> Check:
+def _whose(backend: Backend, tenant: Tenant, stored: Tenant | None, access: Access) -> Check:
     """Say whether what stands in the place may be used: it is this user's own, or empty, or nobody touches it."""
     if backend.on_server and stored is None:
         with backend.migrating(backend.connect_to_migrate(tenant, access)) as connection:

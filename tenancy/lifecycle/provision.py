@@ -35,11 +35,11 @@ from tenancy.errors import (
 )
 from tenancy.hosts import machine_of
 from tenancy.lifecycle.leftovers import Leftovers
-from tenancy.lifecycle.operation import Operation, Workbench
+from tenancy.lifecycle.operation import Operation, Services
 from tenancy.lifecycle.placement import PLACE, emptied, planned, refuse_another, replaceable, taken
-from tenancy.lifecycle.seed import Furnishing
+from tenancy.lifecycle.seed import Seeding
 from tenancy.lifecycle.upgrade import Reached, Upgrade
-from tenancy.models import Origin, Placement, State
+from tenancy.models import Origin, State, Tenant
 from tenancy.routing.guards import Standing, check_identity, check_whose, explained, standing, way_on
 from tenancy.types import new_id
 
@@ -52,7 +52,7 @@ _RESUMABLE = (State.PROVISIONING, State.FAILED, State.MIGRATING, State.MOVING)
 class Provisioned:
     """Say where a user's database is, and whether this call made it."""
 
-    placement: Placement
+    tenant: Tenant
     created: bool
 
 
@@ -70,7 +70,7 @@ class Begun:
     """Hold what was decided and recorded before the first step; what an earlier attempt ``left`` is to be removed."""
 
     work: Work
-    tenant: Placement
+    tenant: Tenant
     backend: Backend
     claim: Claim | None = None
     left: bool = False
@@ -84,10 +84,10 @@ class Begun:
 class Provisioner(Operation):
     """Make tenants' databases and bring them to head."""
 
-    def __init__(self, bench: Workbench) -> None:
-        super().__init__(bench)
-        self.furnishing = Furnishing(bench)
-        self.leftovers = Leftovers(bench)
+    def __init__(self, services: Services) -> None:
+        super().__init__(services)
+        self.seeding = Seeding(services)
+        self.leftovers = Leftovers(services)
 
     def provision(self, user_id: int, fields: DatabaseFields, origin: Origin = Origin.ADMIN) -> Provisioned:
         """Make a user's database, finish one half-made, or bring one that is behind to head.
@@ -96,7 +96,7 @@ class Provisioner(Operation):
         that name a server, if there are any.
         """
         if origin is Origin.USER and fields.db_host is not None:  # a host that is refused is not even written down
-            self.bench.hosts.address(machine_of(fields.db_host))
+            self.services.hosts.address(machine_of(fields.db_host))
         self.step("record")
         with self.catalog.writing() as connection:
             begun = self._begun(connection, user_id, fields, origin)
@@ -109,7 +109,7 @@ class Provisioner(Operation):
         work = self._hand_over if begun.work is Work.HAND_OVER else self._finish
         done = self._guarded(tenant, claim, lambda: work(tenant, claim, backend), begun)
         if made and tenant.server_id is not None:
-            self.bench.on_placed()
+            self.services.on_placed()
         if begun.left:
             self.leftovers.clear(self.leftovers.of_user(user_id))
         return done
@@ -119,7 +119,7 @@ class Provisioner(Operation):
     def _begun(self, connection: sa.Connection, user_id: int, fields: DatabaseFields, origin: Origin) -> Begun:
         """Decide what is to be done, record it and take the claim, in the caller's transaction."""
         tenant = tenants.of_account(connection, user_id)
-        backend = self.bench.backend_for(tenant, fields.db_type)
+        backend = self.services.backend_for(tenant, fields.db_type)
         if tenant is None:
             return self._new(connection, user_id, backend, fields, origin)
         if replaceable(tenant, fields):
@@ -143,21 +143,21 @@ class Provisioner(Operation):
             server = servers.place(connection, backend.name, fingerprint=self.chain.fingerprint)
             found = pending.take(connection, server.id, self.chain.fingerprint) if server.ready else None
             if found is not None:
-                self.bench.server_login(server)  # as in ``planned``
+                self.services.server_login(server)  # as in ``planned``
                 return Begun(
-                    Work.HAND_OVER, *self._first(connection, user_id, taken(self.bench, user_id, found), backend)
+                    Work.HAND_OVER, *self._first(connection, user_id, taken(self.services, user_id, found), backend)
                 )
-        wanted = planned(self.bench, backend, whose, fields, server, origin)
+        wanted = planned(self.services, backend, whose, fields, server, origin)
         return Begun(Work.FINISH, *self._first(connection, user_id, wanted, backend))
 
     def _first(
         self, connection: sa.Connection, user_id: int | None, wanted: dict[str, Any], backend: Backend
-    ) -> tuple[Placement, Backend, Claim]:
+    ) -> tuple[Tenant, Backend, Claim]:
         tenant = tenants.add(connection, user_id, {"tenant_id": new_id(), **wanted})
         return tenant, backend, self.claim(connection, tenant, "provision", first=True)
 
     def _replaced(
-        self, connection: sa.Connection, tenant: Placement, backend: Backend, fields: DatabaseFields, origin: Origin
+        self, connection: sa.Connection, tenant: Tenant, backend: Backend, fields: DatabaseFields, origin: Origin
     ) -> Begun:
         """Record another place for a tenant of which nothing was ever made (its server refused, say)."""
         claim = self.claim(connection, tenant, "provision")
@@ -165,13 +165,13 @@ class Provisioner(Operation):
         if backend.on_server and not backend.given(fields):
             server = servers.place(connection, backend.name, fingerprint="")
         whose = Whose(tenant.user_id, tenant.tenant_id, claim.epoch)
-        wanted = planned(self.bench, backend, whose, fields, server, origin)
+        wanted = planned(self.services, backend, whose, fields, server, origin)
         same = all(getattr(tenant, name) == wanted.get(name) for name in PLACE)
         if same:  # the same again, with another password perhaps: what is there goes on being ours, or not
             wanted |= {"owned": tenant.owned, "epoch": tenant.epoch}
         return self._placed(connection, tenant, claim, wanted, left=not same)
 
-    def _resumed(self, connection: sa.Connection, tenant: Placement, backend: Backend) -> Begun:
+    def _resumed(self, connection: sa.Connection, tenant: Tenant, backend: Backend) -> Begun:
         """Record that work goes on.
 
         Where another runner finished between our look and our claim there is nothing left to do: what it left is given
@@ -187,7 +187,7 @@ class Provisioner(Operation):
         if tenant.revision is None and tenant.origin == Origin.SERVER:
             server = servers.place(connection, backend.name, fingerprint="")
             whose = Whose(tenant.user_id, tenant.tenant_id, claim.epoch)
-            wanted = planned(self.bench, backend, whose, DatabaseFields(), server, Origin.SERVER)
+            wanted = planned(self.services, backend, whose, DatabaseFields(), server, Origin.SERVER)
             return self._placed(connection, tenant, claim, wanted, left=True)
         failed = State.READY if self._is_whole(tenant) else State.FAILED
         state, before = (State.MIGRATING, State.READY) if tenant.revision else (State.PROVISIONING, None)
@@ -195,7 +195,7 @@ class Provisioner(Operation):
         return Begun(Work.FINISH, tenant.with_(state=state), backend, claim, before=before, failed=failed)
 
     def _placed(
-        self, connection: sa.Connection, tenant: Placement, claim: Claim, wanted: dict[str, Any], *, left: bool
+        self, connection: sa.Connection, tenant: Tenant, claim: Claim, wanted: dict[str, Any], *, left: bool
     ) -> Begun:
         """Give a tenant another place; what an attempt may have made in the old one is remembered until it is gone."""
         left = left and tenant.owned
@@ -206,30 +206,30 @@ class Provisioner(Operation):
         placed = tenants.get(connection, tenant.user_id or 0)
         return Begun(Work.FINISH, placed, self.backends.get(placed.db_type), claim, left)
 
-    def _is_whole(self, tenant: Placement) -> bool:
+    def _is_whole(self, tenant: Tenant) -> bool:
         return tenant.state is State.READY and self.chain.serves(tenant.revision, tenant.usable_from)
 
-    def _says_another_password(self, tenant: Placement, fields: DatabaseFields) -> bool:
+    def _says_another_password(self, tenant: Tenant, fields: DatabaseFields) -> bool:
         """Say whether the password of a database that somebody named is to be changed here too."""
         if fields.db_password is None or tenant.origin in (None, Origin.SERVER):
             return False
-        login = self.bench.serving(tenant).login
+        login = self.services.serving(tenant).login
         return login is not None and login.password != fields.db_password
 
     # --- doing ------------------------------------------------------------------------------------------
 
-    def _found(self, tenant: Placement, backend: Backend) -> Provisioned:
+    def _found(self, tenant: Tenant, backend: Backend) -> Provisioned:
         """Say that there was nothing to do, unless what the catalog calls ready is gone."""
-        if not backend.on_server and not backend.exists(tenant, self.bench.access(tenant)):
+        if not backend.on_server and not backend.exists(tenant, self.services.access(tenant)):
             raise _lost(tenant)
         return Provisioned(tenant, created=False)
 
-    def _with_password(self, tenant: Placement, claim: Claim, backend: Backend, password: str) -> Provisioned:
+    def _with_password(self, tenant: Tenant, claim: Claim, backend: Backend, password: str) -> Provisioned:
         """Keep a new password once it has opened the database; one that does not leaves the old one."""
-        sealed = self.bench.keyring.seal(password, tenant.binding)
+        sealed = self.services.keyring.seal(password, tenant.binding)
         with self.told(tenant, claim, State.READY, touched=False), explained(backend):
             fresh = self.refenced(tenant.with_(sealed_password=sealed, version=tenant.version + 1), claim, backend)
-            with closing(backend.connect(fresh, self.bench.serving(fresh))) as driver:
+            with closing(backend.connect(fresh, self.services.serving(fresh))) as driver:
                 check_identity(backend, fresh, driver, self.chain.head)
             with claim.ending() as connection:
                 healed = {"last_error": None, "last_error_code": None}
@@ -239,7 +239,7 @@ class Provisioner(Operation):
                 )
         return Provisioned(fresh, created=False)
 
-    def _finish(self, tenant: Placement, claim: Claim, backend: Backend) -> Reached | None:
+    def _finish(self, tenant: Tenant, claim: Claim, backend: Backend) -> Reached | None:
         """Do what is left to do, whatever an earlier attempt did; give what was migrated, where anything was there."""
         backend.clear_attempts(tenant, claim.attempt)
         if tenant.revision is not None:
@@ -248,17 +248,15 @@ class Provisioner(Operation):
             except DatabaseMissingError as error:
                 raise _lost(tenant) from error
         # A registered server has nothing of the name that this attempt alone was given.
-        if tenant.origin != Origin.SERVER and backend.exists(tenant, self.bench.access(tenant)):
+        if tenant.origin != Origin.SERVER and backend.exists(tenant, self.services.access(tenant)):
             return (self.take_over if backend.on_server else self._adopt)(tenant, claim, backend)
         with self._as_ours(tenant, claim):
             self.create(tenant, claim, backend)
         return None
 
-    def _guarded(
-        self, tenant: Placement, claim: Claim, work: Callable[[], Reached | None], begun: Begun
-    ) -> Provisioned:
+    def _guarded(self, tenant: Tenant, claim: Claim, work: Callable[[], Reached | None], begun: Begun) -> Provisioned:
         """Do the work, then make the tenant ready in one write; on failure say so in the catalog instead."""
-        backend, created = self.bench.backend(tenant), tenant.revision is None
+        backend, created = self.services.backend(tenant), tenant.revision is None
         with self.told(tenant, claim, begun.failed, unreached=begun.before), explained(backend):
             reached = work()
             self.step("ready")
@@ -269,7 +267,7 @@ class Provisioner(Operation):
                     self.undo(tenant)
                 raise
 
-    def undo(self, tenant: Placement) -> None:
+    def undo(self, tenant: Tenant) -> None:
         """Remove what was made after another runner took over, where that one cannot be using it."""
         with self.catalog.reading() as connection:
             here = tenants.find(connection, tenant.user_id or 0)
@@ -280,14 +278,14 @@ class Provisioner(Operation):
             except TenancyError as error:
                 log.error("tenant %s: what was made too late stays: %s", tenant.tenant_id, error.message)
 
-    def create(self, tenant: Placement, claim: Claim, backend: Backend) -> None:
+    def create(self, tenant: Tenant, claim: Claim, backend: Backend) -> None:
         """Make a database that is not there, whole or not at all."""
         mine = tenant.with_(epoch=claim.epoch)
         attempt = Attempt(claim.attempt, self.step)
-        backend.create(mine, self.bench.access(mine), self.furnishing.blueprint(mine, backend), attempt)
+        backend.create(mine, self.services.access(mine), self.seeding.blueprint(mine, backend), attempt)
 
     @contextmanager
-    def _as_ours(self, tenant: Placement, claim: Claim) -> Iterator[None]:
+    def _as_ours(self, tenant: Tenant, claim: Claim) -> Iterator[None]:
         """Record that the database is ours before it is made, so that it may be dropped; take that back on failure."""
         if tenant.owned:
             yield
@@ -301,32 +299,32 @@ class Provisioner(Operation):
             self._own(tenant, claim, False)
             raise
 
-    def _own(self, tenant: Placement, claim: Claim, owned: bool) -> None:
+    def _own(self, tenant: Tenant, claim: Claim, owned: bool) -> None:
         with claim.writing() as connection:
             tenants.change(connection, tenant, owned=owned)
 
-    def _hand_over(self, tenant: Placement, claim: Claim, backend: Backend) -> None:
+    def _hand_over(self, tenant: Tenant, claim: Claim, backend: Backend) -> None:
         """Give a database that stood ready to this user, in one transaction there; one that is gone is made anew.
 
         Whoever was first has it: nobody hands it over twice, claim or not.
         """
         self.step("hand over")
         try:
-            driver = backend.connect_to_migrate(tenant, self.bench.access(tenant))
+            driver = backend.connect_to_migrate(tenant, self.services.access(tenant))
         except DatabaseMissingError:
             return self.create(tenant, claim, backend)
         with backend.filling(driver) as connection:
-            self.furnishing.hand_over(connection, tenant, claim)
+            self.seeding.hand_over(connection, tenant, claim)
             self.step("commit")
             connection.commit()
 
-    def take_over(self, tenant: Placement, claim: Claim, backend: Backend) -> Reached | None:
+    def take_over(self, tenant: Tenant, claim: Claim, backend: Backend) -> Reached | None:
         """Go on with what stands in a place that somebody named: an empty or half-made database, or this tenant's."""
-        access = self.bench.access(tenant)
+        access = self.services.access(tenant)
         with backend.alone_in_place(tenant, access):
             return self._taken_over(tenant, claim, backend, access)
 
-    def _taken_over(self, tenant: Placement, claim: Claim, backend: Backend, access: Access) -> Reached | None:
+    def _taken_over(self, tenant: Tenant, claim: Claim, backend: Backend, access: Access) -> Reached | None:
         with backend.migrating(backend.connect_to_migrate(tenant, access)) as connection:
             found = standing(tenant, connection)
         if found is Standing.OURS:
@@ -339,16 +337,16 @@ class Provisioner(Operation):
             )
         self.step("build")
         with backend.migrating(backend.connect_to_migrate(tenant, access)) as connection:
-            self.furnishing.build(connection, backend)
+            self.seeding.build(connection, backend)
             self.step("rows")
-            self.furnishing.fill(connection, tenant.with_(epoch=claim.epoch))
+            self.seeding.fill(connection, tenant.with_(epoch=claim.epoch))
             connection.commit()
         return None
 
-    def _adopt(self, tenant: Placement, claim: Claim, backend: Backend) -> Reached:
+    def _adopt(self, tenant: Tenant, claim: Claim, backend: Backend) -> Reached:
         """Take over what an earlier attempt of this very tenant finished; anything else stays untouched."""
         try:
-            with closing(backend.connect(tenant, self.bench.access(tenant))) as driver:
+            with closing(backend.connect(tenant, self.services.access(tenant))) as driver:
                 check_whose(backend, tenant, driver)
         except (IdentityError, DatabaseUnreachableError) as error:
             raise DatabaseExistsError(
@@ -358,27 +356,27 @@ class Provisioner(Operation):
             ) from error
         return self._upgrade(tenant, claim, backend)
 
-    def _upgrade(self, tenant: Placement, claim: Claim, backend: Backend) -> Reached:
+    def _upgrade(self, tenant: Tenant, claim: Claim, backend: Backend) -> Reached:
         """Apply what is missing; where that fails half-way, record how far it came."""
         try:
             with claims.beating(self.catalog, [claim]):
-                return Upgrade(self.bench).bring(tenant, claim, backend, self.chain.head)
+                return Upgrade(self.services).bring(tenant, claim, backend, self.chain.head)
         except TenancyError as error:
             reached = error.fields.get("reached")
             if isinstance(reached, Reached) and reached.epoch != tenant.epoch:
                 self._reached(tenant, claim, reached)
             raise
 
-    def _reached(self, tenant: Placement, claim: Claim, reached: Reached) -> None:
+    def _reached(self, tenant: Tenant, claim: Claim, reached: Reached) -> None:
         here = {"epoch": reached.epoch, "version": tenant.version + 1, "revision": reached.revision}
         fingerprint = self.chain.fingerprints.get(reached.revision or "")
         usable_from = self.chain.usable_from(reached.revision)
         with claim.writing() as connection:
             tenants.change(connection, tenant, **here, schema_fingerprint=fingerprint, usable_from=usable_from)
 
-    def _ready(self, tenant: Placement, claim: Claim, created: bool, reached: Reached | None) -> Placement:
+    def _ready(self, tenant: Tenant, claim: Claim, created: bool, reached: Reached | None) -> Tenant:
         now = datetime.now(UTC)
-        done = self.furnishing.done() | {"epoch": claim.epoch}
+        done = self.seeding.done() | {"epoch": claim.epoch}
         if reached is not None:
             done["version"] = tenant.version + 1
         with claim.ending() as connection:
@@ -395,7 +393,7 @@ class Provisioner(Operation):
         return tenant.with_(**done, updated_at=now)
 
 
-def _refuse_unless_resumable(tenant: Placement) -> None:
+def _refuse_unless_resumable(tenant: Tenant) -> None:
     behind = tenant.state is State.READY
     if not behind and tenant.state not in _RESUMABLE:
         raise TenantNotReadyError(
@@ -405,7 +403,7 @@ def _refuse_unless_resumable(tenant: Placement) -> None:
         )
 
 
-def _lost(tenant: Placement) -> DatabaseMissingError:
+def _lost(tenant: Tenant) -> DatabaseMissingError:
     return DatabaseMissingError(
         f"the database of user {tenant.user_id} was there and is gone: restore it; none is made in its place.",
         tenant_id=tenant.tenant_id,

@@ -23,7 +23,7 @@ from tenancy.errors import ClaimLostError, TenancyError, told
 from tenancy.lifecycle.operation import Operation
 from tenancy.lifecycle.placement import planned
 from tenancy.lifecycle.provision import Provisioned, Provisioner
-from tenancy.models import Origin, Placement, State, User
+from tenancy.models import Origin, State, Tenant, User
 from tenancy.types import new_id
 
 log = logging.getLogger(__name__)
@@ -47,8 +47,8 @@ class Batch(Operation):
     """Initialize the databases of several users, past failures, which are named."""
 
     def __init__(self, provisioner: Provisioner, one: Callable[[int], Provisioned]) -> None:
-        super().__init__(provisioner.bench)
-        self._furnishing = provisioner.furnishing
+        super().__init__(provisioner.services)
+        self._seeding = provisioner.seeding
         self._undo = provisioner.undo
         self._provision = one
 
@@ -57,7 +57,7 @@ class Batch(Operation):
         with self.catalog.reading() as connection:
             known = tenant_rows.of_users(connection, [user.id for user in users])
         fresh = [user for user in users if user.id not in known]
-        backend = self.backends.get(self.bench.default_type)
+        backend = self.backends.get(self.services.default_type)
         done = {} if backend.on_server else self._together(fresh, backend)
         with ThreadPoolExecutor(AT_ONCE, "unify-initialize") as pool:
             waiting = {user.id: self._later(pool, user) for user in fresh if backend.on_server}
@@ -103,21 +103,21 @@ class Batch(Operation):
 
     def _recorded(
         self, connection: sa.Connection, users: Sequence[User], backend: Backend
-    ) -> tuple[list[Placement], Claims]:
+    ) -> tuple[list[Tenant], Claims]:
         """Record where each database is about to be made, and claim them, in the caller's transaction."""
         ids = [user.id for user in users]
         # A user's later database begins above the epochs of the earlier ones: each of those is made alone.
         left_out = tenant_rows.of_users(connection, ids).keys() | users_table.with_earlier_databases(connection, ids)
         wanted = {
-            user.id: planned(self.bench, backend, Whose(user.id, new_id()), DatabaseFields(), None, Origin.ADMIN)
+            user.id: planned(self.services, backend, Whose(user.id, new_id()), DatabaseFields(), None, Origin.ADMIN)
             for user in users
             if user.id not in left_out
         }
         tenants = tenant_rows.add_many(connection, wanted) if wanted else []
         new = [tenant.tenant_id for tenant in tenants]
-        return tenants, claims.take_new(self.catalog, connection, new, "provision", self.bench.claim_ttl_s)
+        return tenants, claims.take_new(self.catalog, connection, new, "provision", self.services.claim_ttl_s)
 
-    def _made(self, tenants: list[Placement], held: Claims, backend: Backend) -> dict[uuid.UUID, Exception]:
+    def _made(self, tenants: list[Tenant], held: Claims, backend: Backend) -> dict[uuid.UUID, Exception]:
         """Make what was recorded, and give what went wrong, by tenant; the catalog says it too."""
         with self._told_of_all(tenants, held):
             failed = backend.create_many([self._making(tenant, held, backend) for tenant in tenants])
@@ -136,29 +136,29 @@ class Batch(Operation):
                 failed[tenant.tenant_id] = lost
         return failed
 
-    def _making(self, tenant: Placement, held: Claims, backend: Backend) -> Making:
+    def _making(self, tenant: Tenant, held: Claims, backend: Backend) -> Making:
         attempt = Attempt(held.attempt, self.step)
-        return Making(tenant, self.bench.access(tenant), self._furnishing.blueprint(tenant, backend), attempt)
+        return Making(tenant, self.services.access(tenant), self._seeding.blueprint(tenant, backend), attempt)
 
-    def _ready(self, tenants: list[Placement], held: Claims) -> frozenset[uuid.UUID]:
+    def _ready(self, tenants: list[Tenant], held: Claims) -> frozenset[uuid.UUID]:
         """Make ready, in one transaction, the tenants whose claims still hold, and give those."""
         with held.ending([tenant.tenant_id for tenant in tenants]) as (connection, mine):
             ready = [tenant for tenant in tenants if tenant.tenant_id in mine]
             if ready:
-                tenant_rows.change_alike(connection, mine, **self._furnishing.done())
+                tenant_rows.change_alike(connection, mine, **self._seeding.done())
                 detail = {"type": ready[0].db_type, "revision": self.chain.head}
                 of = [(tenant.user_id, tenant.tenant_id) for tenant in ready]
                 self.catalog.audit.append_many(connection, "tenant.provision", of, detail=detail)
         return mine
 
     @contextmanager
-    def _told_of_all(self, tenants: list[Placement], held: Claims) -> Iterator[None]:
+    def _told_of_all(self, tenants: list[Tenant], held: Claims) -> Iterator[None]:
         """Leave word in the catalog of what stops a whole batch, and end its claims."""
         try:
             yield
         except Exception as error:
             for tenant in tenants:
-                self.bench.on_error(tenant, error)
+                self.services.on_error(tenant, error)
             code, message = told(error)
             log.error("making %d databases together failed: %s", len(tenants), message)
             try:

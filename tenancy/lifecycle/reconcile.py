@@ -30,7 +30,7 @@ AGAIN_S, LONGEST_S = 60.0, 3600.0
 """A tenant that could not be settled waits, each time twice as long."""
 
 
-class Settling:
+class Reconciler:
     """Settle tenants in rounds; what a process tried in vain it remembers for itself alone."""
 
     def __init__(self, catalog: Catalog, retirement: Retirement) -> None:

@@ -9,15 +9,15 @@ import sqlalchemy as sa
 from tenancy.backends.base import Backend, Blueprint
 from tenancy.catalog.claims import Claim
 from tenancy.lifecycle.operation import Operation
-from tenancy.models import Placement, State
+from tenancy.models import State, Tenant
 from tenancy.schema import identity, ledger
 from tenancy.schema.tables import tenancy_tables
 
 
-class Furnishing(Operation):
+class Seeding(Operation):
     """Furnish databases that were just made, and say of them in the catalog that they are."""
 
-    def blueprint(self, tenant: Placement, backend: Backend) -> Blueprint:
+    def blueprint(self, tenant: Tenant, backend: Backend) -> Blueprint:
         """Say what a new tenant's database holds."""
         return Blueprint(
             fingerprint=self.chain.fingerprint,
@@ -47,25 +47,25 @@ class Furnishing(Operation):
             on_apply=lambda *seen: self._applied(backend, *seen),
         )
 
-    def fill(self, connection: sa.Connection, tenant: Placement) -> None:
+    def fill(self, connection: sa.Connection, tenant: Tenant) -> None:
         """Write a new tenant's own rows: whose it is, when its revisions were applied, its first rows."""
         identity.write(connection, tenant)
         ledger.date_as_new(connection)
         self._first_rows(connection, tenant)
 
-    def _first_rows(self, connection: sa.Connection, tenant: Placement) -> None:
+    def _first_rows(self, connection: sa.Connection, tenant: Tenant) -> None:
         if tenant.user_id is not None:
-            for table, values in self.bench.schema.first_rows(tenant.user_id):
+            for table, values in self.services.schema.first_rows(tenant.user_id):
                 connection.execute(table.insert(), values)
 
     def _applied(
         self, backend: Backend, connection: sa.Connection, revision: str, direction: str, checksum: str, took_ms: int
     ) -> None:
         backend.check_before_commit(connection)
-        ledger.record(connection, revision, direction, checksum, took_ms, self.bench.schema.app_version)
+        ledger.record(connection, revision, direction, checksum, took_ms, self.services.schema.app_version)
         self.step(f"applied {revision}")
 
-    def hand_over(self, connection: sa.Connection, tenant: Placement, claim: Claim) -> None:
+    def hand_over(self, connection: sa.Connection, tenant: Tenant, claim: Claim) -> None:
         """Give a database that stood ready to its user, in the caller's transaction there; whoever was first has it."""
         identity.hand_over(connection, tenant, claim.epoch)
         self._first_rows(connection, tenant)

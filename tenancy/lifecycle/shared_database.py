@@ -18,7 +18,7 @@ from tenancy.errors import DatabaseExistsError, TenantExistsError
 from tenancy.lifecycle.placement import sealed
 from tenancy.lifecycle.provision import Begun, Provisioner, Work
 from tenancy.lifecycle.upgrade import Reached
-from tenancy.models import Kind, Placement, State
+from tenancy.models import Kind, State, Tenant
 from tenancy.schema import identity
 from tenancy.schema.tables import tenancy_identity as identity_table, tenancy_tables
 from tenancy.types import new_id
@@ -72,18 +72,18 @@ class SharedDatabase(Provisioner):
         if user is None:
             return wanted
         wanted["db_user"] = user
-        return wanted | sealed(self.bench, None, wanted, fresh_password())
+        return wanted | sealed(self.services, None, wanted, fresh_password())
 
-    def _upgrade_shared(self, tenant: Placement, claim: Claim, backend: Backend) -> Reached:
+    def _upgrade_shared(self, tenant: Tenant, claim: Claim, backend: Backend) -> Reached:
         """Apply what is missing in the database that all share, once it says whose it is."""
-        access = self.bench.access(tenant)
+        access = self.services.access(tenant)
         if tenant.revision is None:
             backend.make_empty(tenant, access)
         with backend.migrating(backend.connect_to_migrate(tenant, access)) as connection:
             self._adopt_shared(connection, tenant.with_(epoch=claim.epoch))
         return self._upgrade(tenant, claim, backend)
 
-    def _adopt_shared(self, connection: sa.Connection, tenant: Placement) -> None:
+    def _adopt_shared(self, connection: sa.Connection, tenant: Tenant) -> None:
         tenancy_tables.create_all(connection)
         row = connection.execute(sa.select(identity_table)).first()
         if row is None:

@@ -19,8 +19,8 @@ from tenancy.catalog.claims import Claim
 from tenancy.catalog.leftovers import Reason
 from tenancy.errors import ClaimLostError, IdentityError, TenancyError, TenantNotReadyError
 from tenancy.lifecycle.leftovers import Leftovers
-from tenancy.lifecycle.operation import Operation, Workbench
-from tenancy.models import Placement, State
+from tenancy.lifecycle.operation import Operation, Services
+from tenancy.models import State, Tenant
 from tenancy.routing.guards import Standing, explained, standing, way_on
 
 log = logging.getLogger(__name__)
@@ -29,9 +29,9 @@ log = logging.getLogger(__name__)
 class Retirement(Operation):
     """Suspend, resume, delete and forget tenants."""
 
-    def __init__(self, bench: Workbench) -> None:
-        super().__init__(bench)
-        self._leftovers = Leftovers(bench)
+    def __init__(self, services: Services) -> None:
+        super().__init__(services)
+        self._leftovers = Leftovers(services)
 
     def delete(self, user_id: int, *, forget: bool = False) -> bool:
         """Retire a database, then remove it; say whether it is gone.
@@ -63,7 +63,7 @@ class Retirement(Operation):
         self._leftovers.clear(self._leftovers.of_user(user_id))
         return True
 
-    def _forget(self, retired: Placement, before: Claim) -> None:
+    def _forget(self, retired: Tenant, before: Claim) -> None:
         """Let go of a database that could not be removed; it stays in the list of leftovers until it is gone.
 
         ClaimLostError where anybody operated on the user's database since: it may be another one, or in use again.
@@ -80,9 +80,9 @@ class Retirement(Operation):
                 leftovers.add(connection, left, Reason.FORGOTTEN)
             users.keep_database_epoch(connection, user_id, claim.epoch)
             self._removed(connection, left, "tenant.forget")
-        self.bench.on_retire(tenant.tenant_id)
+        self.services.on_retire(tenant.tenant_id)
 
-    def _removed(self, connection: sa.Connection, tenant: Placement, action: str) -> None:
+    def _removed(self, connection: sa.Connection, tenant: Tenant, action: str) -> None:
         user_id = tenant.user_id or 0
         tenants.remove(connection, tenant)
         tenant_sizes.forget(connection, user_id)
@@ -109,7 +109,7 @@ class Retirement(Operation):
             if after is State.SUSPENDED:
                 tenants.change(connection, tenant, state=after)
         with self.told(tenant, claim, tenant.state):
-            backend = self.bench.backend(tenant)
+            backend = self.services.backend(tenant)
             with explained(backend):
                 self.step("mark")
                 self.mark(tenant, claim, backend, after)
@@ -132,12 +132,12 @@ class Retirement(Operation):
                 )
         return found
 
-    def _fenced(self, tenant: Placement, claim: Claim) -> Placement:
+    def _fenced(self, tenant: Tenant, claim: Claim) -> Tenant:
         """Refuse every further write to a database, and give what is to be removed."""
         if tenant.revision is None and not tenant.owned:
             return tenant  # nothing was ever made, and what stands there is somebody else's
         retired = tenant.with_(epoch=claim.epoch)
-        backend = self.bench.backend(tenant)
+        backend = self.services.backend(tenant)
         self.step("fence")
         try:
             with explained(backend):
@@ -146,13 +146,13 @@ class Retirement(Operation):
             if not self._is_half_made(tenant, backend):
                 log.warning("tenant %s: the database in its place is not its own and stays", tenant.tenant_id)
                 retired = retired.with_(owned=False)
-        self.bench.on_retire(tenant.tenant_id)
+        self.services.on_retire(tenant.tenant_id)
         return retired
 
-    def _is_half_made(self, tenant: Placement, backend: Backend) -> bool:
+    def _is_half_made(self, tenant: Tenant, backend: Backend) -> bool:
         """Say whether what stands there is what an attempt to make the database left, which has no owner yet."""
         if tenant.revision is not None or not backend.on_server:
             return False
-        driver = backend.connect_to_migrate(tenant, self.bench.access(tenant))
+        driver = backend.connect_to_migrate(tenant, self.services.access(tenant))
         with explained(backend), backend.migrating(driver) as connection:
             return standing(tenant, connection) in (Standing.EMPTY, Standing.HALF)

@@ -18,7 +18,7 @@ from tenancy.backends.base import Backend
 from tenancy.catalog.claims import Claim
 from tenancy.errors import RevisionMismatchError, TenancyError
 from tenancy.lifecycle.operation import Operation, mark
-from tenancy.models import Placement, State
+from tenancy.models import State, Tenant
 from tenancy.routing.guards import check_whose
 from tenancy.schema import identity, ledger
 from tenancy.schema.tables import tenancy_identity as identity_table
@@ -26,7 +26,7 @@ from tenancy.schema.tables import tenancy_identity as identity_table
 log = logging.getLogger(__name__)
 
 
-Held = tuple[Placement, Claim, Backend]
+Held = tuple[Tenant, Claim, Backend]
 """A tenant under the claim of whoever works on it, and the product it stands on."""
 
 
@@ -42,7 +42,7 @@ class Reached:
 class Upgrade(Operation):
     """Migrate tenants that are there."""
 
-    def bring(self, tenant: Placement, claim: Claim, backend: Backend, target: str, *, closed: bool = False) -> Reached:
+    def bring(self, tenant: Tenant, claim: Claim, backend: Backend, target: str, *, closed: bool = False) -> Reached:
         """Apply what lies between a database and ``target``, or undo it, and leave it open for use.
 
         ``closed`` says that ``close`` came before.
@@ -50,7 +50,7 @@ class Upgrade(Operation):
         Of a revision that raised nothing is left where the database can undo it. The error's ``reached`` field says
         where the database stands then; it is missing where that could not be found out.
         """
-        access = self.bench.access(tenant)
+        access = self.services.access(tenant)
         with backend.migrating(backend.connect_to_migrate(tenant, access)) as connection:
             here = self.standing(connection, tenant, backend, target)
             self.step("migrate")
@@ -65,9 +65,9 @@ class Upgrade(Operation):
                 raise
         return Reached(target, claim.epoch, steps)
 
-    def close(self, tenant: Placement, claim: Claim, backend: Backend) -> str | None:
+    def close(self, tenant: Tenant, claim: Claim, backend: Backend) -> str | None:
         """Turn away all writes, those under way too; give the revision at which the database stands."""
-        with backend.migrating(backend.connect_to_migrate(tenant, self.bench.access(tenant))) as connection:
+        with backend.migrating(backend.connect_to_migrate(tenant, self.services.access(tenant))) as connection:
             here = self.standing(connection, tenant, backend)
             self.step("close")
             mark(backend, connection, tenant, claim, State.MIGRATING)
@@ -75,9 +75,9 @@ class Upgrade(Operation):
             connection.commit()
         return here
 
-    def open(self, tenant: Placement, claim: Claim, backend: Backend, revision: str) -> Reached:
+    def open(self, tenant: Tenant, claim: Claim, backend: Backend, revision: str) -> Reached:
         """Let a database be used that was put back as it was, whatever epoch that had."""
-        with backend.migrating(backend.connect_to_migrate(tenant, self.bench.access(tenant))) as connection:
+        with backend.migrating(backend.connect_to_migrate(tenant, self.services.access(tenant))) as connection:
             if self.chain.current(connection) != revision:
                 raise RevisionMismatchError(
                     f"what was put back is not at revision {revision}.", tenant_id=tenant.tenant_id, revision=revision
@@ -87,15 +87,15 @@ class Upgrade(Operation):
             connection.commit()
         return Reached(revision, claim.epoch, [revision])
 
-    def reopen(self, tenant: Placement, claim: Claim, backend: Backend) -> Reached:
+    def reopen(self, tenant: Tenant, claim: Claim, backend: Backend) -> Reached:
         """Leave a database as far as it came, open for use: whoever was to migrate it is gone."""
-        with backend.migrating(backend.connect_to_migrate(tenant, self.bench.access(tenant))) as connection:
+        with backend.migrating(backend.connect_to_migrate(tenant, self.services.access(tenant))) as connection:
             here = self.standing(connection, tenant, backend)
             _mark(connection, (tenant, claim, backend), State.READY)
         return Reached(here, claim.epoch)
 
     def standing(
-        self, connection: sa.Connection, tenant: Placement, backend: Backend, target: str | None = None
+        self, connection: sa.Connection, tenant: Tenant, backend: Backend, target: str | None = None
     ) -> str | None:
         """Give the revision at which a database stands; refuse one that is another's, or contradicts itself.
 
@@ -119,9 +119,9 @@ class Upgrade(Operation):
 
     def owned_tables(self) -> list[str]:
         """Name the application's tables whose rows have an owner."""
-        return [table.name for table in self.bench.schema.metadata.sorted_tables if "user_id" in table.c]
+        return [table.name for table in self.services.schema.metadata.sorted_tables if "user_id" in table.c]
 
-    def _compare(self, tenant: Placement, here: str | None, told: dict[str, str], undone: list[str]) -> None:
+    def _compare(self, tenant: Tenant, here: str | None, told: dict[str, str], undone: list[str]) -> None:
         """Refuse where version table and ledger disagree, or where a revision is not the one that was applied."""
         last = next(reversed(told), None)
         if last != here:
@@ -151,7 +151,7 @@ class Upgrade(Operation):
 
         def applied(changed: sa.Connection, revision: str, direction: str, checksum: str, took_ms: int) -> None:
             backend.check_before_commit(changed)
-            ledger.record(changed, revision, direction, checksum, took_ms, self.bench.schema.app_version)
+            ledger.record(changed, revision, direction, checksum, took_ms, self.services.schema.app_version)
             claim.check()  # a runner that was replaced stops here, before it takes the other one's time
             self.step(f"applied {revision}")
 

@@ -17,7 +17,7 @@ from tenancy.backends.base import DatabaseFields
 from tenancy.deadline import lifted
 from tenancy.errors import TenancyError, TenantNotReadyError
 from tenancy.lifecycle.provision import Provisioner
-from tenancy.models import Placement, State
+from tenancy.models import State, Tenant
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ PAUSE_S = 5.0
 """So long a database that was locked, or could not be reached, is not tried again."""
 
 
-class FirstTouch:
+class UpgradeOnFirstUse:
     """Bring tenants to head when they are asked for."""
 
     def __init__(self, provisioner: Provisioner, budget_s: float = BUDGET_S) -> None:
@@ -36,7 +36,7 @@ class FirstTouch:
         self._one_at_a_time = threading.Lock()
         self._put_off: dict[uuid.UUID, tuple[float, TenancyError]] = {}
 
-    def bring(self, tenant: Placement) -> None:
+    def bring(self, tenant: Tenant) -> None:
         """Return once a tenant is migrated, or has failed and says why.
 
         TenantNotReadyError where it takes long; what is wrong with the database where that may pass by itself.
@@ -60,7 +60,7 @@ class FirstTouch:
             raise _in_a_moment(tenant)
         self._refuse_too_soon(tenant)
 
-    def _work(self, tenant: Placement, done: threading.Event) -> None:
+    def _work(self, tenant: Tenant, done: threading.Event) -> None:
         """Migrate a tenant in a thread of its own; what fails stands in the catalog, and is told to who asks next."""
         try:
             with lifted():  # the request that asked for it does not wait so long
@@ -75,7 +75,7 @@ class FirstTouch:
             self._one_at_a_time.release()
             done.set()
 
-    def _refuse_too_soon(self, tenant: Placement) -> None:
+    def _refuse_too_soon(self, tenant: Tenant) -> None:
         """Tell again what stood in the way a moment ago."""
         ends, error = self._put_off.get(tenant.tenant_id, (0.0, None))
         if error is None:
@@ -85,7 +85,7 @@ class FirstTouch:
         self._put_off.pop(tenant.tenant_id, None)
 
 
-def _in_a_moment(tenant: Placement) -> TenantNotReadyError:
+def _in_a_moment(tenant: Tenant) -> TenantNotReadyError:
     return TenantNotReadyError(
         "your database is being brought up to date: it will be there in a moment.",
         state=str(State.MIGRATING),

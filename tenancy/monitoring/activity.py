@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from tenancy.catalog import Catalog, api_keys, login_failures, sessions, tenants as tenant_rows, users as user_rows
 from tenancy.errors import TenancyError
 from tenancy.forks import after_fork
-from tenancy.models import Placement, Principal
+from tenancy.models import Principal, Tenant
 from tenancy.monitoring.observations import Observations
 from tenancy.upkeep import Upkeep
 
@@ -33,7 +33,7 @@ class Activity:
     _users: dict[int, datetime]
     _sessions: dict[str, datetime]
     _keys: dict[uuid.UUID, datetime]
-    _tenants: dict[uuid.UUID, tuple[Placement, datetime]]
+    _tenants: dict[uuid.UUID, tuple[Tenant, datetime]]
 
     def __init__(
         self,
@@ -57,8 +57,8 @@ class Activity:
             self._sessions[principal.session_hash] = moment
         if principal.key_id is not None:
             self._keys[principal.key_id] = moment
-        if principal.placement is not None:
-            self._tenants[principal.placement.tenant_id] = (principal.placement, moment)
+        if principal.tenant is not None:
+            self._tenants[principal.tenant.tenant_id] = (principal.tenant, moment)
         self.upkeep.ensure()
 
     def flush(self) -> None:
@@ -70,7 +70,7 @@ class Activity:
         if users:
             self._write(users, seen, keys, {tenant: moment for tenant, (_, moment) in tenants.items()})
         if self._observations is not None:
-            self._observations.flush(placement for placement, _ in tenants.values())
+            self._observations.flush(tenant for tenant, _ in tenants.values())
 
     def close(self) -> None:
         """Stop the thread and write what is left."""

@@ -14,8 +14,8 @@ import sqlalchemy as sa
 from tenancy.catalog import tenants, users
 from tenancy.catalog.tables import shared_database, user_database_configs
 from tenancy.errors import TenancyError
-from tenancy.lifecycle.operation import Workbench
-from tenancy.models import Placement, State
+from tenancy.lifecycle.operation import Services
+from tenancy.models import State, Tenant
 from tenancy.routing.guards import check_identity, way_on
 from tenancy.schema.chain import Chain
 
@@ -41,32 +41,32 @@ _INFO = (
 
 
 class Inspection:
-    """Look at tenants with the parts of a workbench."""
+    """Look at tenants with the parts of a services."""
 
-    def __init__(self, bench: Workbench, catalog_chain: Chain, placement_of: Callable[[int], Placement]) -> None:
-        self._bench = bench
-        self._catalog = bench.catalog
+    def __init__(self, services: Services, catalog_chain: Chain, tenant_of: Callable[[int], Tenant]) -> None:
+        self._services = services
+        self._catalog = services.catalog
         self._catalog_chain = catalog_chain
-        self._placement_of = placement_of
+        self._tenant_of = tenant_of
 
-    def shown(self, tenant: Placement, user_id: int) -> dict[str, Any]:
+    def shown(self, tenant: Tenant, user_id: int) -> dict[str, Any]:
         """Give a configuration for people: no secrets, ``db_path`` whole."""
         return tenant.to_dict() | {
             "user_id": user_id,
             "db_path": self._path(tenant),
-            "head_revision": self._bench.chain.head,
+            "head_revision": self._services.chain.head,
         }
 
     def config(self, user_id: int) -> dict[str, Any]:
-        return self.shown(self._placement_of(user_id), user_id)
+        return self.shown(self._tenant_of(user_id), user_id)
 
     def info(self, user_id: int) -> dict[str, Any]:
         """Give what GET /admin/user/<user_id>/database/info answers."""
         with self._catalog.reading() as connection:
             users.get(connection, user_id)
-        return self.described(self._placement_of(user_id), user_id)
+        return self.described(self._tenant_of(user_id), user_id)
 
-    def described(self, tenant: Placement, user_id: int) -> dict[str, Any]:
+    def described(self, tenant: Tenant, user_id: int) -> dict[str, Any]:
         return self._row(tenant, user_id) | {"size_bytes": self._size(tenant)}
 
     def page(self, after: int, limit: int, *, behind: bool, **asked: Any) -> list[dict[str, Any]]:
@@ -98,7 +98,7 @@ class Inspection:
         }
 
     def _entry(
-        self, tenant: Placement, size: int | None, measured_at: datetime | None
+        self, tenant: Tenant, size: int | None, measured_at: datetime | None
     ) -> tuple[dict[str, Any], int | None]:
         """Give a database's line of the statistics, and its size in bytes."""
         modified = None
@@ -115,24 +115,24 @@ class Inspection:
         }
         return entry | ({"damaged": list(tenant.damaged)} if tenant.damaged else {}), size
 
-    def _on_server(self, tenant: Placement) -> bool:
+    def _on_server(self, tenant: Tenant) -> bool:
         """Say whether a server keeps a database; one whose product is not known here is not looked for either."""
         try:
-            return self._bench.backends.get(tenant.db_type).on_server
+            return self._services.backends.get(tenant.db_type).on_server
         except TenancyError:
             return True
 
     def test(self, user_id: int) -> dict[str, Any]:
         """Connect to a user's database and say how it is; a failure is an answer, not an error."""
-        bench = self._bench
-        tenant = self._placement_of(user_id)
-        answer = {"user_id": user_id, "revision": tenant.revision, "head_revision": bench.chain.head}
+        services = self._services
+        tenant = self._tenant_of(user_id)
+        answer = {"user_id": user_id, "revision": tenant.revision, "head_revision": services.chain.head}
         started = time.perf_counter()
         try:
-            backend = bench.backend(tenant)
-            driver = backend.connect(tenant, bench.serving(tenant))
+            backend = services.backend(tenant)
+            driver = backend.connect(tenant, services.serving(tenant))
             try:
-                check_identity(backend, tenant, driver, bench.chain.head)
+                check_identity(backend, tenant, driver, services.chain.head)
                 backend.check_writable(driver)
             finally:
                 driver.close()
@@ -156,7 +156,7 @@ class Inspection:
     def _shared_is_ready(self) -> bool:
         with self._catalog.reading() as connection:
             tenant = tenants.shared(connection)
-        return tenant is not None and tenant.revision == self._bench.chain.head
+        return tenant is not None and tenant.revision == self._services.chain.head
 
     def _shared_page(
         self, connection: sa.Connection, after: int, limit: int, *, behind: bool, query: str | None, **asked: Any
@@ -185,7 +185,7 @@ class Inspection:
         if db_type:
             conditions.append(table.c.db_type == db_type)
         if behind:
-            conditions.append(sa.or_(table.c.revision.is_(None), table.c.revision != self._bench.chain.head))
+            conditions.append(sa.or_(table.c.revision.is_(None), table.c.revision != self._services.chain.head))
         if inactive_since:
             used = sa.func.coalesce(table.c.last_used_at, table.c.created_at)
             conditions.append(used < inactive_since)
@@ -193,34 +193,34 @@ class Inspection:
             conditions.append(users.matches(query))
         return conditions
 
-    def _row(self, tenant: Placement, user_id: int) -> dict[str, Any]:
+    def _row(self, tenant: Tenant, user_id: int) -> dict[str, Any]:
         shown = self.shown(tenant, user_id)
         return {name: shown[name] for name in _INFO} | {
-            "head_revision": self._bench.chain.head,
-            "behind": tenant.revision != self._bench.chain.head,
+            "head_revision": self._services.chain.head,
+            "behind": tenant.revision != self._services.chain.head,
         }
 
-    def _path(self, tenant: Placement) -> str | None:
+    def _path(self, tenant: Tenant) -> str | None:
         try:
-            return self._bench.backends.get(tenant.db_type).shown_path(tenant)
+            return self._services.backends.get(tenant.db_type).shown_path(tenant)
         except TenancyError:
             return tenant.db_path
 
-    def _size(self, tenant: Placement) -> int | None:
+    def _size(self, tenant: Tenant) -> int | None:
         try:
-            return self._bench.backends.get(tenant.db_type).size_bytes(tenant, self._bench.access(tenant))
+            return self._services.backends.get(tenant.db_type).size_bytes(tenant, self._services.access(tenant))
         except (TenancyError, OSError):
             return None
 
-    def _modified(self, tenant: Placement) -> datetime | None:
+    def _modified(self, tenant: Tenant) -> datetime | None:
         try:
-            moment = self._bench.backends.get(tenant.db_type).modified(tenant)
+            moment = self._services.backends.get(tenant.db_type).modified(tenant)
         except (TenancyError, OSError):
             return None
         return None if moment is None else moment.astimezone(UTC)
 
 
-def _listed(email: str, tenant: Placement) -> dict[str, Any]:
+def _listed(email: str, tenant: Tenant) -> dict[str, Any]:
     """Give what a row of a list has besides: whose it is, and which of its columns cannot be read."""
     return {"email": email, "damaged": list(tenant.damaged)}
 

@@ -18,7 +18,7 @@ from tenancy import context, deadline
 from tenancy.backends import Backends
 from tenancy.backends.access import NO_ACCESS, Access
 from tenancy.catalog import Catalog, tenant_errors, tenant_sizes
-from tenancy.catalog.tenant_errors import Trouble
+from tenancy.catalog.tenant_errors import TenantErrorEntry
 from tenancy.errors import (
     BackendError,
     CredentialError,
@@ -30,7 +30,7 @@ from tenancy.errors import (
     TenancyError,
 )
 from tenancy.forks import after_fork
-from tenancy.models import Placement
+from tenancy.models import Tenant
 
 log = logging.getLogger(__name__)
 
@@ -51,12 +51,12 @@ Item = TypeVar("Item")
 class Observations:
     """Remember errors in memory until ``flush``; measure databases that were used, once a day each."""
 
-    _gathered: dict[tuple[int, str], Trouble]
+    _gathered: dict[tuple[int, str], TenantErrorEntry]
     _day: date | None
     _measured: set[uuid.UUID]
 
     def __init__(
-        self, catalog: Catalog, backends: Backends, access: Callable[[Placement], Access] = lambda tenant: NO_ACCESS
+        self, catalog: Catalog, backends: Backends, access: Callable[[Tenant], Access] = lambda tenant: NO_ACCESS
     ) -> None:
         self._catalog = catalog
         self._backends = backends
@@ -73,14 +73,14 @@ class Observations:
                 known.count += 1
                 known.last_at, known.message, known.request_id = moment, message[:LONGEST], request_id
             elif len(self._gathered) < MOST_NOTES:
-                self._gathered[owner, code] = Trouble(message[:LONGEST], moment, moment, request_id)
+                self._gathered[owner, code] = TenantErrorEntry(message[:LONGEST], moment, moment, request_id)
 
-    def noticed(self, tenant: Placement, error: BaseException) -> None:
+    def noticed(self, tenant: Tenant, error: BaseException) -> None:
         """Remember an error of the engine's own, where it says that something is wrong with the database."""
         if isinstance(error, TOLD) and isinstance(error, TenancyError):
             self.note(tenant_sizes.owner_of(tenant), error.code, error.message, context.current().request_id)
 
-    def flush(self, used: Iterable[Placement] = ()) -> None:
+    def flush(self, used: Iterable[Tenant] = ()) -> None:
         """Write what was noted, and today's sizes of the databases that were used."""
         with self._lock:
             gathered, self._gathered = self._gathered, {}
@@ -91,7 +91,7 @@ class Observations:
                 tenant_errors.purge(connection)
         self._measure(used)
 
-    def _measure(self, used: Iterable[Placement]) -> None:
+    def _measure(self, used: Iterable[Tenant]) -> None:
         """Measure what was not measured today, and hold nothing of the catalog meanwhile, however long that takes.
 
         What there is no time for, or stands on a server that is silent, is left to a later round.
@@ -103,7 +103,7 @@ class Observations:
         for some in _chunks(tenant for tenant in used if tenant.tenant_id not in self._measured):
             with self._catalog.reading() as connection:
                 known = tenant_sizes.known(connection, {tenant_sizes.owner_of(tenant) for tenant in some}, day)
-            measured: list[tuple[Placement, int]] = []
+            measured: list[tuple[Tenant, int]] = []
             for tenant in some:
                 if tenant_sizes.owner_of(tenant) in known:
                     self._measured.add(tenant.tenant_id)
@@ -112,7 +112,7 @@ class Observations:
             if measured:
                 self._catalog.repeating(partial(_write_sizes, day=day, measured=measured))
 
-    def _size(self, tenant: Placement, silent: set[str | None]) -> int | None:
+    def _size(self, tenant: Tenant, silent: set[str | None]) -> int | None:
         """Ask a database for its size; whatever comes of that concerns this tenant alone."""
         server = None
         try:
@@ -139,7 +139,7 @@ class Observations:
         self._measured = set()
 
 
-def _write_sizes(connection: sa.Connection, day: date, measured: list[tuple[Placement, int]]) -> None:
+def _write_sizes(connection: sa.Connection, day: date, measured: list[tuple[Tenant, int]]) -> None:
     """Write what nobody else has written meanwhile; of two databases that a user had since, the later one's."""
     latest = {tenant_sizes.owner_of(tenant): (tenant, size) for tenant, size in measured}
     known = tenant_sizes.known(connection, set(latest), day)

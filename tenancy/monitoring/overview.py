@@ -18,8 +18,8 @@ from tenancy.catalog import claims, statistics, tenant_errors, tenant_sizes, ten
 from tenancy.catalog.listing import Filter, Listing, Place
 from tenancy.credentials.rotation import keys_in_use
 from tenancy.errors import DatabaseUnreachableError, TenancyError
-from tenancy.lifecycle.operation import Workbench
-from tenancy.models import Placement
+from tenancy.lifecycle.operation import Services
+from tenancy.models import Tenant
 from tenancy.monitoring.inspection import Inspection
 from tenancy.routing import guards
 from tenancy.routing.engines import EngineCache
@@ -32,21 +32,21 @@ EXPORTED_AT_ONCE = 500
 
 
 class Overview:
-    """Look over the fleet with the parts of a workbench."""
+    """Look over the fleet with the parts of a services."""
 
-    def __init__(self, bench: Workbench, inspection: Inspection, engines: EngineCache) -> None:
-        self._bench = bench
-        self._catalog = bench.catalog
+    def __init__(self, services: Services, inspection: Inspection, engines: EngineCache) -> None:
+        self._services = services
+        self._catalog = services.catalog
         self._inspection = inspection
         self._engines = engines
-        self._listing = Listing(multi_tenant=bench.catalog.multi_tenant)
+        self._listing = Listing(multi_tenant=services.catalog.multi_tenant)
 
     def glance(self) -> dict[str, Any]:
         """Count accounts and databases; say how they grow, which are the largest, and which are in trouble."""
         mode = self._catalog.multi_tenant
         with self._catalog.reading() as connection:
             found: dict[str, Any] = dict(statistics.accounts(connection))
-            found |= statistics.databases(connection, multi_tenant=mode, head=self._bench.chain.head)
+            found |= statistics.databases(connection, multi_tenant=mode, head=self._services.chain.head)
             found |= statistics.sizes(connection, multi_tenant=mode) | statistics.movement(connection)
             found["largest"] = statistics.largest(connection) if mode else []
             found["troubled"] = statistics.troubled(connection)
@@ -55,7 +55,7 @@ class Overview:
     def accounts_page(
         self, wanted: Filter, *, sort: str, descending: bool, limit: int, after: Place | None
     ) -> tuple[Rows, Place | None]:
-        head = self._bench.chain.head
+        head = self._services.chain.head
         asked: dict[str, Any] = {"sort": sort, "descending": descending, "limit": limit, "after": after}
         with self._catalog.reading() as connection:
             return self._listing.page(connection, wanted, head, **asked)
@@ -100,7 +100,7 @@ class Overview:
         """List the backends there are, each with the fields that somebody who initializes a database is asked for."""
         return [
             {"name": backend.name, "label": backend.label, "fields": [asdict(asked) for asked in backend.asks]}
-            for backend in self._bench.backends.registered()
+            for backend in self._services.backends.registered()
         ]
 
     def health(self) -> dict[str, Any]:
@@ -109,11 +109,11 @@ class Overview:
         catalog = self._inspection.catalog()
         catalog["latency_ms"] = round((time.perf_counter() - started) * 1000, 2)
         catalog["db_type"] = self._catalog.engine.dialect.name
-        storages = ((backend.name, backend.storage()) for backend in self._bench.backends.registered())
+        storages = ((backend.name, backend.storage()) for backend in self._services.backends.registered())
         return {
             "catalog": catalog,
             "multi_tenant": self._catalog.multi_tenant,
-            "head_revision": self._bench.chain.head,
+            "head_revision": self._services.chain.head,
             "storage": {name: asdict(found) for name, found in storages if found},
             "engines": self._engines.stats()
             | {"size": self._engines.size, "connection_limit": self._engines.budget.limit},
@@ -122,7 +122,7 @@ class Overview:
         }
 
     def _tenants(self) -> dict[str, Any] | None:
-        mode, head = self._catalog.multi_tenant, self._bench.chain.head
+        mode, head = self._catalog.multi_tenant, self._services.chain.head
         try:
             with self._catalog.reading() as connection:
                 counts = statistics.databases(connection, multi_tenant=mode, head=head)
@@ -137,18 +137,18 @@ class Overview:
                 used = keys_in_use(connection)
         except TenancyError:
             return None
-        ring = self._bench.keyring
+        ring = self._services.keyring
         known = [
             {"key_id": key, "newest": key == ring.newest, "known": True, "used_by": used[key]} for key in ring.key_ids
         ]
         lost = [key for key in used if key not in ring.key_ids]
         return known + [{"key_id": key, "newest": False, "known": False, "used_by": used[key]} for key in lost]
 
-    def _asked_itself(self, tenant: Placement) -> dict[str, Any]:
-        bench = self._bench
+    def _asked_itself(self, tenant: Tenant) -> dict[str, Any]:
+        services = self._services
         try:
-            backend = bench.backend(tenant)
-            with guards.explained(backend), closing(backend.connect(tenant, bench.serving(tenant))) as driver:
+            backend = services.backend(tenant)
+            with guards.explained(backend), closing(backend.connect(tenant, services.serving(tenant))) as driver:
                 guards.check_identity(backend, tenant, driver, None)
                 return _told(backend, tenant, driver)
         except TenancyError as error:
@@ -161,7 +161,7 @@ class Overview:
         return {"identity": None, "ledger": [], "unreachable": found}
 
 
-def _told(backend: Backend, tenant: Placement, driver: Any) -> dict[str, Any]:
+def _told(backend: Backend, tenant: Tenant, driver: Any) -> dict[str, Any]:
     """Read whose a database says it is and what was applied in it; its identity has been checked."""
     engine = backend.engine(lambda: driver)
     with engine.connect().execution_options(tenancy_write=False) as connection:

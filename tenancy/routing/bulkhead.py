@@ -30,7 +30,7 @@ AGAIN_S = 5
 """After so many seconds the work that hangs now was given up."""
 
 
-class Crowd:
+class Bulkhead:
     """Give the users places, one a thread; ``refused`` counts who found none."""
 
     def __init__(self, threads: int | None = None) -> None:

@@ -21,7 +21,7 @@ from tenancy.backends.base import Backend
 from tenancy.backends.tenant_engine import tend
 from tenancy.errors import StaleRouteError
 from tenancy.forks import after_fork
-from tenancy.models import Placement
+from tenancy.models import Tenant
 from tenancy.routing import guards
 from tenancy.routing.connection_limits import Budgets, ConnectionBudget, connection_limit, give_back, take, waited_for
 
@@ -31,10 +31,10 @@ IDLE_S = 30.0
 class Entry:
     """Hold a tenant's engine and tend it: guard its transactions, count its connections."""
 
-    __slots__ = ("backend", "budgets", "connected", "engine", "leases", "placement", "retired", "used_at")
+    __slots__ = ("backend", "budgets", "connected", "engine", "leases", "retired", "tenant", "used_at")
 
-    def __init__(self, placement: Placement, backend: Backend, budgets: list[ConnectionBudget]) -> None:
-        self.placement = placement
+    def __init__(self, tenant: Tenant, backend: Backend, budgets: list[ConnectionBudget]) -> None:
+        self.tenant = tenant
         self.backend = backend
         self.budgets = budgets
         self.engine: sa.Engine
@@ -44,7 +44,7 @@ class Entry:
         self.used_at = 0.0
 
     def begin(self, connection: sa.Connection) -> None:
-        guards.begin(self.backend, self.placement, connection)
+        guards.begin(self.backend, self.tenant, connection)
 
     def may_keep(self) -> bool:
         """Say no to what comes back to a retired engine, and to what somebody waits for."""
@@ -81,7 +81,7 @@ class EngineCache:
     def __init__(
         self,
         size: int,
-        serving: Callable[[Placement], Access],
+        serving: Callable[[Tenant], Access],
         backend_of: Callable[[str], Backend],
         head: Callable[[], str],
         limit: int | None = None,
@@ -107,19 +107,19 @@ class EngineCache:
         return self.budgets.process
 
     @contextmanager
-    def lease(self, placement: Placement) -> Iterator[sa.Engine]:
+    def lease(self, tenant: Tenant) -> Iterator[sa.Engine]:
         """Use a tenant's engine; it stays open until the block ends."""
-        entry = self.acquire(placement)
+        entry = self.acquire(tenant)
         try:
             yield entry.engine
         finally:
             self.release(entry)
 
-    def acquire(self, placement: Placement) -> Entry:
+    def acquire(self, tenant: Tenant) -> Entry:
         """Begin a lease by hand; ``release`` must follow."""
         holder = self.holder()
         with self._lock:
-            entry, out = self._current(placement)
+            entry, out = self._current(tenant)
             entry.leases += 1
             holder.leases += 1
             out += self._over_size()
@@ -170,19 +170,19 @@ class EngineCache:
                 entry.retired = True
         _dispose(entries)
 
-    def _current(self, placement: Placement) -> tuple[Entry, list[Entry]]:
+    def _current(self, tenant: Tenant) -> tuple[Entry, list[Entry]]:
         """Give the tenant's entry, and the older one it replaced when that can be closed."""
-        entry = self._entries.get(placement.tenant_id)
-        if entry is not None and entry.placement.version == placement.version:
-            self._entries.move_to_end(placement.tenant_id)
+        entry = self._entries.get(tenant.tenant_id)
+        if entry is not None and entry.tenant.version == tenant.version:
+            self._entries.move_to_end(tenant.tenant_id)
             return entry, []
-        if entry is not None and entry.placement.version > placement.version:
+        if entry is not None and entry.tenant.version > tenant.version:
             raise StaleRouteError(
-                "the tenant's configuration changed meanwhile: try again.", tenant_id=placement.tenant_id
+                "the tenant's configuration changed meanwhile: try again.", tenant_id=tenant.tenant_id
             )
-        fresh = self._make(placement)
-        self._entries[placement.tenant_id] = fresh
-        self._entries.move_to_end(placement.tenant_id)
+        fresh = self._make(tenant)
+        self._entries[tenant.tenant_id] = fresh
+        self._entries.move_to_end(tenant.tenant_id)
         return fresh, [entry] if entry is not None and self._retired(entry) else []
 
     def _over_size(self) -> list[Entry]:
@@ -193,7 +193,7 @@ class EngineCache:
         idle = (entry for entry in self._entries.values() if entry.leases == 0)
         out = [entry for entry, _ in zip(idle, range(surplus), strict=False)]
         for entry in out:
-            del self._entries[entry.placement.tenant_id]
+            del self._entries[entry.tenant.tenant_id]
             entry.retired = True
         self.evicted += len(out)
         return out
@@ -222,7 +222,7 @@ class EngineCache:
                 entry.connected = False
             _dispose([entry])
 
-    def _make(self, tenant: Placement) -> Entry:
+    def _make(self, tenant: Tenant) -> Entry:
         access = self._serving(tenant)  # first: what was tampered with is found without a driver
         backend = self._backend_of(tenant.db_type)
         entry = Entry(tenant, backend, self.budgets.of(backend.budget_key(tenant)))
@@ -235,9 +235,9 @@ class EngineCache:
             raise StaleRouteError("this engine was retired: ask the manager for the tenant's engine again.")
         take(entry.budgets, self._make_room, may_wait=self._held.holder.leases <= 1)
         try:
-            driver = entry.backend.connect(entry.placement, access)
+            driver = entry.backend.connect(entry.tenant, access)
             try:
-                guards.check_identity(entry.backend, entry.placement, driver, entry.placement.revision or self._head())
+                guards.check_identity(entry.backend, entry.tenant, driver, entry.tenant.revision or self._head())
                 driver.rollback()
                 driver = entry.backend.gated(driver)
             except BaseException:

@@ -24,7 +24,7 @@ from tenancy.errors import (
     StaleRouteError,
     TenancyError,
 )
-from tenancy.models import WRITABLE, Kind, Placement, State
+from tenancy.models import WRITABLE, Kind, State, Tenant
 from tenancy.schema.identity import legible
 from tenancy.schema.tables import tenancy_identity
 
@@ -39,9 +39,7 @@ class Standing(Enum):
     FOREIGN = "somebody else's"
 
 
-def check_identity(
-    backend: Backend, tenant: Placement, driver: Any, head: str | None, *, or_later: bool = False
-) -> None:
+def check_identity(backend: Backend, tenant: Tenant, driver: Any, head: str | None, *, or_later: bool = False) -> None:
     """Compare a fresh connection's database with what the catalog says stands there.
 
     Without ``head`` the revision is left aside: the caller is about to migrate, or to look. ``or_later`` lets a higher
@@ -63,7 +61,7 @@ def check_identity(
         _compare(tenant, rows[0], head, or_later=or_later)
 
 
-def _compare(tenant: Placement, row: Sequence[Any], head: str | None, *, or_later: bool) -> None:
+def _compare(tenant: Tenant, row: Sequence[Any], head: str | None, *, or_later: bool) -> None:
     tenant_id, user_id, kind, epoch, revision = row
     # One that stood ready for whoever came, and was claimed for this user, has not been told of them yet.
     waiting = user_id is None and tenant.revision is None
@@ -78,12 +76,12 @@ def _compare(tenant: Placement, row: Sequence[Any], head: str | None, *, or_late
         raise revision_mismatch(tenant, revision, head)
 
 
-def check_whose(backend: Backend, tenant: Placement, driver: Any) -> None:
+def check_whose(backend: Backend, tenant: Tenant, driver: Any) -> None:
     """Compare whose a database is; an operation that was cut off may have raised its epoch already."""
     check_identity(backend, tenant, driver, None, or_later=True)
 
 
-def standing(tenant: Placement, connection: sa.Connection) -> Standing:
+def standing(tenant: Tenant, connection: sa.Connection) -> Standing:
     """Look whose a database is that stands where a tenant's belongs."""
     tables = set(sa.inspect(connection).get_table_names())
     if not tables:
@@ -100,7 +98,7 @@ def standing(tenant: Placement, connection: sa.Connection) -> Standing:
     return Standing.WAITING if row.user_id is None else Standing.OURS
 
 
-def revision_mismatch(tenant: Placement, revision: str | None, head: str) -> RevisionMismatchError:
+def revision_mismatch(tenant: Tenant, revision: str | None, head: str) -> RevisionMismatchError:
     """Say that a tenant and the code are not at the same revision, and what to do."""
     whose = "the shared database" if tenant.user_id is None else f"the database of user {tenant.user_id}"
     cure = f"run `unify db init {tenant.user_id}` or call `manager.provision({tenant.user_id})`"
@@ -115,7 +113,7 @@ def revision_mismatch(tenant: Placement, revision: str | None, head: str) -> Rev
     )
 
 
-def way_on(tenant: Placement) -> str:
+def way_on(tenant: Tenant) -> str:
     """Say of a tenant that cannot be used what keeps it so, or what ends that."""
     if tenant.state is State.SUSPENDED and tenant.user_id is not None:
         return f"an operator ends that with `unify db resume {tenant.user_id}` or `manager.resume({tenant.user_id})`."
@@ -127,7 +125,7 @@ def way_on(tenant: Placement) -> str:
     return tenant.last_error or "try again later."
 
 
-def begin(backend: Backend, tenant: Placement, connection: sa.Connection) -> None:
+def begin(backend: Backend, tenant: Tenant, connection: sa.Connection) -> None:
     """Begin a transaction; unless it says that it only reads, it must pass the fence.
 
     In AUTOCOMMIT there is none that could hold the fence: each statement reads by itself, and a write is refused.
@@ -152,7 +150,7 @@ def begin(backend: Backend, tenant: Placement, connection: sa.Connection) -> Non
         driver.begun()
 
 
-def pass_fence(backend: Backend, tenant: Placement, connection: sa.Connection) -> None:
+def pass_fence(backend: Backend, tenant: Tenant, connection: sa.Connection) -> None:
     cursor = connection.connection.cursor()
     try:
         cursor.execute(backend.fence_sql)

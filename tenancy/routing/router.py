@@ -25,8 +25,8 @@ from tenancy.errors import (
     TenancyError,
     TenantNotReadyError,
 )
-from tenancy.models import READABLE, WRITABLE, Placement, State
-from tenancy.routing.bulkhead import Crowd
+from tenancy.models import READABLE, WRITABLE, State, Tenant
+from tenancy.routing.bulkhead import Bulkhead
 from tenancy.routing.engines import EngineCache, Entry
 from tenancy.routing.guards import revision_mismatch, way_on
 from tenancy.schema.chain import Chain
@@ -37,16 +37,16 @@ MIGRATING_S = 1
 """After so many seconds a tenant in migration is asked for again: most take far less."""
 
 
-OnError = Callable[[Placement, BaseException], None]
+OnError = Callable[[Tenant, BaseException], None]
 """Hears what went wrong with a tenant on the way to its rows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Lead to one owner's rows; tenant, version and epoch are the placement's."""
+    """Lead to one owner's rows; tenant, version and epoch are the tenant's."""
 
     owner: int
-    tenant: Placement
+    tenant: Tenant
     write: bool
 
 
@@ -58,27 +58,27 @@ class Router:
         self._chain = chain
         self._engines = engines
         self._on_error = on_error
-        self.crowd = Crowd()
+        self.bulkhead = Bulkhead()
         self._alarmed: set[str] = set()
-        self.on_behind: Callable[[Placement], None] | None = None
+        self.on_behind: Callable[[Tenant], None] | None = None
         """Hears of a tenant that is behind before its route is refused; it may bring it to head."""
 
     def route(self, owner: int, *, write: bool) -> Route:
-        """Give the way to an owner's rows, or refuse. A web request brings its placement: nothing is asked again."""
+        """Give the way to an owner's rows, or refuse. A web request brings its tenant along: nothing is asked again."""
         here = context.current()
-        placement = (here.placement if here.owner == owner else None) or self.placement_of(owner)
-        if self.on_behind is not None and self._is_behind(placement):
-            placement = self._caught_up(owner, self.on_behind)
+        tenant = (here.tenant if here.owner == owner else None) or self.tenant_of(owner)
+        if self.on_behind is not None and self._is_behind(tenant):
+            tenant = self._caught_up(owner, self.on_behind)
         try:
-            return self._usable(Route(owner, placement, write))
+            return self._usable(Route(owner, tenant, write))
         except TenancyError as error:
-            self._on_error(placement, error)
+            self._on_error(tenant, error)
             raise
 
     @contextmanager
     def connected(self, owner: int, *, write: bool) -> Iterator[tuple[sa.Connection, Backend]]:
         """Open a connection to an owner's rows; its transaction says by itself whether it only reads."""
-        with self.crowd.place(owner), self._connected(owner, write=write) as found:
+        with self.bulkhead.place(owner), self._connected(owner, write=write) as found:
             yield found
 
     @contextmanager
@@ -116,13 +116,13 @@ class Router:
             try:
                 return self._engines.acquire(route.tenant)
             except StaleRouteError:
-                route = self._usable(Route(route.owner, self.placement_of(route.owner), route.write))
+                route = self._usable(Route(route.owner, self.tenant_of(route.owner), route.write))
                 return self._engines.acquire(route.tenant)
         except TamperedCredentialError as error:
             self._alarm(route.tenant, error)
             raise
 
-    def placement_of(self, user_id: int) -> Placement:
+    def tenant_of(self, user_id: int) -> Tenant:
         """Ask the catalog where a user's rows live; in shared mode that is the shared database."""
         with self._catalog.reading() as connection:
             if self._catalog.multi_tenant:
@@ -133,16 +133,16 @@ class Router:
             raise TenantNotReadyError(f"there is no shared database yet: {PREPARE_CATALOG}.")
         return found
 
-    def _is_behind(self, tenant: Placement) -> bool:
+    def _is_behind(self, tenant: Tenant) -> bool:
         return tenant.revision not in (None, self._chain.head) and self._chain.knows(tenant.revision or "")
 
-    def _caught_up(self, owner: int, bring: Callable[[Placement], None]) -> Placement:
+    def _caught_up(self, owner: int, bring: Callable[[Tenant], None]) -> Tenant:
         """Have a tenant brought to head, unless it is by now: what a request knows of it may be old."""
-        placement = self.placement_of(owner)
-        if self._is_behind(placement):
-            bring(placement)
-            placement = self.placement_of(owner)
-        return placement
+        tenant = self.tenant_of(owner)
+        if self._is_behind(tenant):
+            bring(tenant)
+            tenant = self.tenant_of(owner)
+        return tenant
 
     def _usable(self, route: Route) -> Route:
         owner, tenant = route.owner, route.tenant
@@ -161,7 +161,7 @@ class Router:
             raise revision_mismatch(tenant, tenant.revision, self._chain.head)
         return route
 
-    def _alarm(self, tenant: Placement, error: TamperedCredentialError) -> None:
+    def _alarm(self, tenant: Tenant, error: TamperedCredentialError) -> None:
         """Say in the audit log that a stored password was tampered with: once, whoever else notices it too."""
         log.error("tenant %s of user %s: %s", tenant.tenant_id, tenant.user_id, error.message)
         evidence = hashlib.sha256(f"{tenant.sealed_password} {sorted(tenant.binding.items())}".encode()).hexdigest()

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 import sqlalchemy as sa
 
 from tenancy.errors import ClaimLostError, IdentityError, StaleRouteError
-from tenancy.models import Kind, Pending, Placement, State
+from tenancy.models import Kind, Pending, State, Tenant
 from tenancy.schema.tables import tenancy_identity
 
 MOST = 2**30
@@ -39,7 +39,7 @@ _hand_over = tenancy_identity.update().where(
 )
 
 
-def write(connection: sa.Connection, tenant: Placement) -> None:
+def write(connection: sa.Connection, tenant: Tenant) -> None:
     """Say in a new database whose it is; one that waits for its user is not to be used yet."""
     connection.execute(
         _insert,
@@ -55,7 +55,7 @@ def write(connection: sa.Connection, tenant: Placement) -> None:
     )
 
 
-def hand_over(connection: sa.Connection, tenant: Placement, epoch: int) -> None:
+def hand_over(connection: sa.Connection, tenant: Tenant, epoch: int) -> None:
     """Give a database that stood ready to its user; whoever is first has it, else StaleRouteError."""
     given = {"user_id": tenant.user_id, "epoch": epoch, "state": str(State.READY)}
     changed = connection.execute(_hand_over, _upto(tenant, epoch) | given | {"created_at": datetime.now(UTC)})
@@ -63,7 +63,7 @@ def hand_over(connection: sa.Connection, tenant: Placement, epoch: int) -> None:
         raise StaleRouteError("the database was handed over or retired meanwhile.", tenant_id=tenant.tenant_id)
 
 
-def mark(connection: sa.Connection, tenant: Placement, epoch: int, state: State) -> None:
+def mark(connection: sa.Connection, tenant: Tenant, epoch: int, state: State) -> None:
     """Raise the epoch to a claim's and write a state, in the caller's transaction: writes under way are refused.
 
     ClaimLostError where a later claim was here, StaleRouteError where the database is older than the catalog says,
@@ -74,7 +74,7 @@ def mark(connection: sa.Connection, tenant: Placement, epoch: int, state: State)
         _refuse(connection, tenant, epoch)
 
 
-def mark_restored(connection: sa.Connection, tenant: Placement, epoch: int) -> None:
+def mark_restored(connection: sa.Connection, tenant: Tenant, epoch: int) -> None:
     """Open a database that was put back as it was, whatever earlier epoch that had; else as ``mark``."""
     upto = {"whose": tenant.tenant_id, "upto": epoch}
     opened = {"epoch": epoch, "state": str(State.READY)}
@@ -83,7 +83,7 @@ def mark_restored(connection: sa.Connection, tenant: Placement, epoch: int) -> N
 
 
 @contextmanager
-def legible(tenant: Placement) -> Iterator[None]:
+def legible(tenant: Tenant) -> Iterator[None]:
     """Say of an identity row whose values no database of ours can have that it is not this tenant's."""
     try:
         yield
@@ -91,11 +91,11 @@ def legible(tenant: Placement) -> Iterator[None]:
         raise IdentityError("the database's identity cannot be read.", tenant_id=tenant.tenant_id) from error
 
 
-def _upto(tenant: Placement, epoch: int) -> dict[str, object]:
+def _upto(tenant: Tenant, epoch: int) -> dict[str, object]:
     return {"whose": tenant.tenant_id, "since": tenant.epoch, "upto": epoch}
 
 
-def _refuse(connection: sa.Connection, tenant: Placement, epoch: int) -> None:
+def _refuse(connection: sa.Connection, tenant: Tenant, epoch: int) -> None:
     with legible(tenant):
         row = connection.execute(_read).first()
         found = 0 if row is None else int(row.epoch)

@@ -22,8 +22,8 @@ from tenancy.catalog import claims, pending, servers
 from tenancy.catalog.claims import Claim
 from tenancy.errors import ClaimedError, ClaimLostError, TenancyError, told
 from tenancy.forks import after_fork
-from tenancy.lifecycle.operation import Operation, Workbench
-from tenancy.lifecycle.seed import Furnishing
+from tenancy.lifecycle.operation import Operation, Services
+from tenancy.lifecycle.seed import Seeding
 from tenancy.models import Pending, Server, ServerState, State
 from tenancy.types import new_id
 from tenancy.upkeep import Upkeep
@@ -54,9 +54,9 @@ class Filled:
 class Pool(Operation):
     """Keep ``size`` databases ready on every server that takes databases."""
 
-    def __init__(self, bench: Workbench, size: int) -> None:
-        super().__init__(bench)
-        self._furnishing = Furnishing(bench)
+    def __init__(self, services: Services, size: int) -> None:
+        super().__init__(services)
+        self._seeding = Seeding(services)
         self.size = size
         self._reset()
         after_fork(self._reset)
@@ -102,7 +102,7 @@ class Pool(Operation):
         """Be the only one who fills or empties a server's pool, or raise ClaimedError."""
         with self.catalog.writing() as connection:
             key = uuid.uuid5(_CLAIMS, str(server.id))
-            claim = claims.take(self.catalog, connection, key, "fill", self.bench.claim_ttl_s)
+            claim = claims.take(self.catalog, connection, key, "fill", self.services.claim_ttl_s)
         try:
             yield claim
         finally:
@@ -163,20 +163,20 @@ class Pool(Operation):
     def _build(self, found: Pending) -> None:
         backend = self.backends.get(found.db_type)
         attempt = Attempt(1, self.step)
-        backend.create(found, self.bench.access(found), self._furnishing.blueprint(found, backend), attempt)
+        backend.create(found, self.services.access(found), self._seeding.blueprint(found, backend), attempt)
 
     def _planned(self, server: Server) -> dict[str, Any]:
         """Give the columns of a database that is about to be made, with a password sealed for it alone."""
-        self.bench.server_login(server)  # an edited row must not say where a password goes
+        self.services.server_login(server)  # an edited row must not say where a password goes
         tenant_id = new_id()
         place = self.backends.get(server.db_type).plan(Whose(None, tenant_id), {}, server) | {"tenant_id": tenant_id}
         binding = Pending(user_id=None, state=State.PROVISIONING, version=1, epoch=1, **place).binding
-        return place | {"db_password": self.bench.keyring.seal(fresh_password(), binding)}
+        return place | {"db_password": self.services.keyring.seal(fresh_password(), binding)}
 
     def _drop_own(self, found: Pending) -> None:
         """Take away what was made after another filler took over: that one knows nothing of it, and nobody has it."""
         try:
-            self.backends.get(found.db_type).drop(found, self.bench.access(found))
+            self.backends.get(found.db_type).drop(found, self.services.access(found))
         except TenancyError as error:
             log.error("pending database %s could not be removed again: %s", found.db_name, error.message)
 
@@ -201,7 +201,7 @@ class Pool(Operation):
             if not pending.change(connection, found, state=State.ARCHIVED):
                 return False
         self.step("drop pending")
-        self.backends.get(found.db_type).drop(found, self.bench.access(found))
+        self.backends.get(found.db_type).drop(found, self.services.access(found))
         self.step("forget pending")
         with claim.writing() as connection:
             pending.remove(connection, found.tenant_id)

@@ -71,7 +71,7 @@ class Servers(Operation):
             done, remarks = backend.prepare(driver), backend.remarks(driver)
         fresh = Server(0, name, **place, sealed_password="", state=ServerState.ACCEPTING, **limits)
         with self.catalog.writing() as connection:
-            sealed = self.bench.keyring.seal(login.password, fresh.binding)
+            sealed = self.services.keyring.seal(login.password, fresh.binding)
             servers.add(connection, name, db_password=sealed, **place, **limits)
             self.catalog.audit.append(connection, "server.add", detail={"server": name, "type": db_type, "done": done})
             made = servers.by_name(connection, name).to_dict()
@@ -135,12 +135,12 @@ class Servers(Operation):
     def set_password(self, name: str, password: str) -> dict[str, Any]:
         """Keep a new password of a server's login once it has opened the server; one that does not changes nothing."""
         server = self._find(name)
-        login = replace(self.bench.server_login(server), password=access.password(password, "password"))
+        login = replace(self.services.server_login(server), password=access.password(password, "password"))
         if _met(self._backend(server.db_type), login) is False:
             raise AccessDeniedError(NO_RIGHTS)
         with self.catalog.writing() as connection:
             server = servers.by_name(connection, name)
-            servers.change(connection, server, db_password=self.bench.keyring.seal(password, server.binding))
+            servers.change(connection, server, db_password=self.services.keyring.seal(password, server.binding))
             self.catalog.audit.append(connection, "server.password", detail={"server": server.name})
             return servers.by_name(connection, name).to_dict()
 
@@ -180,7 +180,7 @@ class Servers(Operation):
     @contextmanager
     def _entered(self, server: Server) -> Iterator[tuple[ServerBackend, Any]]:
         backend = self._backend(server.db_type)
-        with closing(backend.at_server(self.bench.server_login(server))) as driver:
+        with closing(backend.at_server(self.services.server_login(server))) as driver:
             yield backend, driver
 
     def _backend(self, db_type: str) -> ServerBackend:

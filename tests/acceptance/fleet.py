@@ -37,8 +37,8 @@ from tenancy import TenantManager
 from tenancy.catalog.runs import Rules, Run, Selection
 from tenancy.errors import TenancyError
 from tenancy.fleet.processes import Crew, work_in_processes
-from tenancy.lifecycle.upgrade_on_first_use import FirstTouch
-from tenancy.models import Placement, State
+from tenancy.lifecycle.upgrade_on_first_use import UpgradeOnFirstUse
+from tenancy.models import State, Tenant
 from tenancy.schema import ledger
 from tests.acceptance.clients import Client, Person, Seen, lost
 from tests.support.applications import Child, Gate, forked, revision, set_back
@@ -79,8 +79,8 @@ class Fleet:
     def build(self) -> partial[Parts]:
         return partial(next_version, self.here.parts.settings, self.migrations)
 
-    def tenants(self) -> list[Placement]:
-        return [self.manager.placement_of(user.id) for user in self.here.users]
+    def tenants(self) -> list[Tenant]:
+        return [self.manager.tenant_of(user.id) for user in self.here.users]
 
 
 def next_version(settings: Settings, migrations: Path) -> Parts:
@@ -95,7 +95,7 @@ def next_version(settings: Settings, migrations: Path) -> Parts:
         old.options,
         catalog_chain=old.catalog_chain,
     )
-    fresh.bench.claim_ttl_s = CLAIM_TTL_S
+    fresh.services.claim_ttl_s = CLAIM_TTL_S
     return replace(parts, manager=fresh)
 
 
@@ -134,10 +134,10 @@ def _fill(manager: TenantManager, user_id: int) -> None:
         session.execute(tasks.insert(), rows)
 
 
-def state_of(fleet: Fleet, tenant: Placement) -> dict[str, Any]:
+def state_of(fleet: Fleet, tenant: Tenant) -> dict[str, Any]:
     """Ask a tenant's own database, as the login that may change it."""
     backend = fleet.manager.backends.get(tenant.db_type)
-    with backend.migrating(backend.connect_to_migrate(tenant, fleet.manager.bench.access(tenant))) as connection:
+    with backend.migrating(backend.connect_to_migrate(tenant, fleet.manager.services.access(tenant))) as connection:
         there = sa.inspect(connection)
         joined = "SELECT count(*) FROM tasks t JOIN categories c ON c.user_id = t.user_id AND c.id = t.category_id"
         return {
@@ -192,7 +192,7 @@ def failures(tenants: int = 1000) -> dict[str, Any]:
         here.here.parts.manager.engines.close()
         first = _worked(manager, manager.fleet.start(Selection(), Rules()), crew)
         named = manager.fleet.items(first.id, states=["failed"])
-        unharmed = [state_of(here, manager.placement_of(user_id))["version"] for user_id in bad]
+        unharmed = [state_of(here, manager.tenant_of(user_id))["version"] for user_id in bad]
         write_chain(here.migrations, ADDS)
         fixed = next_version(here.here.parts.settings, here.migrations).manager
         here.manager = fixed
@@ -201,7 +201,7 @@ def failures(tenants: int = 1000) -> dict[str, Any]:
         resumed = _applied(fixed) - applied
         wrong = [] if again.counts == {"done": tenants} else [str(again.counts)]
         for user_id in bad:  # the edited revision was applied to the three alone: the others' ledgers know the old one
-            wrong += [] if state_of(here, fixed.placement_of(user_id))["version"] == HEAD else [f"user {user_id}"]
+            wrong += [] if state_of(here, fixed.tenant_of(user_id))["version"] == HEAD else [f"user {user_id}"]
         back = _worked(fixed, fixed.fleet.rollback(first.id), crew)
         return {
             "tenants": tenants,
@@ -328,7 +328,7 @@ def _run_at(here: Fleet, gate: Gate) -> int:
 def _touch_at(here: Fleet, gate: Gate, seed: int) -> int:
     """Ask for every tenant's rows, as the requests of a web worker would."""
     manager = here.build().manager
-    manager.router.on_behind = FirstTouch(manager.provisioner).bring
+    manager.router.on_behind = UpgradeOnFirstUse(manager.provisioner).bring
     ids = [user.id for user in here.here.users]
     random.Random(seed).shuffle(ids)
     gate.wait()

@@ -93,7 +93,7 @@ class Bed:
         if self._standing is not None:
             with suppress(TenancyError):
                 self.manager.resume(self._standing)
-        if self._standing is None or self.manager.placement_of(self._standing).state is not State.READY:
+        if self._standing is None or self.manager.tenant_of(self._standing).state is not State.READY:
             self._standing = self.tenant()
         return self._standing
 

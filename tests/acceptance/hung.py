@@ -180,8 +180,8 @@ def _hanging(parts: Parts, between: Proxy, victim: Person, how: str) -> Iterator
         finally:
             between.thaw()
         return
-    backend, tenant = parts.manager.backends.get("postgresql"), parts.manager.placement_of(victim.id)
-    with closing(backend.connect_to_migrate(tenant, parts.manager.bench.access(tenant))) as driver:
+    backend, tenant = parts.manager.backends.get("postgresql"), parts.manager.tenant_of(victim.id)
+    with closing(backend.connect_to_migrate(tenant, parts.manager.services.access(tenant))) as driver:
         run(driver, "SET idle_in_transaction_session_timeout = 0", "LOCK TABLE tasks IN ACCESS EXCLUSIVE MODE")
         yield
         driver.rollback()

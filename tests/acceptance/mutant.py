@@ -17,7 +17,7 @@ from repositories.base import scope
 from tenancy import names
 from tenancy.backends.access import Access
 from tenancy.backends.sqlite.backend import SQLiteBackend
-from tenancy.models import Placement
+from tenancy.models import Tenant
 from tenancy.routing import guards
 from tenancy.routing.engines import EngineCache
 from utils.cli import main
@@ -39,7 +39,7 @@ def mix_files_up() -> None:
     """Open another tenant's file every few times: what the identity check is there for."""
     connect = SQLiteBackend.connect
 
-    def connect_anywhere(self: SQLiteBackend, tenant: Placement, access: Access) -> Any:
+    def connect_anywhere(self: SQLiteBackend, tenant: Tenant, access: Access) -> Any:
         if random.random() < MIXED_UP and tenant.user_id is not None:
             other = random.randint(1, 2 * tenant.user_id)
             if (self.data_dir / names.sqlite_file(other)).exists():
@@ -53,8 +53,8 @@ def mix_engines_up() -> None:
     """Lease another tenant's engine every few times: what the owner filter is there for."""
     current = EngineCache._current
 
-    def current_or_any(self: EngineCache, placement: Placement) -> Any:
-        entry, replaced = current(self, placement)
+    def current_or_any(self: EngineCache, tenant: Tenant) -> Any:
+        entry, replaced = current(self, tenant)
         return random.choice([*self._entries.values()]) if random.random() < MIXED_UP else entry, replaced
 
     EngineCache._current = current_or_any  # type: ignore[method-assign]  # this is the mutation

@@ -126,7 +126,7 @@ def _pages(app: Flask, parts: Parts, user: User, runs: list[int]) -> list[str]:
         _of("settings", session, user).put("a.key", "a value")
         rows["/settings/values"] = "a.key"
     with parts.catalog.writing() as connection:
-        gone = parts.manager.placement_of(user.id).with_(db_path="gone.db", last_error="it is gone.")
+        gone = parts.manager.tenant_of(user.id).with_(db_path="gone.db", last_error="it is gone.")
         rows["/admin/leftovers"] = str(leftovers.add(connection, gone, leftovers.Reason.FORGOTTEN).id)
     found = [f"/admin/fleet/{number}" for number in runs]
     for rule in app.url_map.iter_rules():

@@ -10,7 +10,7 @@ from tests.support.catalog_rule import RemoteWhileWritingError
 WAYS = {
     "a session": lambda manager, user_id: manager.fetch_all("SELECT 1", user_id=user_id),
     "a file": lambda manager, user_id: manager.backends.get("sqlite").connect(
-        manager.placement_of(user_id), manager.bench.access(manager.placement_of(user_id))
+        manager.tenant_of(user_id), manager.services.access(manager.tenant_of(user_id))
     ),
 }
 

@@ -103,7 +103,7 @@ def test_errors_and_their_codes_are_there():
 
 def test_attributes_that_the_page_names_are_there():
     assert {"id"} <= {field.name for field in fields(User)}
-    assert {"user", "placement"} <= {field.name for field in fields(Principal)}
+    assert {"user", "tenant"} <= {field.name for field in fields(Principal)}
 
 
 def test_what_a_probe_takes_and_gives_is_written_down(parts):

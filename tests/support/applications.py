@@ -27,7 +27,7 @@ from tenancy.catalog.tables import claims, user_database_configs, users as user_
 from tenancy.credentials.keyring import Keyring, generate_key
 from tenancy.lifecycle.upgrade import Upgrade
 from tenancy.manager import Options
-from tenancy.models import Placement, Server, ServerState, TenantSchema
+from tenancy.models import Server, ServerState, Tenant, TenantSchema
 from tenancy.routing.engines import EngineCache
 from tenancy.types import new_id
 
@@ -111,7 +111,7 @@ def titles(manager: TenantManager, user_id: int) -> list[str]:
     return [row[0] for row in manager.fetch_all("SELECT title FROM tasks ORDER BY title", user_id=user_id)]
 
 
-def placement_of(manager: TenantManager, user_id: int) -> Placement | None:
+def tenant_of(manager: TenantManager, user_id: int) -> Tenant | None:
     """Give a user's configuration as the catalog has it now."""
     with manager.catalog.reading() as connection:
         return tenants.find(connection, user_id)
@@ -129,7 +129,7 @@ def set_back(manager: TenantManager, ids: Iterable[int], revision: str = "0001")
         with manager.catalog.writing() as connection:
             tenant = tenants.get(connection, user_id)
             claim = take(manager.catalog, connection, tenant.tenant_id, "test", 60.0, least=tenant.epoch + 1)
-        reached = Upgrade(manager.bench).bring(tenant, claim, manager.backends.get(tenant.db_type), revision)
+        reached = Upgrade(manager.services).bring(tenant, claim, manager.backends.get(tenant.db_type), revision)
         stands = {"revision": revision, "schema_fingerprint": manager.chain.fingerprints[revision]}
         with claim.ending() as connection:
             tenants.change(connection, tenant, **stands, epoch=reached.epoch, version=tenant.version + 1)
@@ -171,7 +171,7 @@ def cache_over(
 ) -> EngineCache:
     """Make an engine cache of other measures over a manager's tenants."""
     more: dict[str, Any] = {} if clock is None else {"clock": clock}
-    return EngineCache(size, manager.bench.serving, manager.backends.get, lambda: manager.head, limit, **more)
+    return EngineCache(size, manager.services.serving, manager.backends.get, lambda: manager.head, limit, **more)
 
 
 def read_one(engine: sa.Engine) -> int:

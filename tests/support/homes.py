@@ -19,7 +19,7 @@ from tenancy.backends import Backends
 from tenancy.backends.access import NO_ACCESS, Access, Login
 from tenancy.backends.base import Attempt, Backend, Blueprint, Whose
 from tenancy.backends.server.backend import ServerBackend, column, run
-from tenancy.models import Placement, Server, ServerState, State
+from tenancy.models import Server, ServerState, State, Tenant
 from tenancy.schema.tables import TENANT_VERSION_TABLE, tenancy_identity, tenancy_tables
 from tests.support import engines
 
@@ -39,11 +39,11 @@ class Home:
     server: Login | None = None
     installation: str = INSTALLATION
 
-    def place(self, user_id: int = 1, **changes: Any) -> Placement:
+    def place(self, user_id: int = 1, **changes: Any) -> Tenant:
         """Say where a user's database belongs."""
         tenant_id = uuid.uuid4()
         planned = self.backend.plan(Whose(user_id, tenant_id), {}, self._registered())
-        return Placement(
+        return Tenant(
             user_id=user_id,
             state=State.READY,
             version=1,
@@ -51,43 +51,43 @@ class Home:
             **{"tenant_id": tenant_id, **planned, **changes},
         )
 
-    def access(self, tenant: Placement) -> Access:
+    def access(self, tenant: Tenant) -> Access:
         if self.server is None:
             return NO_ACCESS
         own = Login(self.server.host, self.server.port, tenant.db_user or "", PASSWORD, tenant.db_name)
         return Access(own, self.server, self.installation)
 
-    def create(self, tenant: Placement, blueprint: Blueprint, attempt: Attempt) -> None:
+    def create(self, tenant: Tenant, blueprint: Blueprint, attempt: Attempt) -> None:
         self.backend.create(tenant, self.access(tenant), blueprint, attempt)
 
-    def exists(self, tenant: Placement) -> bool:
+    def exists(self, tenant: Tenant) -> bool:
         return self.backend.exists(tenant, self.access(tenant))
 
-    def drop(self, tenant: Placement) -> None:
+    def drop(self, tenant: Tenant) -> None:
         self.backend.drop(tenant, self.access(tenant))
 
-    def size_bytes(self, tenant: Placement) -> int | None:
+    def size_bytes(self, tenant: Tenant) -> int | None:
         return self.backend.size_bytes(tenant, self.access(tenant))
 
-    def connect(self, tenant: Placement) -> Any:
+    def connect(self, tenant: Tenant) -> Any:
         return self.backend.connect(tenant, self.access(tenant))
 
-    def plain(self, tenant: Placement) -> Any:
+    def plain(self, tenant: Tenant) -> Any:
         """Open a connection as the login that serves, without what keeps an engine's connections behind the fence."""
         login = self.access(tenant).login
         if not isinstance(self.backend, ServerBackend) or login is None:
             return self.connect(tenant)
         return self.backend.open(login.into(tenant.db_name))
 
-    def connect_to_migrate(self, tenant: Placement) -> Any:
+    def connect_to_migrate(self, tenant: Tenant) -> Any:
         return self.backend.connect_to_migrate(tenant, self.access(tenant))
 
-    def names(self, tenant: Placement) -> list[str]:
+    def names(self, tenant: Tenant) -> list[str]:
         with closing(self.connect(tenant)) as driver, closing(driver.cursor()) as cursor:
             cursor.execute("SELECT name FROM things ORDER BY name")
             return [row[0] for row in cursor.fetchall()]
 
-    def engine(self, tenant: Placement) -> sa.Engine:
+    def engine(self, tenant: Tenant) -> sa.Engine:
         """Make an engine as the cache does: transactions say whether they write."""
 
         def fresh() -> Any:
@@ -176,7 +176,7 @@ def build(connection: sa.Connection) -> None:
     connection.commit()
 
 
-def blueprint(tenant: Placement, name: str = "first", fingerprint: str = "f" * 8) -> Blueprint:
+def blueprint(tenant: Tenant, name: str = "first", fingerprint: str = "f" * 8) -> Blueprint:
     def fill(connection: sa.Connection) -> None:
         connection.execute(THINGS.insert(), {"name": name, "counter": 0})
         kept = {"id": 1, "tenant_id": tenant.tenant_id, "user_id": tenant.user_id, "kind": "tenant", "epoch": 1}

@@ -12,10 +12,10 @@ import pytest
 from tenancy import context
 from tenancy.context import Context
 from tenancy.errors import ConfigurationError, NoTenantError, WrongTenantError
-from tenancy.models import Placement, State
+from tenancy.models import State, Tenant
 from tenancy.types import new_id
 
-PLACE = Placement(new_id(), 5, "sqlite", State.READY, version=1, epoch=1)
+PLACE = Tenant(new_id(), 5, "sqlite", State.READY, version=1, epoch=1)
 
 
 @pytest.fixture(autouse=True)
@@ -89,14 +89,14 @@ def test_inside_a_block_the_same_user_can_be_named_again():
 
 
 def test_a_request_holds_its_user_and_their_place():
-    context.bind(Context(owner=5, placement=PLACE, locked=True, held_for=5, actor_id=5, request_id="r1"))
+    context.bind(Context(owner=5, tenant=PLACE, locked=True, held_for=5, actor_id=5, request_id="r1"))
     with pytest.raises(WrongTenantError):
         context.set_user(6)
     with context.held(5, None):
-        assert context.current().placement is PLACE
+        assert context.current().tenant is PLACE
         assert (context.current().request_id, context.current().actor_id) == ("r1", 5)
     context.set_user(5)
-    assert context.current().placement is PLACE
+    assert context.current().tenant is PLACE
 
 
 def test_a_call_of_an_administrator_has_no_database_and_chooses_none_but_their_own():
@@ -109,14 +109,14 @@ def test_a_call_of_an_administrator_has_no_database_and_chooses_none_but_their_o
 
 
 def test_another_user_is_never_worked_for_at_the_place_of_the_first():
-    context.bind(Context(owner=5, placement=PLACE))
+    context.bind(Context(owner=5, tenant=PLACE))
     with context.held(6, None):
-        assert context.current().placement is None
-    assert context.current().placement is PLACE
+        assert context.current().tenant is None
+    assert context.current().tenant is PLACE
     context.set_user(6)
-    assert context.current().placement is None
+    assert context.current().tenant is None
     with context.held(5, None):
-        assert context.current().placement is None
+        assert context.current().tenant is None
 
 
 def test_the_actor_is_whoever_was_named_last():

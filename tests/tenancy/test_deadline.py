@@ -66,7 +66,7 @@ def test_every_call_has_a_deadline_of_its_own():
 def test_provisioning_is_not_cut_off_by_the_request_that_asked_for_it(make_parts):
     manager = make_parts().manager
     seen: dict[str, float] = {}
-    manager.bench.step = lambda name: seen.setdefault(name, left(300))
+    manager.services.step = lambda name: seen.setdefault(name, left(300))
     with within(60):
         manager.provision(add_users(manager, 1)[0])
     assert seen["write file"] == 300

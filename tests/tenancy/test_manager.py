@@ -38,9 +38,9 @@ from tests.support.applications import (
     add_users,
     audit_actions,
     change_config,
-    placement_of,
     revision,
     small_manager,
+    tenant_of,
     titles,
     together,
 )
@@ -62,7 +62,7 @@ def users(parts: Parts) -> tuple[int, int]:
 
 @pytest.fixture
 def file(parts: Parts) -> Callable[[int], Path]:
-    return lambda user_id: parts.settings.tenant_data_dir / str(placement_of(parts.manager, user_id).db_path)
+    return lambda user_id: parts.settings.tenant_data_dir / str(tenant_of(parts.manager, user_id).db_path)
 
 
 def open_in_every_way(manager: TenantManager, user_id: int) -> list[type[BaseException] | None]:
@@ -326,7 +326,7 @@ def test_a_path_tampered_with_in_the_catalog_is_refused(manager, users, path, tm
 
 def test_a_tenant_uuid_tampered_with_in_the_catalog_is_refused(manager, users):
     manager.engines.close()
-    second = placement_of(manager, users[1]).tenant_id
+    second = tenant_of(manager, users[1]).tenant_id
     with manager.catalog.writing() as connection:
         connection.exec_driver_sql("DELETE FROM user_database_configs WHERE user_id = ?", (users[1],))
     change_config(manager, users[0], tenant_id=second)
@@ -341,7 +341,7 @@ def test_a_link_in_its_place_to_another_tenants_file_shows_nothing(manager, user
 
 
 def test_a_secret_from_another_row_stops_that_tenant_alone_and_is_told_once(manager, users):
-    sealed = manager.keyring.seal("secret", placement_of(manager, users[1]).binding)
+    sealed = manager.keyring.seal("secret", tenant_of(manager, users[1]).binding)
     change_config(manager, users[0], db_password=sealed, version=2)
     for _ in range(2):
         assert open_in_every_way(manager, users[0]) == [TamperedCredentialError] * 5
@@ -355,7 +355,7 @@ def test_a_secret_from_another_row_stops_that_tenant_alone_and_is_told_once(mana
 @contextmanager
 def request_of(manager: TenantManager, parts: Parts, user_id: int):
     """Run the block as a web request does: in a context that is held for its user."""
-    principal = Principal(parts.accounts.get(user_id), placement_of(manager, user_id), key_id=None)
+    principal = Principal(parts.accounts.get(user_id), tenant_of(manager, user_id), key_id=None)
     before = context.current()
     manager.bind(principal, request_id="r-1")
     try:
@@ -366,7 +366,7 @@ def request_of(manager: TenantManager, parts: Parts, user_id: int):
 
 def test_a_request_opens_its_database_without_asking_the_catalog_again(manager, parts, users, monkeypatch):
     with request_of(manager, parts, users[0]):
-        monkeypatch.setattr(manager.router, "placement_of", lambda user_id: pytest.fail("it asked again"))
+        monkeypatch.setattr(manager.router, "tenant_of", lambda user_id: pytest.fail("it asked again"))
         with manager.session() as session:
             assert session.execute(sa.text("SELECT title FROM tasks")).scalars().all() == ["of the first"]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Blueprint, Response
 
-from tenancy.models import Placement
+from tenancy.models import Tenant
 from web.api.queries import refuse_query
 from web.auth.guards import api_login_required
 from web.auth.sessions import signed_in
@@ -31,10 +31,10 @@ def me() -> Response:
             "display_name": user.display_name,
             "is_admin": user.is_admin,
             "created_at": user.created_at,
-            "database": _database(principal.placement) if principal.placement else None,
+            "database": _database(principal.tenant) if principal.tenant else None,
         }
     )
 
 
-def _database(placement: Placement) -> dict[str, Any]:
-    return {"db_type": placement.db_type, "status": str(placement.state), "revision": placement.revision}
+def _database(tenant: Tenant) -> dict[str, Any]:
+    return {"db_type": tenant.db_type, "status": str(tenant.state), "revision": tenant.revision}

@@ -52,7 +52,7 @@ def _guarded(view: View, find: Callable[[], Principal | None], *, admin: bool) -
         principal = find()
         if principal is None:
             raise SignInNeeded
-        logs.note_user(principal.user.id, principal.placement.tenant_id if principal.placement else None)
+        logs.note_user(principal.user.id, principal.tenant.tenant_id if principal.tenant else None)
         if admin and not principal.user.is_admin:
             raise Problem(403, "not_allowed", "Only administrators may do this.")
         _bind(principal, own_database=not admin)

@@ -92,7 +92,7 @@ def start_session(sign_in: SignIn, *, remember: bool = False) -> None:
     """Begin a browser's session; whatever the cookie held before is gone, its CSRF token included."""
     session.clear()
     session.permanent = remember
-    login_user(Visitor(Principal(user=sign_in.user, placement=None), sign_in.token))
+    login_user(Visitor(Principal(user=sign_in.user, tenant=None), sign_in.token))
     logs.note_user(sign_in.user.id, None)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from tenancy.errors import BackendError, TenancyError, TenantNotReadyError
-from tenancy.models import Origin, Placement, State
+from tenancy.models import Origin, State, Tenant
 
 WAIT = "This usually passes: wait a moment, then try again. If it does not, tell the operator of this installation."
 ASK = "Trying again does not help: tell the operator of this installation."
@@ -87,25 +87,25 @@ CODES |= {code: CODES[like] for code, like in _LIKE.items()}
 OTHER = Advice("This cannot be done at present.", ASK)
 
 
-def to_person(error: TenancyError, placement: Placement | None = None) -> Advice:
-    """Give the words for an error that the database of whoever looks (``placement``) met."""
+def to_person(error: TenancyError, tenant: Tenant | None = None) -> Advice:
+    """Give the words for an error that the database of whoever looks (``tenant``) met."""
     state = error.fields.get("state")
     if isinstance(error, TenantNotReadyError) and state in STATES:
         return STATES[str(state)]
-    return of_code(error.code, error.message, placement if isinstance(error, BackendError) else None)
+    return of_code(error.code, error.message, tenant if isinstance(error, BackendError) else None)
 
 
-def of_code(code: str, message: str, placement: Placement | None = None) -> Advice:
+def of_code(code: str, message: str, tenant: Tenant | None = None) -> Advice:
     """Give the words for a code that comes with a message; who runs the database reads the message itself."""
     found = CODES.get(code, OTHER)
-    if placement is None or placement.origin != Origin.USER:
+    if tenant is None or tenant.origin != Origin.USER:
         return found
     return Advice(message, WAIT if found.do == WAIT else OWN)
 
 
-def of_failure(placement: Placement) -> str:
+def of_failure(tenant: Tenant) -> str:
     """Say why the last work on a database failed, as the catalog has it."""
-    known = CODES.get(placement.last_error_code or "")
-    if known is None or placement.origin == Origin.USER:
-        return placement.last_error or STATES[State.FAILED].means
+    known = CODES.get(tenant.last_error_code or "")
+    if known is None or tenant.origin == Origin.USER:
+        return tenant.last_error or STATES[State.FAILED].means
     return known.means

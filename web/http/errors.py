@@ -20,7 +20,7 @@ from werkzeug.exceptions import HTTPException
 
 from repositories import errors as stored
 from tenancy import errors as tenancy
-from tenancy.models import Placement
+from tenancy.models import Tenant
 from web.http import advice
 from web.http.logs import request_id
 from web.schemas import FieldErrors
@@ -184,7 +184,7 @@ def of_tenancy(error: tenancy.TenancyError) -> Problem:
     if status >= 500:
         log.warning("%s: %s", error.code, error.message)
     retry_after = error.fields.get("retry_after_s")
-    told = advice.to_person(error, _placement(error)) if status >= 500 and _is_for_a_person() else None
+    told = advice.to_person(error, _tenant(error)) if status >= 500 and _is_for_a_person() else None
     named = [{"field": error.field, "code": error.code, "message": error.message}] if error.field else None
     return Problem(
         status,
@@ -201,12 +201,12 @@ def _is_for_a_person() -> bool:
     return not is_json_call() and request.blueprint != "admin"
 
 
-def _placement(error: tenancy.TenancyError) -> Placement | None:
+def _tenant(error: tenancy.TenancyError) -> Tenant | None:
     """Give where the database stands of whoever is asking; a catalog that failed is not asked again."""
     if isinstance(error, tenancy.CatalogError):
         return None
     principal = getattr(current_user, "principal", None)
-    return principal.placement if principal else None
+    return principal.tenant if principal else None
 
 
 def _status(error: tenancy.TenancyError) -> int | None:

@@ -89,7 +89,7 @@ class Metrics:
         with self._lock:
             for upkeep in (parts.activity.upkeep, parts.manager.pool.upkeep):
                 self._catch_up(self.restarts.labels(upkeep.name), upkeep.restarts)
-            self._catch_up(self.refused, parts.manager.router.crowd.refused)
+            self._catch_up(self.refused, parts.manager.router.bulkhead.refused)
             self._catch_up(self.failures, parts.activity.failures)
 
     def _catch_up(self, counter: Counter, total: int) -> None:

@@ -45,7 +45,7 @@ from tenancy.errors import (
     TooManyConnectionsError,
     WriteConflictError,
 )
-from tenancy.models import Origin, Placement
+from tenancy.models import Origin, Tenant
 
 PATIENCE_S = 600.0
 LOCK_S = 30
@@ -151,7 +151,7 @@ class MySQLBackend(MySQLPoints, ServerBackend):
                 "what answers at this host and port is no MySQL or MariaDB that this system can talk to."
             ) from error
 
-    def connect(self, tenant: Placement, access: Access) -> Any:
+    def connect(self, tenant: Tenant, access: Access) -> Any:
         assert access.login is not None  # noqa: S101 - what stands on a server has a login
         return self._opened(access.login.into(tenant.db_name), only_reads=True)
 
@@ -195,7 +195,7 @@ class MySQLBackend(MySQLPoints, ServerBackend):
 
     # --- rights -----------------------------------------------------------------------------------------
 
-    def settle(self, connection: sa.Connection, tenant: Placement, access: Access, owned_tables: Sequence[str]) -> None:
+    def settle(self, connection: sa.Connection, tenant: Tenant, access: Access, owned_tables: Sequence[str]) -> None:
         if tenant.origin == Origin.SERVER:
             driver: Any = connection.connection.dbapi_connection
             run(driver, *self._grants(driver, tenant.db_name or "", tenant.db_user or ""))
@@ -241,10 +241,10 @@ class MySQLBackend(MySQLPoints, ServerBackend):
         with self.explained():
             run(driver, f"DROP USER IF EXISTS {_user(driver, user)}")
 
-    def make_database(self, driver: Any, tenant: Placement, access: Access, blueprint: Blueprint) -> None:
+    def make_database(self, driver: Any, tenant: Tenant, access: Access, blueprint: Blueprint) -> None:
         self.make_plain_database(driver, tenant.db_name or "")
 
-    def furnish(self, driver: Any, tenant: Placement, access: Access, blueprint: Blueprint) -> None:
+    def furnish(self, driver: Any, tenant: Tenant, access: Access, blueprint: Blueprint) -> None:
         if tenant.origin != Origin.SERVER:
             return
 
@@ -272,7 +272,7 @@ class MySQLBackend(MySQLPoints, ServerBackend):
             self.end_sessions(driver, name)
             run(driver, f"DROP DATABASE IF EXISTS {_q(name)}")
 
-    def clear(self, driver: Any, tenant: Placement, access: Access) -> None:
+    def clear(self, driver: Any, tenant: Tenant, access: Access) -> None:
         with self.explained():
             self.end_sessions(driver, tenant.db_name or "", access.login)
 
@@ -293,7 +293,7 @@ class MySQLBackend(MySQLPoints, ServerBackend):
         if way.tenant.origin == Origin.SERVER:
             run(way.driver, *self._grants(way.driver, way.database, way.tenant.db_user or ""))
 
-    def size_bytes(self, tenant: Placement, access: Access) -> int | None:
+    def size_bytes(self, tenant: Tenant, access: Access) -> int | None:
         size = "SELECT SUM(data_length + index_length) FROM information_schema.tables WHERE table_schema = DATABASE()"
         try:
             with closing(self.connect_to_migrate(tenant, access)) as driver, self.explained():

@@ -66,7 +66,7 @@ from tenancy.errors import (
     TooManyConnectionsError,
     WriteConflictError,
 )
-from tenancy.models import Kind, Origin, Placement
+from tenancy.models import Kind, Origin, Tenant
 from tenancy.schema.tables import tenancy_identity
 
 log = logging.getLogger(__name__)
@@ -218,7 +218,7 @@ class PostgreSQLBackend(PostgreSQLPoints, ServerBackend):
     def shared_login(self, tenant_id: uuid.UUID) -> str | None:
         return f"{names.SHARED_LOGIN}{tenant_id.hex[-12:]}"
 
-    def settle(self, connection: sa.Connection, tenant: Placement, access: Access, owned_tables: Sequence[str]) -> None:
+    def settle(self, connection: sa.Connection, tenant: Tenant, access: Access, owned_tables: Sequence[str]) -> None:
         if tenant.kind is Kind.SHARED:
             assert access.login is not None  # noqa: S101 - a shared database on a server has a login of its own
             driver: Any = connection.connection.dbapi_connection
@@ -258,7 +258,7 @@ class PostgreSQLBackend(PostgreSQLPoints, ServerBackend):
         with self.explained():
             run(driver, f"DROP ROLE IF EXISTS {_q(user)}")
 
-    def make_database(self, driver: Any, tenant: Placement, access: Access, blueprint: Blueprint) -> None:
+    def make_database(self, driver: Any, tenant: Tenant, access: Access, blueprint: Blueprint) -> None:
         with self.explained():
             name = tenant.db_name or ""
             if tenant.origin != Origin.SERVER:
@@ -272,7 +272,7 @@ class PostgreSQLBackend(PostgreSQLPoints, ServerBackend):
                     self._create(driver, name, template)
                     self._drop_templates(driver, access.installation, but=template)
 
-    def furnish(self, driver: Any, tenant: Placement, access: Access, blueprint: Blueprint) -> None:
+    def furnish(self, driver: Any, tenant: Tenant, access: Access, blueprint: Blueprint) -> None:
         """Do nothing more: the schema came with the template, and a database is closed from its first moment on."""
 
     def make_plain_database(self, driver: Any, name: str) -> None:
@@ -313,7 +313,7 @@ class PostgreSQLBackend(PostgreSQLPoints, ServerBackend):
             except psycopg2.errors.InsufficientPrivilege:
                 alone(driver, name, dropped)
 
-    def size_bytes(self, tenant: Placement, access: Access) -> int | None:
+    def size_bytes(self, tenant: Tenant, access: Access) -> int | None:
         try:
             with closing(self.connect_to_migrate(tenant, access)) as driver, self.explained():
                 return int(one(driver, "SELECT pg_catalog.pg_database_size(pg_catalog.current_database())"))

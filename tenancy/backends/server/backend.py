@@ -35,7 +35,7 @@ from tenancy.errors import (
     DatabaseUnreachableError,
     LoginRefusedError,
 )
-from tenancy.models import Origin, Placement, Server
+from tenancy.models import Origin, Server, Tenant
 from tenancy.schema.tables import TENANT_VERSION_TABLE, tenancy_identity, tenancy_tables
 
 log = logging.getLogger(__name__)
@@ -105,11 +105,11 @@ class ServerBackend(ServerChecks):
         """Remove a tenant's login; it is no error when it is gone."""
 
     @abstractmethod
-    def make_database(self, driver: Any, tenant: Placement, access: Access, blueprint: Blueprint) -> None:
+    def make_database(self, driver: Any, tenant: Tenant, access: Access, blueprint: Blueprint) -> None:
         """Make a tenant's database, or raise (DatabaseExistsError, where one stands there) and have made none."""
 
     @abstractmethod
-    def furnish(self, driver: Any, tenant: Placement, access: Access, blueprint: Blueprint) -> None:
+    def furnish(self, driver: Any, tenant: Tenant, access: Access, blueprint: Blueprint) -> None:
         """Close a database just made to every login but its own; give it its schema, where it did not come with it.
 
         On a registered server the quickest way the product has. ``blueprint.fill`` has not run; where somebody named
@@ -120,7 +120,7 @@ class ServerBackend(ServerChecks):
     def drop_database(self, driver: Any, name: str) -> None:
         """Remove a database, whoever is connected to it; it is no error when it is gone."""
 
-    def clear(self, driver: Any, tenant: Placement, access: Access) -> None:
+    def clear(self, driver: Any, tenant: Tenant, access: Access) -> None:
         """End what is in the way of dropping a tenant's database, where it takes the tenant's own login to do that."""
 
     @abstractmethod
@@ -191,10 +191,10 @@ class ServerBackend(ServerChecks):
     def login(self, url: str, setting: str) -> Login:
         return logins.from_url(url, setting, default_port=self.default_port)
 
-    def budget_key(self, tenant: Placement) -> str | None:
+    def budget_key(self, tenant: Tenant) -> str | None:
         return f"{self.name}:{tenant.db_host}:{tenant.db_port}"
 
-    def shown_path(self, tenant: Placement) -> str | None:
+    def shown_path(self, tenant: Tenant) -> str | None:
         return None
 
     def storage(self) -> Storage | None:
@@ -239,10 +239,10 @@ class ServerBackend(ServerChecks):
 
     # --- connections ------------------------------------------------------------------------------------
 
-    def connect(self, tenant: Placement, access: Access) -> Any:
+    def connect(self, tenant: Tenant, access: Access) -> Any:
         return self.open(_known(access.login).into(tenant.db_name))
 
-    def connect_to_migrate(self, tenant: Placement, access: Access) -> Any:
+    def connect_to_migrate(self, tenant: Tenant, access: Access) -> Any:
         return self.open(_known(access.admin).into(tenant.db_name))
 
     def engine(self, creator: Callable[[], Any]) -> sa.Engine:
@@ -253,17 +253,17 @@ class ServerBackend(ServerChecks):
 
     # --- operations -------------------------------------------------------------------------------------
 
-    def probe(self, tenant: Placement, access: Access) -> Iterator[Check]:
+    def probe(self, tenant: Tenant, access: Access) -> Iterator[Check]:
         try:
             with closing(self.at_server(_known(access.admin))):
                 yield Check("server", "the server answers and takes the login.")
         except DatabaseMissingError:  # some logins may enter nothing but their own database
             yield Check("server", "the server answers.")
 
-    def exists(self, tenant: Placement, access: Access) -> bool:
+    def exists(self, tenant: Tenant, access: Access) -> bool:
         return self.stands(_known(access.admin).into(tenant.db_name))
 
-    def create(self, tenant: Placement, access: Access, blueprint: Blueprint, attempt: Attempt) -> None:
+    def create(self, tenant: Tenant, access: Access, blueprint: Blueprint, attempt: Attempt) -> None:
         """Make database and login, then the tenant's own rows: without those nobody takes it for a tenant's.
 
         Of several at once the one that makes the database goes on. What was made is removed again on any failure, in
@@ -288,10 +288,10 @@ class ServerBackend(ServerChecks):
             self._fill(tenant, access, blueprint)
             undo.pop_all()
 
-    def make_empty(self, tenant: Placement, access: Access) -> None:
+    def make_empty(self, tenant: Tenant, access: Access) -> None:
         self._make_missing(_known(access.admin).into(tenant.db_name))
 
-    def drop(self, tenant: Placement, access: Access) -> None:
+    def drop(self, tenant: Tenant, access: Access) -> None:
         with closing(self.at_server(_known(access.admin))) as driver:
             self.clear(driver, tenant, access)
             if tenant.origin == Origin.SERVER:
@@ -302,13 +302,13 @@ class ServerBackend(ServerChecks):
             if self._is_still(tenant, access):
                 self.drop_database(driver, tenant.db_name or "")
 
-    def lock_place(self, driver: Any, tenant: Placement) -> None:
+    def lock_place(self, driver: Any, tenant: Tenant) -> None:
         """Keep others from making or removing a database of this name until the session ends, or DatabaseBusyError."""
         if not self.lock(driver, f"place {tenant.db_name}"):  # migrations of the database have a lock of their own
             raise DatabaseBusyError("another operation works at the database of this name: wait until it ends.")
 
     @contextmanager
-    def alone_in_place(self, tenant: Placement, access: Access) -> Iterator[None]:
+    def alone_in_place(self, tenant: Tenant, access: Access) -> Iterator[None]:
         """Lock the name for as long as the block lasts; a login that may not enter the server cannot drop either."""
         try:
             driver = self.at_server(_known(access.admin))
@@ -319,7 +319,7 @@ class ServerBackend(ServerChecks):
             self.lock_place(driver, tenant)
             yield
 
-    def _is_still(self, tenant: Placement, access: Access) -> bool:
+    def _is_still(self, tenant: Tenant, access: Access) -> bool:
         """Say whether a database that somebody named is this tenant's, as old as is meant, or half made."""
         try:
             driver = self.connect_to_migrate(tenant, access)
@@ -334,7 +334,7 @@ class ServerBackend(ServerChecks):
         log.warning("the database %s is another tenant's by now, or newer: it stays", tenant.db_name)
         return False
 
-    def _fill(self, tenant: Placement, access: Access, blueprint: Blueprint) -> None:
+    def _fill(self, tenant: Tenant, access: Access, blueprint: Blueprint) -> None:
         whole = tenant.origin == Origin.SERVER
         driver = self.connect_to_migrate(tenant, access)
         with self.filling(driver) if whole else self.migrating(driver) as connection:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from tenancy import names
 from tenancy.backends.access import Access
-from tenancy.backends.inventory import Sort, Stray
+from tenancy.backends.inventory import InventoryItem, Sort
 from tenancy.backends.server.restore_points import ServerPoints
 from tenancy.errors import TenancyError
 
@@ -85,7 +85,7 @@ class ServerChecks(ServerPoints):
         found = {(table.name, key.referred_table.name) for (table, key), some in zip(keys, row, strict=True) if some}
         return sorted(found)
 
-    def strays(self, access: Access) -> Iterator[Stray]:
+    def strays(self, access: Access) -> Iterator[InventoryItem]:
         assert access.admin is not None  # noqa: S101 - a registered server has its login
         with closing(self.at_server(access.admin)) as driver, self.explained():
             databases, users = self.beside(driver, names.OURS), self.logins(driver, names.OURS)
@@ -96,7 +96,7 @@ class ServerChecks(ServerPoints):
         for name in users:
             database, owner, rest = names.planned_in(name) or ("", None, "")
             if database and not rest and names.installation_in(name) in ours:
-                yield Stray(Sort.LOGIN, name, database, owner)
+                yield InventoryItem(Sort.LOGIN, name, database, owner)
 
 
 def _in_use(name: str) -> str:
@@ -104,12 +104,12 @@ def _in_use(name: str) -> str:
     return f"scratch {name}"
 
 
-def _read(name: str) -> Iterator[Stray]:
+def _read(name: str) -> Iterator[InventoryItem]:
     database, owner, rest = names.planned_in(name) or ("", None, "")
     if name.startswith((names.SCRATCH, names.DRAFT)):
-        yield Stray(Sort.SCRATCH, name)
+        yield InventoryItem(Sort.SCRATCH, name)
     elif database:
-        yield Stray(Sort.POINT if rest else Sort.DATABASE, name, database, owner)
+        yield InventoryItem(Sort.POINT if rest else Sort.DATABASE, name, database, owner)
 
 
 def _orphaned(table: sa.Table, key: sa.ForeignKeyConstraint) -> Any:

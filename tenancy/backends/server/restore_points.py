@@ -27,7 +27,7 @@ from tenancy.errors import (
     IdentityError,
     UnsupportedBackendError,
 )
-from tenancy.models import Kind, Origin, Placement
+from tenancy.models import Kind, Origin, Tenant
 from tenancy.schema.tables import tenancy_identity
 
 LOCK_S = 3
@@ -38,7 +38,7 @@ class Way:
     """Say from where to where rows go: a tenant's database and its restore point, over one connection to the server."""
 
     driver: Any
-    tenant: Placement
+    tenant: Tenant
     access: Access
     point: str
     step: Step
@@ -94,7 +94,7 @@ class ServerPoints(Backend):
 
     # --- the contract -----------------------------------------------------------------------------------
 
-    def keep(self, tenant: Placement, access: Access, point: str, *, step: Step = unheard) -> None:
+    def keep(self, tenant: Tenant, access: Access, point: str, *, step: Step = unheard) -> None:
         name = _point_of(tenant, point)
         _refuse_named(tenant)
         with self._alone(tenant, access, name, step) as way:
@@ -109,7 +109,7 @@ class ServerPoints(Backend):
                     tenant_id=tenant.tenant_id,
                 ) from error
 
-    def kept(self, tenant: Placement, access: Access, point: str) -> bool:
+    def kept(self, tenant: Tenant, access: Access, point: str) -> bool:
         name = _point_of(tenant, point)
         if not _is_ours(tenant):
             return False
@@ -118,7 +118,7 @@ class ServerPoints(Backend):
 
     def put_back(
         self,
-        tenant: Placement,
+        tenant: Tenant,
         access: Access,
         point: str,
         *,
@@ -134,7 +134,7 @@ class ServerPoints(Backend):
                 raise no_point(tenant, point)
             self.return_to(way, rebuild)
 
-    def discard(self, tenant: Placement, access: Access, point: str) -> None:
+    def discard(self, tenant: Tenant, access: Access, point: str) -> None:
         name = _point_of(tenant, point)
         if not _is_ours(tenant):
             return
@@ -142,7 +142,7 @@ class ServerPoints(Backend):
             for each in self.remains(name):
                 self.drop_database(way.driver, each)
 
-    def points(self, tenant: Placement, access: Access) -> list[str]:
+    def points(self, tenant: Tenant, access: Access) -> list[str]:
         if tenant.kind is Kind.SHARED or not _is_ours(tenant):
             return []
         assert access.admin is not None  # noqa: S101 - what stands on a server has a login
@@ -150,7 +150,7 @@ class ServerPoints(Backend):
             found = {names.point_in(tenant.db_name or "", name) for name in self.beside(driver, tenant.db_name or "")}
         return sorted(found - {""})
 
-    def _refuse_later(self, tenant: Placement, access: Access) -> None:
+    def _refuse_later(self, tenant: Tenant, access: Access) -> None:
         """Stop a runner that slept: under the lock nobody else changes the database between this look and the work."""
         try:
             driver = self.connect_to_migrate(tenant, access)
@@ -162,7 +162,7 @@ class ServerPoints(Backend):
 
     @contextmanager
     def _alone(
-        self, tenant: Placement, access: Access, name: str, step: Step = unheard, claim: Held | None = None
+        self, tenant: Tenant, access: Access, name: str, step: Step = unheard, claim: Held | None = None
     ) -> Iterator[Way]:
         with self._way(tenant, access, name, step, claim) as way:
             if not self.lock(way.driver, way.database):
@@ -172,23 +172,23 @@ class ServerPoints(Backend):
 
     @contextmanager
     def _way(
-        self, tenant: Placement, access: Access, name: str, step: Step = unheard, claim: Held | None = None
+        self, tenant: Tenant, access: Access, name: str, step: Step = unheard, claim: Held | None = None
     ) -> Iterator[Way]:
         assert access.admin is not None  # noqa: S101 - what stands on a server has a login
         with closing(self.at_server(access.admin)) as driver, self.explained():
             yield Way(driver, tenant, access, name, step, claim)
 
 
-def _point_of(tenant: Placement, point: str) -> str:
+def _point_of(tenant: Tenant, point: str) -> str:
     refuse_shared(tenant)
     return names.point_database(tenant.db_name or "", point)
 
 
-def _is_ours(tenant: Placement) -> bool:
+def _is_ours(tenant: Tenant) -> bool:
     return tenant.origin == Origin.SERVER
 
 
-def _refuse_named(tenant: Placement) -> None:
+def _refuse_named(tenant: Tenant) -> None:
     """Beside a database that somebody named, others may stand that are called as a point would be."""
     if not _is_ours(tenant):
         raise AccessDeniedError(
@@ -203,20 +203,20 @@ def raising_epoch(claim: Held, table: str = tenancy_identity.name) -> str:
     return f"UPDATE {table} SET epoch = {int(claim.epoch)} WHERE id = 1"  # noqa: S608 - our own words and a number
 
 
-def refuse_shared(tenant: Placement) -> None:
+def refuse_shared(tenant: Tenant) -> None:
     if tenant.kind is Kind.SHARED:
         raise UnsupportedBackendError(
             "the shared database has no restore points: other tables may stand in it. Back it up instead."
         )
 
 
-def no_point(tenant: Placement, point: str) -> DatabaseMissingError:
+def no_point(tenant: Tenant, point: str) -> DatabaseMissingError:
     return DatabaseMissingError(
         f"user {tenant.user_id} has no whole restore point {point}: nothing was changed.", tenant_id=tenant.tenant_id
     )
 
 
-def refuse_half(tenant: Placement, found: object) -> None:
+def refuse_half(tenant: Tenant, found: object) -> None:
     """Refuse to keep what is not this tenant's whole database: the identity row comes back last when one is put back.
 
     Else the half of a database that a kill left would take the place of the point it is made from.
@@ -229,7 +229,7 @@ def refuse_half(tenant: Placement, found: object) -> None:
         )
 
 
-def refuse_later(tenant: Placement, epoch: object) -> None:
+def refuse_later(tenant: Tenant, epoch: object) -> None:
     """Refuse to copy or replace a database in which a later operation was than the one that asks."""
     if isinstance(epoch, int) and epoch > tenant.epoch:
         raise ClaimLostError(
@@ -237,6 +237,6 @@ def refuse_later(tenant: Placement, epoch: object) -> None:
         )
 
 
-def is_of(tenant: Placement, found: object) -> bool:
+def is_of(tenant: Tenant, found: object) -> bool:
     """Compare what an identity row says with whose the database should be."""
     return found is not None and uuid.UUID(str(found)) == tenant.tenant_id

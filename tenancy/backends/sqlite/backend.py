@@ -40,7 +40,7 @@ from tenancy.backends.base import (
     unheard,
 )
 from tenancy.backends.gates import Words
-from tenancy.backends.inventory import Stray
+from tenancy.backends.inventory import InventoryItem
 from tenancy.backends.placeholders import Rules
 from tenancy.backends.server.restore_points import refuse_shared
 from tenancy.backends.sqlite import checks, restore_points
@@ -78,7 +78,7 @@ from tenancy.errors import (
     StorageFullError,
     TenancyError,
 )
-from tenancy.models import Placement, Server
+from tenancy.models import Server, Tenant
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +120,7 @@ class SQLiteBackend(Backend):
     def plan(self, whose: Whose, given: dict[str, Any], server: Server | None) -> dict[str, Any]:
         return {"db_type": self.name, "db_path": names.sqlite_file(whose.owner, whose.epoch)}
 
-    def probe(self, tenant: Placement, access: Access) -> Iterator[Check]:
+    def probe(self, tenant: Tenant, access: Access) -> Iterator[Check]:
         found = self.storage()
         if found.problem:
             yield Check("folder", found.problem, AccessDeniedError.code)
@@ -161,7 +161,7 @@ class SQLiteBackend(Backend):
         _make_once(Path(engine.url.database or ""))
 
     @storage_explained()
-    def connect(self, tenant: Placement, access: Access) -> Any:
+    def connect(self, tenant: Tenant, access: Access) -> Any:
         path = self._path(tenant)
         try:
             return open_file(path)
@@ -200,10 +200,10 @@ class SQLiteBackend(Backend):
             raise MigrationError(f"the migration would leave rows of {broken[0]} without their parent in {broken[2]}.")
 
     @storage_explained()
-    def exists(self, tenant: Placement, access: Access) -> bool:
+    def exists(self, tenant: Tenant, access: Access) -> bool:
         return bool(size_of(self._path(tenant)))  # an empty file is a name that was taken for one, and no database
 
-    def create(self, tenant: Placement, access: Access, blueprint: Blueprint, attempt: Attempt) -> None:
+    def create(self, tenant: Tenant, access: Access, blueprint: Blueprint, attempt: Attempt) -> None:
         path = self._path(tenant)
         attempt.step("template")
         with storage_explained():
@@ -256,11 +256,11 @@ class SQLiteBackend(Backend):
         return _draft(self._path(making.tenant), making.tenant, making.attempt.number)
 
     @storage_explained()
-    def make_empty(self, tenant: Placement, access: Access) -> None:
+    def make_empty(self, tenant: Tenant, access: Access) -> None:
         _make_once(self._path(tenant))
 
     @storage_explained()
-    def clear_attempts(self, tenant: Placement, attempt: int) -> None:
+    def clear_attempts(self, tenant: Tenant, attempt: int) -> None:
         path = self._path(tenant)
         for earlier in range(1, attempt):  # by name: a folder of 100,000 tenants is slow to list
             _draft(path, tenant, earlier).unlink(missing_ok=True)
@@ -269,7 +269,7 @@ class SQLiteBackend(Backend):
                 aside.unlink(missing_ok=True)
 
     @storage_explained()
-    def drop(self, tenant: Placement, access: Access) -> None:
+    def drop(self, tenant: Tenant, access: Access) -> None:
         """Remove the file, unless another tenant's stands there by now: earlier versions use a name again."""
         path = self._path(tenant)
         for _ in range(_LOOKS):
@@ -284,7 +284,7 @@ class SQLiteBackend(Backend):
         if path.parent.exists():
             sync_folder(path.parent)
 
-    def _is_anothers(self, path: Path, tenant: Placement) -> bool:
+    def _is_anothers(self, path: Path, tenant: Tenant) -> bool:
         """Say whether a file names another tenant; one that is not there, empty or damaged names none."""
         if not size_of(path):
             return False
@@ -300,18 +300,18 @@ class SQLiteBackend(Backend):
                 raise ours from error
             return False
 
-    def keep(self, tenant: Placement, access: Access, point: str, *, step: Step = unheard) -> None:
+    def keep(self, tenant: Tenant, access: Access, point: str, *, step: Step = unheard) -> None:
         path = self._point(tenant, point)
         with closing(self.connect(tenant, access)) as live, self.explained():
             restore_points.make_point(live, path, tenant, step)
 
     @storage_explained()
-    def kept(self, tenant: Placement, access: Access, point: str) -> bool:
+    def kept(self, tenant: Tenant, access: Access, point: str) -> bool:
         return self._point(tenant, point).exists()
 
     def put_back(
         self,
-        tenant: Placement,
+        tenant: Tenant,
         access: Access,
         point: str,
         *,
@@ -324,11 +324,11 @@ class SQLiteBackend(Backend):
             restore_points.return_to(live, path, tenant, claim, step)
 
     @storage_explained()
-    def discard(self, tenant: Placement, access: Access, point: str) -> None:
+    def discard(self, tenant: Tenant, access: Access, point: str) -> None:
         restore_points.remove_point(self._point(tenant, point))
 
     @storage_explained()
-    def points(self, tenant: Placement, access: Access) -> list[str]:
+    def points(self, tenant: Tenant, access: Access) -> list[str]:
         if tenant.user_id is None:
             return []
         return restore_points.points_of(self._point(tenant, "x"))
@@ -353,26 +353,26 @@ class SQLiteBackend(Backend):
     def dangling(self, connection: sa.Connection, tables: Sequence[sa.Table]) -> list[tuple[str, str]]:
         return checks.dangling(connection)
 
-    def strays(self, access: Access) -> Iterator[Stray]:
+    def strays(self, access: Access) -> Iterator[InventoryItem]:
         with storage_explained():
             yield from checks.strays(self.data_dir)
             yield from checks.strayed_points(self.data_dir / _POINTS)
 
-    def is_place_of(self, tenant: Placement) -> bool:
+    def is_place_of(self, tenant: Tenant) -> bool:
         found = names.sqlite_file_in(tenant.db_path or "")
         return tenant.user_id is None or (found is not None and found[:2] == (tenant.db_path, tenant.user_id))
 
-    def shown_path(self, tenant: Placement) -> str | None:
+    def shown_path(self, tenant: Tenant) -> str | None:
         return str(self._path(tenant))
 
     @storage_explained()
-    def size_bytes(self, tenant: Placement, access: Access) -> int | None:
+    def size_bytes(self, tenant: Tenant, access: Access) -> int | None:
         path = self._path(tenant)
         sizes = [size_of(path), size_of(path.with_name(path.name + "-wal"))]
         return None if sizes[0] is None else sum(size or 0 for size in sizes)
 
     @storage_explained()
-    def modified(self, tenant: Placement) -> datetime | None:
+    def modified(self, tenant: Tenant) -> datetime | None:
         path = self._path(tenant)
         times = []
         for file in (path, path.with_name(path.name + "-wal")):
@@ -416,7 +416,7 @@ class SQLiteBackend(Backend):
         inside = (self.data_dir / path).absolute().is_relative_to(self.data_dir.absolute()) and ".." not in path
         return "" if inside else ", and this one lies outside TENANT_DATA_DIR"
 
-    def _look_at_file(self, tenant: Placement) -> Iterator[Check]:
+    def _look_at_file(self, tenant: Tenant) -> Iterator[Check]:
         """Ask a file that stands in the place whether it is a database; a WAL that lies there alone is in the way."""
         path = self._path(tenant)
         with storage_explained():
@@ -445,7 +445,7 @@ class SQLiteBackend(Backend):
         ours = self.explain(error) or DatabaseUnreachableError("the database file cannot be read.")
         return f"{path.name}: {ours.message}", ours.code
 
-    def _path(self, tenant: Placement) -> Path:
+    def _path(self, tenant: Tenant) -> Path:
         """Give the file; a tenant's stored name must be the one the server made for its owner."""
         if tenant.user_id is None:
             return Path(tenant.db_path or "")
@@ -455,7 +455,7 @@ class SQLiteBackend(Backend):
             )
         return self.data_dir / tenant.db_path
 
-    def _point(self, tenant: Placement, point: str) -> Path:
+    def _point(self, tenant: Tenant, point: str) -> Path:
         """Give the file of a restore point, for a tenant whose own file is theirs."""
         refuse_shared(tenant)
         return self.data_dir / _POINTS / names.point_file(self._path(tenant).name, tenant.tenant_id, point)
@@ -482,11 +482,11 @@ def _opened(connection: sa.Connection) -> FileConnection:
     return driver
 
 
-def _draft(path: Path, tenant: Placement, attempt: int) -> Path:
+def _draft(path: Path, tenant: Tenant, attempt: int) -> Path:
     return path.with_name(f"{path.name}.{_mark(tenant, attempt)}.new")
 
 
-def _mark(tenant: Placement, attempt: int) -> str:
+def _mark(tenant: Tenant, attempt: int) -> str:
     return f"{tenant.tenant_id.hex}.{attempt}"
 
 

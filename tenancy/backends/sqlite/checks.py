@@ -10,7 +10,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from tenancy import names
-from tenancy.backends.inventory import Sort, Stray
+from tenancy.backends.inventory import InventoryItem, Sort
 from tenancy.backends.sqlite.files import SIDE_FILES
 
 _POINT_WORDS = 2
@@ -33,7 +33,7 @@ def dangling(connection: sa.Connection) -> list[tuple[str, str]]:
     return sorted({(str(row[0]), str(row[2])) for row in found})
 
 
-def strays(folder: Path) -> Iterator[Stray]:
+def strays(folder: Path) -> Iterator[InventoryItem]:
     """List databases, drafts, and side files whose database is not there."""
     for name in _listed(folder):
         read = names.sqlite_file_in(name)
@@ -42,20 +42,20 @@ def strays(folder: Path) -> Iterator[Stray]:
         database, owner, rest = read
         draft = names.draft_in(rest)
         if not rest:
-            yield Stray(Sort.DATABASE, name, database, owner)
+            yield InventoryItem(Sort.DATABASE, name, database, owner)
         elif draft is not None:
-            yield Stray(Sort.DRAFT, name, database, owner, *draft)
+            yield InventoryItem(Sort.DRAFT, name, database, owner, *draft)
         elif f"-{rest}" in SIDE_FILES and not (folder / database).exists() and (folder / name).exists():
-            yield Stray(Sort.SIDE_FILE, name, database, owner)
+            yield InventoryItem(Sort.SIDE_FILE, name, database, owner)
 
 
-def strayed_points(folder: Path) -> Iterator[Stray]:
+def strayed_points(folder: Path) -> Iterator[InventoryItem]:
     """List restore points, and what was being made into one."""
     for name in _listed(folder):
         database, owner, rest = names.sqlite_file_in(name) or ("", 0, "")
         words = rest.split(".")
         if len(words) >= _POINT_WORDS and len(words[0]) == len(uuid.UUID(int=0).hex):
-            yield Stray(Sort.POINT, f"{folder.name}/{name}", database, owner, uuid.UUID(words[0]))
+            yield InventoryItem(Sort.POINT, f"{folder.name}/{name}", database, owner, uuid.UUID(words[0]))
 
 
 def _listed(folder: Path) -> Iterator[str]:

@@ -19,7 +19,7 @@ from tenancy.backends.server.restore_points import is_of, no_point, raising_epoc
 from tenancy.backends.sqlite.driver import open_file
 from tenancy.backends.sqlite.files import BUSY_TIMEOUT_S, file_id, storage_explained, sync_folder, write_durably
 from tenancy.errors import DatabaseBusyError, DatabaseUnreachableError, StorageFullError
-from tenancy.models import Placement
+from tenancy.models import Tenant
 
 STEPS = 8
 """A point is put back in about so many steps; the file stays locked from the first to the last."""
@@ -28,7 +28,7 @@ _FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE}
 """What a disk that ends, a quota and a limit of file sizes come back as."""
 
 
-def make_point(live: sqlite3.Connection, path: Path, tenant: Placement, step: Step) -> None:
+def make_point(live: sqlite3.Connection, path: Path, tenant: Tenant, step: Step) -> None:
     """Copy what an open connection sees into a file of this name, which it gets once it is whole and on the disk."""
     draft = path.with_name(f"{path.name}.new")
     with storage_explained():
@@ -51,7 +51,7 @@ def make_point(live: sqlite3.Connection, path: Path, tenant: Placement, step: St
         sync_folder(path.parent)
 
 
-def return_to(live: sqlite3.Connection, path: Path, tenant: Placement, claim: Held | None, step: Step) -> None:
+def return_to(live: sqlite3.Connection, path: Path, tenant: Tenant, claim: Held | None, step: Step) -> None:
     """Put a point's content into the live file, in one durable transaction of SQLite's."""
     if not path.exists():
         raise no_point(tenant, path.suffix[1:])
@@ -117,7 +117,7 @@ def draft_connection(draft: Path) -> sqlite3.Connection:
     return driver
 
 
-def _copy_into(draft: Path, live: sqlite3.Connection, tenant: Placement) -> None:
+def _copy_into(draft: Path, live: sqlite3.Connection, tenant: Tenant) -> None:
     try:
         with closing(draft_connection(draft)) as target:
             transfer(live, target)
@@ -153,12 +153,12 @@ def _some_of(point: sqlite3.Connection) -> int:
     return max(1, int(point.execute("PRAGMA page_count").fetchone()[0]) // STEPS)
 
 
-def _refuse_later(driver: sqlite3.Connection, tenant: Placement) -> None:
+def _refuse_later(driver: sqlite3.Connection, tenant: Tenant) -> None:
     row = driver.execute(WHOSE_SQL).fetchone()
     refuse_later(tenant, row and row[3])
 
 
-def _check(point: sqlite3.Connection, tenant: Placement) -> None:
+def _check(point: sqlite3.Connection, tenant: Tenant) -> None:
     """Refuse a damaged point, and one of another tenant's, before anything is changed."""
     try:
         sound = point.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok"

@@ -43,7 +43,7 @@ from tenancy.errors import (
     UnsupportedBackendError,
     WriteConflictError,
 )
-from tenancy.models import Origin, Placement
+from tenancy.models import Origin, Tenant
 
 log = logging.getLogger(__name__)
 
@@ -197,7 +197,7 @@ class SQLServerBackend(SQLServerPoints, ServerBackend):
 
     # --- rights -----------------------------------------------------------------------------------------
 
-    def settle(self, connection: sa.Connection, tenant: Placement, access: Access, owned_tables: Sequence[str]) -> None:
+    def settle(self, connection: sa.Connection, tenant: Tenant, access: Access, owned_tables: Sequence[str]) -> None:
         if tenant.origin == Origin.SERVER:
             driver: Any = connection.connection.dbapi_connection
             _grant(driver, tenant.db_user or "")
@@ -239,10 +239,10 @@ class SQLServerBackend(SQLServerPoints, ServerBackend):
             self.end_sessions(driver, f"login_name = {_text(user)}")
             run(driver, f"IF SUSER_ID({_text(user)}) IS NOT NULL DROP LOGIN {_q(user)}")
 
-    def make_database(self, driver: Any, tenant: Placement, access: Access, blueprint: Blueprint) -> None:
+    def make_database(self, driver: Any, tenant: Tenant, access: Access, blueprint: Blueprint) -> None:
         self.make_plain_database(driver, tenant.db_name or "")
 
-    def furnish(self, driver: Any, tenant: Placement, access: Access, blueprint: Blueprint) -> None:
+    def furnish(self, driver: Any, tenant: Tenant, access: Access, blueprint: Blueprint) -> None:
         if tenant.origin != Origin.SERVER:
             return
 
@@ -304,13 +304,13 @@ class SQLServerBackend(SQLServerPoints, ServerBackend):
             with suppress(self._errors.Error):
                 run(driver, f"KILL {session}")
 
-    def exists(self, tenant: Placement, access: Access) -> bool:
+    def exists(self, tenant: Tenant, access: Access) -> bool:
         """Ask the server: to a login that may not enter, a database that is there looks as if it were not."""
         assert access.admin is not None  # noqa: S101 - what stands on a server has a login
         with closing(self.at_server(access.admin)) as driver, self.explained():
             return one(driver, "SELECT DB_ID(?)", (tenant.db_name,)) is not None
 
-    def size_bytes(self, tenant: Placement, access: Access) -> int | None:
+    def size_bytes(self, tenant: Tenant, access: Access) -> int | None:
         try:
             with closing(self.connect_to_migrate(tenant, access)) as driver, self.explained():
                 return int(one(driver, "SELECT SUM(CAST(size AS BIGINT)) * 8192 FROM sys.database_files") or 0)

@@ -27,7 +27,7 @@ from tenancy.errors import (
     LoginRefusedError,
     ReadOnlyRouteError,
 )
-from tenancy.models import Placement
+from tenancy.models import Tenant
 from tests.support.applications import FaultAt, SignalAt, Stopped, forked, together
 from tests.support.engines import ENGINES, use
 from tests.support.homes import THINGS, Home, attempt, blueprint, home_of, plain_home, transaction
@@ -60,20 +60,20 @@ def home(request: pytest.FixtureRequest, entered: Callable[[pytest.FixtureReques
 
 
 @pytest.fixture
-def tenant(home: Home) -> Iterator[Placement]:
+def tenant(home: Home) -> Iterator[Tenant]:
     placed = home.place()
     yield placed
     home.drop(placed)
 
 
 @pytest.fixture
-def made(home: Home, tenant: Placement) -> Placement:
+def made(home: Home, tenant: Tenant) -> Tenant:
     home.create(tenant, blueprint(tenant), attempt())
     return tenant
 
 
 @pytest.fixture
-def engine(home: Home, made: Placement) -> Iterator[sa.Engine]:
+def engine(home: Home, made: Tenant) -> Iterator[sa.Engine]:
     engine = home.engine(made)
     yield engine
     engine.dispose()
@@ -228,7 +228,7 @@ def on_server(request: pytest.FixtureRequest, entered: Callable[[pytest.FixtureR
 
 
 @pytest.fixture
-def neighbours(on_server: Home) -> Iterator[list[Placement]]:
+def neighbours(on_server: Home) -> Iterator[list[Tenant]]:
     placed = [on_server.place(1), on_server.place(2)]
     try:
         for each in placed:
@@ -239,7 +239,7 @@ def neighbours(on_server: Home) -> Iterator[list[Placement]]:
             on_server.drop(each)
 
 
-def opened_as_tenant(home: Home, tenant: Placement) -> Any:
+def opened_as_tenant(home: Home, tenant: Tenant) -> Any:
     """Open a connection as a tenant's login, each statement of which commits itself; it may enter no other database."""
     login = home.access(tenant).login
     assert login is not None

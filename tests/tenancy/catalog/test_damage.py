@@ -13,7 +13,7 @@ from tenancy.backends.server.backend import run
 from tenancy.catalog import Catalog, api_keys, damage, runs, servers, sessions, tenant_errors, tenants
 from tenancy.catalog.runs import Rules, Selection
 from tenancy.catalog.tables import catalog_metadata
-from tenancy.catalog.tenant_errors import Trouble
+from tenancy.catalog.tenant_errors import TenantErrorEntry
 from tenancy.credentials import rotation
 from tenancy.credentials.keyring import Keyring, generate_key
 from tenancy.errors import CatalogDamagedError, CatalogNotReadyError
@@ -84,7 +84,7 @@ def test_a_database_whose_row_is_damaged_is_listed_and_named_beside_the_others(p
     assert named == [(bad, "catalog_damaged")]
     assert manager.test_database(first)["ok"]
     with pytest.raises(CatalogDamagedError):
-        manager.placement_of(bad)
+        manager.tenant_of(bad)
 
 
 @pytest.mark.parametrize("value", SPOILT.values(), ids=SPOILT)
@@ -119,7 +119,7 @@ def filled(parts, three):
         api_keys.add(connection, user.id, "k", False, None)
         sessions.add(connection, user.id, "t", datetime(2100, 1, 1, tzinfo=UTC), {"user_agent": "u", "address": "a"})
         moment = datetime.now(UTC)
-        tenant_errors.add(connection, {(user.id, "a"): Trouble("m", moment, moment)})
+        tenant_errors.add(connection, {(user.id, "a"): TenantErrorEntry("m", moment, moment)})
         run = runs.add(connection, "migrate", Selection().written(), Rules(), target="0002")
         runs.add_items(connection, run, [sa.true()], sa.literal("0002"), [0, 3])
     return manager, user

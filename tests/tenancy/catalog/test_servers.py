@@ -21,5 +21,5 @@ def test_a_servers_credential_is_read_alike_with_none_and_with_thousands_of_data
     assert reading() <= before + 1  # the handler is called after every tenth instruction of the connection
     with manager.catalog.reading() as connection:
         found = servers.get(connection, big.id)
-        assert manager.bench.server_login(found).password == "secret"
+        assert manager.services.server_login(found).password == "secret"
         assert servers.counted(connection, big.id).tenants == 3000

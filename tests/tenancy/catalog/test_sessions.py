@@ -58,7 +58,7 @@ def shared_place(catalog):
 def test_a_token_says_whose_it_is_and_where_their_rows_live(catalog, ada, place):
     token = begin(catalog, ada)
     who = sessions.principal_by_token(catalog, token)
-    assert (who.user, who.placement) == (ada, place)
+    assert (who.user, who.tenant) == (ada, place)
     assert (who.session_hash, who.key_id, who.read_only) == (sessions.token_hash(token), None, False)
 
 
@@ -76,14 +76,14 @@ def test_the_principal_is_found_by_one_statement(catalog, ada, place):
         assert len(sent) == 1, sent
 
 
-def test_the_placement_is_of_the_mode_the_catalog_works_in(catalog, ada, place, shared_place):
+def test_the_tenant_is_of_the_mode_the_catalog_works_in(catalog, ada, place, shared_place):
     token = begin(catalog, ada)
     _, key = change(catalog, lambda c: api_keys.add(c, ada.id, "", False, None))
     shared = Catalog(catalog.engine, AUDIT_KEY, multi_tenant=False)
-    assert sessions.principal_by_token(catalog, token).placement == place
-    assert sessions.principal_by_key(catalog, key).placement == place
-    assert sessions.principal_by_token(shared, token).placement == shared_place
-    assert sessions.principal_by_key(shared, key).placement == shared_place
+    assert sessions.principal_by_token(catalog, token).tenant == place
+    assert sessions.principal_by_key(catalog, key).tenant == place
+    assert sessions.principal_by_token(shared, token).tenant == shared_place
+    assert sessions.principal_by_key(shared, key).tenant == shared_place
     with counted(shared) as sent:
         sessions.principal_by_token(shared, token)
     assert len(sent) == 1
@@ -91,7 +91,7 @@ def test_the_placement_is_of_the_mode_the_catalog_works_in(catalog, ada, place, 
 
 def test_somebody_without_a_database_is_known_all_the_same(catalog, ada):
     who = sessions.principal_by_token(catalog, begin(catalog, ada))
-    assert (who.user, who.placement) == (ada, None)
+    assert (who.user, who.tenant) == (ada, None)
 
 
 def test_only_the_hash_of_a_token_is_stored(catalog, ada):
@@ -138,7 +138,7 @@ def test_a_change_of_the_tenant_shows_in_the_next_look(catalog, ada, place):
     token = begin(catalog, ada)
     sessions.principal_by_token(catalog, token)
     change(catalog, lambda c: tenants.change(c, place, state=State.SUSPENDED, version=2))
-    found = sessions.principal_by_token(catalog, token).placement
+    found = sessions.principal_by_token(catalog, token).tenant
     assert (found.state, found.version) == (State.SUSPENDED, 2)
 
 

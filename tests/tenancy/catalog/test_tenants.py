@@ -8,7 +8,7 @@ import pytest
 
 from tenancy.catalog import tenants, users
 from tenancy.errors import ClaimedError, TenantNotFoundError
-from tenancy.models import Placement, State
+from tenancy.models import State, Tenant
 from tenancy.types import new_id
 from tests.support.threads import at_once
 
@@ -55,7 +55,7 @@ def test_a_configuration_comes_back_in_every_column(catalog, ada):
     }
     made = add(catalog, ada, **given)
     sealed = given.pop("db_password")
-    assert made == get(catalog, ada) == Placement(user_id=ada.id, sealed_password=sealed, **given)
+    assert made == get(catalog, ada) == Tenant(user_id=ada.id, sealed_password=sealed, **given)
 
 
 def test_a_new_configuration_is_being_provisioned_and_active(catalog, ada):
@@ -78,7 +78,7 @@ def test_a_user_without_a_database_is_told_what_to_type(catalog, ada):
 
 def test_of_sixteen_that_record_a_users_database_at_once_one_does(whole_product, catalog, ada):
     answers = at_once(16, lambda number: add(catalog, ada))
-    made = [answer for answer in answers if isinstance(answer, Placement)]
+    made = [answer for answer in answers if isinstance(answer, Tenant)]
     refused = [answer for answer in answers if isinstance(answer, ClaimedError)]
     assert (len(made), len(refused)) == (1, 15), answers
     assert get(catalog, ada) == made[0]

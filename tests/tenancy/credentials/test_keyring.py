@@ -10,13 +10,13 @@ from hypothesis import given, strategies as st
 
 from tenancy.credentials.keyring import Keyring, check_keys, generate_key
 from tenancy.errors import ConfigurationError, TamperedCredentialError, UnknownKeyError
-from tenancy.models import Placement, State
+from tenancy.models import State, Tenant
 from tenancy.types import new_id
 
 KEY, OLDER, OTHER = generate_key(), generate_key(), generate_key()
 RING = Keyring([KEY, OLDER])
 SECRET = "p4ss;wörd '\"\\ 😀"
-ROW = Placement(
+ROW = Tenant(
     new_id(),
     7,
     "postgresql",

@@ -12,7 +12,7 @@ from tenancy.catalog.tables import audit_log, user_database_configs
 from tenancy.credentials import rotation
 from tenancy.credentials.keyring import Keyring, generate_key
 from tenancy.errors import TamperedCredentialError, UnknownKeyError
-from tenancy.models import Placement, Server, ServerState, State
+from tenancy.models import Server, ServerState, State, Tenant
 from tenancy.types import new_id
 from tests.support.threads import at_once
 
@@ -29,7 +29,7 @@ def tenant(catalog, number, keyring=BEFORE):
     with catalog.writing() as connection:
         owner = users.add(connection, f"user{number}@example.org", "Somebody", None, False).id
         fields = {"db_host": "db.example.org", "db_port": 5432, "db_name": f"user_{number}", "db_user": f"u{number}"}
-        planned = Placement(new_id(), owner, "postgresql", State.READY, 1, 1, **fields)
+        planned = Tenant(new_id(), owner, "postgresql", State.READY, 1, 1, **fields)
         values = {"tenant_id": planned.tenant_id, "db_type": "postgresql", "state": State.READY, **fields}
         sealed = keyring.seal(secret(number), planned.binding)
         return tenants.add(connection, owner, {**values, "db_password": sealed})
@@ -72,7 +72,7 @@ def test_nothing_but_the_ciphertext_changes(catalog, three):
 
 
 def test_the_shared_databases_password_is_rotated_too(catalog):
-    planned = Placement(new_id(), None, "postgresql", State.READY, 1, 1, db_host="h")
+    planned = Tenant(new_id(), None, "postgresql", State.READY, 1, 1, db_host="h")
     with catalog.writing() as connection:
         sealed = BEFORE.seal("shared", planned.binding)
         values = {"tenant_id": planned.tenant_id, "db_type": "postgresql", "db_host": "h", "db_password": sealed}

@@ -18,8 +18,8 @@ from tests.support.applications import (
     add_users,
     expire_claims,
     forked,
-    placement_of,
     set_back,
+    tenant_of,
     titles,
 )
 from tests.support.engines import use
@@ -51,9 +51,9 @@ def worked(manager, rules: Rules | None = None):
 
 def columns(manager, user_id: int) -> list[str]:
     """Ask a tenant's database, as the login that may change it."""
-    tenant = placement_of(manager, user_id)
+    tenant = tenant_of(manager, user_id)
     backend = manager.backends.get(tenant.db_type)
-    with backend.migrating(backend.connect_to_migrate(tenant, manager.bench.access(tenant))) as connection:
+    with backend.migrating(backend.connect_to_migrate(tenant, manager.services.access(tenant))) as connection:
         return [column["name"] for column in sa.inspect(connection).get_columns("tasks")]
 
 
@@ -76,7 +76,7 @@ def test_a_run_leaves_schema_rights_and_rows_as_they_should_be_and_takes_them_ba
     assert (back.state, back.counts) == (RunState.DONE, {"done": 3})
     for user_id in ids:
         assert "list_id" not in columns(fresh, user_id)
-        assert placement_of(fresh, user_id).revision == "0002"
+        assert tenant_of(fresh, user_id).revision == "0002"
     parts.manager.engines.close()
     assert titles(parts.manager, ids[0]) == [f"task of {ids[0]}"], "the version before serves it again"
     fresh.engines.close()
@@ -92,7 +92,7 @@ def test_one_that_fails_is_as_it_was_and_goes_on_after_the_fix(parts_on_each, tm
     assert run.counts == {"done": 1, "failed": 1}
     (row,) = fresh.fleet.items(run.id, states=["failed"])
     assert (row["user_id"], "a task says stop" in row["error"]) == (one, True)
-    tenant = placement_of(fresh, one)
+    tenant = tenant_of(fresh, one)
     assert (tenant.state, tenant.revision) == (State.READY, "0002")
     assert "list_id" not in columns(fresh, one)
     add_task(parts.manager, one, "the version before goes on working")
@@ -124,7 +124,7 @@ def test_a_killed_run_is_finished_by_the_next(parts_on_each, tmp_path):
                 if len(seen) == position:
                     os.kill(os.getpid(), signal.SIGKILL)
 
-            fresh.bench.step = step
+            fresh.services.step = step
             fresh.fleet.work(run.id)
 
         forked(work).killed()
@@ -158,8 +158,8 @@ def test_a_lock_that_another_session_holds_fails_that_tenant_soon_and_no_other(r
         one, _ = add_tenants(parts, 2)
         add_task(parts.manager, one, "held")
         parts.manager.engines.close()
-        tenant = placement_of(parts.manager, one)
-        backend, access = parts.manager.backends.get(engine), parts.manager.bench.access(tenant)
+        tenant = tenant_of(parts.manager, one)
+        backend, access = parts.manager.backends.get(engine), parts.manager.services.access(tenant)
         fresh = next_version(parts, tmp_path / "next", UPGRADE, DOWNGRADE)
         with closing(backend.connect_to_migrate(tenant, access)) as holder:
             send(holder, "BEGIN", "UPDATE tasks SET title = 'not committed'")
@@ -209,7 +209,7 @@ def test_a_server_that_is_down_leaves_its_tenants_for_later_and_the_others_go_on
         rows = fresh.fleet.items(run.id, states=["offline"])
         assert [row["user_id"] for row in rows] == away
         assert {row["error_code"] for row in rows} == {"connection_refused"}
-        assert {placement_of(fresh, user_id).state for user_id in away} == {State.READY}
+        assert {tenant_of(fresh, user_id).state for user_id in away} == {State.READY}
         assert fresh.fleet.status()["behind"] == 4
         server.start()
         assert fresh.fleet.work(fresh.fleet.resume(run.id).id).counts == {"done": 5}
@@ -239,7 +239,7 @@ def test_only_what_is_needed_is_written_to_a_tenant(versions, tmp_path):
     """One transaction a revision is all that is written: count what the file's own connection commits."""
     (user_id,) = fill(versions(1), 1)
     third = versions(3)
-    tenant = placement_of(third, user_id)
+    tenant = tenant_of(third, user_id)
     backend = third.backends.get("sqlite")
     committed: list[str] = []
     opened = backend.connect
@@ -252,4 +252,4 @@ def test_only_what_is_needed_is_written_to_a_tenant(versions, tmp_path):
     backend.connect = watched
     worked(third)
     assert len(committed) == 2
-    assert placement_of(third, user_id).epoch == tenant.epoch + 1
+    assert tenant_of(third, user_id).epoch == tenant.epoch + 1

@@ -6,7 +6,7 @@ import pytest
 
 from tenancy.catalog.runs import Rules, Selection
 from tenancy.errors import RevisionMismatchError
-from tests.support.applications import placement_of
+from tests.support.applications import tenant_of
 from tests.support.versions import fill, look
 
 DESTRUCTIVE = "\ndestructive = True\n"
@@ -23,7 +23,7 @@ def test_who_was_migrated_is_served_by_the_version_before(versions, tmp_path):
     (user_id,) = fill(first, 1)
     third = versions(3)
     migrate(third)
-    assert placement_of(third, user_id).usable_from == "0001"
+    assert tenant_of(third, user_id).usable_from == "0001"
     assert first.fetch_all("SELECT id FROM things", user_id=user_id) == [(7,)]
     assert first.execute_update("INSERT INTO things (id) VALUES (8)", user_id=user_id) == 1
     assert third.fetch_all("SELECT id, c3 FROM things ORDER BY id", user_id=user_id) == [(7, None), (8, None)]
@@ -44,7 +44,7 @@ def test_a_destructive_revision_ends_that(versions):
     (user_id,) = fill(first, 1)
     second = versions(2, header=DESTRUCTIVE)
     migrate(second)
-    assert placement_of(second, user_id).usable_from == "0002"
+    assert tenant_of(second, user_id).usable_from == "0002"
     with pytest.raises(RevisionMismatchError):
         first.fetch_all("SELECT id FROM things", user_id=user_id)
     assert versions(2).chain.serves("0003", "0002")
@@ -71,7 +71,7 @@ def test_a_database_that_is_newer_than_the_catalog_says_is_refused(versions, tmp
     """The catalog's word is not enough: each connection looks for itself."""
     first = versions(1)
     (user_id,) = fill(first, 1)
-    kept = placement_of(first, user_id)
+    kept = tenant_of(first, user_id)
     migrate(versions(2))
     from tenancy.catalog import tenants
 

@@ -19,7 +19,7 @@ from tenancy.fleet.runner import LOST_TOO_OFTEN
 from tenancy.models import State
 from tenancy.schema.tables import tenancy_identity
 from tests.support import engines
-from tests.support.applications import Child, add_task, add_tenants, expire_claims, forked, placement_of, titles
+from tests.support.applications import Child, add_task, add_tenants, expire_claims, forked, tenant_of, titles
 from tests.support.products import _on
 from tests.support.versions import next_version
 from tests.tenancy.fleet.test_restore_points import BACK, DESTRUCTIVE, DROPS
@@ -48,7 +48,7 @@ def working(manager: TenantManager, run_id: int, step: str, number: signal.Signa
     """Work on a run in a process of its own, which sends itself a signal at a step; it takes tenants once."""
 
     def work() -> None:
-        manager.bench.step = lambda name: os.kill(os.getpid(), number) if name == step else None
+        manager.services.step = lambda name: os.kill(os.getpid(), number) if name == step else None
         manager.fleet.work(run_id, alive=iter([True, False]).__next__)
 
     return forked(work)
@@ -69,15 +69,15 @@ def asleep(manager: TenantManager, run_id: int, step: str) -> Iterator[None]:
 
 def inside(manager: TenantManager, user_id: int) -> tuple[int, str]:
     """Ask a tenant's database for its epoch and state."""
-    tenant = placement_of(manager, user_id)
+    tenant = tenant_of(manager, user_id)
     assert tenant is not None
     backend = manager.backends.get(tenant.db_type)
-    with backend.looking(backend.connect_to_migrate(tenant, manager.bench.access(tenant))) as connection:
+    with backend.looking(backend.connect_to_migrate(tenant, manager.services.access(tenant))) as connection:
         return tuple(connection.execute(sa.select(tenancy_identity.c.epoch, tenancy_identity.c.state)).one())
 
 
 def is_back(parts: Parts, fresh: TenantManager, user_id: int) -> None:
-    tenant = placement_of(fresh, user_id)
+    tenant = tenant_of(fresh, user_id)
     assert (tenant.state, tenant.revision) == (State.READY, "0002")
     assert inside(fresh, user_id) == (tenant.epoch, State.READY)
     assert titles(parts.manager, user_id) == ["before"]
@@ -146,10 +146,10 @@ def test_one_that_was_killed_before_it_opened_is_ended_though_the_epoch_rose_sin
     back = fresh.fleet.rollback(run_id)
     assert working(fresh, back.id, "open", signal.SIGKILL).killed()
     expire_claims(fresh)
-    assert inside(fresh, user_id) == (placement_of(fresh, user_id).epoch + 1, State.MIGRATING)
+    assert inside(fresh, user_id) == (tenant_of(fresh, user_id).epoch + 1, State.MIGRATING)
     ENDS[end](fresh, user_id, back.id)
     if end == "deleted":
-        assert placement_of(fresh, user_id) is None
+        assert tenant_of(fresh, user_id) is None
     else:
         assert fresh.fleet.get(back.id).counts == {"done": 1}
         is_back(parts, fresh, user_id)
@@ -159,17 +159,17 @@ def test_one_that_was_killed_before_it_opened_is_ended_though_the_epoch_rose_sin
 def test_one_whose_session_the_server_ends_half_way_is_resumed(parts, tmp_path):
     user_id, fresh, run_id = migrated(parts, tmp_path)
     back = fresh.fleet.rollback(run_id)
-    fresh.bench.step = lambda name: end_sessions(fresh, user_id) if name == "copy tasks" else None
+    fresh.services.step = lambda name: end_sessions(fresh, user_id) if name == "copy tasks" else None
     assert fresh.fleet.work(back.id).counts == {"offline": 1}
-    fresh.bench.step = lambda name: None
+    fresh.services.step = lambda name: None
     assert fresh.fleet.work(fresh.fleet.resume(back.id).id).counts == {"done": 1}
     is_back(parts, fresh, user_id)
 
 
 def end_sessions(manager: TenantManager, user_id: int) -> None:
-    tenant = placement_of(manager, user_id)
+    tenant = tenant_of(manager, user_id)
     assert tenant is not None
-    backend, server = manager.backends.get(tenant.db_type), manager.bench.access(tenant).admin
+    backend, server = manager.backends.get(tenant.db_type), manager.services.access(tenant).admin
     assert isinstance(backend, mysql_backend.MySQLBackend)
     assert server is not None
     with closing(backend.at_server(server)) as driver:

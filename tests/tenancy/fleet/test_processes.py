@@ -20,7 +20,7 @@ from tenancy.errors import MigrationError, RunStateError
 from tenancy.fleet import processes
 from tenancy.fleet.processes import Crew, work_in_processes
 from tenancy.models import State
-from tests.support.applications import forked, placement_of, revision, small_manager
+from tests.support.applications import forked, revision, small_manager, tenant_of
 from tests.support.versions import COLUMN, fill, hand, look
 
 EVERYONE = Selection()
@@ -45,7 +45,7 @@ class Small:
 
 def build(folder: Path, migrations: Path, claim_ttl_s: float) -> Small:
     manager = small_manager(folder, migrations)
-    manager.bench.claim_ttl_s = claim_ttl_s
+    manager.services.claim_ttl_s = claim_ttl_s
     return Small(manager)
 
 
@@ -64,7 +64,7 @@ def test_a_revision_that_never_ends_is_ended_and_named_and_the_others_go_on(vers
     (row,) = second.fleet.items(run.id, states=["failed"])
     assert (row["user_id"], "took too long" in row["error"]) == (ids[2], True)
     assert look(tmp_path, ids[2])["version"] == ["0001"]
-    assert placement_of(second, ids[2]).state is State.READY
+    assert tenant_of(second, ids[2]).state is State.READY
 
 
 def test_a_clock_that_is_set_while_a_worker_is_at_work_ends_no_worker(versions, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from tenancy.catalog.runs import Rules, RunState, Selection
 from tenancy.errors import ConfigurationError
 from tenancy.models import State
-from tests.support.applications import add_task, add_tenants, expire_claims, forked, placement_of, titles
+from tests.support.applications import add_task, add_tenants, expire_claims, forked, tenant_of, titles
 from tests.support.versions import next_version
 
 EVERYONE = Selection()
@@ -34,8 +34,8 @@ def at_five(parts, ids) -> None:
 
 
 def points(manager, user_id: int) -> list[str]:
-    tenant = placement_of(manager, user_id)
-    return manager.backends.get(tenant.db_type).points(tenant, manager.bench.access(tenant))
+    tenant = tenant_of(manager, user_id)
+    return manager.backends.get(tenant.db_type).points(tenant, manager.services.access(tenant))
 
 
 def times(parts, user_id: int) -> list[tuple[str, str]]:
@@ -56,7 +56,7 @@ def test_a_destructive_revision_is_taken_back_with_what_it_took_away(parts_on_ea
     assert (back.state, back.counts) == (RunState.DONE, {"done": 2})
     for user_id in ids:
         assert times(parts, user_id) == [("tea", "17:00")], "rows written since are lost with it"
-        assert (placement_of(fresh, user_id).state, placement_of(fresh, user_id).revision) == (State.READY, "0002")
+        assert (tenant_of(fresh, user_id).state, tenant_of(fresh, user_id).revision) == (State.READY, "0002")
         add_task(parts.manager, user_id, "and it goes on")
     parts.manager.engines.close()
     assert fresh.fleet.discard(run.id) == 2
@@ -116,7 +116,7 @@ def killed_at(manager, run_id: int, position: int) -> None:
         if len(seen) == position:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    manager.bench.step = step
+    manager.services.step = step
     manager.fleet.work(run_id)
 
 
@@ -158,7 +158,7 @@ def test_a_point_that_cannot_be_kept_leaves_the_tenant_as_it_was_and_named(parts
     monkeypatch.setattr(backend, "keep", keep)
     run = worked(fresh)
     assert run.counts == {"done": 1, "failed": 1}
-    tenant = placement_of(fresh, ids[0])
+    tenant = tenant_of(fresh, ids[0])
     assert (tenant.state, tenant.revision, tenant.last_error) == (State.READY, "0002", "no room for it.")
     add_task(parts.manager, ids[0], "still written")
     assert titles(parts.manager, ids[0]) == ["still written", "tea"]
@@ -169,8 +169,8 @@ def test_a_rollback_whose_point_is_gone_says_so_and_changes_nothing(parts, tmp_p
     at_five(parts, ids)
     fresh = next_version(parts, tmp_path / "next", DROPS, BACK, DESTRUCTIVE)
     run = worked(fresh)
-    tenant = placement_of(fresh, ids[0])
-    fresh.backends.get("sqlite").discard(tenant, fresh.bench.access(tenant), f"run{run.id}")
+    tenant = tenant_of(fresh, ids[0])
+    fresh.backends.get("sqlite").discard(tenant, fresh.services.access(tenant), f"run{run.id}")
     back = fresh.fleet.work(fresh.fleet.rollback(run.id).id)
     assert back.counts == {"failed": 1}
     (row,) = fresh.fleet.items(back.id)
@@ -192,7 +192,7 @@ def test_a_database_that_somebody_named_is_not_changed_without_a_point(request, 
         fresh = next_version(parts, tmp_path / "next", DROPS, BACK, DESTRUCTIVE)
         run = worked(fresh)
         assert run.counts == {"failed": 1}
-        assert placement_of(fresh, user_id).state is State.READY
+        assert tenant_of(fresh, user_id).state is State.READY
         add_task(parts.manager, user_id, "as before")
         parts.manager.engines.close()
         assert worked(fresh, Rules(bare=True)).counts == {"done": 1}

@@ -18,7 +18,7 @@ def reading(manager, number):
     for server_id in (1, 2):
         keep_configs(manager, number // 2, server_id=server_id)
     run = manager.fleet.start(Selection(), ANYWHERE)
-    runner, jobs = Runner(manager.bench), []
+    runner, jobs = Runner(manager.services), []
     with manager.catalog.reading() as connection:
         runner._places_of(connection, run.id)
     with manager.catalog.writing() as connection:
@@ -44,7 +44,7 @@ def test_a_batch_is_taken_where_the_fewest_runners_are_and_never_more_of_them_th
     for server_id, number in ((1, 4), (2, 6)):
         keep_configs(manager, number, server_id=server_id)
     run = manager.fleet.start(Selection(), Rules())
-    runner = Runner(manager.bench)
+    runner = Runner(manager.services)
 
     def take(name, per_server=1):
         with manager.catalog.writing() as connection:
@@ -77,7 +77,7 @@ def test_what_another_runner_took_over_is_not_recorded(versions):
     manager = versions(2)
     keep_configs(manager, 3)
     run = manager.fleet.start(Selection(), Rules())
-    runner = Runner(manager.bench)
+    runner = Runner(manager.services)
     with manager.catalog.writing() as connection:
         jobs = runner._take(connection, run.id, 3, 4)
     expire_claims(manager)

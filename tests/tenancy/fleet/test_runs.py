@@ -16,7 +16,7 @@ from tenancy.catalog.runs import ItemState, Rules, RunState, Selection
 from tenancy.catalog.tables import claims
 from tenancy.errors import ConfigurationError, RunNotFoundError, RunStateError, StaleRouteError
 from tenancy.models import State
-from tests.support.applications import audit_actions, forked, placement_of, small_manager, together
+from tests.support.applications import audit_actions, forked, small_manager, tenant_of, together
 from tests.support.versions import COLUMN, fill, hand, look
 
 EVERYONE = Selection()
@@ -47,7 +47,7 @@ def test_a_run_brings_every_tenant_to_head_and_says_so_of_each(versions, tmp_pat
     ]
     assert all(row["error"] is None and row["duration_ms"] >= 0 and row["started_at"] for row in rows)
     for user_id in ids:
-        tenant = placement_of(second, user_id)
+        tenant = tenant_of(second, user_id)
         assert (tenant.state, tenant.revision) == (State.READY, "0002")
         assert tenant.schema_fingerprint == second.chain.fingerprint
         assert second.fetch_all("SELECT c2 FROM things", user_id=user_id) == [(None,)]
@@ -78,7 +78,7 @@ def test_tenants_that_fail_are_named_and_unharmed_and_resume_does_them_alone(ver
     assert all("eight" in row["error"] and row["error_code"] == "migration_failed" for row in named)
     for user_id in bad:
         assert look(tmp_path, user_id) == BEFORE
-        tenant = placement_of(second, user_id)
+        tenant = tenant_of(second, user_id)
         assert (tenant.state, tenant.revision, tenant.last_error_code) == (State.READY, "0001", "migration_failed")
     seen = audit_actions(second).count("tenant.upgrade")
     fixed = versions(2, COLUMN.format("c2"), "fixed")
@@ -94,7 +94,7 @@ def test_a_claim_of_a_clock_that_was_ahead_holds_no_tenant_back(versions):
     left = {"operation": "upgrade", "attempt": 1, "expires_at": datetime.now(UTC) + timedelta(days=1)}
     with second.catalog.writing() as connection:
         connection.execute(claims.delete())
-        connection.execute(claims.insert(), {"tenant_id": placement_of(second, user_id).tenant_id, **left})
+        connection.execute(claims.insert(), {"tenant_id": tenant_of(second, user_id).tenant_id, **left})
     run = second.fleet.work(second.fleet.start(EVERYONE, Rules()).id)
     assert (run.state, run.counts) == (RunState.DONE, {"done": 1})
 
@@ -113,7 +113,7 @@ def test_a_rollback_takes_back_exactly_what_a_run_did(versions, tmp_path):
         found = look(tmp_path, user_id)
         assert (found["version"], found["columns"], found["parts"]) == (["0001"], ["id"], 1)
         assert found["ledger"][-1] == ("0002", "downgrade")
-        assert placement_of(second, user_id).revision == "0001"
+        assert tenant_of(second, user_id).revision == "0001"
     again = second.fleet.rollback(run.id)
     assert (again.state, again.total) == (RunState.DONE, 0)
 
@@ -305,7 +305,7 @@ def test_a_file_that_cannot_be_used_is_named_and_the_rest_go_on(versions, tmp_pa
     assert row["error"]
     assert went_well(tmp_path, well)
     assert not (how == "gone" and path.exists()), "none is made in its place"
-    assert placement_of(second, harmed).state is State.READY
+    assert tenant_of(second, harmed).state is State.READY
 
 
 def test_a_runner_that_was_killed_is_replaced_and_nothing_is_done_twice(versions, tmp_path):
@@ -315,7 +315,7 @@ def test_a_runner_that_was_killed_is_replaced_and_nothing_is_done_twice(versions
 
     def work() -> None:
         mine = small_manager(tmp_path, tmp_path / "version2", app_version="2.0")
-        mine.bench.claim_ttl_s = 0.5
+        mine.services.claim_ttl_s = 0.5
         seen = []
 
         def step(name: str) -> None:
@@ -323,7 +323,7 @@ def test_a_runner_that_was_killed_is_replaced_and_nothing_is_done_twice(versions
             if len(seen) == 5:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        mine.bench.step = step
+        mine.services.step = step
         mine.fleet.work(run.id)
 
     assert forked(work).killed()
@@ -336,7 +336,7 @@ def test_a_runner_that_was_killed_is_replaced_and_nothing_is_done_twice(versions
 def test_a_tenant_over_which_every_runner_is_lost_is_given_up(versions, tmp_path):
     ids = fill(versions(1), 3)
     second = versions(2)
-    second.bench.claim_ttl_s = 0.3
+    second.services.claim_ttl_s = 0.3
     run = second.fleet.start(EVERYONE, Rules())
     with second.catalog.writing() as connection:
         connection.exec_driver_sql(f"UPDATE fleet_items SET tries = 3, state = 'running' WHERE user_id = {ids[1]}")

@@ -20,8 +20,8 @@ from tests.support.applications import (
     add_users,
     audit_actions,
     change_config,
-    placement_of,
     set_back,
+    tenant_of,
 )
 from tests.support.servers import own_server
 from tests.support.versions import COLUMN, fill, hand
@@ -46,9 +46,9 @@ def codes(manager, **asked) -> set[tuple[int | None, str]]:
 def spoil(manager, user_id: int, *statements: str) -> None:
     """Change a tenant's database behind the application's back, as the login that may."""
     manager.engines.close()
-    tenant = placement_of(manager, user_id)
+    tenant = tenant_of(manager, user_id)
     backend = manager.backends.get(tenant.db_type)
-    with backend.migrating(backend.connect_to_migrate(tenant, manager.bench.access(tenant))) as connection:
+    with backend.migrating(backend.connect_to_migrate(tenant, manager.services.access(tenant))) as connection:
         for statement in statements:
             connection.exec_driver_sql(statement)
         connection.commit()
@@ -83,7 +83,7 @@ def test_a_migrated_database_is_as_well_as_a_new_one(parts_on_each):
 def test_what_differs_in_the_tables_is_named(parts_on_each, spoilt, told):
     manager = parts_on_each.manager
     one, _ = add_tenants(parts_on_each, 2)
-    dialect = placement_of(manager, one).db_type
+    dialect = tenant_of(manager, one).db_type
     if dialect in ("mysql", "sqlserver") and spoilt.startswith("DROP INDEX"):
         spoilt += " ON bin"
     spoil(manager, one, spoilt)
@@ -97,7 +97,7 @@ def test_what_differs_in_the_tables_is_named(parts_on_each, spoilt, told):
 def test_a_constraint_and_a_type_that_differ_are_named(parts_on_each):
     manager = parts_on_each.manager
     (one,) = add_tenants(parts_on_each, 1)
-    kind = placement_of(manager, one).db_type
+    kind = tenant_of(manager, one).db_type
     if kind == "sqlite":
         rebuilt = "CREATE TABLE settings (user_id INTEGER NOT NULL, key VARCHAR(9), value TEXT)"
         spoil(manager, one, "DROP TABLE settings", rebuilt)
@@ -123,7 +123,7 @@ def test_rows_of_other_users_and_rows_without_parents_are_counted(parts_on_each)
     add_task(manager, one, "mine")
     spoil(manager, one, f"UPDATE tasks SET user_id = {other}")
     assert (one, "foreign_rows") in codes(manager)
-    if placement_of(manager, one).db_type == "sqlite":
+    if tenant_of(manager, one).db_type == "sqlite":
         with closing(sqlite3.connect(manager.backends.get("sqlite").data_dir / f"user_{other}.db")) as driver, driver:
             driver.execute("DELETE FROM categories")
             row = (other, uuid.uuid4().hex, "x", uuid.uuid4().hex)
@@ -148,12 +148,12 @@ def test_rows_of_other_users_and_rows_without_parents_are_counted(parts_on_each)
 def test_what_says_of_itself_what_cannot_be_is_named_and_left(parts_on_each, spoilt, code):
     manager = parts_on_each.manager
     one, _ = add_tenants(parts_on_each, 2)
-    kept = placement_of(manager, one)
+    kept = tenant_of(manager, one)
     spoil(manager, one, spoilt)
     assert codes(manager) == {(one, code)}
     assert codes(manager, repair=True) == {(one, code)}
     if code == "identity_mismatch":  # so that it can be removed again
-        manager.backends.get(kept.db_type).drop(kept, manager.bench.access(kept))
+        manager.backends.get(kept.db_type).drop(kept, manager.services.access(kept))
 
 
 def test_a_revision_that_the_ledger_tells_of_twice_is_named(versions, tmp_path):
@@ -169,7 +169,7 @@ def test_a_revision_that_the_ledger_tells_of_twice_is_named(versions, tmp_path):
 def test_a_tenant_that_somebody_works_on_is_looked_at_another_time(parts):
     (user_id,) = add_tenants(parts, 1)
     spoil(parts.manager, user_id, "UPDATE tenancy_identity SET epoch = epoch + 1")
-    tenant = placement_of(parts.manager, user_id)
+    tenant = tenant_of(parts.manager, user_id)
     with parts.catalog.writing() as connection:
         claim = take(parts.catalog, connection, tenant.tenant_id, "test", 60.0)
     assert codes(parts.manager) == set()
@@ -208,7 +208,7 @@ def test_a_catalog_that_lags_behind_follows_the_database(parts_on_each, changes,
     assert codes(manager) == {(one, code)}
     assert codes(manager, repair=True) == set()
     assert codes(manager) == set()
-    tenant = placement_of(manager, one)
+    tenant = tenant_of(manager, one)
     assert (tenant.state, tenant.revision) == (State.READY, manager.head)
     add_task(manager, one, "it works again")
     assert audit_actions(manager)[-1] == "tenant.repair"
@@ -236,10 +236,10 @@ def test_a_repair_looks_again_once_nobody_else_changes_the_database(parts_on_eac
     manager = parts_on_each.manager
     (one,) = add_tenants(parts_on_each, 1)
     spoil(manager, one, "UPDATE tenancy_identity SET state = 'migrating'")
-    looking, tenant = Verification(manager.bench), placement_of(manager, one)
+    looking, tenant = Verification(manager.services), tenant_of(manager, one)
     assert [each.code for each in looking.look(tenant)] == ["closed"]
     spoil(manager, one, "ALTER TABLE bin ADD extra INTEGER")
-    assert Repair(manager.bench).mend(one, looking) == []
+    assert Repair(manager.services).mend(one, looking) == []
     assert codes(manager) == {(one, "closed_and_other"), (one, "shape")}
     assert audit_actions(manager)[-1] != "tenant.repair"
 
@@ -285,7 +285,7 @@ def test_files_that_belong_to_nobody_are_named_and_left(versions, tmp_path):
     manager = versions(1)
     (user_id,) = fill(manager, 1)
     folder = tmp_path / "users"
-    tenant = placement_of(manager, user_id)
+    tenant = tenant_of(manager, user_id)
     left = {
         folder / "user_77.db": "database user_77.db",
         folder / "user_78.db-wal": "side file user_78.db-wal",
@@ -313,7 +313,7 @@ def test_databases_and_logins_that_belong_to_nobody_are_named(request, make_part
     with own_server("postgresql") as server:
         parts, clean_up = on_server(make_parts, "postgresql", server.url)
         one, two = add_tenants(parts, 2)
-        kept = placement_of(parts.manager, two)
+        kept = tenant_of(parts.manager, two)
         parts.manager.engines.close()
         with parts.catalog.writing() as connection:
             connection.execute(sa.text(f"DELETE FROM user_database_configs WHERE user_id = {two}"))

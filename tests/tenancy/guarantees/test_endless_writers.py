@@ -13,7 +13,7 @@ from tenancy.backends.sqlite.driver import changes
 from tenancy.errors import TenancyError
 from tenancy.models import State
 from tests.support import engines
-from tests.support.applications import PATIENCE_S, add_tenants, forked, placement_of
+from tests.support.applications import PATIENCE_S, add_tenants, forked, tenant_of
 from tests.support.products import _on
 
 WRITERS = 4
@@ -94,7 +94,7 @@ def test_a_suspension_gets_through(parts, way):
     with Relay(way(parts, user_id)) as writers:
         parts.manager.suspend(user_id)
         before = writers.ended
-    assert placement_of(parts.manager, user_id).state is State.SUSPENDED
+    assert tenant_of(parts.manager, user_id).state is State.SUSPENDED
     assert writers.ended - before <= WRITERS, "somebody wrote after the suspension"
     parts.manager.resume(user_id)
 

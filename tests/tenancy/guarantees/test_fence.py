@@ -27,7 +27,7 @@ from tests.support.applications import (
     add_task,
     add_tenants,
     cache_over,
-    placement_of,
+    tenant_of,
     titles,
     together,
 )
@@ -132,7 +132,7 @@ def test_a_write_under_way_ends_before_its_database_is_retired(parts, user_id):
     """Whoever retires a database waits for the lock that the write holds to its commit."""
     order: list[str] = []
     at_the_mark = threading.Event()
-    parts.manager.bench.step = lambda name: at_the_mark.set() if name == "mark" else None
+    parts.manager.services.step = lambda name: at_the_mark.set() if name == "mark" else None
 
     def suspend() -> None:
         parts.manager.suspend(user_id)
@@ -148,17 +148,17 @@ def test_a_write_under_way_ends_before_its_database_is_retired(parts, user_id):
     thread.join(PATIENCE_S)
     assert order == ["written", "suspended"]
     assert count(parts, user_id) == 2
-    assert placement_of(parts.manager, user_id).state is State.SUSPENDED
+    assert tenant_of(parts.manager, user_id).state is State.SUSPENDED
 
 
 def test_work_that_read_its_route_before_its_database_was_retired_writes_nothing_after(parts, user_id):
     """The deletion is stopped after the fence and before the files go."""
     add_task(parts.manager, user_id, "before")
-    old_route = placement_of(parts.manager, user_id)
+    old_route = tenant_of(parts.manager, user_id)
     fresh, warm = cache_over(parts.manager), cache_over(parts.manager)
     with warm.lease(old_route) as engine, engine.connect() as connection:
         connection.execute(COUNT)
-    parts.manager.bench.step = FaultAt(3)  # fence, commit, drop, forget
+    parts.manager.services.step = FaultAt(3)  # fence, commit, drop, forget
     with pytest.raises(Stopped, match="drop"):
         parts.manager.delete_user_database(user_id)
     for cache in (fresh, warm, parts.manager.engines):
@@ -172,7 +172,7 @@ def test_work_that_read_its_route_before_its_database_was_retired_writes_nothing
 def test_another_process_with_an_open_connection_writes_nothing_after_the_files_are_gone(parts, user_id):
     other_process = compose.build(parts.settings)
     add_task(other_process.manager, user_id, "before")
-    old_route = placement_of(other_process.manager, user_id)
+    old_route = tenant_of(other_process.manager, user_id)
     parts.manager.delete_user_database(user_id)
     engines = other_process.manager.engines
     with pytest.raises(DatabaseMissingError), engines.lease(old_route) as engine, engine.begin() as connection:
@@ -184,7 +184,7 @@ def test_another_process_with_an_open_connection_writes_nothing_after_the_files_
 
 def test_the_next_database_of_the_same_user_is_safe_from_the_old_route(parts, user_id):
     add_task(parts.manager, user_id, "before")
-    old_route = placement_of(parts.manager, user_id)
+    old_route = tenant_of(parts.manager, user_id)
     other_process = compose.build(parts.settings)
     titles(other_process.manager, user_id)
     parts.manager.delete_user_database(user_id)
@@ -247,4 +247,4 @@ def test_a_catalog_that_is_older_than_a_database_catches_up_with_it_when_it_is_r
         manager.provision(user_id)
     add_task(manager, user_id, "again")
     assert titles(manager, user_id) == ["again"]
-    assert placement_of(manager, user_id).epoch > 15
+    assert tenant_of(manager, user_id).epoch > 15

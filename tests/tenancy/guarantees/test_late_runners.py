@@ -26,8 +26,8 @@ from tests.support.applications import (
     audit_actions,
     change_config,
     expire_claims,
-    placement_of,
     set_back,
+    tenant_of,
     titles,
 )
 from tests.support.products import _on
@@ -74,10 +74,10 @@ def half_made(parts: Parts) -> int:
         if name == "ready":
             raise Stopped(name)
 
-    parts.manager.bench.step = stop
+    parts.manager.services.step = stop
     with pytest.raises(Stopped):
         parts.manager.provision(user_id)
-    parts.manager.bench.step = FaultAt()
+    parts.manager.services.step = FaultAt()
     return user_id
 
 
@@ -112,7 +112,7 @@ def another_deletes_and_provisions_anew(parts: Parts, user_id: int) -> bool:
     expire_claims(parts.manager)
     other = compose.build(parts.settings)
     try:
-        if placement_of(parts.manager, user_id) is not None:
+        if tenant_of(parts.manager, user_id) is not None:
             other.manager.delete_user_database(user_id)
         other.manager.provision(user_id)
         add_task(other.manager, user_id, WRITTEN)
@@ -133,13 +133,13 @@ def test_a_runner_that_wakes_late_at_any_step_changes_nothing(request, parts, ou
         user_id = prepare(parts)
         went: list[bool] = []
         sleeper = Sleeper(position, lambda u=user_id, w=went: w.append(another_deletes_and_provisions_anew(parts, u)))
-        parts.manager.bench.step = sleeper
+        parts.manager.services.step = sleeper
         try:
             do(parts.manager, user_id)
             outcome = "done"
         except TenancyError as error:
             outcome = error.code
-        parts.manager.bench.step = FaultAt()
+        parts.manager.services.step = FaultAt()
         if sleeper.slept is None:
             break
         met.append(sleeper.slept)
@@ -149,7 +149,7 @@ def test_a_runner_that_wakes_late_at_any_step_changes_nothing(request, parts, ou
             assert (outcome == "done") is over, met  # before the claim, or after all was done
             assert titles(parts.manager, user_id) == [WRITTEN], met
             add_task(parts.manager, user_id, "and after")
-            assert placement_of(parts.manager, user_id).state is State.READY, met
+            assert tenant_of(parts.manager, user_id).state is State.READY, met
         nothing_is_left(parts, ours, met)
     assert len(met) >= 2, met
 
@@ -158,14 +158,14 @@ def nothing_is_left(parts: Parts, ours: set[str], met: Sequence[str] = ()) -> No
     """No file, database, login or copy stands there that no row of the catalog knows."""
     with parts.catalog.reading() as connection:
         assert leftovers.page(connection, 0, 100) == [], met
-    found = [finding.what for finding in Orphans(parts.manager.bench).found()]
+    found = [finding.what for finding in Orphans(parts.manager.services).found()]
     assert [what for what in found if "user_" in what or any(name in what for name in ours)] == [], met
 
 
 def test_a_deletion_that_sleeps_is_not_undone_by_one_that_meets_a_dead_server(parts, ours, monkeypatch):
     """The second deletion fails at the fence; because the first one may still drop, nobody may use the database."""
     (user_id,) = add_tenants(parts, 1)
-    backend = parts.manager.backends.get(placement_of(parts.manager, user_id).db_type)
+    backend = parts.manager.backends.get(tenant_of(parts.manager, user_id).db_type)
 
     def meanwhile() -> None:
         expire_claims(parts.manager)
@@ -174,11 +174,11 @@ def test_a_deletion_that_sleeps_is_not_undone_by_one_that_meets_a_dead_server(pa
             with pytest.raises(DatabaseBusyError):
                 parts.manager.delete_user_database(user_id)
 
-    parts.manager.bench.step = Sleeper(1, meanwhile)
+    parts.manager.services.step = Sleeper(1, meanwhile)
     with pytest.raises(TenancyError):
         parts.manager.delete_user_database(user_id)
-    parts.manager.bench.step = FaultAt()
-    assert placement_of(parts.manager, user_id).state is State.ARCHIVED
+    parts.manager.services.step = FaultAt()
+    assert tenant_of(parts.manager, user_id).state is State.ARCHIVED
     with pytest.raises(TenantNotReadyError):
         add_task(parts.manager, user_id, "lost")
     parts.manager.delete_user_database(user_id)
@@ -197,10 +197,10 @@ def test_whoever_comes_after_a_sleeper_makes_void_what_that_one_would_still_do(p
         expire_claims(parts.manager)
         parts.manager.resume(user_id)
 
-    parts.manager.bench.step = Sleeper(1, meanwhile)
+    parts.manager.services.step = Sleeper(1, meanwhile)
     with pytest.raises(TenancyError):
         parts.manager.suspend(user_id)
-    parts.manager.bench.step = FaultAt()
+    parts.manager.services.step = FaultAt()
     add_task(parts.manager, user_id, "goes on")
     assert titles(parts.manager, user_id) == ["goes on"]
 

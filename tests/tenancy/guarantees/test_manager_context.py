@@ -126,7 +126,7 @@ def test_a_block_is_for_one_user(manager, user, other):
 
 
 def test_a_request_is_for_whoever_sent_it_and_asks_the_catalog_nothing_more(manager, parts, user, other):
-    manager.bind(Principal(user, manager.placement_of(user.id)), request_id="r1")
+    manager.bind(Principal(user, manager.tenant_of(user.id)), request_id="r1")
     sent = []
     sa.event.listen(parts.catalog.engine, "before_cursor_execute", lambda *args: sent.append(args[2]))
     with manager.session(write=True) as session:
@@ -141,7 +141,7 @@ def test_a_request_is_for_whoever_sent_it_and_asks_the_catalog_nothing_more(mana
 
 
 def test_a_call_of_an_administrator_reaches_no_database_and_is_told_by_name(manager, parts, user, other):
-    manager.bind(Principal(user, manager.placement_of(user.id)), request_id="r2", own_database=False)
+    manager.bind(Principal(user, manager.tenant_of(user.id)), request_id="r2", own_database=False)
     with pytest.raises(NoTenantError):
         titles(manager)
     manager.suspend(other.id)
@@ -236,7 +236,7 @@ def keep_password(parts, user, sealed):
 
 
 def seal(parts, user, keyring=None):
-    return (keyring or parts.manager.keyring).seal("a password", parts.manager.placement_of(user.id).binding)
+    return (keyring or parts.manager.keyring).seal("a password", parts.manager.tenant_of(user.id).binding)
 
 
 def told(parts):
@@ -264,7 +264,7 @@ def test_a_tenant_whose_password_was_tampered_with_is_refused_alone_and_told_onc
                 titles(parts.manager, user.id)
             assert titles(parts.manager, other.id) == []
     (row,) = told(parts)
-    assert (row.user_id, row.tenant_id) == (user.id, parts.manager.placement_of(user.id).tenant_id)
+    assert (row.user_id, row.tenant_id) == (user.id, parts.manager.tenant_of(user.id).tenant_id)
     assert str(row.tenant_id) in caplog.text
     assert parts.manager.engines.stats()["leased"] == 0
 
@@ -315,7 +315,7 @@ def test_what_is_tampered_with_a_second_time_is_told_a_second_time(parts, user, 
             titles(parts.manager, user.id)
         keep_password(parts, user, seal(parts, user))
         assert titles(parts.manager, user.id) == []
-        parts.manager.engines.retire(parts.manager.placement_of(user.id).tenant_id)
+        parts.manager.engines.retire(parts.manager.tenant_of(user.id).tenant_id)
     assert len(told(parts)) == 2
 
 

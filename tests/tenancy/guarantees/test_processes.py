@@ -119,13 +119,13 @@ def test_a_child_forked_in_the_middle_of_a_write_does_not_end_it(parts, tenants)
 
 def test_a_child_has_the_whole_budget_of_connections(parts, tenants):
     cache = cache_over(parts.manager, limit=1)
-    placement = parts.manager.placement_of(tenants[0])
+    tenant = parts.manager.tenant_of(tenants[0])
 
     def work() -> int:
-        with cache.lease(placement) as engine:
+        with cache.lease(tenant) as engine:
             return read_one(engine)
 
-    with cache.lease(placement) as engine, engine.connect().execution_options(tenancy_write=False) as connection:
+    with cache.lease(tenant) as engine, engine.connect().execution_options(tenancy_write=False) as connection:
         connection.execute(sa.text("SELECT 1"))
         assert in_child(work) == 1
     assert work() == 1

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from tenancy.errors import DatabaseUnreachableError
 from tenancy.schema.tables import TENANT_VERSION_TABLE, tenancy_tables
-from tests.support.applications import add_task, add_tenants, placement_of, titles
+from tests.support.applications import add_task, add_tenants, tenant_of, titles
 
 POINT = "run12"
 
@@ -17,8 +17,8 @@ def test_a_users_rows_come_back_through_the_engine_that_was_open(parts_on_each):
     manager = parts_on_each.manager
     (user_id,) = add_tenants(parts_on_each, 1)
     add_task(manager, user_id, "kept")
-    tenant = placement_of(manager, user_id)
-    backend, access = manager.backends.get(tenant.db_type), manager.bench.access(tenant)
+    tenant = tenant_of(manager, user_id)
+    backend, access = manager.backends.get(tenant.db_type), manager.services.access(tenant)
 
     def rebuild(connection: sa.Connection) -> None:
         tenancy_tables.create_all(connection)
@@ -43,9 +43,9 @@ def test_a_users_rows_come_back_through_the_engine_that_was_open(parts_on_each):
 def test_deleting_a_users_database_leaves_no_copy_of_it(parts_on_each):
     manager = parts_on_each.manager
     deleted, other = add_tenants(parts_on_each, 2)
-    placed = {user_id: placement_of(manager, user_id) for user_id in (deleted, other)}
+    placed = {user_id: tenant_of(manager, user_id) for user_id in (deleted, other)}
     backend = manager.backends.get(placed[other].db_type)
-    access = {user_id: manager.bench.access(tenant) for user_id, tenant in placed.items()}
+    access = {user_id: manager.services.access(tenant) for user_id, tenant in placed.items()}
     for user_id, tenant in placed.items():
         backend.keep(tenant, access[user_id], POINT)
     manager.delete_user_database(deleted)

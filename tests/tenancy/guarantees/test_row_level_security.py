@@ -51,7 +51,7 @@ def test_other_owners_rows_can_be_neither_changed_nor_made(shared, people):
 
 def test_a_transaction_that_names_no_owner_sees_nothing(shared, people):
     """Also where the connection served an owner just before: what a transaction says ends with it."""
-    tenant = shared.manager.placement_of(people[0])
+    tenant = shared.manager.tenant_of(people[0])
     with shared.manager.session(people[0]) as session:
         assert session.execute(sa.select(sa.func.count()).select_from(tasks)).scalar_one() == 1
     with shared.manager.engines.lease(tenant) as engine, engine.connect() as connection:
@@ -59,7 +59,7 @@ def test_a_transaction_that_names_no_owner_sees_nothing(shared, people):
 
 
 def test_the_login_that_serves_owns_nothing_and_cannot_pass_over_the_wall(shared, people):
-    tenant = shared.manager.placement_of(people[0])
+    tenant = shared.manager.tenant_of(people[0])
     with shared.manager.engines.lease(tenant) as engine, engine.connect() as connection:
         asked = "SELECT rolsuper, rolbypassrls, rolcreaterole FROM pg_roles WHERE rolname = current_user"
         assert tuple(connection.exec_driver_sql(asked).one()) == (False, False, False)

@@ -13,7 +13,7 @@ from tenancy.backends.base import DatabaseFields
 from tenancy.backends.server.backend import one, run
 from tenancy.errors import BackendError, TenancyError
 from tenancy.models import State
-from tests.support.applications import FaultAt, Stopped, add_users, audit_actions, expire_claims, placement_of, titles
+from tests.support.applications import FaultAt, Stopped, add_users, audit_actions, expire_claims, tenant_of, titles
 from tests.support.engines import use
 from tests.support.servers import PASSWORD, OwnServer, listener, own_server
 
@@ -68,7 +68,7 @@ def manager(make_parts, engine, server):
     yield parts.manager
     server.thaw() if server._process is not None else server.start()
     for user_id in range(1, 10):
-        if placement_of(parts.manager, user_id) is not None:
+        if tenant_of(parts.manager, user_id) is not None:
             expire_claims(parts.manager)
             parts.manager.delete_user_database(user_id)
 
@@ -98,7 +98,7 @@ def refused(work: Callable[[], object]) -> TenancyError:
 
 
 def failed_with(manager, user: int, code: str) -> None:
-    tenant = placement_of(manager, user)
+    tenant = tenant_of(manager, user)
     assert (tenant.state, tenant.last_error_code) == (State.FAILED, code)
     assert PASSWORD not in (tenant.last_error or "")
 
@@ -109,7 +109,7 @@ def test_a_server_that_is_down_is_said_and_a_second_try_succeeds(manager, user, 
     failed_with(manager, user, "connection_refused")
     server.start()
     assert left_behind(manager, engine, server) == 0
-    assert manager.provision(user).placement.state is State.READY
+    assert manager.provision(user).tenant.state is State.READY
     assert left_behind(manager, engine, server) == 2
 
 
@@ -119,7 +119,7 @@ def test_a_silent_server_is_given_up(manager, user, engine, server):
         assert refused(lambda: manager.provision(user, fields)).code == "database_timeout"
     failed_with(manager, user, "database_timeout")
     manager.delete_user_database(user)  # nothing was made there, so nothing has to answer
-    assert manager.provision(user).placement.state is State.READY
+    assert manager.provision(user).tenant.state is State.READY
 
 
 def test_a_host_that_nobody_knows_is_said(manager, user, engine):
@@ -133,7 +133,7 @@ def test_a_wrong_password_is_said_and_the_right_one_may_follow(manager, user, en
     failed_with(manager, user, "login_refused")
     assert left_behind(manager, engine, server) == 0
     right = DatabaseFields(engine, "127.0.0.1", server.port, "brought", server.user, PASSWORD)
-    made = manager.provision(user, right).placement
+    made = manager.provision(user, right).tenant
     assert (made.state, made.owned, made.origin) == (State.READY, True, "admin")
     assert titles(manager, user) == []
 
@@ -153,7 +153,7 @@ def test_a_login_that_may_not_create_is_said(manager, user, engine, server):
         assert refused(lambda: manager.provision(user, fields)).code == "access_denied"
         failed_with(manager, user, "access_denied")
         root = backend.login(server.url, "URL")
-        assert not backend.exists(placement_of(manager, user), Access(root, root))
+        assert not backend.exists(tenant_of(manager, user), Access(root, root))
     finally:
         cursor.execute(gone[engine])
         driver.close()
@@ -201,13 +201,13 @@ def test_a_restarted_server_costs_no_idle_connection_its_request(manager, user, 
 
 def test_whatever_step_fails_nothing_is_left_and_the_next_try_succeeds(manager, user, engine, server):
     steps = FaultAt()
-    manager.bench.step = steps
+    manager.services.step = steps
     manager.provision(user)
     manager.delete_user_database(user)
     assert left_behind(manager, engine, server) == 0
     failed_at = ""
     for position in range(1, 50):
-        manager.bench.step = fault = FaultAt(position)
+        manager.services.step = fault = FaultAt(position)
         with pytest.raises(Stopped):
             manager.provision(user)
         failed_at = fault.seen[-1]
@@ -215,8 +215,8 @@ def test_whatever_step_fails_nothing_is_left_and_the_next_try_succeeds(manager, 
         if failed_at == "ready":
             break
     assert failed_at == "ready"
-    manager.bench.step = lambda name: None
-    assert manager.provision(user).placement.state is State.READY
+    manager.services.step = lambda name: None
+    assert manager.provision(user).tenant.state is State.READY
     assert left_behind(manager, engine, server) == 2
     assert audit_actions(manager).count("tenant.provision") == 2
 
@@ -242,14 +242,14 @@ def test_a_password_that_was_changed_at_the_server_is_changed_here_and_a_wrong_o
     run(driver, *own[0].split("; "))
     fields = DatabaseFields(engine, "127.0.0.1", server.port, "own_rows", "own", "old")
     try:
-        before = manager.provision(user, fields).placement
+        before = manager.provision(user, fields).tenant
         run(driver, own[1])
         manager.engines.close()
         assert refused(lambda: titles(manager, user)).code == "login_refused"
         assert refused(lambda: manager.provision(user, replace(fields, db_password="worse"))).code == "login_refused"
-        assert placement_of(manager, user).sealed_password == before.sealed_password
+        assert tenant_of(manager, user).sealed_password == before.sealed_password
         changed = manager.provision(user, replace(fields, db_password="new"))
-        assert (changed.created, changed.placement.version) == (False, before.version + 1)
+        assert (changed.created, changed.tenant.version) == (False, before.version + 1)
         assert titles(manager, user) == []
         assert audit_actions(manager)[-1] == "credential.change"
     finally:

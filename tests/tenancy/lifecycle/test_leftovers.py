@@ -19,7 +19,7 @@ from tenancy.errors import (
     TenantNotFoundError,
 )
 from tenancy.models import State
-from tests.support.applications import add_task, add_users, audit_actions, placement_of, titles
+from tests.support.applications import add_task, add_users, audit_actions, tenant_of, titles
 from tests.support.engines import server_address, use
 
 
@@ -72,7 +72,7 @@ def test_a_dead_server_leaves_the_database_as_it_was(stranded):
     parts, user_id, answer = stranded
     with pytest.raises(DatabaseUnreachableError):
         parts.manager.delete_user_database(user_id)
-    assert placement_of(parts.manager, user_id).state is State.READY
+    assert tenant_of(parts.manager, user_id).state is State.READY
     assert audit_actions(parts.manager)[-1] == "tenant.failed"
     answer()
     assert parts.manager.provision(user_id).created is False
@@ -83,9 +83,9 @@ def test_a_dead_server_leaves_the_database_as_it_was(stranded):
 def test_one_that_is_let_go_of_is_listed_until_it_is_gone(stranded):
     parts, user_id, answer = stranded
     manager = parts.manager
-    place = placement_of(manager, user_id)
+    place = tenant_of(manager, user_id)
     assert manager.delete_user_database(user_id, forget=True) is False
-    assert placement_of(manager, user_id) is None
+    assert tenant_of(manager, user_id) is None
     (left,) = manager.leftovers.listed()
     assert (left.db_name, left.reason, left.user_id) == (place.db_name, "forgotten", user_id)
     assert manager.leftovers.clear([left]) == [left]
@@ -97,7 +97,7 @@ def test_one_that_is_let_go_of_is_listed_until_it_is_gone(stranded):
     assert titles(manager, user_id) == []
     assert manager.leftovers.clear(manager.leftovers.listed()) == []
     backend = manager.backends.get(place.db_type)
-    with closing(backend.at_server(manager.bench.access(placement_of(manager, user_id)).admin)) as driver:
+    with closing(backend.at_server(manager.services.access(tenant_of(manager, user_id)).admin)) as driver:
         assert place.db_name not in backend.beside(driver, place.db_name)
     assert audit_actions(manager).count("tenant.forget") == audit_actions(manager).count("leftover.remove") == 1
 
@@ -112,7 +112,7 @@ def test_an_operator_confirms_that_one_is_gone(stranded):
         parts.manager.leftovers.confirm(left.id)
     answer()
     backend = parts.manager.backends.get(left.db_type)
-    backend.drop(left, parts.manager.bench.access(left))
+    backend.drop(left, parts.manager.services.access(left))
 
 
 def test_whoever_forgets_late_leaves_what_others_made_meanwhile(stranded):
@@ -144,7 +144,7 @@ def test_a_leftovers_password_is_sealed_anew_and_a_damaged_row_hides_no_other(st
     rotation.rotate(manager.catalog, ring)
     with manager.catalog.reading() as connection:
         assert set(rotation.keys_in_use(connection)) == {ring.newest}
-    manager.bench.keyring = ring
+    manager.services.keyring = ring
     answer()
     (left,) = manager.leftovers.listed()
     with manager.catalog.writing() as connection:

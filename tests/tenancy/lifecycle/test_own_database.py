@@ -39,7 +39,7 @@ from tests.support.applications import (
     change_config,
     expire_claims,
     forked,
-    placement_of,
+    tenant_of,
     titles,
 )
 from tests.support.engines import use
@@ -91,12 +91,12 @@ def manager(own):
 def test_an_empty_database_is_taken_over_and_never_dropped(manager, empty):
     user = with_database(manager)
     made = manager.connect_own_database(user, empty)
-    assert (made.created, made.placement.owned, made.placement.origin) == (True, False, "user")
+    assert (made.created, made.tenant.owned, made.tenant.origin) == (True, False, "user")
     add_task(manager, user, "in my own")
     assert titles(manager, user) == ["in my own"]
     manager.delete_user_database(user)
     backend = manager.backends.get(empty.db_type)
-    assert backend.exists(made.placement, manager.bench.access(made.placement))
+    assert backend.exists(made.tenant, manager.services.access(made.tenant))
 
 
 @pytest.mark.parametrize("port", [None, 5432])
@@ -116,12 +116,12 @@ def test_the_name_service_is_waited_for_alike_whatever_the_port(manager, monkeyp
 
 def test_a_database_with_anything_in_it_is_left_alone(manager, empty, engine):
     user = add_users(manager, 1)[0]
-    first = manager.connect_own_database(user, empty).placement
+    first = manager.connect_own_database(user, empty).tenant
     other = add_users(manager, 1)[0]
     with pytest.raises(DatabaseExistsError):
         manager.connect_own_database(other, empty)
-    assert placement_of(manager, other).state is State.FAILED
-    assert placement_of(manager, user) == first.with_(updated_at=placement_of(manager, user).updated_at)
+    assert tenant_of(manager, other).state is State.FAILED
+    assert tenant_of(manager, user) == first.with_(updated_at=tenant_of(manager, user).updated_at)
     assert titles(manager, user) == []
 
 
@@ -136,23 +136,23 @@ def test_a_present_database_with_rows_is_not_given_up(manager, empty):
 
 def test_what_cannot_be_connected_leaves_the_present_database_as_it_was(manager, empty):
     user = with_database(manager)
-    before = placement_of(manager, user)
+    before = tenant_of(manager, user)
     wrong = DatabaseFields(empty.db_type, empty.db_host, 1, empty.db_name, empty.db_user, "x")
     assert manager.probe_own_database(user, wrong)["code"] == "connection_refused"
     with pytest.raises(ConfigurationError) as refused:
         manager.connect_own_database(user, wrong)
     assert refused.value.fields["reason"] == "connection_refused"
-    assert placement_of(manager, user) == before
+    assert tenant_of(manager, user) == before
     assert titles(manager, user) == []
 
 
 def test_a_row_that_is_acknowledged_while_the_other_database_is_looked_at_is_not_lost(manager, empty):
     """The writer comes after the probe and before the fence: under the fence its row is found."""
     user = with_database(manager)
-    manager.bench.step = lambda name: add_task(manager, user, "precious") if name == "claim" else None
+    manager.services.step = lambda name: add_task(manager, user, "precious") if name == "claim" else None
     with pytest.raises(TenantExistsError, match="holds rows"):
         manager.connect_own_database(user, empty)
-    manager.bench.step = FaultAt()
+    manager.services.step = FaultAt()
     add_task(manager, user, "and goes on")
     assert titles(manager, user) == ["and goes on", "precious"]
 
@@ -167,9 +167,9 @@ def test_nothing_is_written_once_the_present_database_was_found_empty(manager, e
                 add_task(manager, user, "too late")
             refused.append(error.value.code)
 
-    manager.bench.step = write
+    manager.services.step = write
     manager.connect_own_database(user, empty)
-    manager.bench.step = FaultAt()
+    manager.services.step = FaultAt()
     assert refused == ["tenant_not_ready", "tenant_not_ready"]
     assert titles(manager, user) == []
 
@@ -179,16 +179,16 @@ def test_connecting_that_stops_at_any_step_loses_nothing_and_is_finished_by_anot
     """After an error the user has the present database, ready; after a kill another run brings them to the other."""
     manager = own.manager
     user = with_database(manager)
-    first = placement_of(manager, user)
+    first = tenant_of(manager, user)
     for position in range(1, 40):
         if how == "kill":
             stopped = killed_at(position, own, lambda fresh: fresh.manager.connect_own_database(user, empty))
             expire_claims(manager)
         else:
-            manager.bench.step = FaultAt(position)
+            manager.services.step = FaultAt(position)
             stopped = raises((Stopped, TenancyError), lambda: manager.connect_own_database(user, empty))
-            manager.bench.step = FaultAt()
-        here = placement_of(manager, user)
+            manager.services.step = FaultAt()
+        here = tenant_of(manager, user)
         if not stopped or here.db_type != first.db_type:
             break
         if how == "error":
@@ -197,7 +197,7 @@ def test_connecting_that_stops_at_any_step_loses_nothing_and_is_finished_by_anot
     manager.connect_own_database(user, empty)
     add_task(manager, user, "in my own")
     assert titles(manager, user) == ["in my own"]
-    assert placement_of(manager, user).db_name == empty.db_name
+    assert tenant_of(manager, user).db_name == empty.db_name
     assert manager.leftovers.clear(manager.leftovers.listed()) == []
     assert list(own.settings.tenant_data_dir.glob("user_*")) == []
 
@@ -213,14 +213,14 @@ def test_an_exchange_that_slept_until_it_was_settled_can_be_done_again(own, empt
             expire_claims(manager)
             assert manager.settle_interrupted() == [user]
 
-    manager.bench.step = sleep
+    manager.services.step = sleep
     with pytest.raises(ClaimLostError):
         manager.connect_own_database(user, empty)
-    manager.bench.step = FaultAt()
+    manager.services.step = FaultAt()
     add_task(manager, user, "goes on")
     manager.execute_update("DELETE FROM tasks", user_id=user)
     manager.connect_own_database(user, empty)
-    assert placement_of(manager, user).db_name == empty.db_name
+    assert tenant_of(manager, user).db_name == empty.db_name
     add_task(manager, user, "in my own")
     assert titles(manager, user) == ["in my own"]
 
@@ -240,7 +240,7 @@ def test_a_database_that_was_made_for_an_exchange_is_not_lost_from_sight_by_a_ki
     add_task(manager, user, "goes on")
     (left,) = manager.leftovers.listed()
     assert (left.db_name, left.reason) == (fields.db_name, "half_made")
-    backend, access = manager.backends.get(left.db_type), manager.bench.access(left)
+    backend, access = manager.backends.get(left.db_type), manager.services.access(left)
     assert backend.exists(left, access)
     assert manager.leftovers.clear([left]) == []
     assert not backend.exists(left, access)
@@ -284,7 +284,7 @@ def test_the_check_runs_at_every_use_whatever_was_true_when_it_was_stored(manage
     manager.connect_own_database(user, empty)
     assert titles(manager, user) == []
     manager.engines.close()
-    manager.bench.hosts = HostPolicy()
+    manager.services.hosts = HostPolicy()
     with pytest.raises(HostNotAllowedError):
         titles(manager, user)
 
@@ -293,14 +293,14 @@ def test_a_stored_row_cannot_be_turned_into_one_that_is_not_checked(manager, emp
     user = add_users(manager, 1)[0]
     manager.connect_own_database(user, empty)
     for change in ({"origin": "admin"}, {"origin": None}, {"server_id": 1}, {"db_host": "localhost"}, {"db_port": 1}):
-        before = placement_of(manager, user)
+        before = tenant_of(manager, user)
         change_config(manager, user, **change, version=before.version + 1)
         with pytest.raises(TamperedCredentialError):
             titles(manager, user)
         undone = {name: getattr(before, name) for name in change}
         change_config(manager, user, **undone, version=before.version + 2)
         assert titles(manager, user) == []
-    change_config(manager, user, db_password=None, version=placement_of(manager, user).version + 1)
+    change_config(manager, user, db_password=None, version=tenant_of(manager, user).version + 1)
     with pytest.raises(TamperedCredentialError):
         titles(manager, user)
 

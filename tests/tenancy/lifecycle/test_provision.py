@@ -51,9 +51,9 @@ from tests.support.applications import (
     forked,
     in_child,
     named,
-    placement_of,
     revision,
     small_manager,
+    tenant_of,
     titles,
     together,
 )
@@ -67,7 +67,7 @@ def folder(parts: Parts) -> Path:
 
 
 def with_step(manager, step: Callable[[str], None]):
-    manager.bench.step = step
+    manager.services.step = step
     return manager
 
 
@@ -77,7 +77,7 @@ def in_fresh_process(settings: Settings, work: Callable[[Parts], object], step=N
     def run() -> object:
         parts = compose.build(settings)
         if step is not None:
-            parts.manager.bench.step = step
+            parts.manager.services.step = step
         try:
             return work(parts)
         finally:
@@ -93,7 +93,7 @@ def provision_in_child(settings: Settings, user_id: int) -> bool:
 def stands_right(parts: Parts, user_id: int) -> list[str]:
     """Say what is wrong with a database that should be ready: nothing, when all is well."""
     wrong = []
-    tenant = placement_of(parts.manager, user_id)
+    tenant = tenant_of(parts.manager, user_id)
     if tenant is None or tenant.state is not State.READY or tenant.last_error is not None:
         wrong.append(f"the catalog says {tenant}")
     if not parts.manager.test_database(user_id)["ok"]:
@@ -125,7 +125,7 @@ def shows_nothing_half_made(parts: Parts, user_id: int) -> bool:
     with closing(sqlite3.connect(file)) as driver:
         tenant = driver.execute("SELECT tenant_id FROM tenancy_identity").fetchone()[0]
         whole = driver.execute("SELECT count(*) FROM categories").fetchone() == (1,)
-    return whole and tenant == placement_of(parts.manager, user_id).tenant_id.hex
+    return whole and tenant == tenant_of(parts.manager, user_id).tenant_id.hex
 
 
 # --- what it does ---------------------------------------------------------------------------------------
@@ -137,7 +137,7 @@ def test_a_database_is_made_once(parts):
     add_task(parts.manager, user_id, "kept")
     again = parts.manager.provision(user_id)
     assert (first.created, again.created) == (True, False)
-    assert first.placement.tenant_id == again.placement.tenant_id
+    assert first.tenant.tenant_id == again.tenant.tenant_id
     assert titles(parts.manager, user_id) == ["kept"]
     assert audit_actions(parts.manager).count("tenant.provision") == 1
     assert stands_right(parts, user_id) == []
@@ -154,7 +154,7 @@ def test_its_configuration_comes_back_without_secrets(parts, folder):
 def test_nobody_gets_a_database_who_is_not_there(parts, folder):
     with pytest.raises(UserNotFoundError):
         parts.manager.provision(99)
-    assert placement_of(parts.manager, 99) is None
+    assert tenant_of(parts.manager, 99) is None
     assert not folder.exists()
 
 
@@ -164,7 +164,7 @@ def test_a_path_cannot_be_chosen(parts, folder, path):
     with pytest.raises(ConfigurationError) as refused:
         parts.manager.initialize_user_database(user_id, db_path=path)
     assert refused.value.field == "db_path"
-    assert placement_of(parts.manager, user_id) is None
+    assert tenant_of(parts.manager, user_id) is None
     assert not folder.exists()
 
 
@@ -209,7 +209,7 @@ def test_an_error_at_any_step_is_undone_recorded_and_made_good_by_another_run(pa
             met.append(str(stopped))
         assert shows_nothing_half_made(parts, user_id)
         assert left_over(parts) == []
-        tenant = placement_of(parts.manager, user_id)
+        tenant = tenant_of(parts.manager, user_id)
         if met[-1] == "record":
             assert tenant is None
         else:
@@ -251,7 +251,7 @@ def test_a_kill_at_any_step_is_finished_by_a_fresh_process(parts):
         if not killed_at(position, parts, lambda fresh, user_id=user_id: fresh.manager.provision(user_id)):
             break
         assert shows_nothing_half_made(parts, user_id)
-        if placement_of(parts.manager, user_id) is not None:
+        if tenant_of(parts.manager, user_id) is not None:
             with pytest.raises(ClaimedError, match="provision"):
                 parts.manager.provision(user_id)
         expire_claims(parts.manager)
@@ -301,7 +301,7 @@ def test_a_full_disk_is_said_undone_and_recorded(parts, folder, monkeypatch):
         with pytest.raises(StorageFullError):
             parts.manager.provision(user_id)
     signal.signal(signal.SIGXFSZ, ignored)
-    tenant = placement_of(parts.manager, user_id)
+    tenant = tenant_of(parts.manager, user_id)
     assert (tenant.state, tenant.last_error_code) == (State.FAILED, "storage_full")
     assert sorted(path.name for path in folder.glob("user_*")) == [f"user_{other}.db"]
     assert parts.manager.provision(user_id).created
@@ -313,7 +313,7 @@ def test_a_folder_that_cannot_be_written_is_said_and_recorded(parts, folder):
     folder.write_text("a file in its place")
     with pytest.raises(AccessDeniedError):
         parts.manager.provision(user_id)
-    assert placement_of(parts.manager, user_id).last_error_code == "access_denied"
+    assert tenant_of(parts.manager, user_id).last_error_code == "access_denied"
     assert folder.read_text() == "a file in its place"
     folder.unlink()
     assert parts.manager.provision(user_id).created
@@ -334,7 +334,7 @@ def test_what_stands_in_a_databases_place_is_not_touched(parts, folder, foreign,
             parts.manager.provision(user_id)
         with pytest.raises(TenantNotReadyError), parts.manager.session(user_id):
             raise AssertionError("it was opened")
-    assert placement_of(parts.manager, user_id).last_error_code == "database_exists"
+    assert tenant_of(parts.manager, user_id).last_error_code == "database_exists"
     if foreign in ("text", "folder"):  # which may be what is left of their own: somebody must look at it first
         with pytest.raises(DatabaseUnreachableError):
             parts.manager.delete_user_database(user_id)
@@ -388,7 +388,7 @@ def chain(tmp_path: Path):
 
 
 def upgraded_right(manager, user_id: int) -> list[object]:
-    tenant = placement_of(manager, user_id)
+    tenant = tenant_of(manager, user_id)
     with manager.session(user_id) as session:
         kept = session.execute(sa.text("SELECT title FROM tasks")).scalars().all()
         ledger = session.execute(sa.text("SELECT revision, direction FROM tenancy_ledger ORDER BY id")).all()
@@ -429,7 +429,7 @@ def test_an_upgrade_stopped_at_any_step_is_finished_by_another_run(tmp_path, cha
 def stopped_upgrading(tmp_path: Path, folder: Path, user_id: int, position: int, how: str) -> bool:
     def run(step) -> str:
         manager = small_manager(tmp_path, folder)
-        manager.bench.step = step
+        manager.services.step = step
         try:
             manager.provision(user_id)
             return "done"
@@ -501,7 +501,7 @@ def test_a_runner_that_wakes_late_and_fails_does_not_overwrite_the_others_result
 
     def sleep_and_fail(name: str) -> None:
         if name == "ready":
-            parts.manager.bench.step = FaultAt()
+            parts.manager.services.step = FaultAt()
             expire_claims(parts.manager)
             assert parts.manager.provision(user_id).created
             raise Stopped
@@ -519,7 +519,7 @@ def test_an_upgrade_that_wakes_late_does_not_open_what_was_suspended(tmp_path, c
 
     def upgrade() -> str:
         manager = small_manager(tmp_path, chain[1])
-        manager.bench.step = lambda name: os.kill(os.getpid(), signal.SIGSTOP) if name == step else None
+        manager.services.step = lambda name: os.kill(os.getpid(), signal.SIGSTOP) if name == step else None
         try:
             manager.provision(user_id)
         except TenancyError as error:
@@ -616,12 +616,12 @@ def test_a_catalog_migrated_by_four_processes_at_once_is_migrated_once(make_sett
 def test_deleting_removes_the_files_and_the_configuration_and_a_new_database_is_another(parts, folder):
     (user_id,) = add_tenants(parts, 1)
     add_task(parts.manager, user_id, "gone soon")
-    first = placement_of(parts.manager, user_id).tenant_id
+    first = tenant_of(parts.manager, user_id).tenant_id
     parts.manager.delete_user_database(user_id)
     assert list(folder.glob("user_*")) == []
     with pytest.raises(TenantNotFoundError), parts.manager.session(user_id):
         raise AssertionError("it was opened")
-    assert parts.manager.provision(user_id).placement.tenant_id != first
+    assert parts.manager.provision(user_id).tenant.tenant_id != first
     assert titles(parts.manager, user_id) == []
     assert audit_actions(parts.manager) == ["tenant.provision", "tenant.delete", "tenant.provision"]
 
@@ -642,11 +642,11 @@ def test_a_deletion_stopped_at_any_step_is_finished_by_another_run(parts, folder
             with pytest.raises(TenantNotReadyError, match="archived"), parts.manager.session(user_id):
                 raise AssertionError("it was opened")
         if how == "error":
-            assert placement_of(parts.manager, user_id).last_error == "Stopped"
+            assert tenant_of(parts.manager, user_id).last_error == "Stopped"
         with_step(parts.manager, FaultAt())
         expire_claims(parts.manager) if how == "kill" else None
         parts.manager.delete_user_database(user_id)
-        assert placement_of(parts.manager, user_id) is None
+        assert tenant_of(parts.manager, user_id) is None
         assert [path.name for path in folder.glob("user_*.db")] == [f"user_{other}.db"]
         assert parts.manager.provision(user_id).created
         parts.manager.delete_user_database(user_id)
@@ -672,7 +672,7 @@ def test_a_database_of_another_in_the_place_of_ones_own_survives_its_deletion(pa
     (folder / f"user_{mine}.db").write_bytes(copy)
     parts.manager.delete_user_database(mine)
     assert (folder / f"user_{mine}.db").read_bytes() == copy
-    assert placement_of(parts.manager, mine) is None
+    assert tenant_of(parts.manager, mine) is None
     assert titles(parts.manager, other) == ["theirs"]
 
 
@@ -737,5 +737,5 @@ def test_what_another_runner_did_between_the_look_and_the_claim_is_seen(parts, m
     monkeypatch.setattr(tenants, "of_account", before)
     (answer,) = together([lambda: parts.manager.provision(user_id)])
     assert _outcome(answer) == outcome
-    assert placement_of(parts.manager, user_id).state is meanwhile
+    assert tenant_of(parts.manager, user_id).state is meanwhile
     assert audit_actions(parts.manager) == ["tenant.provision"]

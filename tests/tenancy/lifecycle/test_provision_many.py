@@ -24,7 +24,7 @@ from tests.support.applications import (
     add_users,
     audit_actions,
     expire_claims,
-    placement_of,
+    tenant_of,
     titles,
     together,
 )
@@ -108,7 +108,7 @@ def test_those_that_have_one_those_behind_and_those_shut_out_are_not_in_the_batc
     ]
     assert step.seen.count("record batch") == 1
     assert step.seen.count("record") == 2
-    assert placement_of(parts.manager, shut) is None
+    assert tenant_of(parts.manager, shut) is None
     assert titles(parts.manager, mine) == ["kept"]
     assert all(stands_right(parts, user_id) == [] for user_id in (half, *fresh))
 
@@ -124,7 +124,7 @@ def test_an_error_at_any_step_is_told_and_made_good_by_another_run(parts):
             results = parts.manager.initialize_all(lambda result: None)
             failed = [result for result in results if not result.ok]
         except Stopped:
-            failed = results = [placement_of(parts.manager, user_id) for user_id in fresh]
+            failed = results = [tenant_of(parts.manager, user_id) for user_id in fresh]
         if position > len(STEPS):  # those that have one are looked at afterwards, one by one
             assert step.seen[:position] == [*STEPS, "record"]
             break
@@ -134,7 +134,7 @@ def test_an_error_at_any_step_is_told_and_made_good_by_another_run(parts):
             assert len(failed) == 1, "one that fails does not stop the others"
             assert failed[0].user_id in fresh
             assert "Stopped" in failed[0].error.message
-            assert placement_of(parts.manager, failed[0].user_id).last_error == "Stopped"
+            assert tenant_of(parts.manager, failed[0].user_id).last_error == "Stopped"
         elif met[-1] == "record batch":
             assert failed == [None] * 3
         else:
@@ -171,11 +171,11 @@ def test_a_batch_of_which_one_claim_was_lost_names_that_one_and_leaves_it_alone(
                 mine = claims.c.tenant_id == tenants.get(connection, taken).tenant_id
                 connection.execute(claims.update().where(mine).values(attempt=2))
 
-    parts.manager.bench.step = sleep
+    parts.manager.services.step = sleep
     results = {result.user_id: result for result in parts.manager.initialize_all(lambda result: None)}
     assert [results[user_id].ok for user_id in ids] == [True, False, True]
     assert isinstance(results[taken].error, ClaimLostError)
-    assert placement_of(parts.manager, taken).state is State.PROVISIONING
+    assert tenant_of(parts.manager, taken).state is State.PROVISIONING
     assert (parts.settings.tenant_data_dir / f"user_{taken}.db").exists(), "whoever took over may be using it"
     expire_claims(parts.manager)
     assert parts.manager.provision(taken).created
@@ -213,12 +213,12 @@ def test_a_file_in_the_place_of_one_leaves_the_others_and_is_left_alone(parts):
     assert [result.ok for result in results] == [False, True, False, True, True]
     assert all(isinstance(result.error, DatabaseExistsError) for result in results if not result.ok)
     assert (folder / f"user_{ids[0]}.db").read_bytes() == b"my poem"
-    assert placement_of(parts.manager, ids[2]).last_error_code == "database_exists"
+    assert tenant_of(parts.manager, ids[2]).last_error_code == "database_exists"
     assert [user_id for user_id in ids if stands_right_or_not(parts, user_id)] == [ids[1], ids[3], ids[4]]
 
 
 def stands_right_or_not(parts: Parts, user_id: int) -> bool:
-    tenant = placement_of(parts.manager, user_id)
+    tenant = tenant_of(parts.manager, user_id)
     return tenant.state is State.READY and stands_right(parts, user_id) == []
 
 
@@ -228,7 +228,7 @@ def test_a_folder_that_cannot_be_written_fails_all_of_them_with_the_reason(parts
     folder.write_text("a file in its place")
     results = parts.manager.initialize_all(lambda result: None)
     assert {result.error.code for result in results} == {"access_denied"}
-    assert {placement_of(parts.manager, user_id).last_error_code for user_id in ids} == {"access_denied"}
+    assert {tenant_of(parts.manager, user_id).last_error_code for user_id in ids} == {"access_denied"}
     folder.unlink()
     assert initialize(parts) == [True] * 3
     assert all_stand_right(parts, ids)

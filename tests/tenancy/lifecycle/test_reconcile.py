@@ -23,7 +23,7 @@ from tests.support.applications import (
     audit_actions,
     change_config,
     expire_claims,
-    placement_of,
+    tenant_of,
     titles,
 )
 from tests.support.products import _on
@@ -50,7 +50,7 @@ def answered_too_late(parts, user_id: int, monkeypatch) -> None:
 def test_a_commit_that_was_answered_too_late_shuts_nobody_out_for_good(parts, monkeypatch):
     (user_id,) = add_tenants(parts, 1)
     answered_too_late(parts, user_id, monkeypatch)
-    assert placement_of(parts.manager, user_id).state is State.READY
+    assert tenant_of(parts.manager, user_id).state is State.READY
     with pytest.raises(StaleRouteError):
         add_task(parts.manager, user_id, "refused")
     assert parts.manager.settle_interrupted() == [user_id]
@@ -67,27 +67,27 @@ def test_a_tenant_is_settled_as_the_catalog_says(parts, left, then):
     change_config(parts.manager, user_id, state=State(left))
     expire_claims(parts.manager)
     assert parts.manager.settle_interrupted() == [user_id]
-    assert placement_of(parts.manager, user_id).state is State(then)
+    assert tenant_of(parts.manager, user_id).state is State(then)
     if then == "suspended":
         parts.manager.resume(user_id)
     add_task(parts.manager, user_id, "goes on")
 
 
 def _stopped_in_suspend(parts, user_id: int) -> None:
-    parts.manager.bench.step = FaultAt(2)
+    parts.manager.services.step = FaultAt(2)
     try:
         parts.manager.suspend(user_id)
     finally:
-        parts.manager.bench.step = FaultAt()
+        parts.manager.services.step = FaultAt()
 
 
 def test_what_is_at_work_or_ended_well_is_left_alone(parts):
     one, two = add_tenants(parts, 2)
     parts.manager.suspend(two)
     seen: list[list[int]] = []
-    parts.manager.bench.step = lambda name: seen.append(parts.manager.settle_interrupted())
+    parts.manager.services.step = lambda name: seen.append(parts.manager.settle_interrupted())
     parts.manager.suspend(one)
-    parts.manager.bench.step = FaultAt()
+    parts.manager.services.step = FaultAt()
     assert seen
     assert not any(seen)
 
@@ -111,7 +111,7 @@ def test_one_that_cannot_be_settled_waits_longer_each_time_and_holds_up_nobody(p
     assert parts.manager.settle_interrupted() == []
     assert tried == [dead, well], "it waits for its next turn"
     monkeypatch.setattr(reconcile, "AGAIN_S", 0.0)
-    parts.manager.settling._waits.clear()
+    parts.manager.reconciler._waits.clear()
     parts.manager.settle_interrupted()
     parts.manager.settle_interrupted()
     assert tried[2:] == [dead, dead]

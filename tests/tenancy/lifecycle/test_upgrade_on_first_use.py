@@ -11,9 +11,9 @@ import pytest
 
 from tenancy.errors import DatabaseBusyError, MigrationError, RevisionMismatchError, TenantNotReadyError
 from tenancy.lifecycle import upgrade_on_first_use as touch_room
-from tenancy.lifecycle.upgrade_on_first_use import FirstTouch
+from tenancy.lifecycle.upgrade_on_first_use import UpgradeOnFirstUse
 from tenancy.models import State
-from tests.support.applications import FaultAt, audit_actions, placement_of, together
+from tests.support.applications import FaultAt, audit_actions, tenant_of, together
 from tests.support.versions import COLUMN, fill, look
 
 FAILS = "raise RuntimeError('not this one')"
@@ -22,7 +22,7 @@ FAILS = "raise RuntimeError('not this one')"
 def touching(manager, budget_s: float = 20.0):
     """Give a manager that migrates at first touch."""
     assert manager.router.on_behind is None, "it is off unless wanted"
-    touch = FirstTouch(manager.provisioner, budget_s)
+    touch = UpgradeOnFirstUse(manager.provisioner, budget_s)
     manager.router.on_behind = touch.bring
     return touch
 
@@ -65,7 +65,7 @@ def test_what_takes_longer_than_the_budget_goes_on_behind_the_request(versions, 
         second.fetch_all("SELECT id FROM things", user_id=user_id)
     assert told.value.fields["retry_after_s"] == 1
     with touch._one_at_a_time:  # the work behind has ended
-        assert placement_of(second, user_id).state is State.READY
+        assert tenant_of(second, user_id).state is State.READY
     assert second.fetch_all("SELECT id FROM things", user_id=user_id) == [(7,)]
 
 
@@ -76,7 +76,7 @@ def test_a_failure_is_told_and_not_tried_again_at_every_request(versions, tmp_pa
     for _ in range(2):
         with pytest.raises(TenantNotReadyError, match="not this one"):
             second.fetch_all("SELECT id FROM things", user_id=user_id)
-    tenant = placement_of(second, user_id)
+    tenant = tenant_of(second, user_id)
     assert (tenant.state, tenant.revision) == (State.FAILED, "0001")
     fixed = versions(2, COLUMN.format("c2"), "fixed")
     assert fixed.provision(user_id).created is False
@@ -103,8 +103,8 @@ def test_a_database_that_is_locked_stays_as_it_was_and_is_migrated_once_the_lock
     second = versions(2)
     touch = touching(second)
     tries = FaultAt()
-    second.bench.step = tries
-    before = placement_of(second, one)
+    second.services.step = tries
+    before = tenant_of(second, one)
     with locked(one):
         for _ in range(3):
             with pytest.raises(DatabaseBusyError) as busy:
@@ -112,13 +112,13 @@ def test_a_database_that_is_locked_stays_as_it_was_and_is_migrated_once_the_lock
             assert busy.value.fields["retry_after_s"] == touch_room.PAUSE_S
         assert tries.seen.count("record") == 1, "it was tried again by every request"
         assert second.fetch_all("SELECT c2 FROM things", user_id=other) == [(None,)]
-    left = placement_of(second, one)
+    left = tenant_of(second, one)
     assert (left.state, left.revision, left.epoch) == (before.state, "0001", before.epoch)
     assert left.last_error_code == "database_busy"
     assert versions(1).fetch_all("SELECT id FROM things", user_id=one) == [(7,)], "older code goes on with it"
     touch._put_off.clear()  # the pause is over
     assert second.fetch_all("SELECT c2 FROM things", user_id=one) == [(None,)]
-    after = placement_of(second, one)
+    after = tenant_of(second, one)
     assert (after.state, after.revision, after.last_error_code) == (State.READY, "0002", None)
 
 
@@ -143,28 +143,28 @@ def test_what_nobody_foresaw_ends_no_turn(versions, monkeypatch, caplog):
 def test_what_fails_half_way_is_recorded_as_far_as_it_came(versions, tmp_path):
     (user_id,) = fill(versions(1), 1)
     third = versions(3, FAILS)
-    before = placement_of(third, user_id)
+    before = tenant_of(third, user_id)
     with pytest.raises(MigrationError, match="not this one"):
         third.provision(user_id)
-    left = placement_of(third, user_id)
+    left = tenant_of(third, user_id)
     assert look(tmp_path, user_id)["version"] == [left.revision] == ["0002"]
     assert (left.state, left.epoch, left.version) == (State.FAILED, before.epoch + 1, before.version + 1)
     fixed = versions(3, COLUMN.format("c3"), "fixed")
-    assert fixed.provision(user_id).placement.revision == "0003"
+    assert fixed.provision(user_id).tenant.revision == "0003"
     assert fixed.fetch_all("SELECT c3 FROM things", user_id=user_id) == [(None,)]
 
 
 def test_a_request_that_knew_the_tenant_before_finds_it_migrated(versions):
     (user_id,) = fill(versions(1), 1)
     second = versions(2)
-    old = placement_of(second, user_id)
+    old = tenant_of(second, user_id)
     touching(second)
     second.provision(user_id)
     seen = []
     second.router.on_behind = seen.append
     assert second.router._caught_up(user_id, seen.append).revision == "0002"
     assert seen == []
-    assert replace(old, revision="0002").tenant_id == placement_of(second, user_id).tenant_id
+    assert replace(old, revision="0002").tenant_id == tenant_of(second, user_id).tenant_id
 
 
 def test_the_setting_turns_it_on(make_parts):

@@ -52,7 +52,7 @@ def test_info_has_what_the_interface_names(parts, user):
 
 
 def test_no_answer_holds_a_sealed_password(parts, user):
-    sealed = parts.manager.keyring.seal("a password", parts.manager.placement_of(user.id).binding)
+    sealed = parts.manager.keyring.seal("a password", parts.manager.tenant_of(user.id).binding)
     change(parts, user, db_password=sealed)
     manager = parts.manager
     answers = [
@@ -120,7 +120,7 @@ def test_a_suspended_database_answers_and_is_not_ready(parts, user):
 
 
 def test_a_tampered_password_is_an_answer(parts, user, other):
-    change(parts, user, db_password=parts.manager.keyring.seal("x", parts.manager.placement_of(other.id).binding))
+    change(parts, user, db_password=parts.manager.keyring.seal("x", parts.manager.tenant_of(other.id).binding))
     assert parts.manager.test_database(user.id)["code"] == "credential_tampered"
 
 

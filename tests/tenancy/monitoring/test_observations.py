@@ -30,7 +30,7 @@ def errors(parts, owner):
 
 
 def used(parts, *ids):
-    return [parts.manager.placement_of(user_id) for user_id in ids]
+    return [parts.manager.tenant_of(user_id) for user_id in ids]
 
 
 def measured(parts, owner):
@@ -197,10 +197,10 @@ def test_functions_that_the_owner_of_a_database_put_in_the_way_are_not_called(ma
     parts = make_parts(default_tenant_db_type="postgresql")
     parts.manager.add_server("one", "postgresql", server_url)
     (user_id,) = add_users(parts, 1)
-    tenant = parts.manager.provision(user_id).placement
+    tenant = parts.manager.provision(user_id).tenant
     backend = parts.manager.backends.get("postgresql")
     try:
-        with closing(backend.connect_to_migrate(tenant, parts.manager.bench.access(tenant))) as driver:
+        with closing(backend.connect_to_migrate(tenant, parts.manager.services.access(tenant))) as driver:
             run(
                 driver,
                 "CREATE SCHEMA owners",

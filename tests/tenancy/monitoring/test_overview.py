@@ -147,7 +147,7 @@ def test_a_report_of_somebody_without_a_database_and_of_nobody(parts):
 
 def test_a_report_names_the_operation_under_way(parts):
     (user_id,) = add_tenants(parts, 1)
-    tenant = parts.manager.placement_of(user_id)
+    tenant = parts.manager.tenant_of(user_id)
     with parts.catalog.writing() as connection:
         parts.manager.provisioner.claim(connection, tenant, "move")
     claim = parts.manager.tenant_report(user_id)["claim"]

@@ -15,7 +15,7 @@ from tenancy import deadline
 from tenancy.backends.base import DatabaseFields
 from tenancy.errors import HostNotAllowedError, TenantCrowdedError
 from tenancy.routing import bulkhead
-from tenancy.routing.bulkhead import Crowd
+from tenancy.routing.bulkhead import Bulkhead
 from tests.support.applications import add_tenants, add_users, forked, together
 
 WAIT_S = 30.0
@@ -51,7 +51,7 @@ def impatient(monkeypatch) -> None:
 
 
 def test_who_holds_their_share_is_refused_and_others_are_not(impatient):
-    places = Crowd()
+    places = Bulkhead()
     places.share(5)
     with held(lambda: places.place(1), threads=2):
         with pytest.raises(TenantCrowdedError) as refused, places.place(1):
@@ -65,14 +65,14 @@ def test_who_holds_their_share_is_refused_and_others_are_not(impatient):
 
 
 def test_every_process_leaves_a_user_one_thread():
-    places = Crowd()
+    places = Bulkhead()
     places.share(1)
     with places.place(1), places.place(1):
         pass
 
 
 def test_units_of_work_inside_each_other_hold_one_place(impatient):
-    places = Crowd(1)
+    places = Bulkhead(1)
     with places.place(1), places.place(1):
         pass
     with held(lambda: places.place(1)), pytest.raises(TenantCrowdedError), places.place(1):
@@ -80,7 +80,7 @@ def test_units_of_work_inside_each_other_hold_one_place(impatient):
 
 
 def test_however_many_databases_hang_the_next_user_finds_a_thread(impatient):
-    places = Crowd(8)
+    places = Bulkhead(8)
     with ExitStack() as hanging:
         for owner, most in ((1, 4), (2, 2), (3, 1)):
             hanging.enter_context(held(lambda owner=owner: places.place(owner), threads=most))
@@ -92,7 +92,7 @@ def test_however_many_databases_hang_the_next_user_finds_a_thread(impatient):
 
 def test_those_whose_databases_were_seen_to_hang_leave_half_of_all_threads(monkeypatch):
     monkeypatch.setattr(bulkhead, "HANGS_S", 0.0)
-    places = Crowd(4)
+    places = Bulkhead(4)
     for owner in (1, 2, 3):
         with held(lambda owner=owner: places.place(owner)):
             pass
@@ -105,7 +105,7 @@ def test_those_whose_databases_were_seen_to_hang_leave_half_of_all_threads(monke
 
 def test_a_burst_to_a_database_that_answers_waits_its_turn(monkeypatch):
     monkeypatch.setattr(bulkhead, "PATIENCE_S", WAIT_S)
-    places, here, most = Crowd(4), [], []
+    places, here, most = Bulkhead(4), [], []
 
     def work() -> None:
         with places.place(1):
@@ -120,7 +120,7 @@ def test_a_burst_to_a_database_that_answers_waits_its_turn(monkeypatch):
 def test_a_quarter_of_the_threads_outlasts_a_pause_of_the_server(monkeypatch):
     monkeypatch.setattr(bulkhead, "PATIENCE_S", 0.0)
     monkeypatch.setattr(bulkhead, "STALL_S", WAIT_S)
-    places, served = Crowd(8), []
+    places, served = Bulkhead(8), []
 
     def wait() -> None:
         with places.place(1):
@@ -140,7 +140,7 @@ def test_a_quarter_of_the_threads_outlasts_a_pause_of_the_server(monkeypatch):
 
 
 def test_nobody_waits_behind_a_database_that_hung_until_it_answers_again(monkeypatch):
-    places = Crowd(1)
+    places = Bulkhead(1)
     monkeypatch.setattr(bulkhead, "HANGS_S", 0.0)
     with held(lambda: places.place(1)):
         pass
@@ -172,7 +172,7 @@ def test_a_database_that_hangs_leaves_the_others_their_threads(parts, impatient)
         for writer in writers:
             writer.start()
         ends = time.monotonic() + WAIT_S
-        while len(manager.router.crowd._held.get(stuck, ())) < 2:
+        while len(manager.router.bulkhead._held.get(stuck, ())) < 2:
             assert time.monotonic() < ends
         with pytest.raises(TenantCrowdedError):
             write(stuck)
@@ -181,7 +181,7 @@ def test_a_database_that_hangs_leaves_the_others_their_threads(parts, impatient)
         for writer in writers:
             writer.join()
     assert write(stuck) == 1
-    assert manager.router.crowd.refused == 1
+    assert manager.router.bulkhead.refused == 1
 
 
 def test_a_server_that_a_user_names_holds_no_more_threads_than_a_database(make_parts, impatient):
@@ -189,7 +189,7 @@ def test_a_server_that_a_user_names_holds_no_more_threads_than_a_database(make_p
     manager.share_threads(4)
     crowded, free = add_users(manager, 2)
     named = DatabaseFields("postgresql", "127.0.0.1", 1, "mine", "me", "secret")
-    with held(lambda: manager.router.crowd.place(crowded), threads=2):
+    with held(lambda: manager.router.bulkhead.place(crowded), threads=2):
         for ask in (manager.probe_own_database, manager.connect_own_database):
             with pytest.raises(TenantCrowdedError):
                 ask(crowded, named)
@@ -211,7 +211,7 @@ def test_a_lock_is_waited_for_until_the_deadline_of_whoever_asks(parts):
 
 
 def test_a_child_that_was_forked_within_a_place_leaves_it_without_an_error():
-    threads = Crowd(8)
+    threads = Bulkhead(8)
     with ExitStack() as places:
         places.enter_context(threads.place(1))
 

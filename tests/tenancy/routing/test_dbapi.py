@@ -313,10 +313,11 @@ def test_one_object_serves_every_context(parts, user, other):
 def test_the_one_object_works_with_the_manager_that_is_installed_now(make_parts):
     first, second = make_parts(), make_parts()
     db = DatabaseConnection.get_instance()
-    install(first.manager)
-    assert db._manager() is first.manager
-    install(second.manager)
-    assert db._manager() is second.manager
+    db.clear_user_context()
+    for parts, email in ((first, "first@example.org"), (second, "second@example.org")):
+        parts.accounts.create(email)
+        install(parts.manager)
+        assert db.fetch_all("SELECT email FROM users") == [(email,)]
 
 
 def test_without_an_installed_manager_there_is_no_object():

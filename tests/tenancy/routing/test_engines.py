@@ -16,7 +16,7 @@ from tenancy.backends.sqlite.backend import SQLiteBackend
 from tenancy.backends.sqlite.engines import SharedSQLiteDialect
 from tenancy.errors import DatabaseBusyError, StaleRouteError
 from tenancy.manager import TenantManager
-from tenancy.models import Placement
+from tenancy.models import Tenant
 from tenancy.routing.connection_limits import ConnectionBudget, connection_limit
 from tenancy.routing.engines import IDLE_S, EngineCache
 from tests.support.applications import (
@@ -42,9 +42,9 @@ def manager(parts: Parts) -> TenantManager:
 
 
 @pytest.fixture
-def tenants(parts: Parts) -> list[Placement]:
-    """Give four tenants' placements."""
-    return [parts.manager.placement_of(user_id) for user_id in add_tenants(parts, 4)]
+def tenants(parts: Parts) -> list[Tenant]:
+    """Give four tenants' tenants."""
+    return [parts.manager.tenant_of(user_id) for user_id in add_tenants(parts, 4)]
 
 
 @pytest.fixture
@@ -190,7 +190,7 @@ def test_a_changed_password_alone_makes_a_new_engine(manager, tenants):
     first = manager.engine_for(user_id)
     for password in ("one", "two"):
         sealed = manager.keyring.seal(password, tenant.binding)
-        version = manager.placement_of(user_id).version + 1
+        version = manager.tenant_of(user_id).version + 1
         change_config(manager, user_id, db_password=sealed, version=version)
         engine = manager.engine_for(user_id)
         assert engine is not first
@@ -355,7 +355,7 @@ def test_two_threads_that_each_want_the_others_connection_do_not_wait_for_ever(c
     cache.budget._patience_s = 10 * PATIENCE_S
     both_hold = threading.Barrier(2)
 
-    def work(mine: Placement, theirs: Placement) -> str:
+    def work(mine: Tenant, theirs: Tenant) -> str:
         with cache.lease(mine) as engine, engine.connect().execution_options(tenancy_write=False) as connection:
             connection.execute(sa.text("SELECT 1"))
             both_hold.wait(PATIENCE_S)

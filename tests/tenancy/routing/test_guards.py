@@ -31,6 +31,7 @@ from tenancy.models import WRITABLE, State
 from tenancy.routing import connection_limits, guards
 from tenancy.routing.engines import EngineCache
 from tenancy.schema import identity
+from tenancy.schema.tables import tenancy_identity
 from tenancy.types import new_id
 from tests.support.applications import add_task, add_tenants, add_users, cache_over, expire_claims, titles
 
@@ -204,7 +205,7 @@ def test_a_wrong_engine_alone_shows_nothing_through_a_repository(two, monkeypatc
 def written_after_retirement(parts: Parts, mine: int, theirs: int) -> list[str]:
     """Write by a route that was read before its database was retired; list the kinds of retirement it got past."""
     passed = []
-    route, manager = parts.manager.placement_of(mine), parts.manager
+    route, manager = parts.manager.tenant_of(mine), parts.manager
     file = parts.settings.tenant_data_dir / f"user_{mine}.db"
     titles(manager, mine)
     for kind, change in {"moved": "epoch = 2", "stopped": "state = 'suspended'"}.items():
@@ -242,7 +243,7 @@ def test_a_fence_that_forgets_the_state_is_found(two, monkeypatch):
 def harm_to_engines_in_use(cache: EngineCache, parts: Parts, ids: list[int]) -> list[str]:
     """Use one tenant while others crowd it out; list what that did to the one in use."""
     harm = []
-    places = [parts.manager.placement_of(user_id) for user_id in ids]
+    places = [parts.manager.tenant_of(user_id) for user_id in ids]
     with cache.lease(places[0]) as engine:
         for place in places[1:]:
             with cache.lease(place) as other, other.connect().execution_options(tenancy_write=False):
@@ -265,7 +266,7 @@ def test_without_leases_the_checker_finds_evicted_engines(parts, monkeypatch):
     def evict_whatever_is_oldest(cache: EngineCache) -> list:
         out = list(cache._entries.values())[: max(0, len(cache._entries) - cache.size)]
         for entry in out:
-            del cache._entries[entry.placement.tenant_id]
+            del cache._entries[entry.tenant.tenant_id]
             entry.retired = True
         return out
 
@@ -282,7 +283,7 @@ def engines_of_old_configurations(parts: Parts, user_id: int) -> list[str]:
     """Change a configuration and its password; list the changes after which the old engine was still given."""
     given = []
     cache = cache_over(parts.manager)
-    place = parts.manager.placement_of(user_id)
+    place = parts.manager.tenant_of(user_id)
     with cache.lease(place) as old:
         pass
     sealed = parts.manager.keyring.seal("a new password", place.binding)
@@ -303,9 +304,9 @@ def test_a_changed_configuration_is_never_served_by_its_old_engine(parts):
 def test_without_the_version_in_the_key_the_checker_finds_old_engines(parts, monkeypatch):
     real = EngineCache._current
 
-    def of_the_tenant_whatever_its_version(cache: EngineCache, placement):
-        there = cache._entries.get(placement.tenant_id)
-        return (there, []) if there is not None else real(cache, placement)
+    def of_the_tenant_whatever_its_version(cache: EngineCache, tenant):
+        there = cache._entries.get(tenant.tenant_id)
+        return (there, []) if there is not None else real(cache, tenant)
 
     monkeypatch.setattr(EngineCache, "_current", of_the_tenant_whatever_its_version)
     assert engines_of_old_configurations(parts, *add_tenants(parts, 1)) == ["is_active", "sealed_password"]
@@ -352,13 +353,13 @@ def harm_by_a_runner_that_slept(parts: Parts, user_id: int) -> list[str]:
     def sleep(name: str) -> None:
         if name != "drop":
             return
-        manager.bench.step = lambda name: None
+        manager.services.step = lambda name: None
         expire_claims(manager)
         manager.delete_user_database(user_id)
         manager.provision(user_id)
         add_task(manager, user_id, "of the next database")
 
-    manager.bench.step = sleep
+    manager.services.step = sleep
     with suppress(ClaimLostError):  # as it should be; going on is the finding
         manager.delete_user_database(user_id)
         harm.append("the sleeper was not told that its claim was lost")
@@ -367,7 +368,7 @@ def harm_by_a_runner_that_slept(parts: Parts, user_id: int) -> list[str]:
             harm.append("rows of the next database are gone")
     except TenancyError as error:
         harm.append(f"the next database is gone: {error.code}")
-    if not (parts.settings.tenant_data_dir / str(manager.placement_of(user_id).db_path)).exists():
+    if not (parts.settings.tenant_data_dir / str(manager.tenant_of(user_id).db_path)).exists():
         harm.append("the next database's file is gone")
     return harm
 
@@ -390,18 +391,18 @@ def harm_by_a_suspension_that_slept(parts: Parts, user_id: int) -> list[str]:
     manager = parts.manager
 
     def sleep(name: str) -> None:
-        manager.bench.step = lambda name: None
+        manager.services.step = lambda name: None
         expire_claims(manager)
         manager.suspend(user_id)
         manager.resume(user_id)
 
-    manager.bench.step = sleep
+    manager.services.step = sleep
     with suppress(ClaimLostError):
         manager.suspend(user_id)
     try:
         add_task(manager, user_id, "after")
     except TenancyError as error:
-        return [f"the catalog says {manager.placement_of(user_id).state}, and writes are refused: {error.code}"]
+        return [f"the catalog says {manager.tenant_of(user_id).state}, and writes are refused: {error.code}"]
     return []
 
 
@@ -410,7 +411,7 @@ def test_a_suspension_that_slept_past_its_claim_does_no_harm(parts):
 
 
 def test_without_the_epoch_the_checker_finds_the_late_suspensions_harm(parts, monkeypatch):
-    table = identity.identity
+    table = tenancy_identity
     mine = (table.c.id == 1, table.c.tenant_id == sa.bindparam("whose"))
     anybodys = sa.bindparam("upto", type_=sa.Integer) >= sa.bindparam("since", type_=sa.Integer)
     monkeypatch.setattr(identity, "_change", table.update().where(*mine, anybodys))
@@ -422,14 +423,14 @@ def test_without_the_epoch_the_checker_finds_the_late_suspensions_harm(parts, mo
 
 def test_without_the_rule_of_one_engine_a_thread_two_threads_wait_for_each_other(parts, monkeypatch):
     """With it they are told at once, see test_engines; without it each waits out its whole patience."""
-    places = [parts.manager.placement_of(user_id) for user_id in add_tenants(parts, 2)]
+    places = [parts.manager.tenant_of(user_id) for user_id in add_tenants(parts, 2)]
     waited: list[bool] = []
     real = connection_limits.ConnectionBudget.take
 
     def waiting_though_it_holds_one(budget, make_room, may_wait) -> None:
         waited.append(not may_wait)
         budget._patience_s = 0.0
-        real(connection_limits, make_room, True)
+        real(budget, make_room, True)
 
     monkeypatch.setattr(connection_limits.ConnectionBudget, "take", waiting_though_it_holds_one)
     cache = cache_over(parts.manager, limit=1)

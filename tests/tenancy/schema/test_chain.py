@@ -22,9 +22,9 @@ from tests.support.applications import (
     add_tenants,
     add_users,
     forked,
-    placement_of,
     revision,
     small_manager,
+    tenant_of,
     together,
 )
 
@@ -306,9 +306,9 @@ def test_a_rebuild_that_would_orphan_rows_is_refused_and_taken_back(families, tm
     before, after, user_id = families(ORPHANING)
     with pytest.raises(MigrationError, match="children without their parent in parents"):
         after.provision(user_id)
-    tenant = placement_of(after, user_id)
+    tenant = tenant_of(after, user_id)
     assert (tenant.state, tenant.revision, tenant.last_error_code) == (State.FAILED, "0001", "migration_failed")
-    assert before.provision(user_id).placement.state is State.READY  # the version that made it serves it again
+    assert before.provision(user_id).tenant.state is State.READY  # the version that made it serves it again
     with before.session(user_id) as session:
         assert session.execute(sa.text("SELECT count(*) FROM parents")).scalar() == 2
         assert session.execute(sa.text("SELECT id, parent_id FROM children ORDER BY id")).all() == [(10, 1), (20, 2)]

@@ -27,9 +27,9 @@ from tests.support.applications import (
     change_config,
     expire_claims,
     forked,
-    placement_of,
     revision,
     small_manager,
+    tenant_of,
 )
 
 COLUMN = "op.add_column('things', sa.Column({0!r}, sa.Integer))"
@@ -56,7 +56,7 @@ def versions(tmp_path: Path):
 
 def entries(manager, user_id: int) -> list[dict]:
     backend = manager.backends.get("sqlite")
-    with backend.migrating(backend.connect(placement_of(manager, user_id), NO_ACCESS)) as connection:
+    with backend.migrating(backend.connect(tenant_of(manager, user_id), NO_ACCESS)) as connection:
         return ledger.entries(connection)
 
 
@@ -103,8 +103,8 @@ def test_going_back_is_told_too_and_the_end_of_the_ledger_is_where_the_database_
     (user_id,) = add_users(manager, 1)
     manager.provision(user_id)
     manager.engines.close()
-    backend, provisioner = manager.backends.get("sqlite"), manager.provisioner.furnishing
-    with backend.migrating(backend.connect(placement_of(manager, user_id), NO_ACCESS)) as connection:
+    backend, provisioner = manager.backends.get("sqlite"), manager.provisioner.seeding
+    with backend.migrating(backend.connect(tenant_of(manager, user_id), NO_ACCESS)) as connection:
         manager.chain.downgrade(
             connection, "0001", transactional_ddl=True, on_apply=lambda *seen: provisioner._applied(backend, *seen)
         )
@@ -138,7 +138,7 @@ def test_a_revision_and_its_row_come_and_go_together(versions, tmp_path, how):
 
     def upgrade(step) -> None:
         manager = versions(3)
-        manager.bench.step = step
+        manager.services.step = step
         manager.provision(user_id)
 
     if how == "kill":
@@ -173,7 +173,7 @@ def test_a_ledger_that_disagrees_with_the_version_table_is_a_named_error(version
     third = versions(3)
     with pytest.raises(RevisionMismatchError, match=r"the version table says .*, the ledger"):
         third.provision(user_id)
-    tenant = placement_of(third, user_id)
+    tenant = tenant_of(third, user_id)
     assert (tenant.state, tenant.last_error_code) == (State.FAILED, "revision_mismatch")
     with closing(sqlite3.connect(tmp_path / "users" / f"user_{user_id}.db")) as driver:
         assert [row[1] for row in driver.execute("PRAGMA table_info(things)")] == ["id", "c2"]
@@ -233,7 +233,7 @@ def test_a_database_that_older_code_migrated_with_a_slow_clock_is_migrated_on(ve
     third = versions(3)
     third.provision(user_id)
     backend = third.backends.get("sqlite")
-    with backend.migrating(backend.connect(placement_of(third, user_id), NO_ACCESS)) as connection:
+    with backend.migrating(backend.connect(tenant_of(third, user_id), NO_ACCESS)) as connection:
         assert list(ledger.standing(connection, third.chain.checksums)) == ["0001", "0002", "0003"]
         assert ledger.contradiction(connection, ["0001", "0002", "0003"]) is None
 
@@ -245,7 +245,7 @@ def test_what_was_applied_again_by_a_slow_machine_counts_as_it_was_applied_last(
     clock(300)
     second.provision(user_id)
     backend = second.backends.get("sqlite")
-    with backend.migrating(backend.connect(placement_of(second, user_id), NO_ACCESS)) as connection:
+    with backend.migrating(backend.connect(tenant_of(second, user_id), NO_ACCESS)) as connection:
         clock(-300)
         for direction, checksum in (("downgrade", "old"), ("upgrade", "edited")):
             ledger.record(connection, "0002", direction, checksum, 0, "2.0")

@@ -25,7 +25,7 @@ from tenancy.errors import (
     TamperedCredentialError,
     TenancyError,
 )
-from tenancy.models import Placement, State
+from tenancy.models import State, Tenant
 from tenancy.schema.tables import tenancy_identity
 from tests.support.applications import (
     FaultAt,
@@ -38,7 +38,7 @@ from tests.support.applications import (
     expire_claims,
     forked,
     in_child,
-    placement_of,
+    tenant_of,
     titles,
     together,
 )
@@ -75,7 +75,7 @@ def pooled(make_parts):
     yield make
     for parts in made:
         parts.manager.pool.close()
-        parts.manager.bench.step = FaultAt()
+        parts.manager.services.step = FaultAt()
         expire_claims(parts.manager)
         for row in parts.manager.list_databases(limit=1000):
             parts.manager.delete_user_database(row["user_id"])
@@ -123,7 +123,7 @@ def age(parts, **changes) -> None:
 
 def stands_right(parts, user_id: int) -> list[object]:
     """Say what is wrong with a user's database: nothing, when all is well."""
-    tenant = placement_of(parts.manager, user_id)
+    tenant = tenant_of(parts.manager, user_id)
     with parts.manager.session(user_id) as session:
         whose = session.execute(
             sa.select(tenancy_identity.c.user_id, tenancy_identity.c.tenant_id, tenancy_identity.c.state)
@@ -168,10 +168,10 @@ def test_a_pool_is_filled_and_a_user_gets_one_of_it_without_one_being_made(produ
     first, second = waiting(parts)
     assert (first.user_id, first.state, first.revision) == (None, State.READY, parts.manager.head)
     (user_id,) = add_users(parts, 1)
-    step = parts.manager.bench.step = FaultAt()
+    step = parts.manager.services.step = FaultAt()
     assert parts.manager.provision(user_id).created
     assert step.seen == CLAIMING
-    mine = placement_of(parts.manager, user_id)
+    mine = tenant_of(parts.manager, user_id)
     assert (mine.tenant_id, mine.db_name, mine.origin) == (first.tenant_id, first.db_name, "server")
     assert stands_right(parts, user_id) == []
     add_task(parts.manager, user_id, "written by its own login")
@@ -189,7 +189,7 @@ def test_what_waits_says_that_it_is_nobodys_and_takes_no_writes(postgresql, pool
     parts = pooled("postgresql", 1)
     fill(parts)
     (found,) = waiting(parts)
-    backend, access = backend_of("postgresql"), parts.manager.bench.access(found)
+    backend, access = backend_of("postgresql"), parts.manager.services.access(found)
     with closing(backend.connect(found, access)) as driver:
         cursor = driver.cursor()
         cursor.execute("SELECT user_id, kind, state FROM tenancy_identity")
@@ -202,13 +202,13 @@ def test_what_waits_says_that_it_is_nobodys_and_takes_no_writes(postgresql, pool
 def test_an_identity_without_a_user_is_nobodys_once_a_database_is_ready(postgresql, pooled):
     parts = pooled("postgresql", 0)
     (user_id,) = add_users(parts, 1)
-    tenant = parts.manager.provision(user_id).placement
-    with closing(backend_of("postgresql").connect_to_migrate(tenant, parts.manager.bench.access(tenant))) as driver:
+    tenant = parts.manager.provision(user_id).tenant
+    with closing(backend_of("postgresql").connect_to_migrate(tenant, parts.manager.services.access(tenant))) as driver:
         driver.cursor().execute("UPDATE tenancy_identity SET user_id = NULL")
         driver.commit()
     with pytest.raises(IdentityError), parts.manager.session(user_id):
         raise AssertionError("it was opened")
-    with closing(backend_of("postgresql").connect_to_migrate(tenant, parts.manager.bench.access(tenant))) as driver:
+    with closing(backend_of("postgresql").connect_to_migrate(tenant, parts.manager.services.access(tenant))) as driver:
         driver.cursor().execute(f"UPDATE tenancy_identity SET user_id = {user_id}")
         driver.commit()
 
@@ -232,7 +232,7 @@ def test_a_database_that_is_behind_the_code_is_made_anew_and_never_handed_out(pr
     before = ready_names(parts)
     age(parts, schema_fingerprint="0" * 64, revision="0001")
     (user_id,) = add_users(parts, 1)
-    assert parts.manager.provision(user_id).placement.db_name not in before
+    assert parts.manager.provision(user_id).tenant.db_name not in before
     found = fill(parts)
     assert (found["made"], found["retired"], found["ready"]) == (2, 2, 2)
     assert set(ready_names(parts)).isdisjoint(before)
@@ -248,16 +248,16 @@ def test_what_newer_code_made_is_left_to_it(postgresql, pooled):
     assert (found["made"], found["retired"], found["ready"]) == (1, 0, 1)
     assert theirs[0] in ready_names(parts)
     (user_id,) = add_users(parts, 1)
-    assert parts.manager.provision(user_id).placement.db_name not in theirs
+    assert parts.manager.provision(user_id).tenant.db_name not in theirs
 
 
 def test_one_that_was_dropped_by_hand_is_made_anew_for_its_user(product, pooled, made):
     parts = pooled(product, 1)
     fill(parts)
     (found,) = waiting(parts)
-    backend_of(product).drop(found, parts.manager.bench.access(found))
+    backend_of(product).drop(found, parts.manager.services.access(found))
     (user_id,) = add_users(parts, 1)
-    assert parts.manager.provision(user_id).placement.db_name == found.db_name
+    assert parts.manager.provision(user_id).tenant.db_name == found.db_name
     assert stands_right(parts, user_id) == []
     assert nothing_is_lost(parts, product, made)
 
@@ -271,7 +271,7 @@ def test_a_row_that_was_edited_is_given_to_nobody(postgresql, pooled, edited):
     (user_id,) = add_users(parts, 1)
     with pytest.raises(TamperedCredentialError):
         parts.manager.provision(user_id)
-    assert placement_of(parts.manager, user_id) is None
+    assert tenant_of(parts.manager, user_id) is None
     parts.manager.pool.size = 0
     assert fill(parts, failing=True)["code"] == TamperedCredentialError.code
     age(parts, **{name: getattr(before, name) for name in edited})
@@ -283,19 +283,17 @@ def test_a_password_that_waits_is_bound_to_waiting(postgresql, pooled):
     fill(parts)
     (found,) = waiting(parts)
     (user_id,) = add_users(parts, 1)
-    tenant = parts.manager.provision(user_id).placement
+    tenant = parts.manager.provision(user_id).tenant
     change_config(parts.manager, user_id, db_password=found.sealed_password)
     with pytest.raises(TamperedCredentialError), parts.manager.session(user_id):
         raise AssertionError("it was opened")
     change_config(parts.manager, user_id, db_password=tenant.sealed_password)
     fill(parts)
     (found,) = waiting(parts)
-    alike = Placement(
-        **{each.name: getattr(found, each.name) for each in fields(Placement)}
-    )  # as the shared one has it
-    parts.manager.bench.serving(found)
+    alike = Tenant(**{each.name: getattr(found, each.name) for each in fields(Tenant)})  # as the shared one has it
+    parts.manager.services.serving(found)
     with pytest.raises(TamperedCredentialError):
-        parts.manager.bench.serving(alike)
+        parts.manager.services.serving(alike)
 
 
 def test_passwords_that_wait_are_rotated_with_the_others(postgresql, pooled):
@@ -349,7 +347,7 @@ def test_a_server_whose_pool_is_being_filled_is_not_forgotten_meanwhile(postgres
                 parts.manager.remove_server("one")
             refused.append(told.value.code)
 
-    parts.manager.bench.step = forget
+    parts.manager.services.step = forget
     assert fill(parts)["made"] == 2
     assert refused == ["tenant_busy"] * 2
 
@@ -395,7 +393,7 @@ def test_sixteen_at_once_on_a_pool_of_eight_get_sixteen_databases(request, poole
     kept = set(ready_names(parts))
     users = add_users(parts, 16)
     answers = together([lambda user_id=user_id: parts.manager.provision(user_id) for user_id in users])
-    names = [answer.placement.db_name for answer in answers]
+    names = [answer.tenant.db_name for answer in answers]
     assert len(set(names)) == 16
     assert len(kept & set(names)) == 8
     assert [stands_right(parts, user_id) for user_id in users] == [[]] * 16
@@ -408,7 +406,7 @@ def test_they_do_wherever_the_catalog_is(request, postgresql, server_url, pooled
     fill(parts)
     users = add_users(parts, 8)
     answers = together([lambda user_id=user_id: parts.manager.provision(user_id) for user_id in users])
-    assert len({answer.placement.db_name for answer in answers}) == 8, answers
+    assert len({answer.tenant.db_name for answer in answers}) == 8, answers
     assert [stands_right(parts, user_id) for user_id in users] == [[]] * 8
     found = [answer for answers in together([parts.manager.fill_servers] * 2) for answer in answers]
     assert sum(answer["made"] for answer in found) == 4, found
@@ -421,7 +419,7 @@ def test_processes_that_come_at_once_get_different_ones(postgresql, pooled):
 
     def work(mine):
         return in_fresh_process(
-            parts.settings, lambda fresh: [fresh.manager.provision(user_id).placement.db_name for user_id in mine]
+            parts.settings, lambda fresh: [fresh.manager.provision(user_id).tenant.db_name for user_id in mine]
         )
 
     children = [forked(work(users[number::3])) for number in range(3)]
@@ -454,10 +452,10 @@ def test_a_filler_that_wakes_after_another_took_over_leaves_nothing_behind(postg
                 expire_claims(parts.manager)
                 assert fill(parts)["ready"] == 1
 
-        parts.manager.bench.step = sleep
+        parts.manager.services.step = sleep
         assert fill(parts, failing=True)["code"] in ("claim_lost", "database_missing")  # the other dropped it
         assert slept == [name]
-        parts.manager.bench.step = FaultAt()
+        parts.manager.services.step = FaultAt()
         assert len(waiting(parts)) == 1
         assert nothing_is_lost(parts, "postgresql", made)
 
@@ -492,13 +490,13 @@ def test_an_error_at_any_step_of_making_is_told_and_cleared_away(request, pooled
         parts.manager.pool.size = 0
         fill(parts)
         parts.manager.pool.size = 1
-        step = parts.manager.bench.step = FaultAt(MAKING.index(name) + 1)
+        step = parts.manager.services.step = FaultAt(MAKING.index(name) + 1)
         found = fill(parts, failing=True)
         assert (found["error"], step.seen[-1], found["ready"]) == ("Stopped", name, 0)
         (server,) = parts.manager.servers()
         assert (server["pool_error"], server["pending"]) == ((None, 0) if name == MAKING[0] else ("Stopped", 1))
         (user_id,) = add_users(parts, 1)
-        parts.manager.bench.step = FaultAt()
+        parts.manager.services.step = FaultAt()
         assert parts.manager.provision(user_id).created, "a user is not harmed"
         assert fill(parts)["ready"] == 1
         assert parts.manager.servers()[0]["pool_error"] is None
@@ -541,12 +539,12 @@ def test_a_claim_that_stops_at_any_step_is_finished_by_another_run(postgresql, p
             assert killed(parts, position, lambda fresh, user_id=user_id: fresh.manager.provision(user_id))
             expire_claims(parts.manager)
         else:
-            parts.manager.bench.step = FaultAt(position)
+            parts.manager.services.step = FaultAt(position)
             with pytest.raises(Stopped):
                 parts.manager.provision(user_id)
-            parts.manager.bench.step = FaultAt()
+            parts.manager.services.step = FaultAt()
         if position == 1:
-            assert (placement_of(parts.manager, user_id), ready_names(parts)) == (None, [kept])
+            assert (tenant_of(parts.manager, user_id), ready_names(parts)) == (None, [kept])
             continue
         assert waiting(parts) == []
         with pytest.raises(TenancyError), parts.manager.session(user_id):
@@ -555,7 +553,7 @@ def test_a_claim_that_stops_at_any_step_is_finished_by_another_run(postgresql, p
             parts.manager.delete_user_database(user_id)
         else:
             assert parts.manager.provision(user_id).created
-            assert placement_of(parts.manager, user_id).db_name != kept, "each attempt has a database of its own name"
+            assert tenant_of(parts.manager, user_id).db_name != kept, "each attempt has a database of its own name"
             assert stands_right(parts, user_id) == []
         assert nothing_is_lost(parts, "postgresql", made)
 
@@ -571,12 +569,12 @@ def test_retiring_that_stops_at_any_step_is_finished_by_the_next_filler(postgres
             assert killed(parts, position, lambda fresh: fresh.manager.fill_servers())
             expire_claims(parts.manager)
         else:
-            step = parts.manager.bench.step = FaultAt(position)
+            step = parts.manager.services.step = FaultAt(position)
             fill(parts, failing=True)
             assert step.seen[-1] == name
-            parts.manager.bench.step = FaultAt()
+            parts.manager.services.step = FaultAt()
         (user_id,) = add_users(parts, 1)
-        assert parts.manager.provision(user_id).placement.db_name not in before
+        assert parts.manager.provision(user_id).tenant.db_name not in before
         assert fill(parts)["ready"] == 1
         assert set(names_of_rows(parts)).isdisjoint(before)
         assert nothing_is_lost(parts, "postgresql", made)
@@ -596,11 +594,11 @@ def test_a_claim_whose_runner_slept_hands_over_nothing_twice(postgresql, pooled)
                 expire_claims(parts.manager)
                 assert parts.manager.provision(user_id).created
 
-        parts.manager.bench.step = sleep
+        parts.manager.services.step = sleep
         with pytest.raises(TenancyError) as lost:
             parts.manager.provision(user_id)
         assert lost.value.code == "claim_lost"
-        parts.manager.bench.step = FaultAt()
+        parts.manager.services.step = FaultAt()
         assert stands_right(parts, user_id) == []
 
 
@@ -667,7 +665,7 @@ def test_the_pool_is_filled_in_the_background_and_again_after_each_user(postgres
     until(lambda: len(ready_names(parts)) == 2)
     before = set(ready_names(parts))
     (user_id,) = add_users(parts, 1)
-    assert parts.manager.provision(user_id).placement.db_name in before
+    assert parts.manager.provision(user_id).tenant.db_name in before
     until(lambda: len(ready_names(parts)) == 2)
     assert in_child(lambda: parts.manager.pool.upkeep.thread is None), "a forked worker starts its own"
     parts.manager.pool.close()
@@ -677,11 +675,11 @@ def test_the_pool_is_filled_in_the_background_and_again_after_each_user(postgres
 def test_a_failure_in_the_background_reaches_no_request_and_the_thread_goes_on(postgresql, pooled, caplog):
     caplog.set_level(logging.WARNING)
     parts = pooled("postgresql", 1)
-    parts.manager.bench.step = FaultAt(2)
+    parts.manager.services.step = FaultAt(2)
     parts.manager.sweep()
     until(lambda: "is not full: Stopped" in caplog.text)
     until(lambda: parts.manager.servers()[0]["pool_error"] == "Stopped")
-    parts.manager.bench.step = FaultAt()
+    parts.manager.services.step = FaultAt()
     (user_id,) = add_users(parts, 1)
     assert parts.manager.provision(user_id).created
     until(lambda: len(ready_names(parts)) == 1)

@@ -24,7 +24,7 @@ from tenancy.errors import (
     ServerNotFoundError,
     TamperedCredentialError,
 )
-from tests.support.applications import add_task, add_users, audit_actions, placement_of, titles, together
+from tests.support.applications import add_task, add_users, audit_actions, tenant_of, titles, together
 from tests.support.engines import backend_of, server_address, use
 from tests.support.servers import PASSWORD, listener, own_server
 
@@ -41,7 +41,7 @@ def manager(make_parts):
     manager = make_parts(default_tenant_db_type="postgresql").manager
     yield manager
     for user_id in range(1, 20):
-        if placement_of(manager, user_id) is not None:
+        if tenant_of(manager, user_id) is not None:
             manager.delete_user_database(user_id)
 
 
@@ -60,7 +60,7 @@ def server_row(manager, name: str):
 def placed(manager, number: int) -> list[str]:
     """Make databases and name the server of each."""
     names = {server["id"]: server["name"] for server in manager.servers()}
-    return [names[manager.provision(user_id).placement.server_id] for user_id in add_users(manager, number)]
+    return [names[manager.provision(user_id).tenant.server_id] for user_id in add_users(manager, number)]
 
 
 def test_a_server_is_listed_without_its_secret_and_tested(manager):
@@ -154,7 +154,7 @@ def test_a_silent_server_is_not_waited_for_and_not_registered(manager):
 def test_a_login_that_may_make_nothing_is_not_registered(manager, own):
     manager.add_server("own", "postgresql", own.url)
     assert manager.test_server("own")["may_create"] is True
-    login, backend = manager.bench.server_login(server_row(manager, "own")), backend_of("postgresql")
+    login, backend = manager.services.server_login(server_row(manager, "own")), backend_of("postgresql")
     with closing(backend.at_server(login)) as driver:
         run(driver, "CREATE ROLE poor LOGIN PASSWORD 'pw'", "CREATE ROLE able LOGIN PASSWORD 'pw' CREATEDB CREATEROLE")
         run(driver, "GRANT CONNECT ON DATABASE postgres TO poor, able")
@@ -173,7 +173,7 @@ def test_a_servers_password_that_was_changed_there_is_changed_here_and_a_wrong_o
     first, second = add_users(manager, 2)
     manager.provision(first, DatabaseFields("postgresql"))
     before, backend = server_row(manager, "own"), backend_of("postgresql")
-    with closing(backend.at_server(manager.bench.server_login(before))) as driver:
+    with closing(backend.at_server(manager.services.server_login(before))) as driver:
         run(driver, "ALTER ROLE postgres PASSWORD 'rotated'")
     with pytest.raises(LoginRefusedError):
         manager.set_server_password("own", "hunter2")
@@ -229,7 +229,7 @@ def test_without_a_server_of_the_type_it_is_said_what_to_do(manager, url):
     user = add_users(manager, 1)[0]
     with pytest.raises(NoServerError, match="unify servers add"):
         manager.provision(user, DatabaseFields("mysql"))
-    assert placement_of(manager, user) is None
+    assert tenant_of(manager, user) is None
 
 
 def test_a_server_with_databases_is_not_forgotten(manager, url):
@@ -283,9 +283,9 @@ def test_types_are_mixed_and_another_default_type_moves_nobody(manager, url):
     for user in (first, second):
         add_task(manager, user, f"of {user}")
     for default in ("sqlite", "postgresql"):
-        manager.bench.default_type = default
+        manager.services.default_type = default
         assert not any(manager.provision(user).created for user in (first, second))
-    assert [placement_of(manager, user).db_type for user in (first, second)] == ["sqlite", "postgresql"]
+    assert [tenant_of(manager, user).db_type for user in (first, second)] == ["sqlite", "postgresql"]
     assert [titles(manager, user) for user in (first, second)] == [[f"of {first}"], [f"of {second}"]]
 
 
@@ -314,7 +314,7 @@ def test_a_row_that_was_edited_or_got_another_ones_password_is_refused_at_every_
     assert manager.test_server(edited.get("name", "one"))["code"] == TamperedCredentialError.code
     with pytest.raises(TamperedCredentialError):
         manager.provision(user)
-    assert placement_of(manager, user) is None, "the edited fields must not be recorded as this user's"
+    assert tenant_of(manager, user) is None, "the edited fields must not be recorded as this user's"
     assert titles(manager, 1) == [], "a tenant's own login stands in its own row"
     columns = ("name", "db_host", "db_port", "db_user", "db_options")
     back = {column: getattr(one, column) for column in columns} | {"name_key": "one"}

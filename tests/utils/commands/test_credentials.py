@@ -24,7 +24,7 @@ def sealed(ready, settings):
     """A user whose configuration holds a password, sealed under the settings' key."""
     assert ready("users", "create", "--email", "a@example.org").exit_code == 0
     parts = compose.build(settings)
-    tenant = parts.manager.placement_of(1)
+    tenant = parts.manager.tenant_of(1)
     secret = parts.manager.keyring.seal("hunter2-hunter2", tenant.binding)
     with parts.catalog.writing() as connection:
         connection.execute(user_database_configs.update(), {"db_password": secret})

@@ -10,7 +10,7 @@ from flask import Flask
 
 from repositories import errors as stored
 from tenancy import errors as tenancy
-from tenancy.models import Origin, Placement, State
+from tenancy.models import Origin, State, Tenant
 from web.http import advice
 from web.http.errors import ADMIN_STATUS, STATUS, of_tenancy
 
@@ -110,7 +110,7 @@ def test_what_a_state_means_is_told_for_each() -> None:
 
 
 def test_whoever_runs_the_database_reads_what_it_said() -> None:
-    place = Placement(uuid.uuid4(), 7, "postgresql", State.READY, 1, 1, origin=Origin.USER)
+    place = Tenant(uuid.uuid4(), 7, "postgresql", State.READY, 1, 1, origin=Origin.USER)
     refused = tenancy.LoginRefusedError("the server refuses this login or password.")
     assert advice.to_person(refused, place) == (refused.message, advice.OWN)
     assert advice.to_person(refused, place.with_(origin=Origin.ADMIN)) == advice.CODES["login_refused"]

@@ -38,7 +38,7 @@ def rows(ada, parts, user, other):
     found = {"/settings/values": "a.key", "int": str(other.id), "/admin/servers": "one"}
     keep_server(parts.manager, "one")
     with parts.catalog.writing() as connection:
-        gone = parts.manager.placement_of(other.id).with_(db_path="users/gone.db")
+        gone = parts.manager.tenant_of(other.id).with_(db_path="users/gone.db")
         found["/admin/leftovers"] = str(leftovers.add(connection, gone, leftovers.Reason.FORGOTTEN).id)
     found["/admin/fleet"] = str(keep_runs(parts.manager, add_tenants(parts, 4))[-1])
     with parts.manager.session(user.id, write=True) as session:

@@ -9,7 +9,7 @@ from flask.typing import ResponseReturnValue
 
 from tenancy.deadline import unhurried
 from tenancy.errors import TenancyError
-from tenancy.models import Placement, Principal, State
+from tenancy.models import Principal, State, Tenant
 from web.auth.guards import page_login_required
 from web.auth.sessions import signed_in
 from web.http import advice
@@ -51,14 +51,14 @@ def provision() -> ResponseReturnValue:
             current_parts().manager.provision(signed_in().user.id)
         say("Your database is ready.")
     except TenancyError as error:
-        means, do = advice.to_person(error, signed_in().placement)
+        means, do = advice.to_person(error, signed_in().tenant)
         say(f"Your database could not be set up. {means} {do}", "bad")
     return redirect(url_for("settings.database"), 303)
 
 
 def standing(principal: Principal) -> dict[str, Any]:
     """Say how the user's database is by what came with the request, and whether trying again makes sense."""
-    place = principal.placement
+    place = principal.tenant
     if place is None:
         return {"status": "absent", "problem": ABSENT, "retry": True}
     shown = {"status": str(place.state), "problem": None, "retry": place.state in CAN_RETRY}
@@ -69,7 +69,7 @@ def standing(principal: Principal) -> dict[str, Any]:
 
 def _database(principal: Principal) -> dict[str, Any]:
     """Give the standing and, where the database answers, its size and revision."""
-    shown, place = standing(principal), principal.placement
+    shown, place = standing(principal), principal.tenant
     if place is None:
         return shown
     try:
@@ -80,7 +80,7 @@ def _database(principal: Principal) -> dict[str, Any]:
         return shown | {"problem": " ".join(advice.to_person(error, place))}
 
 
-def _tried(user_id: int, place: Placement) -> dict[str, Any]:
+def _tried(user_id: int, place: Tenant) -> dict[str, Any]:
     """Open a database that should be ready, and say what is wrong where it does not answer."""
     found = current_parts().manager.test_database(user_id)
     problem = None if found["ok"] else " ".join(advice.of_code(found["code"], found["message"], place))

@@ -113,7 +113,7 @@ def _page(form: Form) -> str:
 def _stored_values(database: dict[str, Any]) -> tuple[Rows | None, str | None]:
     """Give a page of stored values and the address of the next; None where the database does not answer."""
     principal = signed_in()
-    if principal.placement is None or principal.placement.state not in READABLE:
+    if principal.tenant is None or principal.tenant.state not in READABLE:
         return None, None
     bound: dict[str, Any] = {"user_id": principal.user.id, "scope": ("page", "settings")}
     cursor = request.args.get("cursor")

@@ -190,8 +190,8 @@ def _seen(name: str, rows: list[dict[str, Any]]) -> str:
 
 def _bind(principal: Principal) -> None:
     """Tie the request to the link's owner, as the guards of ``web/auth/guards.py`` do for who signs in."""
-    parts, placement = current_parts(), principal.placement
-    logs.note_user(principal.user.id, placement.tenant_id if placement else None)
+    parts, tenant = current_parts(), principal.tenant
+    logs.note_user(principal.user.id, tenant.tenant_id if tenant else None)
     parts.manager.bind(principal, request_id=logs.request_id(), own_database=True)
     parts.accounts.seen(principal)
 

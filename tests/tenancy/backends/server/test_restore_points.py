@@ -29,7 +29,7 @@ from tenancy.errors import (
     TenancyError,
     UnsupportedBackendError,
 )
-from tenancy.models import Origin, Placement
+from tenancy.models import Origin, Tenant
 from tenancy.routing.guards import check_identity
 from tenancy.schema.tables import TENANT_VERSION_TABLE, tenancy_ledger
 from tenancy.types import LongText, RowId, Timestamp, new_id, utc_now
@@ -83,7 +83,7 @@ def home(request: pytest.FixtureRequest, tmp_path: Path) -> Home:
 
 
 @pytest.fixture
-def tenant(home: Home) -> Iterator[Placement]:
+def tenant(home: Home) -> Iterator[Tenant]:
     """Give a tenant with tables of every kind and rows in them."""
     placed = home.place()
     try:
@@ -95,7 +95,7 @@ def tenant(home: Home) -> Iterator[Placement]:
 
 
 @pytest.fixture
-def engine(home: Home, tenant: Placement) -> Iterator[sa.Engine]:
+def engine(home: Home, tenant: Tenant) -> Iterator[sa.Engine]:
     engine = home.engine(tenant)
     yield engine
     engine.dispose()
@@ -112,7 +112,7 @@ def _build(connection: sa.Connection) -> None:
     connection.commit()
 
 
-def _rich(tenant: Placement) -> Blueprint:
+def _rich(tenant: Tenant) -> Blueprint:
     plain = blueprint(tenant)
 
     def fill(connection: sa.Connection) -> None:
@@ -128,13 +128,11 @@ def _rich(tenant: Placement) -> Blueprint:
     return Blueprint("points01", _build, fill)  # another name for another schema: a server keeps its template
 
 
-def keep(home: Home, tenant: Placement, step: Step = unheard, point: str = POINT) -> None:
+def keep(home: Home, tenant: Tenant, step: Step = unheard, point: str = POINT) -> None:
     home.backend.keep(mine(tenant), home.access(tenant), point, step=step)
 
 
-def put_back(
-    home: Home, tenant: Placement, step: Step = unheard, point: str = POINT, claim: Held | None = None
-) -> None:
+def put_back(home: Home, tenant: Tenant, step: Step = unheard, point: str = POINT, claim: Held | None = None) -> None:
     home.backend.put_back(mine(tenant), home.access(tenant), point, rebuild=_build, claim=claim, step=step)
 
 
@@ -150,33 +148,33 @@ class Claimed:
             raise ClaimLostError("another runner took over.")
 
 
-def mine(tenant: Placement) -> Placement:
+def mine(tenant: Tenant) -> Tenant:
     """Give the tenant as a runner has it whose claim is the one that ``CHANGE`` was made under."""
     return tenant.with_(epoch=7)
 
 
-def discard(home: Home, tenant: Placement) -> None:
+def discard(home: Home, tenant: Tenant) -> None:
     home.backend.discard(tenant, home.access(tenant), POINT)
 
 
-def kept(home: Home, tenant: Placement, point: str = POINT) -> bool:
+def kept(home: Home, tenant: Tenant, point: str = POINT) -> bool:
     return home.backend.kept(tenant, home.access(tenant), point)
 
 
-def change(home: Home, tenant: Placement, *more: str) -> None:
+def change(home: Home, tenant: Tenant, *more: str) -> None:
     with home.backend.migrating(home.connect_to_migrate(tenant)) as connection:
         for statement in [*CHANGE, *more]:
             connection.exec_driver_sql(statement)
         connection.commit()
 
 
-def add_row(home: Home, tenant: Placement) -> None:
+def add_row(home: Home, tenant: Tenant) -> None:
     with home.backend.migrating(home.connect_to_migrate(tenant)) as connection:
         connection.exec_driver_sql("INSERT INTO things VALUES ('second', 0)")
         connection.commit()
 
 
-def everything(home: Home, tenant: Placement) -> dict[str, Any]:
+def everything(home: Home, tenant: Tenant) -> dict[str, Any]:
     """Give all tables of a tenant's database, and all their rows."""
     with home.backend.migrating(home.connect_to_migrate(tenant)) as connection:
         found = sa.MetaData()
@@ -187,7 +185,7 @@ def everything(home: Home, tenant: Placement) -> dict[str, Any]:
         }
 
 
-def says_whose(home: Home, tenant: Placement) -> bool:
+def says_whose(home: Home, tenant: Tenant) -> bool:
     """Say whether a tenant's database would be let in by the guard of all connections."""
     with closing(home.connect_to_migrate(tenant)) as driver:
         try:
@@ -210,7 +208,7 @@ def _default(column: sa.Column[Any]) -> str | None:
     return None if column.server_default is None else str(getattr(column.server_default, "arg", column.server_default))
 
 
-def standing(home: Home, tenant: Placement) -> list[str]:
+def standing(home: Home, tenant: Tenant) -> list[str]:
     """List what stands beside the tenants because of points: files, or databases."""
     if not isinstance(home.backend, ServerBackend):
         found = home.backend.storage()

@@ -21,7 +21,7 @@ from tenancy.errors import (
     StorageFullError,
     UnsupportedBackendError,
 )
-from tenancy.models import Placement
+from tenancy.models import Tenant
 from tests.support.applications import in_child, named
 from tests.support.engines import use
 from tests.support.homes import Home, attempt, blueprint, build, home_of, plain_home
@@ -29,15 +29,15 @@ from tests.support.homes import Home, attempt, blueprint, build, home_of, plain_
 POINT = "run12"
 
 
-def keep(home: Home, tenant: Placement) -> None:
+def keep(home: Home, tenant: Tenant) -> None:
     home.backend.keep(tenant, home.access(tenant), POINT)
 
 
-def put_back(home: Home, tenant: Placement) -> None:
+def put_back(home: Home, tenant: Tenant) -> None:
     home.backend.put_back(tenant, home.access(tenant), POINT, rebuild=build)
 
 
-def made_on(home: Home) -> Iterator[Placement]:
+def made_on(home: Home) -> Iterator[Tenant]:
     placed = home.place()
     try:
         home.create(placed, blueprint(placed), attempt())
@@ -47,7 +47,7 @@ def made_on(home: Home) -> Iterator[Placement]:
         home.drop(placed)
 
 
-def empty(home: Home, tenant: Placement) -> None:
+def empty(home: Home, tenant: Tenant) -> None:
     with closing(home.plain(tenant)) as driver, closing(driver.cursor()) as cursor:
         cursor.execute("DELETE FROM things")
         driver.commit()
@@ -62,7 +62,7 @@ def files(tmp_path: Path) -> Home:
 
 
 @pytest.fixture
-def of_file(files: Home) -> Iterator[Placement]:
+def of_file(files: Home) -> Iterator[Tenant]:
     yield from made_on(files)
 
 
@@ -202,7 +202,7 @@ def mysql(request: pytest.FixtureRequest, tmp_path: Path) -> Home:
 
 
 @pytest.fixture
-def of_mysql(mysql: Home) -> Iterator[Placement]:
+def of_mysql(mysql: Home) -> Iterator[Tenant]:
     yield from made_on(mysql)
 
 

@@ -29,12 +29,12 @@ from tenancy.errors import (
     StorageFullError,
     UnsupportedBackendError,
 )
-from tenancy.models import Placement, State
+from tenancy.models import State, Tenant
 from tests.support.applications import Gate, Stopped, forked, in_child, named, together
 from tests.support.homes import Home, attempt, blueprint, build
 
 
-def names(backend: SQLiteBackend, tenant: Placement) -> list[str]:
+def names(backend: SQLiteBackend, tenant: Tenant) -> list[str]:
     return Home(backend).names(tenant)
 
 
@@ -51,10 +51,10 @@ def file(sqlite: SQLiteBackend) -> Path:
     return sqlite.data_dir / "user_1.db"
 
 
-def _place(sqlite: SQLiteBackend, user_id: int | None = 1, **more) -> Placement:
+def _place(sqlite: SQLiteBackend, user_id: int | None = 1, **more) -> Tenant:
     tenant_id = uuid.UUID(int=user_id or 0)
     planned = sqlite.plan(Whose(user_id or 1, tenant_id), {}, None) | more
-    return Placement(tenant_id=tenant_id, user_id=user_id, state=State.READY, version=1, epoch=1, **planned)
+    return Tenant(tenant_id=tenant_id, user_id=user_id, state=State.READY, version=1, epoch=1, **planned)
 
 
 def _pragma(driver, name: str):
@@ -311,7 +311,7 @@ def test_a_damaged_template_is_said_and_nothing_is_made_from_it(sqlite, file, da
 def test_a_template_is_made_once_and_again_for_another_schema(sqlite):
     built = []
 
-    def drawing(tenant: Placement, fingerprint: str) -> Blueprint:
+    def drawing(tenant: Tenant, fingerprint: str) -> Blueprint:
         plain = blueprint(tenant)
 
         def note_and_build(connection: sa.Connection) -> None:

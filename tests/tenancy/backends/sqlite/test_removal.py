@@ -12,11 +12,11 @@ from compose import Parts
 from tenancy.backends.sqlite import files
 from tenancy.errors import TenancyError
 from tenancy.fleet.orphans import Orphans
-from tests.support.applications import FaultAt, add_task, add_tenants, placement_of
+from tests.support.applications import FaultAt, add_task, add_tenants, tenant_of
 
 
 def the_file(parts: Parts, user_id: int) -> Path:
-    return parts.settings.tenant_data_dir / (placement_of(parts.manager, user_id).db_path or "")
+    return parts.settings.tenant_data_dir / (tenant_of(parts.manager, user_id).db_path or "")
 
 
 @pytest.fixture
@@ -49,9 +49,9 @@ def test_a_late_deletion_leaves_the_file_that_0_3_0_made_under_the_same_name(par
             file.unlink()
             as_another_tenants(parts, file)
 
-    parts.manager.bench.step = meanwhile
+    parts.manager.services.step = meanwhile
     parts.manager.delete_user_database(user_id)
-    parts.manager.bench.step = FaultAt()
+    parts.manager.services.step = FaultAt()
     with closing(sqlite3.connect(file)) as there:
         assert there.execute("SELECT title FROM tasks").fetchall() == [("theirs",)]
 
@@ -88,7 +88,7 @@ def test_a_damaged_or_empty_file_is_removed(parts, content):
             file.unlink()
             file.write_bytes(content)
 
-    parts.manager.bench.step = damage
+    parts.manager.services.step = damage
     parts.manager.delete_user_database(user_id)
     assert not file.exists()
 
@@ -108,4 +108,4 @@ def test_what_a_kill_left_of_a_removal_is_removed_with_the_next_one(parts, monke
     assert [stray.name for stray in file.parent.glob("*.gone")]
     parts.manager.delete_user_database(user_id)
     assert not list(file.parent.glob("user_*"))
-    assert [finding.what for finding in Orphans(parts.manager.bench).found()] == []
+    assert [finding.what for finding in Orphans(parts.manager.services).found()] == []

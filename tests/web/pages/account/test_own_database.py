@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.applications import placement_of
+from tests.support.applications import tenant_of
 from tests.support.engines import fresh_database, use
 from tests.web.conftest import account, browser_of
 
@@ -50,10 +50,10 @@ def test_a_database_is_tried_without_a_change_and_then_connected(ada, typed, all
     assert PATH in ada.get("/settings/database").text
     tried = ada.post(PATH, data=typed | {"step": "probe"})
     assert "This would work" in tried.text
-    assert placement_of(allowed.manager, ada.user.id).db_type == "sqlite"
+    assert tenant_of(allowed.manager, ada.user.id).db_type == "sqlite"
     done = ada.post(PATH, data=typed)
     assert (done.status_code, done.location) == (303, "/settings/database")
-    place = placement_of(allowed.manager, ada.user.id)
+    place = tenant_of(allowed.manager, ada.user.id)
     assert (place.db_type, place.origin, place.owned) == ("postgresql", "user", False)
     assert "PostgreSQL" in ada.get("/settings/database").text
     ada.post("/tasks", data={"csrf_token": ada.csrf, "title": "In my own"})
@@ -69,4 +69,4 @@ def test_what_cannot_be_is_said_beside_its_field_and_nothing_is_lost(ada, typed,
     control = next(line for line in answer.text.splitlines() if f'name="{field}"' in line)
     assert 'aria-invalid="true"' in control
     assert text in control
-    assert placement_of(allowed.manager, ada.user.id).db_type == "sqlite"
+    assert tenant_of(allowed.manager, ada.user.id).db_type == "sqlite"

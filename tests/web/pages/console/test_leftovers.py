@@ -17,13 +17,13 @@ def leave(parts, user):
     """Give a function that leaves a copy of a user's database behind."""
 
     def leave(epoch=98, **changes):
-        place = parts.manager.placement_of(user.id)
+        place = parts.manager.tenant_of(user.id)
         file = parts.settings.tenant_data_dir / names.sqlite_file(user.id, epoch)
         if not changes:
             file.write_bytes((parts.settings.tenant_data_dir / place.db_path).read_bytes())
         place = place.with_(**{"db_path": file.name, "epoch": epoch} | changes)
         if changes:
-            place = place.with_(sealed_password=parts.manager.bench.keyring.seal("hunter2", place.binding))
+            place = place.with_(sealed_password=parts.manager.services.keyring.seal("hunter2", place.binding))
         with parts.catalog.writing() as connection:
             left = leftovers.add(connection, place, Reason.REPLACED)
         return left, file

@@ -31,14 +31,14 @@ def test_a_database_that_does_not_answer_is_said_and_the_page_stands(root, parts
 
 def test_sizes_over_time_are_drawn(root, parts, user):
     assert "No sizes are known yet" in root.get(f"/admin/users/{user.id}").html
-    parts.manager.observations.flush([parts.manager.placement_of(user.id)])
+    parts.manager.observations.flush([parts.manager.tenant_of(user.id)])
     page = root.get(f"/admin/users/{user.id}").html
     assert "Size of the database" in page
     assert 'class="stroke"' in page
 
 
 def test_a_running_operation_is_shown_and_asked_after_until_it_ends(root, parts, user):
-    place = parts.manager.placement_of(user.id)
+    place = parts.manager.tenant_of(user.id)
     with parts.catalog.writing() as connection:
         claim = claims.take(parts.catalog, connection, place.tenant_id, "migrate", 60.0)
     page = root.get(f"/admin/users/{user.id}").html

@@ -122,12 +122,12 @@ def test_whoever_waits_for_a_first_database_holds_a_thread_for_a_bounded_time(vi
         waits.append(deadline.left(600))
 
     eve = visit()
-    parts.manager.bench.step = note
+    parts.manager.services.step = note
     eve.send("/auth/register", **NEW)
     registered = len(waits)
-    parts.manager.bench.step = lambda name: None
+    parts.manager.services.step = lambda name: None
     parts.manager.delete_user_database(parts.accounts.find(NEW["email"]).id)
-    parts.manager.bench.step = note
+    parts.manager.services.step = note
     eve.send("/settings", "/settings/database")
     assert 0 < registered < len(waits)
     assert 20 < max(waits) <= deadline.UNHURRIED_S
