@@ -344,7 +344,7 @@ class UnfencedError(ScopeError):
     code = "unfenced"
 
 
-def told(error: BaseException) -> tuple[str, str]:
+def code_and_message(error: BaseException) -> tuple[str, str]:
     """Give code and words of an error, as the catalog keeps them; a driver's own words may hold anything."""
     if isinstance(error, TenancyError):
         return error.code, error.message

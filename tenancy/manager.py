@@ -51,8 +51,8 @@ from tenancy.routing.engines import EngineCache
 from tenancy.routing.router import Router
 from tenancy.schema.chain import Chain
 from tenancy.schema.tables import TENANT_VERSION_TABLE
-from tenancy.servers.pending_pool import Pool
-from tenancy.servers.registry import Servers, Told, unheard
+from tenancy.servers.pending_pool import PendingPool
+from tenancy.servers.registry import Notify, Servers, silent
 
 log = logging.getLogger(__name__)
 
@@ -142,13 +142,13 @@ class TenantManager:
         self.reconciler = Reconciler(catalog, self.retirement)
         self.router = Router(catalog, self.chain, self.engines, self.observations.noticed)
         if self.options.migrate_on_first_touch and self.multi_tenant:
-            self.router.on_behind = UpgradeOnFirstUse(self.provisioner).bring
+            self.router.on_behind = UpgradeOnFirstUse(self.provisioner).upgrade
         allowed = self.options.user_databases and self.multi_tenant
         self.own_databases = OwnDatabases(self.provisioner, self.router.bulkhead, allowed=allowed)
         self.leftovers = self.provisioner.leftovers
         self.database_servers = Servers(self.services)
         self.fleet = Fleet(self.services)
-        self.pool = Pool(self.services, self.options.pending_tenants if self.multi_tenant else 0)
+        self.pool = PendingPool(self.services, self.options.pending_tenants if self.multi_tenant else 0)
         self.services.on_placed = self.pool.noted
         self.inspection = Inspection(self.services, self.catalog_chain, self.router.tenant_of)
         self.overview = Overview(self.services, self.inspection, self.engines)
@@ -330,14 +330,14 @@ class TenantManager:
         *,
         max_tenants: int | None = None,
         weight: int = 1,
-        told: Told = unheard,
+        notify: Notify = silent,
     ) -> dict[str, Any]:
         """Register a server by its URL (or login) once it has answered; give it without its secret.
 
-        ``told`` hears what was done to rights on the server, and what its operator should do there.
+        ``notify`` hears what was done to rights on the server, and what its operator should do there.
         """
         login = self.database_servers.read_login(db_type, url) if isinstance(url, str) else url
-        return self.database_servers.add(name, db_type, login, max_tenants=max_tenants, weight=weight, told=told)
+        return self.database_servers.add(name, db_type, login, max_tenants=max_tenants, weight=weight, notify=notify)
 
     def servers(self) -> list[dict[str, Any]]:
         """List the registered servers, without their secrets, each with the number of databases there."""
@@ -361,16 +361,16 @@ class TenantManager:
         """Keep a new password of a server's login, which has to open the server; databases there go on working."""
         return self.database_servers.set_password(name, password)
 
-    def remove_server(self, name: str, told: Told = unheard) -> None:
+    def remove_server(self, name: str, notify: Notify = silent) -> None:
         """Forget a server, and drop what was kept ready there; ServerExistsError while users' databases stand there.
 
-        ``told`` hears what was done there, and what may be left.
+        ``notify`` hears what was done there, and what may be left.
         """
         with self.catalog.reading() as connection:
             server = server_rows.by_name(connection, name)
         if not server.tenants and server.pending:
             self.pool.empty(server)
-        self.database_servers.remove(name, told)
+        self.database_servers.remove(name, notify)
 
     def tidy_server(self, name: str) -> dict[str, Any]:
         """Remove what is left on a server and nothing needs, and keep tenants' logins out of its own databases."""

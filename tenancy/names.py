@@ -27,14 +27,14 @@ _POINT = re.compile(r"[a-z][a-z0-9]{0,9}")
 OURS = "unify_"
 TEMPLATE = f"{OURS}template_"
 SCRATCH = f"{OURS}shape_"
-DRAFT = f"{OURS}draft_"
+PARTIAL = f"{OURS}draft_"
 SHARED_LOGIN = f"{OURS}shared_"
 LOGIN_MAX = 32
 """MySQL takes no longer names of logins."""
 
 _MARK = "[0-9a-f]{6}"
 _PLANNED = re.compile(rf"({OURS}(?:({_MARK})_)?(\d{{1,10}}|ready)_[0-9a-f]{{8,12}})(?:_(.+))?")
-_BESIDE = re.compile(rf"(?:{TEMPLATE}|{SCRATCH}|{DRAFT})(?:({_MARK})_)?[0-9a-z]+")
+_BESIDE = re.compile(rf"(?:{TEMPLATE}|{SCRATCH}|{PARTIAL})(?:({_MARK})_)?[0-9a-z]+")
 _FILE = re.compile(r"(user_(\d{1,10})(?:_\d{1,10})?\.db)(?:[.-](.+))?")
 _DRAFT = re.compile(r"([0-9a-f]{32})\.(\d{1,9})\.(?:new|gone)")
 
@@ -152,9 +152,9 @@ def template(installation: str, fingerprint: str) -> str:
     return f"{_of(TEMPLATE, installation)}{fingerprint[:16]}"
 
 
-def draft(installation: str) -> str:
+def partial(installation: str) -> str:
     """Give a name that nothing has, for a template that is being made."""
-    return f"{_of(DRAFT, installation)}{uuid.uuid4().hex[:16]}"
+    return f"{_of(PARTIAL, installation)}{uuid.uuid4().hex[:16]}"
 
 
 def scratch(installation: str) -> str:

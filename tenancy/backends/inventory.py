@@ -16,7 +16,7 @@ class Sort(StrEnum):
     SIDE_FILE = "side file"
     """What SQLite keeps beside a database, without the database."""
 
-    DRAFT = "draft"
+    PARTIAL = "draft"
     """A database that was being made."""
 
     SCRATCH = "scratch database"

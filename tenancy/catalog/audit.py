@@ -23,7 +23,7 @@ import sqlalchemy as sa
 from tenancy import context
 from tenancy.catalog import damage
 from tenancy.catalog.tables import audit_head, audit_log, users
-from tenancy.errors import AuditBrokenError, told
+from tenancy.errors import AuditBrokenError, code_and_message
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +110,7 @@ class AuditLog:
 
         The error's words are not repeated here: they stand with the tenant, and may change.
         """
-        code, _ = told(error)
+        code, _ = code_and_message(error)
         self.append_many(connection, FAILED, of, detail={"operation": operation, "code": code} | detail)
 
     def append_once(

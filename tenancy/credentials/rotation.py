@@ -76,7 +76,7 @@ def rotate(catalog: Catalog, keyring: Keyring, on_step: Step | None = None) -> d
             done = _rotate_one(catalog, keyring, holder)
         except (CredentialError, CatalogDamagedError) as error:
             log.error("%s: %s", _name(holder), error.message)
-            failed.append(_told(holder) | {"code": error.code})
+            failed.append(_to_row(holder) | {"code": error.code})
             continue
         rotated += done
         changed_meanwhile += not done
@@ -116,7 +116,7 @@ def _name(holder: Tenant | Server) -> str:
     return f"server {holder.name}" if isinstance(holder, Server) else f"tenant {holder.tenant_id}"
 
 
-def _told(holder: Tenant | Server) -> dict[str, Any]:
+def _to_row(holder: Tenant | Server) -> dict[str, Any]:
     if isinstance(holder, Server):
         return {"server": holder.name}
     return {"user_id": holder.user_id, "tenant_id": str(holder.tenant_id)}

@@ -83,7 +83,7 @@ class Orphans(Operation):
     def _of(self, strays: Iterator[InventoryItem], known: Known, where: str) -> Iterator[Finding]:
         for stray in strays:
             tenant_id, user_id = known.names.get(stray.database, ("", None))
-            if stray.sort is Sort.DRAFT and known.knows(stray):
+            if stray.sort is Sort.PARTIAL and known.knows(stray):
                 if not self._is_made(stray):
                     what = f"{stray.name} was left by an attempt to make a database"
                     yield Finding("draft", what, user_id, tenant_id, repairable=True)

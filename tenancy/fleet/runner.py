@@ -244,7 +244,7 @@ class Runner(Operation):
         wanted = run.reverts is None and points.wanted(run.rules, item["from_revision"], item["to_revision"])
         if wanted:
             job.kept.append(points.keep(*held, item))
-        return Upgrade(self.services).bring(*held, item["to_revision"], closed=wanted)
+        return Upgrade(self.services).migrate_to(*held, item["to_revision"], closed=wanted)
 
     def _verdict(self, job: Job, problem: TenancyError | None) -> ItemState:
         if problem is None:

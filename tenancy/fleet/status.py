@@ -98,9 +98,9 @@ class Status(Operation):
             .limit(limit)
         )
         with self.catalog.reading() as connection:
-            return [self._told(row) for row in damage.dicts(connection, query)]
+            return [self._to_row(row) for row in damage.dicts(connection, query)]
 
-    def _told(self, row: Any) -> dict[str, Any]:
+    def _to_row(self, row: Any) -> dict[str, Any]:
         standing = standing_of(self.chain, row["revision"], row["schema_fingerprint"])
         shown = {name: value for name, value in row.items() if name != "schema_fingerprint"}
         return shown | {

@@ -136,7 +136,7 @@ class Verification(Operation):
         if isinstance(here, tuple):
             yield from (*_unsafe(identity_found), here)
             return
-        told = ledger.standing(connection, self.chain.checksums)
+        told = ledger.applied_checksums(connection, self.chain.checksums)
         last = next(reversed(told), None)
         if last != here:
             yield from _unsafe(identity_found)

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import sqlalchemy as sa
 
 from tenancy.catalog import leftovers
-from tenancy.errors import CatalogDamagedError, TenancyError, told
+from tenancy.errors import CatalogDamagedError, TenancyError, code_and_message
 from tenancy.lifecycle.operation import Operation
 from tenancy.models import Leftover, Tenant
 from tenancy.routing.guards import explained
@@ -48,7 +48,7 @@ class Leftovers(Operation):
             try:
                 self.take_away(each)
             except (TenancyError, OSError) as error:
-                code, message = told(error)
+                code, message = code_and_message(error)
                 log.warning("leftover database %d of user %s stays: %s", each.id, each.user_id, message)
                 with self.catalog.writing() as connection:
                     leftovers.failed(connection, each, message, code)

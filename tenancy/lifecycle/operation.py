@@ -24,7 +24,7 @@ from tenancy.errors import (
     TamperedCredentialError,
     TenancyError,
     UnsupportedBackendError,
-    told,
+    code_and_message,
 )
 from tenancy.hosts import HostPolicy
 from tenancy.models import Kind, Origin, Server, State, Tenant, TenantSchema
@@ -164,7 +164,7 @@ class Operation:
         return claim
 
     @contextmanager
-    def told(
+    def recording_failure(
         self, tenant: Tenant, claim: Claim, state: State, *, unreached: State | None = None, touched: bool = True
     ) -> Iterator[None]:
         """Leave word in the catalog of what fails inside, with the state it leaves, and let the claim expire.
@@ -231,7 +231,7 @@ class Operation:
     ) -> None:
         """Leave word in the catalog; the error itself goes on to the caller, unless the claim is lost besides."""
         self.services.on_error(tenant, error)
-        code, message = told(error)
+        code, message = code_and_message(error)
         log.error("work on tenant %s of user %s failed: %s", tenant.tenant_id, tenant.user_id, message)
         try:
             with (ended or claim.failing)() as connection:

@@ -25,7 +25,7 @@ from tenancy.errors import (
 from tenancy.lifecycle.operation import Services
 from tenancy.lifecycle.placement import planned, refuse_another, replaceable
 from tenancy.models import Origin, State, Tenant
-from tenancy.routing.guards import Standing, check_identity, standing
+from tenancy.routing.guards import Occupant, check_identity, inspect_occupant
 from tenancy.types import new_id
 
 _IS_CATALOG = f"SELECT version_num FROM {CATALOG_VERSION_TABLE}"  # noqa: S608 - a constant
@@ -115,10 +115,10 @@ def _whose(backend: Backend, tenant: Tenant, stored: Tenant | None, access: Acce
     """Say whether what stands in the place may be used: it is this user's own, or empty, or nobody touches it."""
     if backend.on_server and stored is None:
         with backend.migrating(backend.connect_to_migrate(tenant, access)) as connection:
-            found = standing(tenant, connection)
-        if found is Standing.EMPTY:
+            found = inspect_occupant(tenant, connection)
+        if found is Occupant.EMPTY:
             return Check("database", "the database stands there and is empty: it would be used.")
-        if found in (Standing.HALF, Standing.OURS):
+        if found in (Occupant.HALF, Occupant.OURS):
             return Check("database", "an earlier attempt began to make a database there: it would be finished.")
     with closing(backend.connect(tenant, access)) as driver:
         if _is_catalog(driver):

@@ -40,7 +40,7 @@ from tenancy.lifecycle.placement import PLACE, emptied, planned, refuse_another,
 from tenancy.lifecycle.seed import Seeding
 from tenancy.lifecycle.upgrade import Reached, Upgrade
 from tenancy.models import Origin, State, Tenant
-from tenancy.routing.guards import Standing, check_identity, check_whose, explained, standing, way_on
+from tenancy.routing.guards import Occupant, check_identity, check_whose, explained, inspect_occupant, way_on
 from tenancy.types import new_id
 
 log = logging.getLogger(__name__)
@@ -227,7 +227,7 @@ class Provisioner(Operation):
     def _with_password(self, tenant: Tenant, claim: Claim, backend: Backend, password: str) -> Provisioned:
         """Keep a new password once it has opened the database; one that does not leaves the old one."""
         sealed = self.services.keyring.seal(password, tenant.binding)
-        with self.told(tenant, claim, State.READY, touched=False), explained(backend):
+        with self.recording_failure(tenant, claim, State.READY, touched=False), explained(backend):
             fresh = self.refenced(tenant.with_(sealed_password=sealed, version=tenant.version + 1), claim, backend)
             with closing(backend.connect(fresh, self.services.serving(fresh))) as driver:
                 check_identity(backend, fresh, driver, self.chain.head)
@@ -257,7 +257,7 @@ class Provisioner(Operation):
     def _guarded(self, tenant: Tenant, claim: Claim, work: Callable[[], Reached | None], begun: Begun) -> Provisioned:
         """Do the work, then make the tenant ready in one write; on failure say so in the catalog instead."""
         backend, created = self.services.backend(tenant), tenant.revision is None
-        with self.told(tenant, claim, begun.failed, unreached=begun.before), explained(backend):
+        with self.recording_failure(tenant, claim, begun.failed, unreached=begun.before), explained(backend):
             reached = work()
             self.step("ready")
             try:
@@ -326,10 +326,10 @@ class Provisioner(Operation):
 
     def _taken_over(self, tenant: Tenant, claim: Claim, backend: Backend, access: Access) -> Reached | None:
         with backend.migrating(backend.connect_to_migrate(tenant, access)) as connection:
-            found = standing(tenant, connection)
-        if found is Standing.OURS:
+            found = inspect_occupant(tenant, connection)
+        if found is Occupant.OURS:
             return self._upgrade(tenant, claim, backend)
-        if found not in (Standing.EMPTY, Standing.HALF):
+        if found not in (Occupant.EMPTY, Occupant.HALF):
             raise DatabaseExistsError(
                 f"the database named for user {tenant.user_id} is in use by something else: name an empty one.",
                 tenant_id=tenant.tenant_id,
@@ -360,7 +360,7 @@ class Provisioner(Operation):
         """Apply what is missing; where that fails half-way, record how far it came."""
         try:
             with claims.beating(self.catalog, [claim]):
-                return Upgrade(self.services).bring(tenant, claim, backend, self.chain.head)
+                return Upgrade(self.services).migrate_to(tenant, claim, backend, self.chain.head)
         except TenancyError as error:
             reached = error.fields.get("reached")
             if isinstance(reached, Reached) and reached.epoch != tenant.epoch:

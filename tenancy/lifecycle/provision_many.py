@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from tenancy.backends.base import Attempt, Backend, DatabaseFields, Making, Whose
 from tenancy.catalog import claims, tenants as tenant_rows, users as users_table
 from tenancy.catalog.claims import Claims
-from tenancy.errors import ClaimLostError, TenancyError, told
+from tenancy.errors import ClaimLostError, TenancyError, code_and_message
 from tenancy.lifecycle.operation import Operation
 from tenancy.lifecycle.placement import planned
 from tenancy.lifecycle.provision import Provisioned, Provisioner
@@ -159,7 +159,7 @@ class Batch(Operation):
         except Exception as error:
             for tenant in tenants:
                 self.services.on_error(tenant, error)
-            code, message = told(error)
+            code, message = code_and_message(error)
             log.error("making %d databases together failed: %s", len(tenants), message)
             try:
                 with held.ending(held.tenant_ids) as (connection, mine):

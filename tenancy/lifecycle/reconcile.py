@@ -13,7 +13,7 @@ import time
 from tenancy import context
 from tenancy.catalog import Catalog, claims
 from tenancy.deadline import REQUEST_S, within
-from tenancy.errors import DatabaseUnreachableError, told
+from tenancy.errors import DatabaseUnreachableError, code_and_message
 from tenancy.lifecycle.suspend_delete import Retirement
 from tenancy.models import State
 
@@ -54,21 +54,21 @@ class Reconciler:
                 state, server = found[user_id]
                 if server in away or time.monotonic() - began > ROUND_S:
                     continue
-                error = self._settle(user_id, state)
+                error = self._reconcile(user_id, state)
                 if error is None:
                     settled.append(user_id)
                 elif isinstance(error, DatabaseUnreachableError) and server is not None:
                     away.add(server)
         return settled
 
-    def _settle(self, user_id: int, state: State) -> Exception | None:
+    def _reconcile(self, user_id: int, state: State) -> Exception | None:
         try:
             with within(REQUEST_S, at_last=True):
                 self._retirement.set_state(user_id, state, AFTER[state])
         except Exception as error:  # noqa: BLE001 - a user's own database may raise anything; the others go on
             wait_s = min(LONGEST_S, max(AGAIN_S, 2 * self._waits.get(user_id, (0.0, 0.0))[1]))
             self._waits[user_id] = time.monotonic() + wait_s, wait_s
-            log.warning("the database of user %s could not be settled: %s", user_id, told(error)[1])
+            log.warning("the database of user %s could not be settled: %s", user_id, code_and_message(error)[1])
             return error
         log.info("an operation on the database of user %s was cut off: it is %s", user_id, AFTER[state])
         return None

@@ -21,7 +21,7 @@ from tenancy.errors import ClaimLostError, IdentityError, TenancyError, TenantNo
 from tenancy.lifecycle.leftovers import Leftovers
 from tenancy.lifecycle.operation import Operation, Services
 from tenancy.models import State, Tenant
-from tenancy.routing.guards import Standing, explained, standing, way_on
+from tenancy.routing.guards import Occupant, explained, inspect_occupant, way_on
 
 log = logging.getLogger(__name__)
 
@@ -44,9 +44,9 @@ class Retirement(Operation):
             claim = self.claim(connection, tenant, "delete")
             tenants.change(connection, tenant, state=State.ARCHIVED)
         try:
-            with self.told(tenant, claim, tenant.state):  # until the fence stands, nothing of it is gone
+            with self.recording_failure(tenant, claim, tenant.state):  # until the fence stands, nothing of it is gone
                 retired = self._fenced(tenant, claim)
-            with self.told(retired, claim, State.ARCHIVED):
+            with self.recording_failure(retired, claim, State.ARCHIVED):
                 self.step("drop")
                 self._leftovers.take_away(retired)
                 self.step("forget")
@@ -108,7 +108,7 @@ class Retirement(Operation):
             claim = self.claim(connection, tenant, str(after))
             if after is State.SUSPENDED:
                 tenants.change(connection, tenant, state=after)
-        with self.told(tenant, claim, tenant.state):
+        with self.recording_failure(tenant, claim, tenant.state):
             backend = self.services.backend(tenant)
             with explained(backend):
                 self.step("mark")
@@ -155,4 +155,4 @@ class Retirement(Operation):
             return False
         driver = backend.connect_to_migrate(tenant, self.services.access(tenant))
         with explained(backend), backend.migrating(driver) as connection:
-            return standing(tenant, connection) in (Standing.EMPTY, Standing.HALF)
+            return inspect_occupant(tenant, connection) in (Occupant.EMPTY, Occupant.HALF)

@@ -42,7 +42,9 @@ class Reached:
 class Upgrade(Operation):
     """Migrate tenants that are there."""
 
-    def bring(self, tenant: Tenant, claim: Claim, backend: Backend, target: str, *, closed: bool = False) -> Reached:
+    def migrate_to(
+        self, tenant: Tenant, claim: Claim, backend: Backend, target: str, *, closed: bool = False
+    ) -> Reached:
         """Apply what lies between a database and ``target``, or undo it, and leave it open for use.
 
         ``closed`` says that ``close`` came before.
@@ -52,7 +54,7 @@ class Upgrade(Operation):
         """
         access = self.services.access(tenant)
         with backend.migrating(backend.connect_to_migrate(tenant, access)) as connection:
-            here = self.standing(connection, tenant, backend, target)
+            here = self.verified_revision(connection, tenant, backend, target)
             self.step("migrate")
             try:
                 steps = self._run(connection, here, target, (tenant, claim, backend))
@@ -68,7 +70,7 @@ class Upgrade(Operation):
     def close(self, tenant: Tenant, claim: Claim, backend: Backend) -> str | None:
         """Turn away all writes, those under way too; give the revision at which the database stands."""
         with backend.migrating(backend.connect_to_migrate(tenant, self.services.access(tenant))) as connection:
-            here = self.standing(connection, tenant, backend)
+            here = self.verified_revision(connection, tenant, backend)
             self.step("close")
             mark(backend, connection, tenant, claim, State.MIGRATING)
             claim.check()  # before the mark holds: whoever took over may have let in writes that a late one would undo
@@ -90,11 +92,11 @@ class Upgrade(Operation):
     def reopen(self, tenant: Tenant, claim: Claim, backend: Backend) -> Reached:
         """Leave a database as far as it came, open for use: whoever was to migrate it is gone."""
         with backend.migrating(backend.connect_to_migrate(tenant, self.services.access(tenant))) as connection:
-            here = self.standing(connection, tenant, backend)
+            here = self.verified_revision(connection, tenant, backend)
             _mark(connection, (tenant, claim, backend), State.READY)
         return Reached(here, claim.epoch)
 
-    def standing(
+    def verified_revision(
         self, connection: sa.Connection, tenant: Tenant, backend: Backend, target: str | None = None
     ) -> str | None:
         """Give the revision at which a database stands; refuse one that is another's, or contradicts itself.
@@ -105,7 +107,7 @@ class Upgrade(Operation):
         check_whose(backend, tenant, driver)
         driver.rollback()
         here = self.chain.current(connection)
-        told = ledger.standing(connection, self.chain.checksums)
+        told = ledger.applied_checksums(connection, self.chain.checksums)
         connection.rollback()
         if here is not None and not self.chain.knows(here):
             raise RevisionMismatchError(

@@ -36,7 +36,7 @@ class UpgradeOnFirstUse:
         self._one_at_a_time = threading.Lock()
         self._put_off: dict[uuid.UUID, tuple[float, TenancyError]] = {}
 
-    def bring(self, tenant: Tenant) -> None:
+    def upgrade(self, tenant: Tenant) -> None:
         """Return once a tenant is migrated, or has failed and says why.
 
         TenantNotReadyError where it takes long; what is wrong with the database where that may pass by itself.

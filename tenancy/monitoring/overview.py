@@ -150,7 +150,7 @@ class Overview:
             backend = services.backend(tenant)
             with guards.explained(backend), closing(backend.connect(tenant, services.serving(tenant))) as driver:
                 guards.check_identity(backend, tenant, driver, None)
-                return _told(backend, tenant, driver)
+                return _identity_and_ledger(backend, tenant, driver)
         except TenancyError as error:
             found = {"code": error.code, "message": error.message}
         except sa.exc.SQLAlchemyError:
@@ -161,7 +161,7 @@ class Overview:
         return {"identity": None, "ledger": [], "unreachable": found}
 
 
-def _told(backend: Backend, tenant: Tenant, driver: Any) -> dict[str, Any]:
+def _identity_and_ledger(backend: Backend, tenant: Tenant, driver: Any) -> dict[str, Any]:
     """Read whose a database says it is and what was applied in it; its identity has been checked."""
     engine = backend.engine(lambda: driver)
     with engine.connect().execution_options(tenancy_write=False) as connection:

@@ -29,7 +29,7 @@ from tenancy.schema.identity import legible
 from tenancy.schema.tables import tenancy_identity
 
 
-class Standing(Enum):
+class Occupant(Enum):
     """Say what stands where a tenant's database belongs."""
 
     EMPTY = "empty"
@@ -81,21 +81,21 @@ def check_whose(backend: Backend, tenant: Tenant, driver: Any) -> None:
     check_identity(backend, tenant, driver, None, or_later=True)
 
 
-def standing(tenant: Tenant, connection: sa.Connection) -> Standing:
+def inspect_occupant(tenant: Tenant, connection: sa.Connection) -> Occupant:
     """Look whose a database is that stands where a tenant's belongs."""
     tables = set(sa.inspect(connection).get_table_names())
     if not tables:
-        return Standing.EMPTY
+        return Occupant.EMPTY
     if tenancy_identity.name not in tables or CATALOG_VERSION_TABLE in tables:
-        return Standing.FOREIGN
+        return Occupant.FOREIGN
     with legible(tenant):
         row = connection.execute(sa.select(tenancy_identity.c.tenant_id, tenancy_identity.c.user_id)).first()
     connection.rollback()
     if row is None:
-        return Standing.HALF
+        return Occupant.HALF
     if row.tenant_id != tenant.tenant_id:
-        return Standing.FOREIGN
-    return Standing.WAITING if row.user_id is None else Standing.OURS
+        return Occupant.FOREIGN
+    return Occupant.WAITING if row.user_id is None else Occupant.OURS
 
 
 def revision_mismatch(tenant: Tenant, revision: str | None, head: str) -> RevisionMismatchError:

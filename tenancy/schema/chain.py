@@ -50,7 +50,7 @@ class Chain:
             scripts = ScriptDirectory(str(self.folder))
             read = {Path(script.path).name for script in scripts.walk_revisions()}
         except Exception as error:
-            raise self._unreadable(f"its revisions cannot be read: {_told(error)}") from error
+            raise self._unreadable(f"its revisions cannot be read: {_error_text(error)}") from error
         doubled = {path.name for path in versions.glob("*.py")} - read - {"__init__.py"}
         if doubled:
             raise self._unreadable(f"versions/{min(doubled)} has the revision of another file: give it its own.")
@@ -303,7 +303,7 @@ def run_under_alembic(metadata: sa.MetaData, version_table: str) -> None:
         run(opened)
 
 
-def _told(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     """Say what went wrong in a revision's file, which may raise anything; Alembic's own errors are sentences."""
     from alembic.util import CommandError  # slow: see the module's docstring
 

@@ -20,7 +20,7 @@ from tenancy.schema.describe import Shape, Shapes, described
 Rule = tuple[Any, ...]
 
 
-def dishonest(chain: Chain, connection: sa.Connection, *, transactional_ddl: bool) -> list[str]:
+def unmarked_breaking_changes(chain: Chain, connection: sa.Connection, *, transactional_ddl: bool) -> list[str]:
     """Run a chain from nothing on an empty database; name what its revisions break without saying so, oldest first."""
     found: list[str] = []
     before = described(connection)
@@ -29,13 +29,14 @@ def dishonest(chain: Chain, connection: sa.Connection, *, transactional_ddl: boo
         after = described(connection)
         if not chain.is_destructive(revision):
             found += [
-                f"revision {revision} is not marked destructive = True and {line}" for line in breaks(before, after)
+                f"revision {revision} is not marked destructive = True and {line}"
+                for line in backward_incompatible_changes(before, after)
             ]
         before = after
     return found
 
 
-def breaks(before: Shapes, after: Shapes) -> list[str]:
+def backward_incompatible_changes(before: Shapes, after: Shapes) -> list[str]:
     """Name what code that was written for one schema could no longer do with another."""
     found: list[str] = []
     for table, old in before.items():

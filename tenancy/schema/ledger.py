@@ -22,7 +22,7 @@ from tenancy.types import new_id
 
 _date = tenancy_ledger.update()
 _all = sa.select(tenancy_ledger).order_by(tenancy_ledger.c.id)
-_told = sa.select(tenancy_ledger.c.revision, tenancy_ledger.c.direction, tenancy_ledger.c.checksum).order_by(
+_directions = sa.select(tenancy_ledger.c.revision, tenancy_ledger.c.direction, tenancy_ledger.c.checksum).order_by(
     tenancy_ledger.c.id
 )
 _last = sa.select(sa.type_coerce(tenancy_ledger.c.id, sa.String)).order_by(tenancy_ledger.c.id.desc()).limit(1)
@@ -56,7 +56,7 @@ def entries(connection: sa.Connection) -> list[dict[str, Any]]:
     return [dict(row) for row in connection.execute(_all).mappings()]
 
 
-def standing(connection: sa.Connection, chain: Iterable[str]) -> dict[str, str]:
+def applied_checksums(connection: sa.Connection, chain: Iterable[str]) -> dict[str, str]:
     """Give the revisions that are applied here by the ledger's word, each with the checksum it was last applied with.
 
     They come in the order of ``chain``, oldest first; what that does not know comes last.
@@ -64,7 +64,7 @@ def standing(connection: sa.Connection, chain: Iterable[str]) -> dict[str, str]:
     places = {revision: place for place, revision in enumerate(chain)}
     surplus: Counter[str] = Counter()
     checksums: dict[str, str] = {}
-    for row in connection.execute(_told):
+    for row in connection.execute(_directions):
         surplus[row.revision] += _weight(row.direction)
         if row.direction == "upgrade":
             checksums[row.revision] = row.checksum
@@ -75,7 +75,7 @@ def standing(connection: sa.Connection, chain: Iterable[str]) -> dict[str, str]:
 def contradiction(connection: sa.Connection, wanted: list[str]) -> str | None:
     """Say where the rows do not tell how a database came to stand at ``wanted``, oldest first; None where they do."""
     surplus: Counter[str] = Counter()
-    for row in connection.execute(_told):
+    for row in connection.execute(_directions):
         surplus[row.revision] += _weight(row.direction)
     for revision, times in surplus.items():
         if times not in (0, 1):

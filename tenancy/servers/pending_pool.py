@@ -20,7 +20,7 @@ from tenancy.backends.base import Attempt, Whose
 from tenancy.backends.server.backend import fresh_password
 from tenancy.catalog import claims, pending, servers
 from tenancy.catalog.claims import Claim
-from tenancy.errors import ClaimedError, ClaimLostError, TenancyError, told
+from tenancy.errors import ClaimedError, ClaimLostError, TenancyError, code_and_message
 from tenancy.forks import after_fork
 from tenancy.lifecycle.operation import Operation, Services
 from tenancy.lifecycle.seed import Seeding
@@ -51,7 +51,7 @@ class Filled:
     error: str | None = None
 
 
-class Pool(Operation):
+class PendingPool(Operation):
     """Keep ``size`` databases ready on every server that takes databases."""
 
     def __init__(self, services: Services, size: int) -> None:
@@ -91,7 +91,7 @@ class Pool(Operation):
         except ClaimedError:
             busy = True
         except Exception as error:  # noqa: BLE001 - it is told; other servers' pools are filled
-            code, message = told(error)
+            code, message = code_and_message(error)
             problem = {"code": code, "error": message}
             log.warning("the pool of server %r is not full: %s", server.name, message)
         ready = sum(map(self._good, self._there(server)))
@@ -182,7 +182,7 @@ class Pool(Operation):
 
     def _failed_to_make(self, found: Pending, claim: Claim, error: Exception) -> None:
         """Leave word of a failure; the row stays until what there is of its database was dropped."""
-        code, message = told(error)
+        code, message = code_and_message(error)
         log.error("pending database %s could not be made: %s", found.db_name, message)
         try:
             with claim.writing() as connection:

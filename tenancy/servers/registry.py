@@ -29,11 +29,11 @@ WEIGHT_MAX = 1_000
 TENANTS_MAX = 1_000_000
 NO_RIGHTS = "the login may not make databases and logins."
 
-Told = Callable[[list[str], list[str]], None]
+Notify = Callable[[list[str], list[str]], None]
 """Hear what was done on a server, and what its operator should do there, a sentence each."""
 
 
-def unheard(done: list[str], remarks: list[str]) -> None:
+def silent(done: list[str], remarks: list[str]) -> None:
     """Let it pass: nobody is there to be told."""
 
 
@@ -48,11 +48,11 @@ class Servers(Operation):
         *,
         max_tenants: int | None = None,
         weight: int = 1,
-        told: Told = unheard,
+        notify: Notify = silent,
     ) -> dict[str, Any]:
         """Register a server that answers and whose login may do its work; give it without its secret.
 
-        ``told`` hears what was done to rights on the server, and what its operator should do there.
+        ``notify`` hears what was done to rights on the server, and what its operator should do there.
         """
         backend = self._backend(db_type)
         name = _name(name)
@@ -75,7 +75,7 @@ class Servers(Operation):
             servers.add(connection, name, db_password=sealed, **place, **limits)
             self.catalog.audit.append(connection, "server.add", detail={"server": name, "type": db_type, "done": done})
             made = servers.by_name(connection, name).to_dict()
-        told(done, remarks)
+        notify(done, remarks)
         return made
 
     def read_login(self, db_type: str, url: str) -> Login:
@@ -144,8 +144,8 @@ class Servers(Operation):
             self.catalog.audit.append(connection, "server.password", detail={"server": server.name})
             return servers.by_name(connection, name).to_dict()
 
-    def remove(self, name: str, told: Told = unheard) -> None:
-        """Forget a server on which no database stands; ``told`` hears what was done there, and what may be left."""
+    def remove(self, name: str, notify: Notify = silent) -> None:
+        """Forget a server on which no database stands; ``notify`` hears what was done there, and what may be left."""
         server = self._find(name)
         with self.catalog.writing() as connection:
             if leftovers.on_server(connection, server.id):
@@ -160,10 +160,10 @@ class Servers(Operation):
         try:
             with self._entered(server) as (backend, driver):
                 done = backend.prepare(driver, beside_others=True)
-                told(done + backend.tidy(driver, server.installation, fingerprint=""), [])
+                notify(done + backend.tidy(driver, server.installation, fingerprint=""), [])
         except TenancyError as error:
             log.warning("templates may be left on server %r, which is forgotten: %s", server.name, error.message)
-            told([], [f"templates may be left there: {error.message}"])
+            notify([], [f"templates may be left there: {error.message}"])
 
     def _set(self, name: str, state: ServerState) -> dict[str, Any]:
         with self.catalog.writing() as connection:

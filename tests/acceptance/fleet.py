@@ -328,7 +328,7 @@ def _run_at(here: Fleet, gate: Gate) -> int:
 def _touch_at(here: Fleet, gate: Gate, seed: int) -> int:
     """Ask for every tenant's rows, as the requests of a web worker would."""
     manager = here.build().manager
-    manager.router.on_behind = UpgradeOnFirstUse(manager.provisioner).bring
+    manager.router.on_behind = UpgradeOnFirstUse(manager.provisioner).upgrade
     ids = [user.id for user in here.here.users]
     random.Random(seed).shuffle(ids)
     gate.wait()

@@ -18,7 +18,7 @@ from alembic.script import ScriptDirectory
 from repositories.schema import MIGRATIONS, metadata
 from tenancy.catalog.tables import CATALOG_VERSION_TABLE
 from tenancy.schema.chain import Chain
-from tenancy.schema.compatibility import dishonest
+from tenancy.schema.compatibility import unmarked_breaking_changes
 from tenancy.schema.tables import TENANT_VERSION_TABLE, tenancy_tables
 from tests.support import walk
 
@@ -74,7 +74,7 @@ def test_each_revision_keeps_the_rows_of_before_and_their_children(
 
 def test_each_revision_says_what_it_breaks(whole_product: str, catalog_engine: sa.Engine) -> None:
     with walk.migrating(catalog_engine) as (connection, given):
-        assert dishonest(CHAIN, connection, transactional_ddl=given["transactional_ddl"]) == []
+        assert unmarked_breaking_changes(CHAIN, connection, transactional_ddl=given["transactional_ddl"]) == []
 
 
 def test_what_goes_up_comes_down_and_goes_up_again(whole_product: str, catalog_engine: sa.Engine) -> None:

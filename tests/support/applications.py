@@ -129,7 +129,7 @@ def set_back(manager: TenantManager, ids: Iterable[int], revision: str = "0001")
         with manager.catalog.writing() as connection:
             tenant = tenants.get(connection, user_id)
             claim = take(manager.catalog, connection, tenant.tenant_id, "test", 60.0, least=tenant.epoch + 1)
-        reached = Upgrade(manager.services).bring(tenant, claim, manager.backends.get(tenant.db_type), revision)
+        reached = Upgrade(manager.services).migrate_to(tenant, claim, manager.backends.get(tenant.db_type), revision)
         stands = {"revision": revision, "schema_fingerprint": manager.chain.fingerprints[revision]}
         with claim.ending() as connection:
             tenants.change(connection, tenant, **stands, epoch=reached.epoch, version=tenant.version + 1)

@@ -233,7 +233,7 @@ def test_what_stands_beside_databases_says_of_which_installation_it_is_too():
         for name in (
             names.template(mark, "f" * 64),
             names.template(mark, "plain"),
-            names.draft(mark),
+            names.partial(mark),
             names.scratch(mark),
         ):
             assert names.installation_in(name) == mark

@@ -191,7 +191,7 @@ def status(toolbox: Toolbox, as_json: bool) -> None:
     without = manager.users_without_database() if manager.multi_tenant else 0
 
     def tell() -> None:
-        say(f"Catalog: {_standing(catalog)}.")
+        say(f"Catalog: {_catalog_line(catalog)}.")
         say(f"Mode: {'a database for every user' if manager.multi_tenant else 'one shared database'}.")
         counts = ", ".join(f"{count} {state}" for state, count in sorted(by_state.items()))
         say(
@@ -318,7 +318,7 @@ def resume(toolbox: Toolbox, user: int | str, as_json: bool) -> None:
     show(as_json, done, lambda: say(f"The database of user {owner.id} ({owner.email}) works again."))
 
 
-def _standing(catalog: dict[str, Any]) -> str:
+def _catalog_line(catalog: dict[str, Any]) -> str:
     """Say how the catalog stands, and what to type where that is not well."""
     if catalog["at_head"]:
         return f"revision {catalog['revision']}"

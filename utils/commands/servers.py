@@ -48,7 +48,7 @@ def add(
         raise click.UsageError("the URL is needed: write it to standard input and add --url-stdin.")
     heard: list[list[str]] = []
     made = toolbox.parts.manager.add_server(
-        name, db_type, url, max_tenants=max_tenants, weight=weight, told=lambda *what: heard.extend(what)
+        name, db_type, url, max_tenants=max_tenants, weight=weight, notify=lambda *what: heard.extend(what)
     )
     done, remarks = heard
 
@@ -139,7 +139,7 @@ def fill(toolbox: Toolbox, name: str | None, as_json: bool) -> None:
 @pass_toolbox
 def drain(toolbox: Toolbox, name: str, as_json: bool) -> None:
     """Place nothing more on a server; what stands there stays."""
-    _told(as_json, toolbox.parts.manager.drain_server(name))
+    _print_server(as_json, toolbox.parts.manager.drain_server(name))
 
 
 @servers.command()
@@ -148,7 +148,7 @@ def drain(toolbox: Toolbox, name: str, as_json: bool) -> None:
 @pass_toolbox
 def accept(toolbox: Toolbox, name: str, as_json: bool) -> None:
     """Place databases on a drained server again."""
-    _told(as_json, toolbox.parts.manager.accept_server(name))
+    _print_server(as_json, toolbox.parts.manager.accept_server(name))
 
 
 @servers.command("set-password")
@@ -172,7 +172,7 @@ def set_password(toolbox: Toolbox, name: str, password_stdin: bool, as_json: boo
 def remove(toolbox: Toolbox, name: str, as_json: bool) -> None:
     """Forget a server on which no database stands."""
     heard: list[list[str]] = []
-    toolbox.parts.manager.remove_server(name, told=lambda *what: heard.extend(what))
+    toolbox.parts.manager.remove_server(name, notify=lambda *what: heard.extend(what))
     done, remarks = heard
 
     def tell() -> None:
@@ -213,7 +213,7 @@ def _hindered(row: dict[str, Any]) -> str:
     return row["error"] or ("another process is filling it" if row["busy"] else "")
 
 
-def _told(as_json: bool, server: dict[str, Any]) -> None:
+def _print_server(as_json: bool, server: dict[str, Any]) -> None:
     said = f"Server {server['name']} is {server['state']}; databases there: {server['tenants']}."
     show(as_json, server, lambda: say(said))
 

@@ -36,7 +36,7 @@ _CODE = re.compile(r"`([^`]+)(?:`|(?=…$))")
 
 def register(app: Flask) -> None:
     """Give the templates their filters."""
-    for show in (iso, moment, wall, span, when, day, weekday, ago, size, told):
+    for show in (iso, moment, wall, span, when, day, weekday, ago, size, prose):
         app.add_template_filter(show)
 
 
@@ -114,6 +114,6 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def told(text: str) -> Markup:
+def prose(text: str) -> Markup:
     """Give a message of the layers below as HTML: a sentence, its commands and names set as code."""
     return Markup(_CODE.sub(r"<code>\1</code>", str(escape(sentence(text)))))  # noqa: S704 - escaped before

@@ -344,7 +344,7 @@ class PostgreSQLBackend(PostgreSQLPoints, ServerBackend):
     def _make_template(self, driver: Any, access: Access, blueprint: Blueprint, name: str) -> None:
         """Build under another name: what is called a template is whole."""
         assert access.admin is not None  # noqa: S101 - a registered server has its login
-        draft = names.draft(access.installation)
+        draft = names.partial(access.installation)
         self.make_plain_database(driver, draft)
         try:
             with self.migrating(self.open(access.admin.into(draft))) as connection:
@@ -362,7 +362,7 @@ class PostgreSQLBackend(PostgreSQLPoints, ServerBackend):
         One that cannot be dropped stays.
         """
         dropped = []
-        for name in own(driver, self.beside(driver, names.TEMPLATE) + self.beside(driver, names.DRAFT)):
+        for name in own(driver, self.beside(driver, names.TEMPLATE) + self.beside(driver, names.PARTIAL)):
             if name != but and names.installation_in(name) in ("", installation):
                 try:
                     self.drop_database(driver, name)

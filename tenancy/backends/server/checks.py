@@ -106,7 +106,7 @@ def _in_use(name: str) -> str:
 
 def _read(name: str) -> Iterator[InventoryItem]:
     database, owner, rest = names.planned_in(name) or ("", None, "")
-    if name.startswith((names.SCRATCH, names.DRAFT)):
+    if name.startswith((names.SCRATCH, names.PARTIAL)):
         yield InventoryItem(Sort.SCRATCH, name)
     elif database:
         yield InventoryItem(Sort.POINT if rest else Sort.DATABASE, name, database, owner)

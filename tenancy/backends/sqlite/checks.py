@@ -44,7 +44,7 @@ def strays(folder: Path) -> Iterator[InventoryItem]:
         if not rest:
             yield InventoryItem(Sort.DATABASE, name, database, owner)
         elif draft is not None:
-            yield InventoryItem(Sort.DRAFT, name, database, owner, *draft)
+            yield InventoryItem(Sort.PARTIAL, name, database, owner, *draft)
         elif f"-{rest}" in SIDE_FILES and not (folder / database).exists() and (folder / name).exists():
             yield InventoryItem(Sort.SIDE_FILE, name, database, owner)
 

@@ -23,7 +23,7 @@ def touching(manager, budget_s: float = 20.0):
     """Give a manager that migrates at first touch."""
     assert manager.router.on_behind is None, "it is off unless wanted"
     touch = UpgradeOnFirstUse(manager.provisioner, budget_s)
-    manager.router.on_behind = touch.bring
+    manager.router.on_behind = touch.upgrade
     return touch
 
 

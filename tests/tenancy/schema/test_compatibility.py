@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mssql, mysql
 
 from tenancy.schema.chain import Chain
-from tenancy.schema.compatibility import dishonest, holds
+from tenancy.schema.compatibility import holds, unmarked_breaking_changes
 from tenancy.types import KeyText, Line, LongText, RowId, Timestamp
 from tests.support.applications import revision
 
@@ -75,7 +75,7 @@ def told(connection: sa.Connection, folder: Path, body: str, *, destructive: boo
     revision(folder, "0001", None, FIRST)
     second = revision(folder, "0002", "0001", body)
     second.write_text(second.read_text() + f"\ndestructive = {destructive}\n")
-    return dishonest(Chain(folder, "version"), connection, transactional_ddl=True)
+    return unmarked_breaking_changes(Chain(folder, "version"), connection, transactional_ddl=True)
 
 
 @pytest.mark.parametrize("what", BROKEN)

@@ -109,7 +109,7 @@ def test_going_back_is_told_too_and_the_end_of_the_ledger_is_where_the_database_
             connection, "0001", transactional_ddl=True, on_apply=lambda *seen: provisioner._applied(backend, *seen)
         )
         assert (
-            list(ledger.standing(connection, manager.chain.checksums))
+            list(ledger.applied_checksums(connection, manager.chain.checksums))
             == [manager.chain.current(connection)]
             == ["0001"]
         )
@@ -234,7 +234,7 @@ def test_a_database_that_older_code_migrated_with_a_slow_clock_is_migrated_on(ve
     third.provision(user_id)
     backend = third.backends.get("sqlite")
     with backend.migrating(backend.connect(tenant_of(third, user_id), NO_ACCESS)) as connection:
-        assert list(ledger.standing(connection, third.chain.checksums)) == ["0001", "0002", "0003"]
+        assert list(ledger.applied_checksums(connection, third.chain.checksums)) == ["0001", "0002", "0003"]
         assert ledger.contradiction(connection, ["0001", "0002", "0003"]) is None
 
 
@@ -249,9 +249,9 @@ def test_what_was_applied_again_by_a_slow_machine_counts_as_it_was_applied_last(
         clock(-300)
         for direction, checksum in (("downgrade", "old"), ("upgrade", "edited")):
             ledger.record(connection, "0002", direction, checksum, 0, "2.0")
-        assert ledger.standing(connection, second.chain.checksums)["0002"] == "edited"
+        assert ledger.applied_checksums(connection, second.chain.checksums)["0002"] == "edited"
         ledger.record(connection, "0002", "downgrade", "edited", 0, "2.0")
-        assert list(ledger.standing(connection, second.chain.checksums)) == ["0001"]
+        assert list(ledger.applied_checksums(connection, second.chain.checksums)) == ["0001"]
         assert ledger.contradiction(connection, ["0001"]) is None
         ledger.record(connection, "0002", "downgrade", "edited", 0, "2.0")
         assert ledger.contradiction(connection, ["0001"]) == "the ledger tells twice that 0002 was undone"

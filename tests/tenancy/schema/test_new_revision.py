@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from repositories.schema import MIGRATIONS, metadata
 from tenancy.errors import ConfigurationError, MigrationError
 from tenancy.schema.chain import Chain
-from tenancy.schema.compatibility import dishonest
+from tenancy.schema.compatibility import unmarked_breaking_changes
 from tenancy.schema.new_revision import MESSAGE_MAX, new_revision
 from tenancy.schema.tables import TENANT_VERSION_TABLE
 from tenancy.types import NAMING, KeyText, Line, LongText, RowId, Timestamp, utc_now
@@ -200,7 +200,7 @@ def test_what_it_breaks_is_told_and_makes_it_destructive(folder: Path, models: s
     written.path.write_text(unmarked)
     engine = sa.create_engine("sqlite://")
     with engine.connect() as connection:
-        found = dishonest(chain_of(folder), connection, transactional_ddl=True)
+        found = unmarked_breaking_changes(chain_of(folder), connection, transactional_ddl=True)
     engine.dispose()
     assert [line.split(" and ", 1)[1] for line in found] == written.breaks
 

@@ -105,4 +105,4 @@ def test_sizes(count, says):
     ],
 )
 def test_a_message_is_shown_with_its_commands_as_code_and_nothing_of_it_is_html(text, html):
-    assert template_filters.told(text) == html
+    assert template_filters.prose(text) == html

@@ -56,7 +56,7 @@ def provision() -> ResponseReturnValue:
     return redirect(url_for("settings.database"), 303)
 
 
-def standing(principal: Principal) -> dict[str, Any]:
+def database_status(principal: Principal) -> dict[str, Any]:
     """Say how the user's database is by what came with the request, and whether trying again makes sense."""
     place = principal.tenant
     if place is None:
@@ -69,7 +69,7 @@ def standing(principal: Principal) -> dict[str, Any]:
 
 def _database(principal: Principal) -> dict[str, Any]:
     """Give the standing and, where the database answers, its size and revision."""
-    shown, place = standing(principal), principal.tenant
+    shown, place = database_status(principal), principal.tenant
     if place is None:
         return shown
     try:

@@ -11,7 +11,7 @@ from web.auth.sessions import signed_in
 from web.display import clock, preferences
 from web.display.preferences import Preferences
 from web.display.template_filters import moment, sentence
-from web.pages.account.database import standing
+from web.pages.account.database import database_status
 from web.pages.account.layout import blueprint, show
 from web.pages.common.flash import say
 from web.pages.common.forms import Choices, Field, Form
@@ -47,7 +47,7 @@ def change() -> ResponseReturnValue:
 
 def _page(form: Form) -> str:
     principal = signed_in()
-    return show("index", form=form, chosen=preferences.current(), database=standing(principal))
+    return show("index", form=form, chosen=preferences.current(), database=database_status(principal))
 
 
 def _fields() -> tuple[Field, ...]:

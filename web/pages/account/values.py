@@ -21,7 +21,7 @@ from web.auth.guards import page_login_required
 from web.auth.sessions import signed_in
 from web.display.template_filters import sentence
 from web.http import cursors
-from web.pages.account.database import standing
+from web.pages.account.database import database_status
 from web.pages.account.layout import PAGE, Rows, blueprint, show
 from web.pages.common import rows as row_pages
 from web.pages.common.flash import say
@@ -104,7 +104,7 @@ def delete_value(key: str) -> ResponseReturnValue:
 
 
 def _page(form: Form) -> str:
-    database = standing(signed_in())
+    database = database_status(signed_in())
     rows, next_url = _stored_values(database)
     first_url = url_for("settings.values") if request.args.get("cursor") else None
     return show("values", form=form, database=database, rows=rows, next_url=next_url, first_url=first_url)

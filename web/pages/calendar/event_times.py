@@ -44,7 +44,7 @@ def options() -> Markup:
 
 
 @rows.blueprint.before_request
-def settle() -> ResponseReturnValue | None:
+def to_utc() -> ResponseReturnValue | None:
     """Put the times of a posted event in the viewer's clock; show the form again where one does not exist."""
     # Somebody whose session has ended gets the form back as it was typed, once signed in.
     if request.method != "POST" or request.endpoint not in WRITES or current_principal() is None:

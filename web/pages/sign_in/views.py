@@ -92,7 +92,7 @@ def register() -> ResponseReturnValue:
     user = _registered(form, bootstrap)
     if user is None:
         return _registration_page(form, bootstrap), 422
-    return _settle(user)
+    return _provision_and_sign_in(user)
 
 
 @blueprint.route("/login", methods=("GET", "POST"))
@@ -164,7 +164,7 @@ def _registered(form: Form, bootstrap: bool) -> User | None:
     return None
 
 
-def _settle(user: User) -> ResponseReturnValue:
+def _provision_and_sign_in(user: User) -> ResponseReturnValue:
     """Provision a new account's database and sign it in, whether that worked or not."""
     parts = current_parts()
     problem = None

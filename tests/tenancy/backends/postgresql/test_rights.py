@@ -92,7 +92,7 @@ def test_tidying_leaves_what_is_needed_and_nothing_that_stops_pg_upgrade(home, b
     try:
         home.backend.keep(tenant, home.access(tenant), "run1")
         point, template = names.point_database(tenant.db_name, "run1"), names.template(home.installation, OLD)
-        left = names.draft(home.installation)
+        left = names.partial(home.installation)
         backend.make_plain_database(driver, left)
         for name in (point, template):
             run(driver, f"ALTER DATABASE {name} WITH ALLOW_CONNECTIONS false CONNECTION LIMIT -1")
