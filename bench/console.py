@@ -55,20 +55,25 @@ def _pages(here: World, ask: Callable[[str], bytes]) -> Iterator[tuple[str, str,
     manager, owner = here.parts.manager, here.users[0].id
     databases = partial(ask, "/admin/databases?limit=50")
     rows = "GET /admin/databases: 50 databases as JSON"
-    yield "overview", "/admin/", manager.glance, "the same counts without a page"
+    yield "overview", "/admin/", manager.reports.overview, "the same counts without a page"
     yield "users", "/admin/users", databases, rows
     after = "/admin/users?sort=-size"
-    yield "users by size", after, partial(manager.accounts_page, sort="size", descending=True), "the same rows alone"
+    yield (
+        "users by size",
+        after,
+        partial(manager.reports.accounts_page, sort="size", descending=True),
+        "the same rows alone",
+    )
     deep = _deep(ask)
     yield "users, deep in", deep, databases, "GET /admin/databases: 50 databases from the beginning, as JSON"
     wanted = "/admin/users?q=p1005"
-    yield "users, searched", wanted, partial(manager.accounts_page, query="p1005"), "the same rows alone"
+    yield "users, searched", wanted, partial(manager.reports.accounts_page, query="p1005"), "the same rows alone"
     behind = "/admin/databases?behind=true&limit=50"
     yield "users, behind", "/admin/users?behind=1", partial(ask, behind), "GET /admin/databases: the same as JSON"
-    report = partial(manager.tenant_report, owner)
+    report = partial(manager.reports.tenant, owner)
     yield "tenant", f"/admin/users/{owner}", report, "the tenant's report without a page"
-    yield "audit", "/admin/audit", partial(manager.audit_page, limit=51), "the same rows without a page"
-    yield "health", "/admin/health", manager.health, "the same findings without a page"
+    yield "audit", "/admin/audit", partial(manager.audit.page, limit=51), "the same rows without a page"
+    yield "health", "/admin/health", manager.reports.health, "the same findings without a page"
     probe = f"/admin/users/{owner}/initialize"
     yield "initialize", probe, partial(manager.load_user_db_config, owner), "one configuration from the catalog"
     yield "fleet", "/admin/fleet", manager.fleet.status, "the same counts without a page"

@@ -186,7 +186,7 @@ def _accounts(number: int) -> list[Figure]:
     with world(1) as here:
         bare = timed(lambda: _make(here, number, "bare", None))
         hashed = timed(lambda: _make(here, number, "full", PASSWORD))
-        same_work(1 + 2 * number, len(here.parts.manager.list_databases(limit=3 * number, state="ready")))
+        same_work(1 + 2 * number, len(here.parts.manager.reports.databases(limit=3 * number, state="ready")))
     notes = {"accounts": number}
     return [
         Figure("accounts", f"{number} accounts with databases, no password", "s", bare, None, "", notes=notes),

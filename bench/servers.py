@@ -85,7 +85,7 @@ def _provisioning(db_type: str, number: int) -> Figure:
             finally:
                 for name in made:
                     server.exec_driver_sql(f"DROP DATABASE {name}")
-        here.users = [here.parts.accounts.find(row["user_id"]) for row in manager.list_databases(limit=10_000)]
+        here.users = [here.parts.accounts.find(row["user_id"]) for row in manager.reports.databases(limit=10_000)]
     what = {
         "postgresql": "CREATE DATABASE ... TEMPLATE",
         "mysql": "CREATE DATABASE and the same DDL, statement by statement",
@@ -112,7 +112,7 @@ def _registration(db_type: str, number: int) -> Figure:
         for here in (pooled, bare):
             here.register([db_type])
         bare.add_users(1, [db_type])  # makes the template, or records the DDL
-        (filled,) = pooled.parts.manager.fill_servers()
+        (filled,) = pooled.parts.manager.pool.fill()
         same_work((number + 1, None), (filled["ready"], filled["error"]))
         mine, theirs = in_turns(number, lambda: pooled.add_users(1, [db_type]), lambda: bare.add_users(1, [db_type]))
         (server,) = pooled.parts.manager.servers()
@@ -131,7 +131,7 @@ def _registration(db_type: str, number: int) -> Figure:
 
 def _holds(here: World) -> list[Any]:
     """Give what the newest user's database says of itself, and how many first rows it has."""
-    report = here.parts.manager.tenant_report(here.users[-1].id)
+    report = here.parts.manager.reports.tenant(here.users[-1].id)
     rows = here.parts.manager.fetch_all("SELECT name FROM categories", user_id=here.users[-1].id)
     return [
         rows,

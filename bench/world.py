@@ -48,7 +48,7 @@ class World:
         """Register the server that tests may use of each type that has one."""
         for db_type in types:
             if db_type != "sqlite":
-                self.parts.manager.add_server(db_type, db_type, server_url(db_type))
+                self.parts.manager.servers.add(db_type, db_type, server_url(db_type))
 
     def leave_servers(self) -> None:
         """Delete what stands on servers; a folder goes by itself."""

@@ -1,29 +1,29 @@
-"""Answer with a route to a user's database: the one door through which our own code reaches tenants.
+"""The tenant manager: the one door through which our own code reaches tenants' databases.
 
 ``session`` is how this application works; ``engine_for``, ``get_user_connection``, ``fetch_all`` and
-``execute_update`` are for others. Operators' questions are answered in ``inspection.py``.
+``execute_update`` are for others. What operators ask and do stands in objects of the manager: ``servers``, ``fleet``,
+``reports``, ``audit``, ``pool``, ``own_databases``, ``leftovers``.
 """
 
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from tenancy import context, names
 from tenancy.backends import Backends, placeholders
-from tenancy.backends.access import Login
 from tenancy.backends.base import Backend, DatabaseFields
-from tenancy.catalog import Catalog, servers as server_rows, tenants, users as user_rows
-from tenancy.catalog.listing import Filter
+from tenancy.catalog import Catalog, tenants, users as user_rows
 from tenancy.catalog.tables import CATALOG_VERSION_TABLE, SHARED_OWNER
 from tenancy.credentials.keyring import Keyring
 from tenancy.errors import (
@@ -43,21 +43,50 @@ from tenancy.lifecycle.shared_database import SharedDatabase
 from tenancy.lifecycle.suspend_delete import Retirement
 from tenancy.lifecycle.upgrade_on_first_use import UpgradeOnFirstUse
 from tenancy.models import Principal, State, Tenant, TenantSchema, User
-from tenancy.monitoring.inspection import Inspection
+from tenancy.monitoring.audit import AuditReports
 from tenancy.monitoring.observations import Observations
-from tenancy.monitoring.overview import Overview
+from tenancy.monitoring.overview import Reports
 from tenancy.routing.dbapi import LeasedConnection, only_reads
 from tenancy.routing.engines import EngineCache
 from tenancy.routing.router import Router
 from tenancy.schema.chain import Chain
 from tenancy.schema.tables import TENANT_VERSION_TABLE
 from tenancy.servers.pending_pool import PendingPool
-from tenancy.servers.registry import Notify, Servers, silent
+from tenancy.servers.registry import Servers
 
 log = logging.getLogger(__name__)
 
 CATALOG_MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations" / "admin"
 """The catalog's revisions, which are installed beside this package: its tables are ours, whatever the application."""
+
+
+FORMER_NAMES = {
+    "accept_server": "servers.accept",
+    "accounts_page": "reports.accounts_page",
+    "add_server": "servers.add",
+    "audit_actions": "audit.actions",
+    "audit_entries": "audit.entries",
+    "audit_page": "audit.page",
+    "audit_verify": "audit.verify",
+    "catalog_status": "reports.catalog",
+    "connect_own_database": "own_databases.connect",
+    "database_info": "reports.info",
+    "database_types": "reports.database_types",
+    "drain_server": "servers.drain",
+    "fill_servers": "pool.fill",
+    "glance": "reports.overview",
+    "health": "reports.health",
+    "list_databases": "reports.databases",
+    "probe_own_database": "own_databases.probe",
+    "remove_server": "servers.remove",
+    "server": "servers.get",
+    "set_server_password": "servers.set_password",
+    "tenant_report": "reports.tenant",
+    "test_database": "reports.test",
+    "test_server": "servers.test",
+    "tidy_server": "servers.tidy",
+}
+"""What calls of the manager were called in version 0.3; they go with the version after the next."""
 
 
 @dataclass(frozen=True)
@@ -146,12 +175,22 @@ class TenantManager:
         allowed = self.options.user_databases and self.multi_tenant
         self.own_databases = OwnDatabases(self.provisioner, self.router.bulkhead, allowed=allowed)
         self.leftovers = self.provisioner.leftovers
-        self.database_servers = Servers(self.services)
         self.fleet = Fleet(self.services)
         self.pool = PendingPool(self.services, self.options.pending_tenants if self.multi_tenant else 0)
         self.services.on_placed = self.pool.noted
-        self.inspection = Inspection(self.services, self.catalog_chain, self.router.tenant_of)
-        self.overview = Overview(self.services, self.inspection, self.engines)
+        self.servers = Servers(self.services, self.pool.empty)
+        self.reports = Reports(self.services, self.catalog_chain, self.router.tenant_of, self.engines)
+        self.audit = AuditReports(catalog)
+
+    if not TYPE_CHECKING:  # a type checker is to refuse the former names
+
+        def __getattr__(self, name: str) -> Any:
+            """Find what was called differently in the version before, with a warning."""
+            if name not in FORMER_NAMES:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            now = FORMER_NAMES[name]
+            warnings.warn(f"manager.{name} is called manager.{now} now", DeprecationWarning, stacklevel=2)
+            return attrgetter(now)(self)
 
     @property
     def head(self) -> str:
@@ -264,7 +303,7 @@ class TenantManager:
         database is made there, or taken over where it is empty or this tenant's own.
         """
         fields = DatabaseFields(db_type, db_host, db_port, db_name, db_user, db_password, db_path, db_options)
-        return self.inspection.shown(self.provision(user_id, fields).tenant, user_id)
+        return self.reports.shown(self.provision(user_id, fields).tenant, user_id)
 
     def initialize_all(self, on_result: Callable[[InitResult], None]) -> list[InitResult]:
         """Make or bring to head the database of every active user, past failures, which are named."""
@@ -320,171 +359,18 @@ class TenantManager:
             applied += [f"shared {revision}" for revision in shared]
         return applied
 
-    # --- database servers -------------------------------------------------------------------------------
-
-    def add_server(
-        self,
-        name: str,
-        db_type: str,
-        url: str | Login,
-        *,
-        max_tenants: int | None = None,
-        weight: int = 1,
-        notify: Notify = silent,
-    ) -> dict[str, Any]:
-        """Register a server by its URL (or login) once it has answered; give it without its secret.
-
-        ``notify`` hears what was done to rights on the server, and what its operator should do there.
-        """
-        login = self.database_servers.read_login(db_type, url) if isinstance(url, str) else url
-        return self.database_servers.add(name, db_type, login, max_tenants=max_tenants, weight=weight, notify=notify)
-
-    def servers(self) -> list[dict[str, Any]]:
-        """List the registered servers, without their secrets, each with the number of databases there."""
-        return self.database_servers.every()
-
-    def server(self, name: str) -> dict[str, Any]:
-        return self.database_servers.get(name)
-
-    def test_server(self, name: str) -> dict[str, Any]:
-        return self.database_servers.test(name)
-
-    def drain_server(self, name: str) -> dict[str, Any]:
-        """Place nothing more on a server."""
-        return self.database_servers.drain(name)
-
-    def accept_server(self, name: str) -> dict[str, Any]:
-        """Place databases on a drained server again."""
-        return self.database_servers.accept(name)
-
-    def set_server_password(self, name: str, password: str) -> dict[str, Any]:
-        """Keep a new password of a server's login, which has to open the server; databases there go on working."""
-        return self.database_servers.set_password(name, password)
-
-    def remove_server(self, name: str, notify: Notify = silent) -> None:
-        """Forget a server, and drop what was kept ready there; ServerExistsError while users' databases stand there.
-
-        ``notify`` hears what was done there, and what may be left.
-        """
-        with self.catalog.reading() as connection:
-            server = server_rows.by_name(connection, name)
-        if not server.tenants and server.pending:
-            self.pool.empty(server)
-        self.database_servers.remove(name, notify)
-
-    def tidy_server(self, name: str) -> dict[str, Any]:
-        """Remove what is left on a server and nothing needs, and keep tenants' logins out of its own databases."""
-        return self.database_servers.tidy(name)
-
-    def fill_servers(self, name: str | None = None) -> list[dict[str, Any]]:
-        """Make the databases that are to stand ready (PENDING_TENANTS) on one server, or on all; say how each is."""
-        return self.pool.fill(name)
-
     # --- operators' questions ---------------------------------------------------------------------------
 
     def load_user_db_config(self, user_id: int) -> dict[str, Any]:
         """Give a user's configuration without secrets, or TenantNotFoundError."""
-        return self.inspection.config(names.user_id(user_id))
-
-    def database_info(self, user_id: int) -> dict[str, Any]:
-        return self.inspection.info(names.user_id(user_id))
-
-    def list_databases(
-        self,
-        *,
-        after: int | None = None,
-        limit: int = 50,
-        state: str | None = None,
-        db_type: str | None = None,
-        behind: bool = False,
-        inactive_since: datetime | None = None,
-        query: str | None = None,
-    ) -> list[dict[str, Any]]:
-        """List configurations by user id, filtered; ``after`` is the last user id seen."""
-        asked = {"state": state, "db_type": db_type, "inactive_since": inactive_since, "query": query}
-        return self.inspection.page(after or 0, limit, behind=behind, **asked)
+        return self.reports.config(user_id)
 
     def get_user_database_stats(self) -> dict[str, Any]:
-        return self.inspection.stats()
-
-    def test_database(self, user_id: int) -> dict[str, Any]:
-        return self.inspection.test(names.user_id(user_id))
-
-    def catalog_status(self) -> dict[str, Any]:
-        return self.inspection.catalog()
-
-    # --- the console's questions --------------------------------------------------------------------------
-
-    def glance(self) -> dict[str, Any]:
-        """Count accounts and databases; say how they grow, which are the largest, and which are in trouble."""
-        return self.overview.glance()
-
-    def accounts_page(
-        self,
-        *,
-        sort: str = "id",
-        descending: bool = False,
-        limit: int = 50,
-        after: list[Any] | None = None,
-        query: str | None = None,
-        state: str | None = None,
-        db_type: str | None = None,
-        behind: bool = False,
-        account: str | None = None,
-        inactive_since: datetime | None = None,
-    ) -> tuple[list[dict[str, Any]], list[Any] | None]:
-        """List accounts with where their rows live; ``after`` is the place that the page before gave."""
-        wanted = Filter(query, state, db_type, behind, account, inactive_since)
-        return self.overview.accounts_page(wanted, sort=sort, descending=descending, limit=limit, after=after)
-
-    def tenant_report(self, user_id: int) -> dict[str, Any]:
-        """Say all there is to say of a user's database, and what it says of itself where it answers."""
-        return self.overview.tenant_report(names.user_id(user_id))
-
-    def audit_page(
-        self,
-        *,
-        action: str | None = None,
-        user_id: int | None = None,
-        actor_id: int | None = None,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        before_id: int | None = None,
-        limit: int = 50,
-    ) -> list[dict[str, Any]]:
-        """List the audit log, newest first; ``before_id`` is the last id seen."""
-        asked = {"action": action, "user_id": user_id, "actor_id": actor_id, "since": since, "until": until}
-        return self.overview.audit_page(**asked, before_id=before_id, limit=limit)
-
-    def audit_entries(self, **asked: Any) -> Iterator[dict[str, Any]]:
-        """Go through what ``audit_page`` lists with these filters, however much it is."""
-        return self.overview.audit_entries(**asked)
-
-    def audit_actions(self) -> list[str]:
-        return self.overview.audit_actions()
-
-    def audit_verify(self, expect: str | None = None) -> dict[str, Any]:
-        """Check every row's seal; give ``{"rows", "head"}``, or raise AuditBrokenError."""
-        return self.overview.audit_verify(expect)
+        return self.reports.stats()
 
     def probe_database(self, user_id: int, fields: DatabaseFields) -> dict[str, Any]:
         """Try a configuration that is not stored, and say what is wrong with it; nothing is made."""
         return probe(self.services, names.user_id(user_id), fields)
-
-    def probe_own_database(self, user_id: int, fields: DatabaseFields) -> dict[str, Any]:
-        """Try a database that a user names, as ``probe_database`` does for administrators."""
-        return self.own_databases.probe(names.user_id(user_id), fields)
-
-    def connect_own_database(self, user_id: int, fields: DatabaseFields) -> Provisioned:
-        """Keep a user's rows in a database that they name, on a host that they may name."""
-        self._refuse_shared("choose")
-        return self.own_databases.connect(names.user_id(user_id), fields)
-
-    def database_types(self) -> list[dict[str, Any]]:
-        return self.overview.database_types()
-
-    def health(self) -> dict[str, Any]:
-        return self.overview.health()
 
     def note_error(self, user_id: int, code: str, message: str, request_id: str | None = None) -> None:
         """Remember what went wrong with a user's database, in memory; what the engine itself raises it notes itself."""

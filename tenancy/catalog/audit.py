@@ -138,7 +138,7 @@ class AuditLog:
         head = connection.execute(_head_locked).first()
         if head is None:
             raise AuditBrokenError(
-                "the audit log has lost its head: run `unify audit verify` or call `manager.audit_verify()`.", row_id=1
+                "the audit log has lost its head: run `unify audit verify` or call `manager.audit.verify()`.", row_id=1
             )
         return head
 

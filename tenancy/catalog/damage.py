@@ -79,7 +79,7 @@ def first(connection: sa.Connection, statement: sa.Select[Any], asked: Mapping[s
 
 def broken(what: str = "a row", **fields: object) -> CatalogDamagedError:
     return CatalogDamagedError(
-        f"{what} of the catalog is damaged: `unify db list` or `manager.list_databases()` names it; "
+        f"{what} of the catalog is damaged: `unify db list` or `manager.reports.databases()` names it; "
         "restore the catalog from a backup.",
         **fields,
     )

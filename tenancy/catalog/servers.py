@@ -106,9 +106,10 @@ def remove(connection: sa.Connection, server: Server) -> None:
     if held:
         stand = "1 database stands" if held == 1 else f"{held} databases stand"
         raise ServerExistsError(
-            f"{stand} on server {server.name!r} (`unify db list` or `manager.list_databases()` says whose), and "
-            "databases are not moved yet: place nothing more there (`unify servers drain` or `manager.drain_server()`) "
-            "or delete what is there (`unify db delete` or `manager.delete_user_database()`) first.",
+            f"{stand} on server {server.name!r} (`unify db list` or `manager.reports.databases()` says whose), and "
+            "databases are not moved yet: place nothing more there (`unify servers drain` or "
+            "`manager.servers.drain()`) or delete what is there (`unify db delete` or "
+            "`manager.delete_user_database()`) first.",
             field="name",
             tenants=held,
         )
@@ -138,7 +139,7 @@ def place(connection: sa.Connection, db_type: str, *, lock: bool = True, fingerp
         why = "all are full" if found else "none is registered that takes databases"
         raise NoServerError(
             f"there is no {db_type} server for another database: {why} "
-            "(`unify servers add` or `manager.add_server()` registers one)."
+            "(`unify servers add` or `manager.servers.add()` registers one)."
         )
     return min(open_ones, key=lambda server: (server.tenants + 1) / server.weight)
 

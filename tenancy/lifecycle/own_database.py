@@ -13,6 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from tenancy import names
 from tenancy.backends.base import Backend, DatabaseFields, Whose
 from tenancy.catalog import leftovers, tenants, users
 from tenancy.catalog.claims import Claim
@@ -39,19 +40,20 @@ _PLACE = ("db_type", "db_host", "db_port", "db_name", "db_user")
 
 
 class OwnDatabases(Operation):
-    """Try and connect databases that users name."""
+    """Be ``manager.own_databases``: try and connect databases that users name."""
 
-    def __init__(self, provisioner: Provisioner, crowd: Bulkhead, *, allowed: bool) -> None:
+    def __init__(self, provisioner: Provisioner, bulkhead: Bulkhead, *, allowed: bool) -> None:
         super().__init__(provisioner.services)
         self._provisioner = provisioner
-        self._crowd = crowd
+        self._bulkhead = bulkhead
         self._leftovers = Leftovers(provisioner.services)
         self.allowed = allowed
 
     def probe(self, user_id: int, fields: DatabaseFields) -> dict[str, Any]:
-        """Say what is right and wrong with a database that a user names, as ``probe.probe`` does; nothing is made."""
+        """Report on a database that a user names, as ``preflight.probe`` does; nothing is created."""
+        user_id = names.user_id(user_id)
         self._refuse(fields)
-        with self._crowd.place(user_id):
+        with self._bulkhead.place(user_id):
             return probe(self.services, user_id, fields, Origin.USER, replacing=True)
 
     def connect(self, user_id: int, fields: DatabaseFields) -> Provisioned:
@@ -59,8 +61,9 @@ class OwnDatabases(Operation):
 
         The server may be far away, or say nothing: each part of the work is bounded, and so are the threads.
         """
+        user_id = names.user_id(user_id)
         self._refuse(fields)
-        with self._crowd.place(user_id), lifted():
+        with self._bulkhead.place(user_id), lifted():
             return self._connected(user_id, fields)
 
     def _connected(self, user_id: int, fields: DatabaseFields) -> Provisioned:

@@ -1,4 +1,4 @@
-"""Answer operators' questions about databases: configuration, size, state, health. It changes nothing."""
+"""Answer operators' questions about databases: configuration, size, state, health. Nothing is changed."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from tenancy import names
 from tenancy.catalog import tenants, users
 from tenancy.catalog.tables import shared_database, user_database_configs
 from tenancy.errors import TenancyError
@@ -41,7 +42,7 @@ _INFO = (
 
 
 class Inspection:
-    """Look at tenants with the parts of a services."""
+    """Look at tenants' databases; ``overview.py`` adds what is asked of the whole fleet."""
 
     def __init__(self, services: Services, catalog_chain: Chain, tenant_of: Callable[[int], Tenant]) -> None:
         self._services = services
@@ -58,10 +59,11 @@ class Inspection:
         }
 
     def config(self, user_id: int) -> dict[str, Any]:
-        return self.shown(self._tenant_of(user_id), user_id)
+        return self.shown(self._tenant_of(names.user_id(user_id)), user_id)
 
     def info(self, user_id: int) -> dict[str, Any]:
         """Give what GET /admin/user/<user_id>/database/info answers."""
+        user_id = names.user_id(user_id)
         with self._catalog.reading() as connection:
             users.get(connection, user_id)
         return self.described(self._tenant_of(user_id), user_id)
@@ -69,8 +71,25 @@ class Inspection:
     def described(self, tenant: Tenant, user_id: int) -> dict[str, Any]:
         return self._row(tenant, user_id) | {"size_bytes": self._size(tenant)}
 
-    def page(self, after: int, limit: int, *, behind: bool, **asked: Any) -> list[dict[str, Any]]:
-        """List users' configurations, with their address, by user id; in shared mode each has the shared one."""
+    def databases(
+        self,
+        *,
+        after: int | None = None,
+        limit: int = 50,
+        state: str | None = None,
+        db_type: str | None = None,
+        behind: bool = False,
+        inactive_since: datetime | None = None,
+        query: str | None = None,
+    ) -> list[dict[str, Any]]:
+        """List users' configurations, with their address, by user id; ``after`` is the last user id seen.
+
+        In shared mode every user has the configuration of the shared database.
+        """
+        asked: dict[str, Any] = {"state": state, "db_type": db_type, "inactive_since": inactive_since, "query": query}
+        return self._page(after or 0, limit, behind=behind, **asked)
+
+    def _page(self, after: int, limit: int, *, behind: bool, **asked: Any) -> list[dict[str, Any]]:
         with self._catalog.reading() as connection:
             if not self._catalog.multi_tenant:
                 return self._shared_page(connection, after, limit, behind=behind, **asked)
@@ -124,7 +143,7 @@ class Inspection:
 
     def test(self, user_id: int) -> dict[str, Any]:
         """Connect to a user's database and say how it is; a failure is an answer, not an error."""
-        services = self._services
+        services, user_id = self._services, names.user_id(user_id)
         tenant = self._tenant_of(user_id)
         answer = {"user_id": user_id, "revision": tenant.revision, "head_revision": services.chain.head}
         started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Answer an operator's console: the fleet at a glance, accounts in one table, a tenant's report, audit log, health.
+"""Answer operators' questions about the whole fleet: an overview, accounts in one table, a tenant's report, health.
 
 It changes nothing and gives no secrets. What a whole fleet is asked for comes from the catalog's indexes alone.
 """
@@ -6,13 +6,15 @@ It changes nothing and gives no secrets. What a whole fleet is asked for comes f
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
+from tenancy import names
 from tenancy.backends.base import Backend
 from tenancy.catalog import claims, statistics, tenant_errors, tenant_sizes, tenants, users
 from tenancy.catalog.listing import Filter, Listing, Place
@@ -24,24 +26,23 @@ from tenancy.monitoring.inspection import Inspection
 from tenancy.routing import guards
 from tenancy.routing.engines import EngineCache
 from tenancy.schema import ledger
+from tenancy.schema.chain import Chain
 from tenancy.schema.tables import tenancy_identity
 
 Rows = list[dict[str, Any]]
 
-EXPORTED_AT_ONCE = 500
 
+class Reports(Inspection):
+    """Be ``manager.reports``: questions about one tenant (``inspection.py``) and about all of them."""
 
-class Overview:
-    """Look over the fleet with the parts of a services."""
-
-    def __init__(self, services: Services, inspection: Inspection, engines: EngineCache) -> None:
-        self._services = services
-        self._catalog = services.catalog
-        self._inspection = inspection
+    def __init__(
+        self, services: Services, catalog_chain: Chain, tenant_of: Callable[[int], Tenant], engines: EngineCache
+    ) -> None:
+        super().__init__(services, catalog_chain, tenant_of)
         self._engines = engines
         self._listing = Listing(multi_tenant=services.catalog.multi_tenant)
 
-    def glance(self) -> dict[str, Any]:
+    def overview(self) -> dict[str, Any]:
         """Count accounts and databases; say how they grow, which are the largest, and which are in trouble."""
         mode = self._catalog.multi_tenant
         with self._catalog.reading() as connection:
@@ -53,16 +54,31 @@ class Overview:
         return found | {"without_database": found["accounts"] - found["databases"] if mode else 0}
 
     def accounts_page(
-        self, wanted: Filter, *, sort: str, descending: bool, limit: int, after: Place | None
+        self,
+        *,
+        sort: str = "id",
+        descending: bool = False,
+        limit: int = 50,
+        after: Place | None = None,
+        query: str | None = None,
+        state: str | None = None,
+        db_type: str | None = None,
+        behind: bool = False,
+        account: str | None = None,
+        inactive_since: datetime | None = None,
     ) -> tuple[Rows, Place | None]:
-        head = self._services.chain.head
+        """List accounts with where their rows live, and the place to give as ``after``, None at the end."""
+        wanted, head = Filter(query, state, db_type, behind, account, inactive_since), self._services.chain.head
         asked: dict[str, Any] = {"sort": sort, "descending": descending, "limit": limit, "after": after}
         with self._catalog.reading() as connection:
             return self._listing.page(connection, wanted, head, **asked)
 
-    def tenant_report(self, user_id: int) -> dict[str, Any]:
-        """Say all there is to say of a user's database, and what it says of itself where it answers."""
-        mode = self._catalog.multi_tenant
+    def tenant(self, user_id: int) -> dict[str, Any]:
+        """Report on a user's database: account, configuration without secrets, claim, sizes, errors.
+
+        Identity and ledger are read from the database itself, where it answers.
+        """
+        user_id, mode = names.user_id(user_id), self._catalog.multi_tenant
         with self._catalog.reading() as connection:
             user = users.get(connection, user_id)
             tenant = tenants.find(connection, user_id) if mode else tenants.shared(connection)
@@ -73,28 +89,8 @@ class Overview:
                 "sizes": tenant_sizes.of_owner(connection, owner),
                 "errors": tenant_errors.of_owner(connection, owner),
             }
-        report["config"] = self._inspection.described(tenant, user_id) if tenant else None
+        report["config"] = self.described(tenant, user_id) if tenant else None
         return report | (self._asked_itself(tenant) if tenant else {"identity": None, "ledger": []})
-
-    def audit_page(self, **asked: Any) -> Rows:
-        with self._catalog.reading() as connection:
-            return self._catalog.audit.page(connection, **asked)
-
-    def audit_entries(self, **asked: Any) -> Iterator[dict[str, Any]]:
-        """Go through what ``audit_page`` would list, newest first, some at a time."""
-        before: int | None = None
-        while rows := self.audit_page(**asked, before_id=before, limit=EXPORTED_AT_ONCE):
-            yield from rows
-            before = rows[-1]["id"]
-
-    def audit_actions(self) -> list[str]:
-        with self._catalog.reading() as connection:
-            return self._catalog.audit.actions(connection)
-
-    def audit_verify(self, expect: str | None = None) -> dict[str, Any]:
-        """Check every row's seal; give ``{"rows", "head"}``, or raise AuditBrokenError."""
-        with self._catalog.reading() as connection:
-            return self._catalog.audit.verify(connection, expect)
 
     def database_types(self) -> Rows:
         """List the backends there are, each with the fields that somebody who initializes a database is asked for."""
@@ -106,7 +102,7 @@ class Overview:
     def health(self) -> dict[str, Any]:
         """Say how catalog, folders, engines and keys are; a catalog out of reach is told, not raised."""
         started = time.perf_counter()
-        catalog = self._inspection.catalog()
+        catalog = self.catalog()
         catalog["latency_ms"] = round((time.perf_counter() - started) * 1000, 2)
         catalog["db_type"] = self._catalog.engine.dialect.name
         storages = ((backend.name, backend.storage()) for backend in self._services.backends.registered())

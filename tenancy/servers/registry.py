@@ -18,7 +18,7 @@ from tenancy.backends.access import Login
 from tenancy.backends.server.backend import ServerBackend
 from tenancy.catalog import leftovers, servers
 from tenancy.errors import AccessDeniedError, ConfigurationError, ServerExistsError, TenancyError
-from tenancy.lifecycle.operation import Operation
+from tenancy.lifecycle.operation import Operation, Services
 from tenancy.models import Server, ServerState
 from tenancy.names import fold, is_visible
 
@@ -38,23 +38,35 @@ def silent(done: list[str], remarks: list[str]) -> None:
 
 
 class Servers(Operation):
-    """Register servers and say how they are."""
+    """Be ``manager.servers``: register servers, and say how they are. Called, it lists them."""
+
+    def __init__(self, services: Services, empty_pool: Callable[[Server], None]) -> None:
+        super().__init__(services)
+        self._empty_pool = empty_pool
+
+    def __call__(self) -> list[dict[str, Any]]:
+        """List the servers by name, without their secrets, each with how many databases stand there."""
+        with self.catalog.reading() as connection:
+            return [server.to_dict() for server in servers.every(connection)]
 
     def add(
         self,
         name: str,
         db_type: str,
-        login: Login,
+        url: str | Login,
         *,
         max_tenants: int | None = None,
         weight: int = 1,
         notify: Notify = silent,
     ) -> dict[str, Any]:
-        """Register a server that answers and whose login may do its work; give it without its secret.
+        """Register a server by its URL (or login) once it has answered and its login may do its work.
+
+        Returns it without its secret.
 
         ``notify`` hears what was done to rights on the server, and what its operator should do there.
         """
         backend = self._backend(db_type)
+        login = self.read_login(db_type, url) if isinstance(url, str) else url
         name = _name(name)
         most = None if max_tenants is None else _bounded("max_tenants", max_tenants, TENANTS_MAX)
         limits: dict[str, Any] = {"max_tenants": most, "weight": _bounded("weight", weight, WEIGHT_MAX)}
@@ -84,11 +96,6 @@ class Servers(Operation):
         if self.backends.for_url(url, "url") is not backend:
             raise ConfigurationError(f"url is not one of {backend.label}.", field="url")
         return backend.login(url, "url")
-
-    def every(self) -> list[dict[str, Any]]:
-        """List the servers by name, without their secrets, each with how many databases stand there."""
-        with self.catalog.reading() as connection:
-            return [server.to_dict() for server in servers.every(connection)]
 
     def get(self, name: str) -> dict[str, Any]:
         return self._find(name).to_dict()
@@ -145,8 +152,15 @@ class Servers(Operation):
             return servers.by_name(connection, name).to_dict()
 
     def remove(self, name: str, notify: Notify = silent) -> None:
-        """Forget a server on which no database stands; ``notify`` hears what was done there, and what may be left."""
+        """Forget a server on which no user's database stands, and drop the databases kept ready there.
+
+        ServerExistsError while users' databases stand there. ``notify`` hears what was done there, and what may be
+        left.
+        """
         server = self._find(name)
+        if not server.tenants and server.pending:
+            self._empty_pool(server)
+            server = self._find(name)
         with self.catalog.writing() as connection:
             if leftovers.on_server(connection, server.id):
                 raise ServerExistsError(

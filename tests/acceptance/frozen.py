@@ -74,7 +74,7 @@ class Bed:
 
     def register(self) -> None:
         through = self._address.set(host="127.0.0.1", port=self.freezer.port)
-        self.manager.add_server(SERVER, self.product, through.render_as_string(hide_password=False))
+        self.manager.servers.add(SERVER, self.product, through.render_as_string(hide_password=False))
 
     def sign_up(self) -> int:
         self._number += 1
@@ -110,10 +110,10 @@ class Bed:
     def leave(self) -> None:
         """Delete all that was made on the server."""
         manager = self.manager
-        while rows := manager.list_databases(limit=1000):
+        while rows := manager.reports.databases(limit=1000):
             for row in rows:
                 manager.delete_user_database(row["user_id"])
-        manager.remove_server(SERVER)
+        manager.servers.remove(SERVER)
 
 
 # --- what is frozen ------------------------------------------------------------------------------------------------
@@ -136,7 +136,7 @@ def _delete(bed: Bed) -> Act:
 
 def _own_database(bed: Bed) -> Act:
     user_id, fields = bed.tenant(), bed.own_database()
-    return lambda: bed.manager.connect_own_database(user_id, fields)
+    return lambda: bed.manager.own_databases.connect(user_id, fields)
 
 
 def _fleet_run(bed: Bed) -> Act:
@@ -156,7 +156,7 @@ def _pool(bed: Bed) -> Act:
     bed.manager.pool.empty(server)
 
     def fill() -> object:
-        (told,) = bed.manager.fill_servers(SERVER)
+        (told,) = bed.manager.pool.fill(SERVER)
         return told["code"] or "done"
 
     return fill

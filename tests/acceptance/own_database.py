@@ -128,7 +128,7 @@ def _round(scene: Scene, at: int) -> tuple[str, set[str], set[str]]:
 
 def _outcome(scene: Scene, user_id: int, fields: DatabaseFields) -> str:
     try:
-        scene.manager.connect_own_database(user_id, fields)
+        scene.manager.own_databases.connect(user_id, fields)
     except TenancyError as error:
         return error.code
     return "connected"
@@ -138,7 +138,7 @@ def _messages(scene: Scene) -> int:
     """Count what the application says to a server when a database is connected."""
     scene.freezer.arm(None)
     user_id, fields = scene.user(), scene.fields()
-    scene.manager.connect_own_database(user_id, fields)
+    scene.manager.own_databases.connect(user_id, fields)
     return scene.freezer.seen
 
 

@@ -37,7 +37,7 @@ ORDERS = [
     Order(
         "tenancy",
         (
-            "errors types forks deadline addresses upkeep",
+            "errors types forks deadline addresses upkeep former",
             "names hosts",
             "models",
             "context schema",
@@ -48,6 +48,7 @@ ORDERS = [
             "accounts",
             "manager",
             "installed",
+            "activity keyring",
         ),
     ),
     Order("tenancy.schema", ("tables chain describe", "identity ledger compatibility autogenerate", "new_revision")),
@@ -91,10 +92,10 @@ ORDERS = [
     Order("tenancy.servers", ("registry | pending_pool",)),
     Order(
         "tenancy.fleet",
-        ("restore_points rollout_rules runs status verify", "orphans repair runner", "fleet", "processes"),
+        ("restore_points rollout_rules runs status verify", "orphans repair runner", "fleet", "processes", "revisions"),
     ),
-    Order("tenancy.monitoring", ("inspection observations", "activity overview")),
-    Order("tenancy.accounts", ("passwords preferences", "accounts")),
+    Order("tenancy.monitoring", ("audit inspection observations", "activity overview")),
+    Order("tenancy.accounts", ("passwords preferences", "accounts", "itself")),
     Order("web", ("parts schemas", "http", "auth | ops", "display | api", "pages", "itself")),
     Order(
         "web.http",

@@ -45,9 +45,9 @@ def _on(engine: str, make_parts: Callable[..., Parts]) -> Iterator[Parts]:
     parts = make_parts(default_tenant_db_type=engine)
     address = engines.server_address(engine) if engine != "sqlite" else None
     if address is not None:
-        parts.manager.add_server("test", engine, address.render_as_string(hide_password=False))
+        parts.manager.servers.add("test", engine, address.render_as_string(hide_password=False))
     yield parts
     for server in parts.manager.servers():
-        for row in parts.manager.list_databases(limit=10_000):
+        for row in parts.manager.reports.databases(limit=10_000):
             parts.manager.delete_user_database(row["user_id"])
-        parts.manager.remove_server(server["name"])
+        parts.manager.servers.remove(server["name"])

@@ -153,7 +153,7 @@ def test_a_user_without_a_database_or_account_is_told_so(manager, parts):
     with pytest.raises(TenantNotFoundError, match=f"unify db init {user_id}"), manager.session(user_id):
         raise AssertionError("it was opened")
     with pytest.raises(UserNotFoundError):
-        manager.database_info(99)
+        manager.reports.info(99)
 
 
 @pytest.mark.parametrize("wrong", [0, -1, "1;drop", True, 2**63, None, "", "x", 1.5])
@@ -256,7 +256,7 @@ def test_a_lost_file_is_said_and_none_appears(manager, users, file):
     manager.engines.close()
     file(users[0]).unlink()
     assert open_in_every_way(manager, users[0]) == [DatabaseMissingError] * 5
-    assert manager.test_database(users[0])["code"] == "database_missing"
+    assert manager.reports.test(users[0])["code"] == "database_missing"
     assert not file(users[0]).exists()
     assert titles(manager, users[1]) == ["of the second"]
 
@@ -265,7 +265,7 @@ def test_a_damaged_file_is_said(manager, users, file):
     manager.engines.close()
     file(users[0]).write_bytes(b"damaged" * 5000)
     assert open_in_every_way(manager, users[0]) == [DatabaseUnreachableError] * 5
-    assert "damaged" in manager.test_database(users[0])["message"]
+    assert "damaged" in manager.reports.test(users[0])["message"]
 
 
 def test_a_file_damaged_where_the_rows_are_is_said(manager, users, file):
@@ -284,7 +284,7 @@ def test_another_tenants_file_in_its_place_shows_nothing(manager, users, file):
     manager.engines.close()
     shutil.copyfile(file(users[1]), file(users[0]))
     assert open_in_every_way(manager, users[0]) == [IdentityError] * 5
-    assert manager.test_database(users[0])["code"] == "identity_mismatch"
+    assert manager.reports.test(users[0])["code"] == "identity_mismatch"
     assert titles(manager, users[1]) == ["of the second"]
 
 
@@ -321,7 +321,7 @@ def test_a_path_tampered_with_in_the_catalog_is_refused(manager, users, path, tm
     change_config(manager, users[0], db_path=path and path.format(other=users[1]))
     assert open_in_every_way(manager, users[0]) == [IdentityError] * 5
     assert sorted(tmp_path.rglob("*.db*")) == before
-    assert manager.database_info(users[0])["size_bytes"] is None
+    assert manager.reports.info(users[0])["size_bytes"] is None
 
 
 def test_a_tenant_uuid_tampered_with_in_the_catalog_is_refused(manager, users):

@@ -31,7 +31,7 @@ def audit() -> None:
 def list_(toolbox: Toolbox, action: str | None, user: int | str | None, limit: int, as_json: bool) -> None:
     """List what was done, newest first: when, what, to whom, by whom and how, in which request."""
     of = None if user is None else find_user(toolbox, user).id
-    rows = toolbox.parts.manager.audit_page(action=action, user_id=of, limit=limit)
+    rows = toolbox.parts.manager.audit.page(action=action, user_id=of, limit=limit)
 
     def tell() -> None:
         shown = [
@@ -55,7 +55,7 @@ def verify(toolbox: Toolbox, expect: str | None, as_json: bool) -> None:
     """Check every row's seal; name the first broken row."""
     if expect is not None and not _HEAD.fullmatch(expect):
         raise click.BadParameter("type a head as `unify audit verify` prints it, ID:SEAL.", param_hint="'--expect'")
-    found = toolbox.parts.manager.audit_verify(expect)
+    found = toolbox.parts.manager.audit.verify(expect)
     show(as_json, found, lambda: say(f"{found['rows']} rows, every seal holds. Head: {found['head']}"))
 
 

@@ -36,9 +36,9 @@ def db() -> None:
 def create_config_table(toolbox: Toolbox, as_json: bool) -> None:
     """Create the configuration table: bring the catalog to the code's revision."""
     manager, settings = toolbox.parts.manager, toolbox.settings
-    had_none = manager.catalog_status()["revision"] is None
+    had_none = manager.reports.catalog()["revision"] is None
     applied = manager.prepare_catalog()
-    status = manager.catalog_status()
+    status = manager.reports.catalog()
     if had_none and manager.multi_tenant and any(settings.tenant_data_dir.glob("user_*.db")):
         complain(
             f"This catalog is new, and {settings.tenant_data_dir} holds users' databases already: if their catalog was "
@@ -76,7 +76,7 @@ def init(toolbox: Toolbox, /, user: int | str, db_password_stdin: bool, as_json:
     given["db_password"] = secret("Database password", from_stdin=db_password_stdin) if asks else None
     fields = DatabaseFields(**given) if any(value is not None for value in given.values()) else None
     made = manager.provision(owner.id, fields).created
-    info = manager.database_info(owner.id)
+    info = manager.reports.info(owner.id)
 
     def tell() -> None:
         who, where = f"user {owner.id} ({owner.email})", f"{place(info)}, revision {info['revision']}"
@@ -137,7 +137,7 @@ def init_all(toolbox: Toolbox, as_json: bool) -> None:
 def test(toolbox: Toolbox, user: int | str, as_json: bool) -> None:
     """Connect to a user's database and check that it is theirs and up to date."""
     owner = find_user(toolbox, user)
-    found = toolbox.parts.manager.test_database(owner.id)
+    found = toolbox.parts.manager.reports.test(owner.id)
     who = f"user {owner.id} ({owner.email})"
 
     def tell() -> None:
@@ -155,7 +155,7 @@ def test(toolbox: Toolbox, user: int | str, as_json: bool) -> None:
 @pass_toolbox
 def info(toolbox: Toolbox, user: int | str, as_json: bool) -> None:
     """Show the configuration of a user's database, without secrets."""
-    found = toolbox.parts.manager.database_info(find_user(toolbox, user).id)
+    found = toolbox.parts.manager.reports.info(find_user(toolbox, user).id)
     show(as_json, found, lambda: pairs(found))
 
 
@@ -181,7 +181,7 @@ def list_(toolbox: Toolbox, /, inactive_since: datetime | None, as_json: bool, *
 def status(toolbox: Toolbox, as_json: bool) -> None:
     """Show the state of all databases: how many are in which, and which need attention."""
     manager = toolbox.parts.manager
-    catalog = manager.catalog_status()
+    catalog = manager.reports.catalog()
     found = list(_databases(manager)) if manager.multi_tenant else _shared_database(toolbox)
     by_state: dict[str, int] = {}
     for row in found:
@@ -250,7 +250,7 @@ def delete(toolbox: Toolbox, user: int | str, yes: bool, forget: bool, as_json: 
     from tenancy.errors import BackendError, CredentialError
 
     owner = find_user(toolbox, user)
-    found = toolbox.parts.manager.database_info(owner.id)
+    found = toolbox.parts.manager.reports.info(owner.id)
     what = f"the database of user {owner.id} ({owner.email}), {'sqlite in ' if found['db_path'] else ''}{place(found)}"
     if not yes:
         let_go = ", or let go of it if it cannot be reached" if forget else ""
@@ -339,7 +339,7 @@ def _shared_database(toolbox: Toolbox) -> list[dict[str, Any]]:
 
 def _databases(manager: TenantManager, **wanted: Any) -> Iterator[dict[str, Any]]:
     after: int | None = None
-    while page := manager.list_databases(after=after, limit=PAGE, **wanted):
+    while page := manager.reports.databases(after=after, limit=PAGE, **wanted):
         yield from page
         after = page[-1]["user_id"]
 

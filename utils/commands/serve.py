@@ -75,7 +75,7 @@ def _way_on(error: OSError | UnicodeError) -> str:
 
 
 def _check_catalog(toolbox: Toolbox) -> None:
-    status = toolbox.parts.manager.catalog_status()
+    status = toolbox.parts.manager.reports.catalog()
     if status["at_head"]:
         return
     if not status["reachable"]:

@@ -47,7 +47,7 @@ def add(
     if not url:
         raise click.UsageError("the URL is needed: write it to standard input and add --url-stdin.")
     heard: list[list[str]] = []
-    made = toolbox.parts.manager.add_server(
+    made = toolbox.parts.manager.servers.add(
         name, db_type, url, max_tenants=max_tenants, weight=weight, notify=lambda *what: heard.extend(what)
     )
     done, remarks = heard
@@ -83,7 +83,7 @@ def list_(toolbox: Toolbox, as_json: bool) -> None:
 @pass_toolbox
 def test(toolbox: Toolbox, name: str, as_json: bool) -> None:
     """Connect to a server and check that its login may make databases and logins."""
-    found = toolbox.parts.manager.test_server(name)
+    found = toolbox.parts.manager.servers.test(name)
 
     def tell() -> None:
         if found["ok"]:
@@ -102,7 +102,7 @@ def test(toolbox: Toolbox, name: str, as_json: bool) -> None:
 @pass_toolbox
 def tidy(toolbox: Toolbox, name: str, as_json: bool) -> None:
     """Remove templates that nothing needs, and keep tenants' logins out of the server's own databases."""
-    found = toolbox.parts.manager.tidy_server(name)
+    found = toolbox.parts.manager.servers.tidy(name)
 
     def tell() -> None:
         say(f"Server {found['name']}: {_listed(found['done']) or 'nothing was left to do'}.")
@@ -117,7 +117,7 @@ def tidy(toolbox: Toolbox, name: str, as_json: bool) -> None:
 @pass_toolbox
 def fill(toolbox: Toolbox, name: str | None, as_json: bool) -> None:
     """Make the databases that are to stand ready (PENDING_TENANTS), on one server or on all; retire useless ones."""
-    found = toolbox.parts.manager.fill_servers(name)
+    found = toolbox.parts.manager.pool.fill(name)
 
     def tell() -> None:
         if not found:
@@ -139,7 +139,7 @@ def fill(toolbox: Toolbox, name: str | None, as_json: bool) -> None:
 @pass_toolbox
 def drain(toolbox: Toolbox, name: str, as_json: bool) -> None:
     """Place nothing more on a server; what stands there stays."""
-    _print_server(as_json, toolbox.parts.manager.drain_server(name))
+    _print_server(as_json, toolbox.parts.manager.servers.drain(name))
 
 
 @servers.command()
@@ -148,7 +148,7 @@ def drain(toolbox: Toolbox, name: str, as_json: bool) -> None:
 @pass_toolbox
 def accept(toolbox: Toolbox, name: str, as_json: bool) -> None:
     """Place databases on a drained server again."""
-    _print_server(as_json, toolbox.parts.manager.accept_server(name))
+    _print_server(as_json, toolbox.parts.manager.servers.accept(name))
 
 
 @servers.command("set-password")
@@ -161,7 +161,7 @@ def set_password(toolbox: Toolbox, name: str, password_stdin: bool, as_json: boo
     password = secret("New password", from_stdin=password_stdin)
     if password is None:
         raise click.UsageError("the password is needed: write it to standard input and add --password-stdin.")
-    made = toolbox.parts.manager.set_server_password(name, password)
+    made = toolbox.parts.manager.servers.set_password(name, password)
     show(as_json, made, lambda: say(f"Server {made['name']} is entered with the new password from now on."))
 
 
@@ -172,7 +172,7 @@ def set_password(toolbox: Toolbox, name: str, password_stdin: bool, as_json: boo
 def remove(toolbox: Toolbox, name: str, as_json: bool) -> None:
     """Forget a server on which no database stands."""
     heard: list[list[str]] = []
-    toolbox.parts.manager.remove_server(name, notify=lambda *what: heard.extend(what))
+    toolbox.parts.manager.servers.remove(name, notify=lambda *what: heard.extend(what))
     done, remarks = heard
 
     def tell() -> None:

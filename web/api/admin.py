@@ -32,7 +32,7 @@ def database_info(user_id: str) -> Response:
     """Answer one database's configuration, without secrets."""
     require_json_accepted()
     refuse_query()
-    return answer(current_parts().manager.database_info(_user_id(user_id)))
+    return answer(current_parts().manager.reports.info(_user_id(user_id)))
 
 
 @blueprint.post("/user/<user_id>/database/initialize")
@@ -58,7 +58,7 @@ def databases() -> Response:
     query = read_query(DatabasesQuery)
     asker, where = signed_in().user.id, scope("databases", query) + f"&q={query.q}"
     after = cursors.read(query.cursor, user_id=asker, scope=where) if query.cursor else None
-    found = current_parts().manager.list_databases(after=after, limit=query.limit + 1, **_narrowed(query))
+    found = current_parts().manager.reports.databases(after=after, limit=query.limit + 1, **_narrowed(query))
     page = found[: query.limit]
     more = len(found) > query.limit
     next_cursor = cursors.write(page[-1]["user_id"], user_id=asker, scope=where) if more else None

@@ -25,7 +25,7 @@ def healthz() -> Response:
 @blueprint.get("/readyz")
 def readyz() -> Response:
     """Say whether the catalog can be reached and is at the code's revision."""
-    found = current_parts().manager.catalog_status()
+    found = current_parts().manager.reports.catalog()
     ready = bool(found["reachable"] and found["at_head"])
     shown = {"status": "ready" if ready else "not_ready", "catalog": found}
     return answer(shown, 200 if ready else 503, None if ready else {"Retry-After": "5"})

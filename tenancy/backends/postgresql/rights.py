@@ -165,7 +165,7 @@ def remarks(driver: Any) -> list[str]:
     if opened := open_to_all(driver):
         every = f"every login, tenants' too, may enter the database {' and the database '.join(opened)}:"
         if own(driver, opened) == opened:
-            said.append(f"{every} `unify servers tidy` or `manager.tidy_server()` takes that from tenants' logins.")
+            said.append(f"{every} `unify servers tidy` or `manager.servers.tidy()` takes that from tenants' logins.")
         else:
             revoked = "; ".join(f"REVOKE CONNECT ON DATABASE {name} FROM PUBLIC" for name in opened)
             said.append(f"{every} as its owner run {revoked} after GRANT CONNECT to the logins that need it.")

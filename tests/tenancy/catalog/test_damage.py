@@ -61,7 +61,7 @@ def test_a_session_that_the_server_ended_is_no_damage(request):
 
 
 def listed(manager):
-    return {row["user_id"]: row["damaged"] for row in manager.list_databases()}
+    return {row["user_id"]: row["damaged"] for row in manager.reports.databases()}
 
 
 @pytest.mark.parametrize(
@@ -77,12 +77,12 @@ def test_a_database_whose_row_is_damaged_is_listed_and_named_beside_the_others(p
     stats = manager.get_user_database_stats()
     assert [entry.get("damaged") for entry in stats["databases"]] == [None, [column], None]
     assert stats["total_databases"] == 3
-    (shown,) = [row for row in manager.list_databases() if row["user_id"] == bad]
+    (shown,) = [row for row in manager.reports.databases() if row["user_id"] == bad]
     assert (shown["last_error_code"], column in shown["last_error"]) == ("catalog_damaged", True)
     results = manager.initialize_all(lambda result: None)
     named = [(result.user_id, result.error.code) for result in results if not result.ok]
     assert named == [(bad, "catalog_damaged")]
-    assert manager.test_database(first)["ok"]
+    assert manager.reports.test(first)["ok"]
     with pytest.raises(CatalogDamagedError):
         manager.tenant_of(bad)
 
@@ -126,13 +126,15 @@ def filled(parts, three):
 
 
 LISTS = {
-    "users": lambda manager, user: manager.initialize_all(lambda result: None) and manager.accounts_page()[0],
-    "user_database_configs": lambda manager, user: manager.list_databases() and manager.accounts_page()[0],
+    "users": lambda manager, user: manager.initialize_all(lambda result: None) and manager.reports.accounts_page()[0],
+    "user_database_configs": lambda manager, user: manager.reports.databases() and manager.reports.accounts_page()[0],
     "database_servers": lambda manager, user: manager.servers(),
     "sessions": lambda manager, user: in_reading(manager, lambda c: sessions.of_user(c, user.id)),
     "api_keys": lambda manager, user: in_reading(manager, lambda c: api_keys.of_user(c, user.id)),
-    "audit_log": lambda manager, user: manager.audit_page(),
-    "tenant_errors": lambda manager, user: manager.glance()["troubled"] and manager.tenant_report(user.id)["errors"],
+    "audit_log": lambda manager, user: manager.audit.page(),
+    "tenant_errors": lambda manager, user: (
+        manager.reports.overview()["troubled"] and manager.reports.tenant(user.id)["errors"]
+    ),
     "fleet_runs": lambda manager, user: manager.fleet.recent(),
     "fleet_items": lambda manager, user: manager.fleet.items(1),
 }
@@ -173,7 +175,7 @@ def test_the_row_and_its_column_are_told_to_the_log_without_what_stands_there(pa
 def test_a_damaged_audit_row_is_named_as_changed(parts, three, spoil):
     spoil("audit_log", "detail", 2, NO_UTF8)
     with pytest.raises(Exception, match="audit row 2 was changed"):
-        parts.manager.audit_verify()
+        parts.manager.audit.verify()
 
 
 def test_a_server_whose_row_is_damaged_takes_no_database_and_the_other_does(parts, spoil):
@@ -186,5 +188,5 @@ def test_a_server_whose_row_is_damaged_takes_no_database_and_the_other_does(part
 
 def test_accounts_are_listed_in_the_console_with_what_can_be_read(parts, three, spoil):
     spoil("users", "email", three[0].id, NO_UTF8)
-    rows, _ = parts.manager.accounts_page(sort="created")
+    rows, _ = parts.manager.reports.accounts_page(sort="created")
     assert [row["email"] for row in rows] == [damage.UNREADABLE, three[1].email, three[2].email]

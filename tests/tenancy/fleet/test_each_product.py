@@ -131,7 +131,7 @@ def test_a_killed_run_is_finished_by_the_next(parts_on_each, tmp_path):
         expire_claims(fresh)
     assert fresh.fleet.work(run.id).counts == {"done": 3}
     for user_id in ids:
-        applied = fresh.tenant_report(user_id)["ledger"]
+        applied = fresh.reports.tenant(user_id)["ledger"]
         assert [row["revision"] for row in applied] == ["0001", "0002", "0003"]
         add_task(fresh, user_id, "still written")
     fresh.engines.close()
@@ -181,13 +181,13 @@ def on_server(make_parts, engine: str, url: str | None = None):
     from tests.support import engines
 
     parts = make_parts(default_tenant_db_type=engine)
-    parts.manager.add_server(
+    parts.manager.servers.add(
         "test", engine, url or engines.server_address(engine).render_as_string(hide_password=False)
     )
 
     def clean_up() -> None:
         expire_claims(parts.manager)
-        for row in parts.manager.list_databases(limit=1000):
+        for row in parts.manager.reports.databases(limit=1000):
             parts.manager.delete_user_database(row["user_id"])
 
     return parts, clean_up
@@ -232,7 +232,7 @@ def test_a_run_works_with_the_catalog_on_each_product(server_url, engine_name, m
     assert back.counts == {"done": 12}
     assert [row["standing"] for row in parts.manager.fleet.behind(limit=3)] == ["behind"] * 3
     assert [found.id for found in parts.manager.fleet.recent()] == [back.id, run.id]
-    assert parts.manager.audit_verify()["rows"] > 0
+    assert parts.manager.audit.verify()["rows"] > 0
 
 
 def test_only_what_is_needed_is_written_to_a_tenant(versions, tmp_path):

@@ -70,7 +70,7 @@ def test_tenants_that_fail_are_named_and_unharmed_and_resume_does_them_alone(ver
     second = versions(2, FAILS_ON_EIGHT)
     run = second.fleet.work(second.fleet.start(EVERYONE, Rules()).id)
     assert (run.state, run.counts) == (RunState.INCOMPLETE, {"done": 7, "failed": 3})
-    told = second.audit_page(action="tenant.failed")
+    told = second.audit.page(action="tenant.failed")
     assert [row["detail"]["code"] for row in told] == ["migration_failed"] * 3
     assert {(row["actor"], row["request_id"]) for row in told} == {("fleet", f"run-{run.id}")}
     named = second.fleet.items(run.id, states=["failed"])

@@ -89,7 +89,7 @@ def test_a_file_of_another_user_is_named_with_its_owner(parts, user_id, file, tm
     def work() -> dict[str, Any]:
         return {
             "write": told(lambda: add_task(mine, user_id, "after")),
-            "test": mine.test_database(user_id),
+            "test": mine.reports.test(user_id),
             "verify": [found.code for checked in mine.fleet.verify(Selection()) for found in checked.found],
         }
 
@@ -145,8 +145,8 @@ def test_a_folder_that_cannot_be_entered_is_said_with_its_code_everywhere(parts,
             "read": told(lambda: titles(mine, user.id)),
             "provision": told(lambda: mine.provision(user.id)),
             "delete": told(lambda: mine.delete_user_database(user.id)),
-            "test": mine.test_database(user.id)["code"],
-            "size": mine.database_info(user.id)["size_bytes"],
+            "test": mine.reports.test(user.id)["code"],
+            "size": mine.reports.info(user.id)["size_bytes"],
             "stats": mine.get_user_database_stats()["total_databases"],
             "verify": {found.code for each in mine.fleet.verify(Selection(), orphans=False) for found in each.found},
             "strays": told(lambda: list(mine.fleet.verify(Selection()))),

@@ -155,7 +155,7 @@ def test_only_migrating_the_catalog_makes_its_file(make_settings, tmp_path):
     parts = compose.build(make_settings())
     with pytest.raises(CatalogNotReadyError, match="create-config-table"):
         parts.accounts.count()
-    assert parts.manager.catalog_status()["reachable"] is False
+    assert parts.manager.reports.catalog()["reachable"] is False
     assert not (tmp_path / "admin.db").exists()
     parts.manager.prepare_catalog()
     assert parts.accounts.count() == 0

@@ -293,7 +293,7 @@ def test_what_was_tampered_with_is_told_where_its_driver_is_missing(parts, user,
     ):
         with pytest.raises(TamperedCredentialError):
             ask()
-    codes = {manager.test_database(user.id)["code"], manager.tenant_report(user.id)["unreachable"]["code"]}
+    codes = {manager.reports.test(user.id)["code"], manager.reports.tenant(user.id)["unreachable"]["code"]}
     codes |= {each.code for checked in manager.fleet.verify(Selection(), orphans=False) for each in checked.found}
     assert codes == {"credential_tampered"}
     assert len(told(parts)) == 1
@@ -304,7 +304,7 @@ def test_a_driver_that_is_missing_is_told_where_the_credential_is_right(parts, u
     keep_password(parts, user, seal(parts, user))
     with pytest.raises(UnsupportedBackendError):
         titles(parts.manager, user.id)
-    assert parts.manager.test_database(user.id)["code"] == "backend_unsupported"
+    assert parts.manager.reports.test(user.id)["code"] == "backend_unsupported"
     assert told(parts) == []
 
 

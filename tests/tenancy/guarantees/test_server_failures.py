@@ -64,7 +64,7 @@ def server(servers, engine) -> Iterator[OwnServer]:
 @pytest.fixture
 def manager(make_parts, engine, server):
     parts = make_parts(default_tenant_db_type=engine)
-    parts.manager.add_server("own", engine, server.url)
+    parts.manager.servers.add("own", engine, server.url)
     yield parts.manager
     server.thaw() if server._process is not None else server.start()
     for user_id in range(1, 10):

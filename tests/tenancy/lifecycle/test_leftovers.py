@@ -29,7 +29,7 @@ def stranded(request, make_parts, monkeypatch):
     engine = use(request, request.param)
     parts = make_parts(default_tenant_db_type=engine)
     manager = parts.manager
-    manager.add_server("one", engine, server_address(engine).render_as_string(hide_password=False))
+    manager.servers.add("one", engine, server_address(engine).render_as_string(hide_password=False))
     (user_id,) = add_users(parts, 1)
     manager.provision(user_id)
     add_task(manager, user_id, "of old")
@@ -45,9 +45,9 @@ def stranded(request, make_parts, monkeypatch):
         yield parts, user_id, away.undo
     for left in manager.leftovers.listed():
         manager.leftovers.clear([left])
-    for row in manager.list_databases(limit=10):
+    for row in manager.reports.databases(limit=10):
         manager.delete_user_database(row["user_id"])
-    manager.remove_server("one")
+    manager.servers.remove("one")
 
 
 @pytest.mark.parametrize("forget", [False, True])
@@ -91,7 +91,7 @@ def test_one_that_is_let_go_of_is_listed_until_it_is_gone(stranded):
     assert manager.leftovers.clear([left]) == [left]
     assert manager.leftovers.listed()[0].last_error_code == "connection_refused"
     with pytest.raises(ServerExistsError, match="left behind"):
-        manager.remove_server("one")
+        manager.servers.remove("one")
     answer()
     assert manager.provision(user_id).created
     assert titles(manager, user_id) == []

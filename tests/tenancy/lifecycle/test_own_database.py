@@ -90,7 +90,7 @@ def manager(own):
 
 def test_an_empty_database_is_taken_over_and_never_dropped(manager, empty):
     user = with_database(manager)
-    made = manager.connect_own_database(user, empty)
+    made = manager.own_databases.connect(user, empty)
     assert (made.created, made.tenant.owned, made.tenant.origin) == (True, False, "user")
     add_task(manager, user, "in my own")
     assert titles(manager, user) == ["in my own"]
@@ -110,16 +110,16 @@ def test_the_name_service_is_waited_for_alike_whatever_the_port(manager, monkeyp
     monkeypatch.setattr(hosts, "resolved", resolved)
     user = add_users(manager, 1)[0]
     with pytest.raises(HostNotAllowedError):
-        manager.connect_own_database(user, DatabaseFields("postgresql", "db.example.org", port, "d", "u", "x"))
+        manager.own_databases.connect(user, DatabaseFields("postgresql", "db.example.org", port, "d", "u", "x"))
     assert asked == [("db.example.org", hosts.LOOKUP_S)]
 
 
 def test_a_database_with_anything_in_it_is_left_alone(manager, empty, engine):
     user = add_users(manager, 1)[0]
-    first = manager.connect_own_database(user, empty).tenant
+    first = manager.own_databases.connect(user, empty).tenant
     other = add_users(manager, 1)[0]
     with pytest.raises(DatabaseExistsError):
-        manager.connect_own_database(other, empty)
+        manager.own_databases.connect(other, empty)
     assert tenant_of(manager, other).state is State.FAILED
     assert tenant_of(manager, user) == first.with_(updated_at=tenant_of(manager, user).updated_at)
     assert titles(manager, user) == []
@@ -129,7 +129,7 @@ def test_a_present_database_with_rows_is_not_given_up(manager, empty):
     user = with_database(manager)
     add_task(manager, user, "of old")
     with pytest.raises(TenantExistsError, match="holds rows"):
-        manager.connect_own_database(user, empty)
+        manager.own_databases.connect(user, empty)
     assert titles(manager, user) == ["of old"]
     assert audit_actions(manager)[-1] == "tenant.failed"
 
@@ -138,9 +138,9 @@ def test_what_cannot_be_connected_leaves_the_present_database_as_it_was(manager,
     user = with_database(manager)
     before = tenant_of(manager, user)
     wrong = DatabaseFields(empty.db_type, empty.db_host, 1, empty.db_name, empty.db_user, "x")
-    assert manager.probe_own_database(user, wrong)["code"] == "connection_refused"
+    assert manager.own_databases.probe(user, wrong)["code"] == "connection_refused"
     with pytest.raises(ConfigurationError) as refused:
-        manager.connect_own_database(user, wrong)
+        manager.own_databases.connect(user, wrong)
     assert refused.value.fields["reason"] == "connection_refused"
     assert tenant_of(manager, user) == before
     assert titles(manager, user) == []
@@ -151,7 +151,7 @@ def test_a_row_that_is_acknowledged_while_the_other_database_is_looked_at_is_not
     user = with_database(manager)
     manager.services.step = lambda name: add_task(manager, user, "precious") if name == "claim" else None
     with pytest.raises(TenantExistsError, match="holds rows"):
-        manager.connect_own_database(user, empty)
+        manager.own_databases.connect(user, empty)
     manager.services.step = FaultAt()
     add_task(manager, user, "and goes on")
     assert titles(manager, user) == ["and goes on", "precious"]
@@ -168,7 +168,7 @@ def test_nothing_is_written_once_the_present_database_was_found_empty(manager, e
             refused.append(error.value.code)
 
     manager.services.step = write
-    manager.connect_own_database(user, empty)
+    manager.own_databases.connect(user, empty)
     manager.services.step = FaultAt()
     assert refused == ["tenant_not_ready", "tenant_not_ready"]
     assert titles(manager, user) == []
@@ -182,11 +182,11 @@ def test_connecting_that_stops_at_any_step_loses_nothing_and_is_finished_by_anot
     first = tenant_of(manager, user)
     for position in range(1, 40):
         if how == "kill":
-            stopped = killed_at(position, own, lambda fresh: fresh.manager.connect_own_database(user, empty))
+            stopped = killed_at(position, own, lambda fresh: fresh.manager.own_databases.connect(user, empty))
             expire_claims(manager)
         else:
             manager.services.step = FaultAt(position)
-            stopped = raises((Stopped, TenancyError), lambda: manager.connect_own_database(user, empty))
+            stopped = raises((Stopped, TenancyError), lambda: manager.own_databases.connect(user, empty))
             manager.services.step = FaultAt()
         here = tenant_of(manager, user)
         if not stopped or here.db_type != first.db_type:
@@ -194,7 +194,7 @@ def test_connecting_that_stops_at_any_step_loses_nothing_and_is_finished_by_anot
         if how == "error":
             assert here.state is State.READY, position
             assert titles(manager, user) == []
-    manager.connect_own_database(user, empty)
+    manager.own_databases.connect(user, empty)
     add_task(manager, user, "in my own")
     assert titles(manager, user) == ["in my own"]
     assert tenant_of(manager, user).db_name == empty.db_name
@@ -215,11 +215,11 @@ def test_an_exchange_that_slept_until_it_was_settled_can_be_done_again(own, empt
 
     manager.services.step = sleep
     with pytest.raises(ClaimLostError):
-        manager.connect_own_database(user, empty)
+        manager.own_databases.connect(user, empty)
     manager.services.step = FaultAt()
     add_task(manager, user, "goes on")
     manager.execute_update("DELETE FROM tasks", user_id=user)
-    manager.connect_own_database(user, empty)
+    manager.own_databases.connect(user, empty)
     assert tenant_of(manager, user).db_name == empty.db_name
     add_task(manager, user, "in my own")
     assert titles(manager, user) == ["in my own"]
@@ -233,7 +233,7 @@ def test_a_database_that_was_made_for_an_exchange_is_not_lost_from_sight_by_a_ki
         if name == "switch":
             os.kill(os.getpid(), signal.SIGKILL)
 
-    work = in_fresh_process(own.settings, lambda fresh: fresh.manager.connect_own_database(user, fields), kill)
+    work = in_fresh_process(own.settings, lambda fresh: fresh.manager.own_databases.connect(user, fields), kill)
     assert forked(work).killed()
     expire_claims(manager)
     manager.provision(user)
@@ -258,7 +258,7 @@ def raises(kind, work) -> bool:
 def test_nobody_may_where_the_operator_did_not_say_so(make_parts, empty):
     manager = make_parts().manager
     user = with_database(manager)
-    for attempt in (manager.probe_own_database, manager.connect_own_database):
+    for attempt in (manager.own_databases.probe, manager.own_databases.connect):
         with pytest.raises(AccessDeniedError, match="ALLOW_USER_DATABASES"):
             attempt(user, empty)
 
@@ -272,16 +272,16 @@ def test_without_rules_no_address_of_this_machine_or_its_network_is_connected_to
     user = add_users(manager, 1)[0]
     with listener() as (port, met):
         fields = DatabaseFields("postgresql", host, port, "some", "somebody", "secret")
-        assert manager.probe_own_database(user, fields)["code"] == "host_not_allowed"
+        assert manager.own_databases.probe(user, fields)["code"] == "host_not_allowed"
         with pytest.raises(HostNotAllowedError) as refused:
-            manager.connect_own_database(user, fields)
+            manager.own_databases.connect(user, fields)
         assert refused.value.field == "db_host"
     assert met == []
 
 
 def test_the_check_runs_at_every_use_whatever_was_true_when_it_was_stored(manager, empty):
     user = add_users(manager, 1)[0]
-    manager.connect_own_database(user, empty)
+    manager.own_databases.connect(user, empty)
     assert titles(manager, user) == []
     manager.engines.close()
     manager.services.hosts = HostPolicy()
@@ -291,7 +291,7 @@ def test_the_check_runs_at_every_use_whatever_was_true_when_it_was_stored(manage
 
 def test_a_stored_row_cannot_be_turned_into_one_that_is_not_checked(manager, empty):
     user = add_users(manager, 1)[0]
-    manager.connect_own_database(user, empty)
+    manager.own_databases.connect(user, empty)
     for change in ({"origin": "admin"}, {"origin": None}, {"server_id": 1}, {"db_host": "localhost"}, {"db_port": 1}):
         before = tenant_of(manager, user)
         change_config(manager, user, **change, version=before.version + 1)

@@ -134,7 +134,7 @@ def test_a_password_is_in_no_answer(parts):
 
 
 def test_sqlite_asks_for_nothing(any_parts):
-    types = {each["name"]: each for each in any_parts.manager.database_types()}
+    types = {each["name"]: each for each in any_parts.manager.reports.database_types()}
     assert types["sqlite"] == {"name": "sqlite", "label": "SQLite", "fields": []}
     asked = [field["name"] for field in types["postgresql"]["fields"]]
     assert asked == ["db_host", "db_port", "db_name", "db_user", "db_password"]

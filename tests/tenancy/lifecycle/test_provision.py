@@ -96,8 +96,8 @@ def stands_right(parts: Parts, user_id: int) -> list[str]:
     tenant = tenant_of(parts.manager, user_id)
     if tenant is None or tenant.state is not State.READY or tenant.last_error is not None:
         wrong.append(f"the catalog says {tenant}")
-    if not parts.manager.test_database(user_id)["ok"]:
-        wrong.append(parts.manager.test_database(user_id)["message"])
+    if not parts.manager.reports.test(user_id)["ok"]:
+        wrong.append(parts.manager.reports.test(user_id)["message"])
     with closing(sqlite3.connect(parts.settings.tenant_data_dir / str(tenant and tenant.db_path))) as driver:
         ledger = [row[0] for row in driver.execute("SELECT revision FROM tenancy_ledger ORDER BY applied_at, id")]
         first = driver.execute("SELECT name FROM categories WHERE user_id = ?", (user_id,)).fetchall()

@@ -43,7 +43,7 @@ def all_stand_right(parts: Parts, ids: list[int]) -> bool:
     wrong = [stands_right(parts, user_id) for user_id in ids]
     assert wrong == [[]] * len(ids)
     assert audit_actions(parts.manager).count("tenant.provision") == len(ids)
-    assert parts.manager.audit_verify()["rows"] == len(audit_actions(parts.manager))
+    assert parts.manager.audit.verify()["rows"] == len(audit_actions(parts.manager))
     return True
 
 
@@ -254,7 +254,7 @@ def test_a_batch_that_another_recorded_meanwhile_is_left_to_it(parts, monkeypatc
 def test_databases_on_servers_are_made_a_few_at_a_time_each_under_its_claim(request, make_parts):
     use(request, "postgresql")
     parts = make_parts(default_tenant_db_type="postgresql")
-    parts.manager.add_server("one", "postgresql", server_address("postgresql").render_as_string(hide_password=False))
+    parts.manager.servers.add("one", "postgresql", server_address("postgresql").render_as_string(hide_password=False))
     ids = add_users(parts, 6)
     try:
         heard = []

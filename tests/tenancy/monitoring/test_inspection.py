@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,7 @@ def change(parts, user, **changes):
 
 
 def test_info_has_what_the_interface_names(parts, user):
-    info = parts.manager.database_info(user.id)
+    info = parts.manager.reports.info(user.id)
     assert set(info) >= INFO
     path = Path(info["db_path"])
     assert path == parts.settings.tenant_data_dir / f"user_{user.id}.db"
@@ -56,11 +57,11 @@ def test_no_answer_holds_a_sealed_password(parts, user):
     change(parts, user, db_password=sealed)
     manager = parts.manager
     answers = [
-        manager.database_info(user.id),
+        manager.reports.info(user.id),
         manager.load_user_db_config(user.id),
-        manager.list_databases(),
+        manager.reports.databases(),
         manager.get_user_database_stats(),
-        manager.test_database(user.id),
+        manager.reports.test(user.id),
         manager.initialize_user_database(user.id),
     ]
     assert answers[0]["password_set"] is answers[1]["password_set"] is True
@@ -69,59 +70,59 @@ def test_no_answer_holds_a_sealed_password(parts, user):
     assert sealed.partition(".")[2][:20] not in text
 
 
-@pytest.mark.parametrize("question", ["database_info", "load_user_db_config", "test_database"])
+@pytest.mark.parametrize("question", ["reports.info", "load_user_db_config", "reports.test"])
 def test_an_account_without_a_database_is_told_apart_from_none(parts, question):
     account = parts.accounts.create("new@example.org")
     with pytest.raises(TenantNotFoundError):
-        getattr(parts.manager, question)(account.id)
+        attrgetter(question)(parts.manager)(account.id)
     with pytest.raises((UserNotFoundError, TenantNotFoundError)):
-        getattr(parts.manager, question)(999)
+        attrgetter(question)(parts.manager)(999)
     for bad in (0, -1, "1;drop", True):
         with pytest.raises(ConfigurationError) as refused:
-            getattr(parts.manager, question)(bad)
+            attrgetter(question)(parts.manager)(bad)
         assert refused.value.field == "user_id"
 
 
 def test_info_of_somebody_who_is_not_there_says_so(parts):
     with pytest.raises(UserNotFoundError):
-        parts.manager.database_info(999)
+        parts.manager.reports.info(999)
 
 
 def test_a_database_that_answers_is_said_to(parts, user):
-    answer = parts.manager.test_database(user.id)
+    answer = parts.manager.reports.test(user.id)
     assert (answer["ok"], answer["code"], answer["revision"]) == (True, "ok", parts.manager.head)
     assert answer["latency_ms"] > 0
 
 
 def test_a_lost_file_is_an_answer_and_no_new_file(parts, user):
-    path = Path(parts.manager.database_info(user.id)["db_path"])
+    path = Path(parts.manager.reports.info(user.id)["db_path"])
     parts.manager.engines.close()
     path.unlink()
-    answer = parts.manager.test_database(user.id)
+    answer = parts.manager.reports.test(user.id)
     assert (answer["ok"], answer["code"]) == (False, "database_missing")
-    assert parts.manager.database_info(user.id)["size_bytes"] is None
+    assert parts.manager.reports.info(user.id)["size_bytes"] is None
     assert parts.manager.get_user_database_stats()["databases"][0]["modified"] is None
     assert not path.exists()
 
 
 def test_the_wrong_database_is_an_answer(parts, user, other):
-    mine, theirs = (Path(parts.manager.database_info(one.id)["db_path"]) for one in (user, other))
+    mine, theirs = (Path(parts.manager.reports.info(one.id)["db_path"]) for one in (user, other))
     parts.manager.engines.close()
     theirs.replace(mine)
-    answer = parts.manager.test_database(user.id)
+    answer = parts.manager.reports.test(user.id)
     assert (answer["ok"], answer["code"]) == (False, "identity_mismatch")
 
 
 def test_a_suspended_database_answers_and_is_not_ready(parts, user):
     parts.manager.suspend(user.id)
-    answer = parts.manager.test_database(user.id)
+    answer = parts.manager.reports.test(user.id)
     assert (answer["ok"], answer["code"]) == (False, "tenant_not_ready")
     assert "suspended" in answer["message"]
 
 
 def test_a_tampered_password_is_an_answer(parts, user, other):
     change(parts, user, db_password=parts.manager.keyring.seal("x", parts.manager.tenant_of(other.id).binding))
-    assert parts.manager.test_database(user.id)["code"] == "credential_tampered"
+    assert parts.manager.reports.test(user.id)["code"] == "credential_tampered"
 
 
 def test_statistics_count_by_status_and_type(parts, user, other):
@@ -181,18 +182,18 @@ def test_statistics_of_nobody_are_zeros(parts):
 
 def test_databases_are_listed_by_user_id_page_by_page(parts):
     people = [make_user(parts, f"user{number}@example.org") for number in range(5)]
-    first = parts.manager.list_databases(limit=2)
-    second = parts.manager.list_databases(after=first[-1]["user_id"], limit=2)
-    third = parts.manager.list_databases(after=second[-1]["user_id"], limit=2)
+    first = parts.manager.reports.databases(limit=2)
+    second = parts.manager.reports.databases(after=first[-1]["user_id"], limit=2)
+    third = parts.manager.reports.databases(after=second[-1]["user_id"], limit=2)
     assert [row["user_id"] for row in first + second + third] == [person.id for person in people]
     assert [row["email"] for row in first] == [person.email for person in people[:2]]
-    assert parts.manager.list_databases(after=third[-1]["user_id"]) == []
+    assert parts.manager.reports.databases(after=third[-1]["user_id"]) == []
     assert INFO - {"size_bytes"} <= set(first[0])
 
 
 def test_lists_are_filtered_by_state_type_revision_use_and_owner(parts, user, other):
     def listed(**asked):
-        return [row["user_id"] for row in parts.manager.list_databases(**asked)]
+        return [row["user_id"] for row in parts.manager.reports.databases(**asked)]
 
     parts.manager.suspend(other.id)
     assert listed(state="suspended") == [other.id]
@@ -202,7 +203,7 @@ def test_lists_are_filtered_by_state_type_revision_use_and_owner(parts, user, ot
     assert listed(behind=True) == []
     change(parts, user, revision="0000")
     assert listed(behind=True) == [user.id]
-    assert parts.manager.list_databases(behind=True)[0]["behind"] is True
+    assert parts.manager.reports.databases(behind=True)[0]["behind"] is True
     change(parts, other, revision=None)
     assert listed(behind=True) == [user.id, other.id]
     now = datetime.now(UTC)
@@ -218,23 +219,23 @@ def test_lists_are_filtered_by_state_type_revision_use_and_owner(parts, user, ot
 def test_in_shared_mode_everybody_is_shown_the_one_database(shared_parts):
     people = [make_user(shared_parts, f"user{number}@example.org") for number in range(2)]
     manager = shared_parts.manager
-    infos = [manager.database_info(person.id) for person in people]
+    infos = [manager.reports.info(person.id) for person in people]
     assert infos[0]["tenant_id"] == infos[1]["tenant_id"]
     assert [info["user_id"] for info in infos] == [person.id for person in people]
-    assert manager.test_database(people[0].id)["ok"]
+    assert manager.reports.test(people[0].id)["ok"]
     assert manager.get_user_database_stats()["total_databases"] == 1
     with pytest.raises(UserNotFoundError):
-        manager.database_info(999)
+        manager.reports.info(999)
 
 
 def test_a_catalog_at_head_is_ready(parts):
-    assert parts.manager.catalog_status() == {"reachable": True, "revision": "0007", "head": "0007", "at_head": True}
+    assert parts.manager.reports.catalog() == {"reachable": True, "revision": "0007", "head": "0007", "at_head": True}
 
 
 def test_a_catalog_behind_is_reachable_and_not_at_head(parts):
     with parts.catalog.writing() as connection:
         connection.execute(sa.text(f"UPDATE {CATALOG_VERSION_TABLE} SET version_num = '0000'"))
-    status = parts.manager.catalog_status()
+    status = parts.manager.reports.catalog()
     assert (status["reachable"], status["revision"], status["at_head"]) == (True, "0000", False)
 
 
@@ -243,7 +244,7 @@ def test_a_catalog_that_was_never_migrated_is_not_at_head(make_settings):
 
     parts = compose.build(make_settings())
     try:
-        status = parts.manager.catalog_status()
+        status = parts.manager.reports.catalog()
     finally:
         parts.close()
     assert (status["revision"], status["at_head"]) == (None, False)
@@ -255,7 +256,7 @@ def test_a_damaged_catalog_is_not_reachable(parts):
     for file in path.parent.glob("admin.db*"):
         file.unlink()
     path.write_bytes(b"no database at all, but long enough to be read as one" * 100)
-    assert parts.manager.catalog_status()["reachable"] is False
+    assert parts.manager.reports.catalog()["reachable"] is False
 
 
 def test_a_question_changes_nothing(parts, user):
@@ -264,10 +265,10 @@ def test_a_question_changes_nothing(parts, user):
             return connection.execute(sa.select(user_database_configs)).all()
 
     before = rows()
-    parts.manager.database_info(user.id)
-    parts.manager.test_database(user.id)
+    parts.manager.reports.info(user.id)
+    parts.manager.reports.test(user.id)
     parts.manager.get_user_database_stats()
-    parts.manager.list_databases()
+    parts.manager.reports.databases()
     assert rows() == before
 
 
@@ -277,17 +278,17 @@ def test_a_shared_database_that_is_not_made_yet_is_not_at_head_and_is_named_when
     assert changed.prepare_catalog() == []
     with parts.catalog.writing() as connection:
         connection.execute(shared_database.delete())
-    assert changed.catalog_status()["revision"] == changed.catalog_status()["head"]
-    assert changed.catalog_status()["at_head"] is False
-    assert parts.manager.catalog_status()["at_head"] is True
+    assert changed.reports.catalog()["revision"] == changed.reports.catalog()["head"]
+    assert changed.reports.catalog()["at_head"] is False
+    assert parts.manager.reports.catalog()["at_head"] is True
 
 
 def test_in_shared_mode_every_user_is_listed_with_the_shared_database(shared_parts):
     users = [make_user(shared_parts, f"{name}@example.org") for name in ("ada", "bob")]
-    listed = shared_parts.manager.list_databases()
+    listed = shared_parts.manager.reports.databases()
     assert [(row["user_id"], row["email"], row["status"]) for row in listed] == [
         (user.id, user.email, "ready") for user in users
     ]
-    assert shared_parts.manager.list_databases(state="failed") == []
-    assert [row["user_id"] for row in shared_parts.manager.list_databases(after=users[0].id)] == [users[1].id]
-    assert [row["user_id"] for row in shared_parts.manager.list_databases(query="bob")] == [users[1].id]
+    assert shared_parts.manager.reports.databases(state="failed") == []
+    assert [row["user_id"] for row in shared_parts.manager.reports.databases(after=users[0].id)] == [users[1].id]
+    assert [row["user_id"] for row in shared_parts.manager.reports.databases(query="bob")] == [users[1].id]

@@ -119,9 +119,9 @@ def test_a_used_database_is_measured_once_a_day(parts):
     again.flush(used(parts, first, second))
     ((day, size),) = measured(parts, first)
     assert day == tenant_size_rows.today()
-    assert size == parts.manager.database_info(first)["size_bytes"] > 0
+    assert size == parts.manager.reports.info(first)["size_bytes"] > 0
     assert len(measured(parts, second)) == 1
-    rows, _ = parts.manager.accounts_page(sort="size")
+    rows, _ = parts.manager.reports.accounts_page(sort="size")
     assert [row["size_bytes"] for row in rows] == [size, measured(parts, second)[0][1]]
 
 
@@ -195,7 +195,7 @@ def test_whatever_one_database_answers_the_others_are_measured(parts, monkeypatc
 
 def test_functions_that_the_owner_of_a_database_put_in_the_way_are_not_called(make_parts, server_url):
     parts = make_parts(default_tenant_db_type="postgresql")
-    parts.manager.add_server("one", "postgresql", server_url)
+    parts.manager.servers.add("one", "postgresql", server_url)
     (user_id,) = add_users(parts, 1)
     tenant = parts.manager.provision(user_id).tenant
     backend = parts.manager.backends.get("postgresql")
@@ -235,7 +235,7 @@ def test_the_shared_database_is_measured_for_all(shared_parts):
     shared_parts.manager.provision(user_id)
     shared_parts.manager.observations.flush(used(shared_parts, user_id))
     ((_, size),) = measured(shared_parts, SHARED_OWNER)
-    (row,), _ = shared_parts.manager.accounts_page()
+    (row,), _ = shared_parts.manager.reports.accounts_page()
     assert row["size_bytes"] == size > 0
 
 

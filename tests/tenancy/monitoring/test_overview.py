@@ -28,11 +28,11 @@ def statements(any_parts):
 def test_the_glance_is_a_handful_of_statements_whatever_there_is(any_parts, statements):
     add_users(any_parts, 1)
     statements.clear()
-    any_parts.manager.glance()
+    any_parts.manager.reports.overview()
     first = len(statements)
     add_tenants(any_parts, 5)
     statements.clear()
-    found = any_parts.manager.glance()
+    found = any_parts.manager.reports.overview()
     assert len(statements) <= first <= 6
     assert found["accounts"] == 6
 
@@ -40,10 +40,10 @@ def test_the_glance_is_a_handful_of_statements_whatever_there_is(any_parts, stat
 def test_the_glance_tells_each_mode_apart(parts, shared_parts):
     add_tenants(parts, 2)
     add_users(parts, 1)
-    found = parts.manager.glance()
+    found = parts.manager.reports.overview()
     assert (found["databases"], found["without_database"], found["by_state"]) == (2, 1, {"ready": 2})
     assert found["by_revision"] == {parts.manager.head: 2}
-    shared = shared_parts.manager.glance()
+    shared = shared_parts.manager.reports.overview()
     assert (shared["databases"], shared["without_database"], shared["largest"]) == (1, 0, [])
 
 
@@ -52,7 +52,7 @@ def test_the_glance_names_who_is_in_trouble_once(parts):
     for code in ("database_busy", "storage_full"):
         parts.manager.note_error(user_id, code, "no", None)
     parts.activity.flush()
-    ((who, email, code, at),) = parts.manager.glance()["troubled"]
+    ((who, email, code, at),) = parts.manager.reports.overview()["troubled"]
     assert (who, email, code) == (user_id, "user0@example.org", "storage_full")
     assert at.tzinfo is not None
 
@@ -60,9 +60,9 @@ def test_the_glance_names_who_is_in_trouble_once(parts):
 def test_an_unfiltered_page_is_one_statement(any_parts, statements):
     add_tenants(any_parts, 3)
     statements.clear()
-    rows, place = any_parts.manager.accounts_page(limit=2)
+    rows, place = any_parts.manager.reports.accounts_page(limit=2)
     assert (len(rows), len(statements)) == (2, 1)
-    rest, end = any_parts.manager.accounts_page(limit=2, after=place)
+    rest, end = any_parts.manager.reports.accounts_page(limit=2, after=place)
     assert (len(rest), end) == (1, None)
     assert {row["status"] for row in rows + rest} == {"ready"}
 
@@ -71,7 +71,7 @@ def test_an_unfiltered_page_is_one_statement(any_parts, statements):
 def test_where_all_share_one_database_every_order_and_filter_works(shared_parts, sort):
     add_users(shared_parts, 3)
     for wanted, number in (({}, 3), ({"state": "ready"}, 3), ({"state": "failed"}, 0), ({"account": "without"}, 0)):
-        rows, _ = shared_parts.manager.accounts_page(sort=sort, **wanted)
+        rows, _ = shared_parts.manager.reports.accounts_page(sort=sort, **wanted)
         assert len(rows) == number
 
 
@@ -79,13 +79,13 @@ def test_an_unknown_order_or_kind_of_account_is_refused(any_parts):
     add_users(any_parts, 1)
     for wrong in ({"sort": "password_hash"}, {"account": "rich"}):
         with pytest.raises(ConfigurationError):
-            any_parts.manager.accounts_page(**wrong)
+            any_parts.manager.reports.accounts_page(**wrong)
 
 
 def test_a_report_holds_what_the_database_says_of_itself(any_parts):
     (user_id,) = add_users(any_parts, 1)
     any_parts.manager.provision(user_id)
-    report = any_parts.manager.tenant_report(user_id)
+    report = any_parts.manager.reports.tenant(user_id)
     assert report["account"]["id"] == user_id
     assert report["identity"]["tenant_id"] == report["config"]["tenant_id"]
     assert report["identity"]["user_id"] == (user_id if any_parts.manager.multi_tenant else None)
@@ -97,7 +97,11 @@ def test_a_report_holds_what_the_database_says_of_itself(any_parts):
 def test_a_report_shows_no_secret(parts):
     (user_id,) = add_tenants(parts, 1)
     change_config(parts.manager, user_id, db_password="sealed-hunter2", db_options='{"key": "hunter2"}')
-    text = str(parts.manager.tenant_report(user_id)) + str(parts.manager.accounts_page()) + str(parts.manager.health())
+    text = (
+        str(parts.manager.reports.tenant(user_id))
+        + str(parts.manager.reports.accounts_page())
+        + str(parts.manager.reports.health())
+    )
     assert "hunter2" not in text
 
 
@@ -109,7 +113,7 @@ def test_a_report_is_given_where_the_database_cannot_be_reached(parts, no_sqlser
     change_config(parts.manager, foreign, tenant_id=uuid.uuid4())
     change_config(parts.manager, unbuilt, db_type="sqlserver")
     codes = {
-        user_id: parts.manager.tenant_report(user_id)["unreachable"]["code"]
+        user_id: parts.manager.reports.tenant(user_id)["unreachable"]["code"]
         for user_id in (gone, damaged, foreign, unbuilt)
     }
     assert codes == {
@@ -124,7 +128,7 @@ def test_a_report_reads_a_database_that_is_behind_or_suspended(parts):
     (user_id,) = add_tenants(parts, 1)
     parts.manager.suspend(user_id)
     change_config(parts.manager, user_id, revision="0000")
-    report = parts.manager.tenant_report(user_id)
+    report = parts.manager.reports.tenant(user_id)
     assert (report["config"]["status"], report["config"]["behind"]) == ("suspended", True)
     assert (report["identity"]["state"], len(report["ledger"]) > 0) == ("suspended", True)
 
@@ -132,17 +136,17 @@ def test_a_report_reads_a_database_that_is_behind_or_suspended(parts):
 def test_a_report_leaves_no_connection_and_changes_nothing(parts):
     (user_id,) = add_tenants(parts, 1)
     before = parts.manager.engines.stats()
-    parts.manager.tenant_report(user_id)
+    parts.manager.reports.tenant(user_id)
     assert parts.manager.engines.stats() == before
     assert not (parts.settings.tenant_data_dir / f"user_{user_id}.db-shm").exists()
 
 
 def test_a_report_of_somebody_without_a_database_and_of_nobody(parts):
     (user_id,) = add_users(parts, 1)
-    report = parts.manager.tenant_report(user_id)
+    report = parts.manager.reports.tenant(user_id)
     assert (report["config"], report["identity"], report["ledger"]) == (None, None, [])
     with pytest.raises(UserNotFoundError):
-        parts.manager.tenant_report(4711)
+        parts.manager.reports.tenant(4711)
 
 
 def test_a_report_names_the_operation_under_way(parts):
@@ -150,7 +154,7 @@ def test_a_report_names_the_operation_under_way(parts):
     tenant = parts.manager.tenant_of(user_id)
     with parts.catalog.writing() as connection:
         parts.manager.provisioner.claim(connection, tenant, "move")
-    claim = parts.manager.tenant_report(user_id)["claim"]
+    claim = parts.manager.reports.tenant(user_id)["claim"]
     assert claim["operation"] == "move"
     assert claim["expires_at"] > datetime.now(UTC)
 
@@ -161,7 +165,7 @@ def test_the_audit_log_is_paged_newest_first_and_filtered(any_parts):
     with any_parts.manager.tenant(first.id, actor_id=second.id):
         any_parts.accounts.promote(first.id)
     manager = any_parts.manager
-    newest, *older = manager.audit_page()
+    newest, *older = manager.audit.page()
     assert (newest["action"], newest["email"], newest["actor_email"]) == (
         "user.promote",
         "a@example.org",
@@ -169,39 +173,39 @@ def test_the_audit_log_is_paged_newest_first_and_filtered(any_parts):
     )
     assert newest["at"].tzinfo is not None
     assert "seal" not in newest
-    assert [row["action"] for row in manager.audit_page(user_id=first.id)] == ["user.promote", "user.create"]
-    assert [row["id"] for row in manager.audit_page(actor_id=second.id)] == [newest["id"]]
-    assert manager.audit_page(before_id=newest["id"]) == older
-    assert manager.audit_page(since=datetime.now(UTC) + timedelta(minutes=1)) == []
-    assert len(manager.audit_page(until=datetime.now(UTC) + timedelta(minutes=1))) == len(older) + 1
-    assert manager.audit_page(action="user.create", limit=1)[0]["detail"] == {"is_admin": True}
-    assert {"user.create", "user.promote"} <= set(manager.audit_actions())
-    assert manager.audit_actions() == sorted(manager.audit_actions())
+    assert [row["action"] for row in manager.audit.page(user_id=first.id)] == ["user.promote", "user.create"]
+    assert [row["id"] for row in manager.audit.page(actor_id=second.id)] == [newest["id"]]
+    assert manager.audit.page(before_id=newest["id"]) == older
+    assert manager.audit.page(since=datetime.now(UTC) + timedelta(minutes=1)) == []
+    assert len(manager.audit.page(until=datetime.now(UTC) + timedelta(minutes=1))) == len(older) + 1
+    assert manager.audit.page(action="user.create", limit=1)[0]["detail"] == {"is_admin": True}
+    assert {"user.create", "user.promote"} <= set(manager.audit.actions())
+    assert manager.audit.actions() == sorted(manager.audit.actions())
 
 
 def test_an_export_goes_through_everything_in_steps(any_parts, monkeypatch):
-    from tenancy.monitoring import overview
+    from tenancy.monitoring import audit
 
-    monkeypatch.setattr(overview, "EXPORTED_AT_ONCE", 2)
+    monkeypatch.setattr(audit, "EXPORTED_AT_ONCE", 2)
     for number in range(5):
         any_parts.accounts.create(f"p{number}@example.org")
-    found = list(any_parts.manager.audit_entries(action="user.create"))
-    assert found == any_parts.manager.audit_page(action="user.create")
+    found = list(any_parts.manager.audit.entries(action="user.create"))
+    assert found == any_parts.manager.audit.page(action="user.create")
     assert len(found) == 5
 
 
 def test_a_changed_audit_row_is_found(any_parts):
     any_parts.accounts.create("a@example.org")
-    rows = any_parts.manager.audit_verify()["rows"]
-    assert rows == len(any_parts.manager.audit_page())
+    rows = any_parts.manager.audit.verify()["rows"]
+    assert rows == len(any_parts.manager.audit.page())
     with any_parts.catalog.writing() as connection:
         connection.execute(audit_log.update(), {"action": "user.nothing"})
     with pytest.raises(AuditBrokenError):
-        any_parts.manager.audit_verify()
+        any_parts.manager.audit.verify()
 
 
 def test_health_tells_how_everything_is(any_parts):
-    found = any_parts.manager.health()
+    found = any_parts.manager.reports.health()
     assert (found["catalog"]["at_head"], found["catalog"]["db_type"]) == (True, "sqlite")
     assert found["storage"]["sqlite"]["problem"] == ""
     assert 0 < found["storage"]["sqlite"]["free_bytes"] <= found["storage"]["sqlite"]["total_bytes"]
@@ -212,7 +216,7 @@ def test_health_tells_how_everything_is(any_parts):
 
 def test_health_finds_a_data_folder_that_cannot_be_made_before_anybody_needs_it(make_parts, tmp_path):
     (tmp_path / "taken").write_text("a file")
-    found = make_parts(tenant_data_dir=tmp_path / "taken" / "users").manager.health()["storage"]["sqlite"]
+    found = make_parts(tenant_data_dir=tmp_path / "taken" / "users").manager.reports.health()["storage"]["sqlite"]
     assert (found["exists"], found["problem"]) == (False, "TENANT_DATA_DIR cannot be made: taken is not a folder.")
 
 
@@ -221,7 +225,7 @@ def test_health_counts_which_keys_are_needed_and_names_a_lost_one(parts):
     newest = parts.manager.keyring.newest
     change_config(parts.manager, first, db_password=f"{newest}.secret")
     change_config(parts.manager, second, db_password="deadbeef.secret")
-    keys = {key["key_id"]: (key["known"], key["used_by"]) for key in parts.manager.health()["credential_keys"]}
+    keys = {key["key_id"]: (key["known"], key["used_by"]) for key in parts.manager.reports.health()["credential_keys"]}
     assert keys == {newest: (True, 1), "deadbeef": (False, 1)}
 
 
@@ -229,5 +233,5 @@ def test_health_answers_where_the_catalog_does_not(make_parts, tmp_path):
     parts = make_parts()
     parts.catalog.close()
     (tmp_path / "admin.db").rename(tmp_path / "elsewhere.db")
-    found = parts.manager.health()
+    found = parts.manager.reports.health()
     assert (found["catalog"]["reachable"], found["tenants"], found["credential_keys"]) == (False, None, None)

@@ -190,7 +190,7 @@ def test_a_server_that_a_user_names_holds_no_more_threads_than_a_database(make_p
     crowded, free = add_users(manager, 2)
     named = DatabaseFields("postgresql", "127.0.0.1", 1, "mine", "me", "secret")
     with held(lambda: manager.router.bulkhead.place(crowded), threads=2):
-        for ask in (manager.probe_own_database, manager.connect_own_database):
+        for ask in (manager.own_databases.probe, manager.own_databases.connect):
             with pytest.raises(TenantCrowdedError):
                 ask(crowded, named)
             with suppress(HostNotAllowedError):

@@ -379,6 +379,6 @@ def test_making_the_template_from_many_threads_makes_it_whole(make_parts):
     assert [type(made).__name__ for made in together([lambda n=n: parts.manager.provision(n) for n in ids])] == [
         "Provisioned"
     ] * 8
-    assert all(parts.manager.test_database(user_id)["ok"] for user_id in ids)
+    assert all(parts.manager.reports.test(user_id)["ok"] for user_id in ids)
     assert threading.active_count() < 20
     assert add_tenants(parts, 1)

@@ -68,7 +68,7 @@ def pooled(make_parts):
         url = {} if catalog is None else {"admin_database_url": catalog}
         parts = make_parts(default_tenant_db_type=product, pending_tenants=size, **url)
         address = server_address(product).render_as_string(hide_password=False)
-        parts.manager.add_server("one", product, address, **limits)
+        parts.manager.servers.add("one", product, address, **limits)
         made.append(parts)
         return parts
 
@@ -77,11 +77,11 @@ def pooled(make_parts):
         parts.manager.pool.close()
         parts.manager.services.step = FaultAt()
         expire_claims(parts.manager)
-        for row in parts.manager.list_databases(limit=1000):
+        for row in parts.manager.reports.databases(limit=1000):
             parts.manager.delete_user_database(row["user_id"])
         parts.manager.pool.upkeep.stopped.clear()
         for server in parts.manager.servers():
-            parts.manager.remove_server(server["name"])
+            parts.manager.servers.remove(server["name"])
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def ready_names(parts) -> list[str]:
 
 
 def fill(parts, *, failing=False) -> dict:
-    (found,) = parts.manager.fill_servers()
+    (found,) = parts.manager.pool.fill()
     assert (found["error"] is not None) is failing, found
     return found
 
@@ -142,7 +142,7 @@ def stands_right(parts, user_id: int) -> list[object]:
 def nothing_is_lost(parts, product, names) -> bool:
     """No database without a row, and no row without its database; the same for logins, where that is asked quickly."""
     there = {each.db_name for each in waiting(parts)}
-    there |= {row["db_name"] for row in parts.manager.list_databases(limit=1000)}
+    there |= {row["db_name"] for row in parts.manager.reports.databases(limit=1000)}
     found, roles = set(), set()
     with closing(backend_of(product).at_server(server_login(product))) as driver:
         question = {
@@ -329,10 +329,10 @@ def test_what_is_kept_ready_is_counted_with_what_is_in_use(postgresql, pooled, m
 def test_a_server_that_is_drained_is_emptied_and_not_filled(postgresql, pooled, made):
     parts = pooled("postgresql", 2)
     fill(parts)
-    parts.manager.drain_server("one")
+    parts.manager.servers.drain("one")
     found = fill(parts)
     assert (found["wanted"], found["made"], found["retired"], found["ready"]) == (0, 0, 2, 0)
-    parts.manager.accept_server("one")
+    parts.manager.servers.accept("one")
     assert fill(parts)["made"] == 2
     assert nothing_is_lost(parts, "postgresql", made)
 
@@ -344,7 +344,7 @@ def test_a_server_whose_pool_is_being_filled_is_not_forgotten_meanwhile(postgres
     def forget(step):
         if step == "login" and waiting(parts):
             with pytest.raises(ClaimedError, match="made ready on server 'one'") as told:
-                parts.manager.remove_server("one")
+                parts.manager.servers.remove("one")
             refused.append(told.value.code)
 
     parts.manager.services.step = forget
@@ -358,12 +358,12 @@ def test_a_server_is_forgotten_with_what_was_kept_ready_there(postgresql, pooled
     (user_id,) = add_users(parts, 1)
     parts.manager.provision(user_id)
     with pytest.raises(ServerExistsError, match="2 databases stand on server 'one'"):
-        parts.manager.remove_server("one")
+        parts.manager.servers.remove("one")
     assert len(ready_names(parts)) == 1
     with parts.catalog.writing() as connection, pytest.raises(ServerExistsError):
         servers.remove(connection, servers.by_name(connection, "one"))
     parts.manager.delete_user_database(user_id)
-    parts.manager.remove_server("one")
+    parts.manager.servers.remove("one")
     assert (parts.manager.servers(), waiting(parts)) == ([], [])
     assert nothing_is_lost(parts, "postgresql", made)
 
@@ -373,7 +373,7 @@ def test_one_server_that_does_not_answer_is_told_and_the_others_are_filled(postg
 
     parts = pooled("postgresql", 1)
     keep_server(parts.manager, "dead")
-    dead, alive = sorted(parts.manager.fill_servers(), key=lambda found: found["name"])
+    dead, alive = sorted(parts.manager.pool.fill(), key=lambda found: found["name"])
     assert (alive["made"], alive["error"]) == (1, None)
     assert (dead["made"], dead["code"]) == (0, "connection_refused")
     assert "the pool of server 'dead' is not full" in caplog.text
@@ -408,7 +408,7 @@ def test_they_do_wherever_the_catalog_is(request, postgresql, server_url, pooled
     answers = together([lambda user_id=user_id: parts.manager.provision(user_id) for user_id in users])
     assert len({answer.tenant.db_name for answer in answers}) == 8, answers
     assert [stands_right(parts, user_id) for user_id in users] == [[]] * 8
-    found = [answer for answers in together([parts.manager.fill_servers] * 2) for answer in answers]
+    found = [answer for answers in together([parts.manager.pool.fill] * 2) for answer in answers]
     assert sum(answer["made"] for answer in found) == 4, found
 
 
@@ -431,7 +431,7 @@ def test_processes_that_come_at_once_get_different_ones(postgresql, pooled):
 
 def test_two_fillers_at_once_make_no_more_than_is_wanted(postgresql, pooled, made):
     parts = pooled("postgresql", 3)
-    found = [answer for answers in together([parts.manager.fill_servers] * 4) for answer in answers]
+    found = [answer for answers in together([parts.manager.pool.fill] * 4) for answer in answers]
     assert sum(answer["made"] for answer in found) == 3, found
     assert {answer["busy"] for answer in found if not answer["made"]} <= {True, False}
     assert len(ready_names(parts)) == 3
@@ -518,7 +518,7 @@ def test_a_kill_at_any_step_of_making_is_cleared_away_by_the_next_filler(postgre
         parts.manager.pool.size = 0
         fill(parts)
         parts.manager.pool.size = 1
-        assert killed(parts, position, lambda fresh: fresh.manager.fill_servers())
+        assert killed(parts, position, lambda fresh: fresh.manager.pool.fill())
         made.extend(names_of_rows(parts))
         assert fill(parts)["busy"], "the one that was killed still holds its claim"
         expire_claims(parts.manager)
@@ -566,7 +566,7 @@ def test_retiring_that_stops_at_any_step_is_finished_by_the_next_filler(postgres
         before = ready_names(parts)
         age(parts, schema_fingerprint="0" * 64, revision="0001")
         if how == "kill":
-            assert killed(parts, position, lambda fresh: fresh.manager.fill_servers())
+            assert killed(parts, position, lambda fresh: fresh.manager.pool.fill())
             expire_claims(parts.manager)
         else:
             step = parts.manager.services.step = FaultAt(position)
@@ -695,4 +695,4 @@ def test_where_all_share_one_database_none_is_kept_ready(make_parts):
 def test_without_the_setting_there_is_no_thread(parts):
     parts.manager.sweep()
     assert parts.manager.pool.upkeep.thread is None
-    assert parts.manager.fill_servers() == []
+    assert parts.manager.pool.fill() == []

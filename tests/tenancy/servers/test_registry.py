@@ -65,17 +65,17 @@ def placed(manager, number: int) -> list[str]:
 
 def test_a_server_is_listed_without_its_secret_and_tested(manager):
     with own_server("postgresql") as own:
-        made = manager.add_server("  First   one ", "postgresql", own.url, max_tenants=7, weight=3)
+        made = manager.servers.add("  First   one ", "postgresql", own.url, max_tenants=7, weight=3)
         assert (made["name"], made["db_port"], made["max_tenants"], made["weight"]) == ("First one", own.port, 7, 3)
         assert (made["state"], made["tenants"]) == ("accepting", 0)
         assert manager.servers() == [made]
-        assert manager.test_server("FIRST ONE")["ok"]
+        assert manager.servers.test("FIRST ONE")["ok"]
         assert PASSWORD not in str(manager.servers())
         with manager.catalog.reading() as connection:
             kept = connection.execute(database_servers.select()).mappings().one()
         assert PASSWORD not in str(dict(kept))
         own.stop()
-        found = manager.test_server("first one")
+        found = manager.servers.test("first one")
         assert (found["ok"], found["code"]) == (False, "connection_refused")
         own.start()
     assert audit_actions(manager) == ["server.add"]
@@ -84,10 +84,10 @@ def test_a_server_is_listed_without_its_secret_and_tested(manager):
 def test_what_does_not_answer_or_refuses_is_not_registered(manager):
     with own_server("postgresql") as own:
         with pytest.raises(LoginRefusedError):
-            manager.add_server("x", "postgresql", f"postgresql://postgres:wrong@127.0.0.1:{own.port}/")
+            manager.servers.add("x", "postgresql", f"postgresql://postgres:wrong@127.0.0.1:{own.port}/")
         port = own.port
     with pytest.raises(Exception, match="no server answers"):
-        manager.add_server("x", "postgresql", f"postgresql://postgres:wrong@127.0.0.1:{port}/")
+        manager.servers.add("x", "postgresql", f"postgresql://postgres:wrong@127.0.0.1:{port}/")
     assert manager.servers() == []
 
 
@@ -134,7 +134,7 @@ def test_what_cannot_be_is_refused_by_its_field_and_nobody_is_connected_to(manag
     with listener() as (port, met):
         asked = {"name": "one", "db_type": "postgresql", "url": "postgresql://u:hunter2@127.0.0.1:PORT/"} | given
         with pytest.raises(ConfigurationError) as refused:
-            manager.add_server(**asked | {"url": asked["url"].replace("PORT", str(port))})
+            manager.servers.add(**asked | {"url": asked["url"].replace("PORT", str(port))})
         assert met == []
     assert refused.value.field == field
     assert "hunter2" not in refused.value.message
@@ -145,43 +145,43 @@ def test_a_silent_server_is_not_waited_for_and_not_registered(manager):
     with listener() as (port, met):
         silent = f"postgresql://u:hunter2@127.0.0.1:{port}/?answer_timeout_s=1&connect_timeout_s=1"
         with pytest.raises(DatabaseTimeoutError):
-            manager.add_server("one", "postgresql", silent)
+            manager.servers.add("one", "postgresql", silent)
         assert len(met) == 1
     assert manager.servers() == []
     assert audit_actions(manager) == []
 
 
 def test_a_login_that_may_make_nothing_is_not_registered(manager, own):
-    manager.add_server("own", "postgresql", own.url)
-    assert manager.test_server("own")["may_create"] is True
+    manager.servers.add("own", "postgresql", own.url)
+    assert manager.servers.test("own")["may_create"] is True
     login, backend = manager.services.server_login(server_row(manager, "own")), backend_of("postgresql")
     with closing(backend.at_server(login)) as driver:
         run(driver, "CREATE ROLE poor LOGIN PASSWORD 'pw'", "CREATE ROLE able LOGIN PASSWORD 'pw' CREATEDB CREATEROLE")
         run(driver, "GRANT CONNECT ON DATABASE postgres TO poor, able")
     with pytest.raises(AccessDeniedError, match="may not make databases and logins"):
-        manager.add_server("poor", "postgresql", f"postgresql://poor:pw@127.0.0.1:{own.port}/")
-    manager.add_server("able", "postgresql", f"postgresql://able:pw@127.0.0.1:{own.port}/")
+        manager.servers.add("poor", "postgresql", f"postgresql://poor:pw@127.0.0.1:{own.port}/")
+    manager.servers.add("able", "postgresql", f"postgresql://able:pw@127.0.0.1:{own.port}/")
     with closing(backend.at_server(login)) as driver:
         run(driver, "ALTER ROLE able NOCREATEDB")
-    found = manager.test_server("able")
+    found = manager.servers.test("able")
     assert (found["ok"], found["code"], found["may_create"]) == (False, "access_denied", False)
     assert [server["name"] for server in manager.servers()] == ["able", "own"]
 
 
 def test_a_servers_password_that_was_changed_there_is_changed_here_and_a_wrong_one_is_not(manager, own):
-    manager.add_server("own", "postgresql", own.url)
+    manager.servers.add("own", "postgresql", own.url)
     first, second = add_users(manager, 2)
     manager.provision(first, DatabaseFields("postgresql"))
     before, backend = server_row(manager, "own"), backend_of("postgresql")
     with closing(backend.at_server(manager.services.server_login(before))) as driver:
         run(driver, "ALTER ROLE postgres PASSWORD 'rotated'")
     with pytest.raises(LoginRefusedError):
-        manager.set_server_password("own", "hunter2")
+        manager.servers.set_password("own", "hunter2")
     with pytest.raises(ConfigurationError) as refused:
-        manager.set_server_password("own", "a\nb")
+        manager.servers.set_password("own", "a\nb")
     assert refused.value.field == "password"
     assert server_row(manager, "own") == before
-    assert "rotated" not in str(manager.set_server_password("OWN", "rotated"))
+    assert "rotated" not in str(manager.servers.set_password("OWN", "rotated"))
     assert titles(manager, first) == []
     manager.provision(second, DatabaseFields("postgresql"))
     assert titles(manager, second) == []
@@ -191,36 +191,36 @@ def test_a_servers_password_that_was_changed_there_is_changed_here_and_a_wrong_o
 
 
 def test_one_name_is_one_server(manager, url):
-    manager.add_server("One", "postgresql", url)
+    manager.servers.add("One", "postgresql", url)
     with pytest.raises(ServerExistsError):
-        manager.add_server("ONE", "postgresql", url)
-    for asked in (manager.test_server, manager.drain_server, manager.accept_server, manager.remove_server):
+        manager.servers.add("ONE", "postgresql", url)
+    for asked in (manager.servers.test, manager.servers.drain, manager.servers.accept, manager.servers.remove):
         with pytest.raises(ServerNotFoundError, match="unify servers list"):
             asked("two")
 
 
 def test_of_several_who_register_one_name_at_once_one_succeeds(manager, url):
-    done = together(lambda: manager.add_server("one", "postgresql", url) for _ in range(4))
+    done = together(lambda: manager.servers.add("one", "postgresql", url) for _ in range(4))
     assert sum(isinstance(answer, dict) for answer in done) == 1
     assert sum(isinstance(answer, ServerExistsError) for answer in done) == 3
 
 
 def test_a_database_goes_where_fewest_are_for_the_weight(manager, url):
-    manager.add_server("small", "postgresql", url)
-    manager.add_server("large", "postgresql", url, weight=2)
+    manager.servers.add("small", "postgresql", url)
+    manager.servers.add("large", "postgresql", url, weight=2)
     assert sorted(placed(manager, 6)) == ["large"] * 4 + ["small"] * 2
     assert {server["name"]: server["tenants"] for server in manager.servers()} == {"large": 4, "small": 2}
 
 
 def test_full_and_draining_servers_get_nothing_more(manager, url):
-    manager.add_server("full", "postgresql", url, max_tenants=1)
-    manager.add_server("drained", "postgresql", url, weight=1000)
-    assert manager.drain_server("drained")["state"] == "draining"
+    manager.servers.add("full", "postgresql", url, max_tenants=1)
+    manager.servers.add("drained", "postgresql", url, weight=1000)
+    assert manager.servers.drain("drained")["state"] == "draining"
     assert placed(manager, 1) == ["full"]
     with pytest.raises(NoServerError, match="all are full"):
         placed(manager, 1)
-    manager.accept_server("drained")
-    manager.accept_server("drained")
+    manager.servers.accept("drained")
+    manager.servers.accept("drained")
     assert placed(manager, 1) == ["drained"]
     assert audit_actions(manager).count("server.accepting") == 1
 
@@ -233,18 +233,18 @@ def test_without_a_server_of_the_type_it_is_said_what_to_do(manager, url):
 
 
 def test_a_server_with_databases_is_not_forgotten(manager, url):
-    manager.add_server("one", "postgresql", url)
+    manager.servers.add("one", "postgresql", url)
     placed(manager, 2)
     with pytest.raises(ServerExistsError, match="2 databases"):
-        manager.remove_server("one")
+        manager.servers.remove("one")
     for user_id in (1, 2):
         manager.delete_user_database(user_id)
-    manager.remove_server("one")
+    manager.servers.remove("one")
     assert manager.servers() == []
 
 
 def test_the_last_room_is_given_once(manager, url):
-    manager.add_server("one", "postgresql", url, max_tenants=2)
+    manager.servers.add("one", "postgresql", url, max_tenants=2)
     users = add_users(manager, 4)
     done = together(lambda user=user: manager.provision(user) for user in users)
     assert sum(isinstance(answer, NoServerError) for answer in done) == 2, done
@@ -254,29 +254,29 @@ def test_the_last_room_is_given_once(manager, url):
 def test_nothing_is_placed_on_a_server_that_is_removed_at_the_same_time(manager, url):
     """Either the database is first, and the server stays, or the server is gone, and no database stands on it."""
     for _ in range(5):
-        manager.add_server("one", "postgresql", url)
+        manager.servers.add("one", "postgresql", url)
         [user] = add_users(manager, 1)
-        made, removed = together([lambda user=user: manager.provision(user), lambda: manager.remove_server("one")])
+        made, removed = together([lambda user=user: manager.provision(user), lambda: manager.servers.remove("one")])
         if removed is None:
             assert isinstance(made, NoServerError)
             continue
         assert isinstance(removed, ServerExistsError)
         assert titles(manager, user) == []
         manager.delete_user_database(user)
-        manager.remove_server("one")
+        manager.servers.remove("one")
 
 
 def test_what_stands_on_a_draining_server_goes_on_working(manager, url):
-    manager.add_server("one", "postgresql", url)
+    manager.servers.add("one", "postgresql", url)
     placed(manager, 1)
-    manager.drain_server("one")
+    manager.servers.drain("one")
     add_task(manager, 1, "still here")
     assert titles(manager, 1) == ["still here"]
     assert not manager.provision(1).created
 
 
 def test_types_are_mixed_and_another_default_type_moves_nobody(manager, url):
-    manager.add_server("one", "postgresql", url)
+    manager.servers.add("one", "postgresql", url)
     first, second = add_users(manager, 2)
     manager.provision(first, DatabaseFields("sqlite"))
     manager.provision(second)
@@ -303,15 +303,15 @@ def test_types_are_mixed_and_another_default_type_moves_nobody(manager, url):
 )
 def test_a_row_that_was_edited_or_got_another_ones_password_is_refused_at_every_use(manager, url, edited):
     """Whoever can write the catalog must not learn a password by naming a host of theirs: no tenant's either."""
-    manager.add_server("small", "postgresql", url)
+    manager.servers.add("small", "postgresql", url)
     placed(manager, 1)
-    manager.add_server("one", "postgresql", url, weight=1000)
+    manager.servers.add("one", "postgresql", url, weight=1000)
     small, one = server_row(manager, "small"), server_row(manager, "one")
     moved = {"db_password": small.sealed_password} if "db_password" in edited else {}
     with manager.catalog.writing() as connection:
         rows.change(connection, one, **edited | moved)
     [user] = add_users(manager, 1)
-    assert manager.test_server(edited.get("name", "one"))["code"] == TamperedCredentialError.code
+    assert manager.servers.test(edited.get("name", "one"))["code"] == TamperedCredentialError.code
     with pytest.raises(TamperedCredentialError):
         manager.provision(user)
     assert tenant_of(manager, user) is None, "the edited fields must not be recorded as this user's"
@@ -324,25 +324,25 @@ def test_a_row_that_was_edited_or_got_another_ones_password_is_refused_at_every_
 
 
 def test_changes_are_audited_once_and_without_secrets(manager, url):
-    manager.add_server("one", "postgresql", sa.make_url(url).set(password="hunter2").render_as_string(False))
-    for change, state in ((manager.drain_server, "draining"), (manager.accept_server, "accepting")):
+    manager.servers.add("one", "postgresql", sa.make_url(url).set(password="hunter2").render_as_string(False))
+    for change, state in ((manager.servers.drain, "draining"), (manager.servers.accept, "accepting")):
         assert [change("ONE")["state"] for _ in range(2)] == [state, state]
-    manager.remove_server("one")
+    manager.servers.remove("one")
     assert audit_actions(manager) == ["server.add", "server.draining", "server.accepting", "server.remove"]
     with manager.catalog.reading() as connection:
         told = [json.loads(detail) for detail in connection.execute(sa.select(audit_log.c.detail)).scalars()]
     assert {detail["server"] for detail in told} == {"one"}
     assert "hunter2" not in str(told)
-    manager.audit_verify()
+    manager.audit.verify()
 
 
 def test_no_secret_is_logged_or_kept_in_the_clear(manager, own, caplog):
     caplog.set_level(logging.DEBUG)
-    manager.add_server("own", "postgresql", own.url)
+    manager.servers.add("own", "postgresql", own.url)
     placed(manager, 1)
-    manager.test_server("own")
+    manager.servers.test("own")
     with pytest.raises(LoginRefusedError):
-        manager.add_server("other", "postgresql", own.url.replace(quote(PASSWORD, safe=""), "hunter2"))
+        manager.servers.add("other", "postgresql", own.url.replace(quote(PASSWORD, safe=""), "hunter2"))
     with manager.catalog.reading() as connection:
         kept = [str(list(connection.execute(sa.select(table)))) for table in (database_servers, audit_log)]
     shown = [caplog.text, *kept, str(manager.servers()), repr(server_row(manager, "own"))]

@@ -250,7 +250,7 @@ def _fleet(toolbox: Toolbox) -> Any:
 def _selection(toolbox: Toolbox, asked: dict[str, Any]) -> Selection:
     from tenancy.catalog.runs import Selection
 
-    server_id = toolbox.parts.manager.server(asked["server"])["id"] if asked["server"] else None
+    server_id = toolbox.parts.manager.servers.get(asked["server"])["id"] if asked["server"] else None
     users = {find_user(toolbox, user).id for user in asked["only"] or ()}
     return Selection(tuple(sorted(users)), server_id, asked["db_type"])
 

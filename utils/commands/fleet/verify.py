@@ -44,7 +44,7 @@ def verify(
     if not manager.multi_tenant:
         raise Failed("Users share one database (MULTI_TENANT_MODE=false): there is no fleet to verify.")
     ids = tuple(sorted({find_user(toolbox, user).id for user in users}))
-    server_id = manager.server(server)["id"] if server else None
+    server_id = manager.servers.get(server)["id"] if server else None
     selection = Selection(ids, server_id, db_type)
     checked = _looked(
         manager.fleet.verify(selection, repair=repair, orphans=not no_orphans), manager.fleet.status()["total"]

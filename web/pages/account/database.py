@@ -73,7 +73,7 @@ def _database(principal: Principal) -> dict[str, Any]:
     if place is None:
         return shown
     try:
-        told = current_parts().manager.database_info(principal.user.id)
+        told = current_parts().manager.reports.info(principal.user.id)
         told |= shown | {"product": PRODUCTS.get(place.db_type, place.db_type)}
         return told | ({} if place.state != State.READY else _tried(principal.user.id, place))
     except TenancyError as error:
@@ -82,6 +82,6 @@ def _database(principal: Principal) -> dict[str, Any]:
 
 def _tried(user_id: int, place: Tenant) -> dict[str, Any]:
     """Open a database that should be ready, and say what is wrong where it does not answer."""
-    found = current_parts().manager.test_database(user_id)
+    found = current_parts().manager.reports.test(user_id)
     problem = None if found["ok"] else " ".join(advice.of_code(found["code"], found["message"], place))
     return {"problem": problem}

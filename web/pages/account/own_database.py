@@ -52,9 +52,9 @@ def connect_own_database() -> ResponseReturnValue:
     fields, manager = DatabaseFields(**sent(body)), current_parts().manager
     try:
         if request.form.get("step") == "probe":
-            return _page(form, manager.probe_own_database(signed_in().user.id, fields))
+            return _page(form, manager.own_databases.probe(signed_in().user.id, fields))
         with metrics.provisioning():
-            manager.connect_own_database(signed_in().user.id, fields)
+            manager.own_databases.connect(signed_in().user.id, fields)
     except TenancyError as error:
         return _page(form.refuse(error.field, error.message)), 422
     say("Your rows are kept in your own database from now on.")

@@ -244,7 +244,7 @@ def test(user_id: int) -> ResponseReturnValue:
     """Open a user's database and show what came of it; a test that cannot even begin is a result too."""
     user, manager = find_user(user_id), current_parts().manager
     try:
-        result = manager.test_database(user.id)
+        result = manager.reports.test(user.id)
     except TenancyError as error:
         failed = {"ok": False, "code": error.code, "message": error.message, "latency_ms": 0.0}
         result = failed | {"revision": None, "head_revision": manager.head}

@@ -45,7 +45,7 @@ def audit() -> ResponseReturnValue:
 def verify() -> ResponseReturnValue:
     """Check every row's seal and say what came of it above the log."""
     try:
-        seal = current_parts().manager.audit_verify()
+        seal = current_parts().manager.audit.verify()
         return _page(seal={"ok": True, "rows": seal["rows"], "head": seal["head"]})
     except AuditBrokenError as error:
         return _page(seal={"ok": False, "message": error.message})
@@ -69,14 +69,14 @@ def _page(seal: dict[str, Any] | None = None) -> str:
     given, asked = _asked()
     before = key("before") or None
     manager = current_parts().manager
-    found = manager.audit_page(**asked, before_id=before, limit=PAGE + 1)
+    found = manager.audit.page(**asked, before_id=before, limit=PAGE + 1)
     rows, more = found[:PAGE], len(found) > PAGE
     return show(
         "audit",
         rows=rows,
         given=given,
         seal=seal,
-        actions=manager.audit_actions(),
+        actions=manager.audit.actions(),
         next_url=url_for("admin.audit", **given, before=rows[-1]["id"]) if more else None,
         first_url=url_for("admin.audit", **given) if before else None,
     )
@@ -121,7 +121,7 @@ def _day(typed: str | None) -> date | None:
 
 def _streamed(write: Callable[[Entries], Iterator[bytes]], kind: str, name: str) -> Response:
     """Send the log as it is read, some rows at a time; what fails at once is still answered as an error."""
-    entries = current_parts().manager.audit_entries(**_asked()[1])
+    entries = current_parts().manager.audit.entries(**_asked()[1])
     first = list(islice(entries, 1))
     answer = Response(write(chain(first, entries)), content_type=kind)
     answer.headers["Content-Disposition"] = f'attachment; filename="{name}"'

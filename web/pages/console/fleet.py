@@ -124,9 +124,9 @@ def _read(form: Form, body: RunCreate) -> tuple[Selection, Rules] | None:
     try:
         manager.fleet.target(body.target)
         users = {accounts.find(each).id for each in names.user_references(body.only)} if body.only else set()
-        if body.db_type and body.db_type not in {each["name"] for each in manager.database_types()}:
+        if body.db_type and body.db_type not in {each["name"] for each in manager.reports.database_types()}:
             raise ConfigurationError("Choose one of the list.", field="db_type")
-        server_id = manager.server(body.server)["id"] if body.server else None
+        server_id = manager.servers.get(body.server)["id"] if body.server else None
         waves = rollout_rules.waves(body.waves) if body.waves else (100.0,)
         after, percent = rollout_rules.share(body.halt_after) if body.halt_after else (None, False)
     except ServerNotFoundError:
@@ -153,7 +153,7 @@ def _controls() -> list[Field]:
     manager = current_parts().manager
     revisions = [(name, name) for name in reversed(list(manager.chain.checksums))]
     revisions[0] = (manager.head, f"{manager.head} (current)")
-    types = [(each["name"], each["label"]) for each in manager.database_types()]
+    types = [(each["name"], each["label"]) for each in manager.reports.database_types()]
     servers = [(server["name"], server["name"]) for server in manager.servers()]
     return [
         Field("target", "To revision", "select", choices=revisions),

@@ -16,7 +16,7 @@ SHOWN = 99
 @admin_required
 def health() -> ResponseReturnValue:
     """Show what this process knows of itself and what the catalog says of the fleet."""
-    found = current_parts().manager.health()
+    found = current_parts().manager.reports.health()
     ready = bool(found["catalog"]["reachable"] and found["catalog"]["at_head"])
     left = len(current_parts().manager.leftovers.listed(0, SHOWN + 1)) if ready else None
     return show("health", health=found, ready=ready, left=left, most=SHOWN)

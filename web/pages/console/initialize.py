@@ -61,13 +61,13 @@ def _provisioned(user: User, fields: DatabaseFields) -> ResponseReturnValue:
 
 
 def _form(user: User, chosen: dict[str, Any] | None, form: Form, probe: dict[str, Any] | None = None) -> str:
-    types = current_parts().manager.database_types()
+    types = current_parts().manager.reports.database_types()
     return show("users", "initialize", user=user, types=types, chosen=chosen, form=form, probe=probe)
 
 
 def _type(name: str | None) -> dict[str, Any] | None:
     """Give the type that is meant: the named one, or the default one where none or an unknown one is named."""
-    known = {each["name"]: each for each in current_parts().manager.database_types()}
+    known = {each["name"]: each for each in current_parts().manager.reports.database_types()}
     default = current_parts().settings.default_tenant_db_type
     return known.get(name or default) or known.get(default) or next(iter(known.values()), None)
 

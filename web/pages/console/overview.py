@@ -34,7 +34,7 @@ TONES = {
 @admin_required
 def index() -> ResponseReturnValue:
     """Count and draw; a handful of catalog statements, whatever the number of accounts."""
-    found = current_parts().manager.glance()
+    found = current_parts().manager.reports.overview()
     weeks = charts.weeks(found["growth"])
     return show(
         "index",

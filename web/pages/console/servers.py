@@ -96,7 +96,7 @@ def add_server() -> ResponseReturnValue:
     given: Any = body
     try:
         limits = {"max_tenants": given.max_tenants, "weight": given.weight or 1}
-        made = current_parts().manager.add_server(given.name, given.db_type, _login(given), **limits)
+        made = current_parts().manager.servers.add(given.name, given.db_type, _login(given), **limits)
     except TenancyError as error:
         return _page(form.refuse(error.field or BLAMED.get(error.code), error.message)), 422
     say(f"Server {made['name']} is registered.")
@@ -112,13 +112,13 @@ def ask_server(name: str, action: str) -> ResponseReturnValue:
 def act_on_server(name: str, action: str) -> ResponseReturnValue:
     server, manager = _find(name), current_parts().manager
     if action == "test":
-        return _asked(server, action, manager.test_server(server["name"]))
+        return _asked(server, action, manager.servers.test(server["name"]))
     if action == "password":
         return _new_password(server)
     ways: dict[str, Callable[[str], object]] = {
-        "drain": manager.drain_server,
-        "accept": manager.accept_server,
-        "remove": manager.remove_server,
+        "drain": manager.servers.drain,
+        "accept": manager.servers.accept,
+        "remove": manager.servers.remove,
     }
     done = {"drain": "takes no further databases", "accept": "takes databases again", "remove": "is forgotten"}[action]
     try:
@@ -131,7 +131,7 @@ def act_on_server(name: str, action: str) -> ResponseReturnValue:
 
 def _new_password(server: dict[str, Any]) -> ResponseReturnValue:
     try:
-        current_parts().manager.set_server_password(server["name"], request.form.get("password", ""))
+        current_parts().manager.servers.set_password(server["name"], request.form.get("password", ""))
     except TenancyError as error:
         say(f"Nothing was changed: {error.message}", "bad")
         return _asked(server, "password"), 422
@@ -160,7 +160,7 @@ def _asked(server: dict[str, Any], action: str, result: dict[str, Any] | None = 
 
 def _find(name: str) -> dict[str, Any]:
     try:
-        return current_parts().manager.server(name)
+        return current_parts().manager.servers.get(name)
     except ServerNotFoundError:
         raise Problem(404, "not_found", NOT_THERE) from None
 

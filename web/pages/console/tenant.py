@@ -26,7 +26,7 @@ AUDITED = 10
 def tenant(user_id: int) -> ResponseReturnValue:
     """Show the account's page; its database is opened to be asked whose it is and what was applied in it."""
     manager = current_parts().manager
-    report = manager.tenant_report(known_id(user_id))
+    report = manager.reports.tenant(known_id(user_id))
     return show(
         "users",
         "tenant",
@@ -34,7 +34,7 @@ def tenant(user_id: int) -> ResponseReturnValue:
         user=report["account"],
         config=report["config"],
         trend=charts.trend(report["sizes"], **SIZES),
-        audit=manager.audit_page(user_id=user_id, limit=AUDITED),
+        audit=manager.audit.page(user_id=user_id, limit=AUDITED),
         minutes=FLUSH_S // 60,
         kept_days=KEPT_DAYS,
         actions=offered(report, signed_in().user.id),
@@ -45,7 +45,7 @@ def tenant(user_id: int) -> ResponseReturnValue:
 @admin_required
 def progress(user_id: int) -> ResponseReturnValue:
     """Say whether an operation runs, for the page's script; when it has ended the whole page is asked for again."""
-    report: dict[str, Any] = current_parts().manager.tenant_report(known_id(user_id))
+    report: dict[str, Any] = current_parts().manager.reports.tenant(known_id(user_id))
     if not wants_fragment():
         return redirect(url_for("admin.tenant", user_id=user_id), 303)
     answer = fragment("console/claim.html", claim=report["claim"], user=report["account"])

@@ -66,7 +66,7 @@ def _asked() -> dict[str, Any]:
 def _page(asked: dict[str, Any], sort: str, after: Any) -> tuple[list[dict[str, Any]], list[Any] | None]:
     idle = asked.get("idle")
     try:
-        return current_parts().manager.accounts_page(
+        return current_parts().manager.reports.accounts_page(
             sort=sort.lstrip("-"),
             descending=sort.startswith("-"),
             limit=PAGE,

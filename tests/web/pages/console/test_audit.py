@@ -22,7 +22,7 @@ def test_the_log_is_filtered_by_action_account_actor_and_day(root, parts, user, 
     assert of_user.count("<tr>") == root.get(f"/admin/audit?user={user.id}").html.count("<tr>") > 2
     by_me = root.get(f"/admin/audit?actor={me.id}&user={user.id}").html
     assert by_me.count("<tr>") == 2, "its head and the one thing done"
-    action = parts.manager.audit_page(user_id=user.id, actor_id=me.id)[0]["action"]
+    action = parts.manager.audit.page(user_id=user.id, actor_id=me.id)[0]["action"]
     assert other.email not in root.get(f"/admin/audit?action={action}").html
     tomorrow = (datetime.now(UTC) + timedelta(days=2)).date()
     assert "No row matches" in root.get(f"/admin/audit?from={tomorrow}").html
@@ -33,8 +33,8 @@ def test_the_log_is_filtered_by_action_account_actor_and_day(root, parts, user, 
 
 def test_each_row_names_the_way_in_and_the_request(root, parts, user):
     answer = root.send(f"/admin/users/{user.id}/suspend")
-    (signed_in, *_) = parts.manager.audit_page(action="user.sign_in")
-    (suspended,) = parts.manager.audit_page(action="tenant.suspended")
+    (signed_in, *_) = parts.manager.audit.page(action="user.sign_in")
+    (suspended,) = parts.manager.audit.page(action="tenant.suspended")
     assert (signed_in["actor"], suspended["actor"]) == ("self", "console")
     assert signed_in["request_id"] not in (None, suspended["request_id"])
     assert suspended["request_id"] == answer.headers["X-Request-ID"]

@@ -39,7 +39,7 @@ def unreached(leave):
 
 
 def actions(parts):
-    return [(row["action"], row["detail"].get("how")) for row in parts.manager.audit_page(action="leftover.remove")]
+    return [(row["action"], row["detail"].get("how")) for row in parts.manager.audit.page(action="leftover.remove")]
 
 
 def test_one_is_listed_removed_and_in_the_audit_log(root, parts, leave, user):
@@ -58,7 +58,7 @@ def test_one_is_listed_removed_and_in_the_audit_log(root, parts, leave, user):
     assert not file.exists()
     assert parts.manager.leftovers.listed() == []
     assert actions(parts) == [("leftover.remove", "removed")]
-    (row,) = parts.manager.audit_page(action="leftover.remove")
+    (row,) = parts.manager.audit.page(action="leftover.remove")
     assert row["actor_email"] == "root@example.org"
     root.post(f"{PATH}/{left.id}/remove")
     assert "off the list already" in root.get(PATH).html

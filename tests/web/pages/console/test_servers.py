@@ -44,7 +44,7 @@ def test_a_server_is_registered_drained_tested_and_forgotten(root, typed, parts)
         asked = root.get(f"{PATH}/First one/{action}").html
         assert f"unify servers {action} &#39;First one&#39;" in asked
         assert root.client.post(f"{PATH}/First one/{action}", data=typed).status_code == 303
-        assert parts.manager.server("first one")["state"] == state
+        assert parts.manager.servers.get("first one")["state"] == state
     root.client.post(f"{PATH}/First one/remove", data=typed)
     assert parts.manager.servers() == []
 
@@ -117,7 +117,7 @@ def test_the_password_is_on_no_page_and_in_no_row(root, typed, parts):
     root.client.post(PATH, data=typed | {"db_password": "hunter2"})
     shown = refused.text + root.get(PATH).html + root.client.post(f"{PATH}/First one/test", data=typed).text
     assert parts.manager.servers()
-    assert "hunter2" not in shown + str(parts.manager.servers()) + str(parts.manager.audit_page())
+    assert "hunter2" not in shown + str(parts.manager.servers()) + str(parts.manager.audit.page())
 
 
 def test_a_server_with_databases_is_not_forgotten_and_full_or_none_is_told(root, typed, parts):
@@ -134,7 +134,7 @@ def test_a_server_with_databases_is_not_forgotten_and_full_or_none_is_told(root,
         second = f"/admin/users/{parts.accounts.create('second@example.org').id}/initialize"
         assert "all are full" in _after(root, second, empty)
     finally:
-        for row in parts.manager.list_databases(db_type="postgresql"):
+        for row in parts.manager.reports.databases(db_type="postgresql"):
             parts.manager.delete_user_database(row["user_id"])
 
 

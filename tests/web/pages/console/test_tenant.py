@@ -136,7 +136,7 @@ def test_every_action_is_in_the_audit_log_with_who_did_it(root, parts, user):
     for action in ("suspend", "resume", "promote", "sessions/end", "deactivate", "activate"):
         root.send(f"/admin/users/{user.id}/{action}")
     me = parts.accounts.find("root@example.org")
-    done = [row["action"] for row in parts.manager.audit_page(user_id=user.id, actor_id=me.id)]
+    done = [row["action"] for row in parts.manager.audit.page(user_id=user.id, actor_id=me.id)]
     assert len(done) == 6, done
 
 
@@ -181,7 +181,7 @@ def test_trying_a_configuration_tells_its_steps_and_makes_nothing(root, parts):
     assert tried.status_code == 200
     assert "This would work." in tried.text
     assert "A database can be made here." in tried.text
-    assert parts.manager.tenant_report(made.id)["config"] is None
+    assert parts.manager.reports.tenant(made.id)["config"] is None
 
 
 @pytest.fixture
@@ -193,7 +193,7 @@ def with_server(parts, monkeypatch):
         asked | {"name": "db_port", "label": "Port", "kind": "number", "default": "5432"},
         asked | {"name": "db_password", "label": "Password", "kind": "password"},
     ]
-    types = [*parts.manager.database_types(), {"name": "postgresql", "label": "PostgreSQL", "fields": server}]
+    types = [*parts.manager.reports.database_types(), {"name": "postgresql", "label": "PostgreSQL", "fields": server}]
     monkeypatch.setattr(parts.manager, "database_types", lambda: types)
 
 
