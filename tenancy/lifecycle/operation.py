@@ -43,6 +43,14 @@ def _no_step(name: str) -> None:
     log.debug("step: %s", name)
 
 
+@dataclass(frozen=True)
+class Site:
+    """A registered server on which a database is about to be created, and the login that creates it."""
+
+    server: Server
+    login: Login
+
+
 @dataclass
 class Services:
     """Hold the parts that operations work with; ``step`` hears each step's name before it is taken.
@@ -109,9 +117,14 @@ class Services:
             )
         )
 
-    def access(self, tenant: Tenant) -> Access:
-        """Give what serves a tenant and what changes its schema: the server's login where the server is ours."""
+    def access(self, tenant: Tenant, site: Site | None = None) -> Access:
+        """Return the logins that serve a tenant and that change its schema: the server's own where the server is ours.
+
+        With the ``site`` of a database that is being created neither the catalog is asked nor a credential unsealed.
+        """
         serving = self.serving(tenant)
+        if site is not None:
+            return Access(serving.login, site.login, site.server.installation)
         if serving.login is None or serving.admin is not None:
             return serving
         if tenant.kind is Kind.SHARED:
@@ -121,6 +134,10 @@ class Services:
         with self.catalog.reading() as connection:
             server = servers.get(connection, tenant.server_id)
         return Access(serving.login, self.server_login(server), server.installation)
+
+    def site(self, server: Server) -> Site:
+        """Unseal a server's credential: an edited row must not say where a tenant's own password goes."""
+        return Site(server, self.server_login(server))
 
     def server_login(self, server: Server) -> Login:
         """Open a registered server's credential."""

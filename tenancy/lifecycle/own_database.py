@@ -97,7 +97,7 @@ class OwnDatabases(Operation):
                 self._refuse_rows(tenant, before)
             with unhurried(), explained(backend):
                 whose = Whose(user_id, tenant.tenant_id, claim.epoch)
-                wanted = planned(self.services, backend, whose, fields, None, Origin.USER)
+                wanted = planned(self.services, backend, whose, fields=fields, site=None, origin=Origin.USER)
                 made = _at(tenant, wanted)
                 left = self._made(made.with_(epoch=0), claim, backend)  # an attempt that was cut off may be there
             made = made.with_(owned=left is not None)
@@ -174,14 +174,8 @@ class OwnDatabases(Operation):
 
     def _is_there(self, tenant: Tenant, fields: DatabaseFields) -> bool:
         """Say whether the database that is named is the one that the user has."""
-        wanted = planned(
-            self.services,
-            self.backends.get(fields.db_type or ""),
-            Whose(tenant.user_id, tenant.tenant_id),
-            fields,
-            None,
-            Origin.USER,
-        )
+        backend, whose = self.backends.get(fields.db_type or ""), Whose(tenant.user_id, tenant.tenant_id)
+        wanted = planned(self.services, backend, whose, fields=fields, site=None, origin=Origin.USER)
         return tenant.origin == Origin.USER and all(getattr(tenant, name) == wanted.get(name) for name in _PLACE)
 
     def _refuse_rows(self, tenant: Tenant, backend: Backend) -> None:

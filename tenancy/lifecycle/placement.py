@@ -7,34 +7,28 @@ from typing import Any
 from tenancy.backends.base import Backend, DatabaseFields, Whose
 from tenancy.backends.server.backend import fresh_password
 from tenancy.errors import TenantExistsError
-from tenancy.lifecycle.operation import Services
-from tenancy.models import Origin, Pending, Server, State, Tenant
+from tenancy.lifecycle.operation import Services, Site
+from tenancy.models import Origin, Pending, State, Tenant
 
 PLACE = ("db_type", "db_host", "db_port", "db_name", "db_user", "db_path", "db_options", "server_id", "origin")
 """The columns of a configuration that say where its database stands."""
 
 
 def planned(
-    services: Services,
-    backend: Backend,
-    whose: Whose,
-    fields: DatabaseFields,
-    server: Server | None,
-    origin: Origin,
+    services: Services, backend: Backend, whose: Whose, *, fields: DatabaseFields, site: Site | None, origin: Origin
 ) -> dict[str, Any]:
-    """Give the columns of a new configuration: where it will stand, who said so, and its password, sealed.
+    """Return the columns of a new tenant: where its database will stand, who said so, and its password, sealed.
 
-    Without ``server`` the place is what ``fields`` name, or where the product keeps its files.
+    Without ``site`` the place is what ``fields`` name, or where the product keeps its files.
     """
     given = backend.given(fields)
-    if server is not None:
-        services.server_login(server)  # an edited row must not say where a tenant's own password goes
-    wanted: dict[str, Any] = {"tenant_id": whose.tenant_id, "epoch": whose.epoch} | backend.plan(whose, given, server)
+    planned = backend.plan(whose, given, None if site is None else site.server)
+    wanted: dict[str, Any] = {"tenant_id": whose.tenant_id, "epoch": whose.epoch} | planned
     if given:
         wanted["origin"] = str(origin)
     if not backend.on_server:
         return wanted
-    return wanted | sealed(services, whose.owner, wanted, fresh_password() if server else fields.db_password or "")
+    return wanted | sealed(services, whose.owner, wanted, fresh_password() if site else fields.db_password or "")
 
 
 def taken(services: Services, user_id: int, found: Pending) -> dict[str, Any]:

@@ -102,11 +102,11 @@ def _planned(
     origin: Origin,
 ) -> Tenant:
     """Give the configuration that these fields would make; it is stored nowhere."""
-    server = None
+    site = None
     if backend.on_server and not backend.given(fields):
         with services.catalog.reading() as connection:
-            server = servers.place(connection, backend.name, lock=False)
-    wanted = planned(services, backend, Whose(*whose), fields, server, origin)
+            site = services.site(servers.place(connection, backend.name, lock=False))
+    wanted = planned(services, backend, Whose(*whose), fields=fields, site=site, origin=origin)
     sealed = wanted.pop("db_password", None)
     return Tenant(user_id=whose[0], state=State.PROVISIONING, version=1, sealed_password=sealed, **wanted)
 

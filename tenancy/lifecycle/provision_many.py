@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -108,8 +109,9 @@ class Batch(Operation):
         ids = [user.id for user in users]
         # A user's later database begins above the epochs of the earlier ones: each of those is made alone.
         left_out = tenant_rows.of_users(connection, ids).keys() | users_table.with_earlier_databases(connection, ids)
+        nothing_said: dict[str, Any] = {"fields": DatabaseFields(), "site": None, "origin": Origin.ADMIN}
         wanted = {
-            user.id: planned(self.services, backend, Whose(user.id, new_id()), DatabaseFields(), None, Origin.ADMIN)
+            user.id: planned(self.services, backend, Whose(user.id, new_id()), **nothing_said)
             for user in users
             if user.id not in left_out
         }

@@ -15,8 +15,9 @@ from tenancy.backends.server.backend import fresh_password
 from tenancy.catalog import claims, tenants
 from tenancy.catalog.claims import Claim
 from tenancy.errors import DatabaseExistsError, TenantExistsError
+from tenancy.lifecycle.decision import Decision, Work
 from tenancy.lifecycle.placement import sealed
-from tenancy.lifecycle.provision import Begun, Provisioner, Work
+from tenancy.lifecycle.provision import Provisioner
 from tenancy.lifecycle.upgrade import Reached
 from tenancy.models import Kind, State, Tenant
 from tenancy.schema import identity
@@ -35,26 +36,26 @@ class SharedDatabase(Provisioner):
         backend = self.backends.for_url(url, "SHARED_DATABASE_URL")
         wanted = backend.shared_plan(url)
         with self.catalog.writing() as connection:
-            begun = self._begun_shared(connection, backend, wanted)
-        tenant, claim = begun.tenant, begun.claim
-        if claim is None:
-            self._found(tenant, backend)
+            decided = self._decided(connection, backend, wanted)
+        if decided.work is Work.NOTHING:
+            self.found(decided.tenant, backend)
             return []
         applied: list[str] = []
 
-        def work() -> Reached:
-            reached = self._upgrade_shared(tenant, claim, backend)
+        def work(decided: Decision, claim: Claim) -> Reached:
+            reached = self._upgrade_shared(decided.tenant, claim, backend)
             applied.extend(reached.steps)
             return reached
 
-        self._guarded(tenant, claim, work, begun)
+        self.carried_out(decided, work)
         return applied
 
-    def _begun_shared(self, connection: sa.Connection, backend: Backend, wanted: dict[str, Any]) -> Begun:
+    def _decided(self, connection: sa.Connection, backend: Backend, wanted: dict[str, Any]) -> Decision:
         """Decide what is to be done, record it and take the claim, in the caller's transaction."""
         tenant = tenants.shared(connection)
         if tenant is None:
-            return Begun(Work.FINISH, *self._first(connection, None, self._with_shared_login(backend, wanted), backend))
+            wanted = self._with_shared_login(backend, wanted)
+            return self.decisions.recorded(connection, None, backend, wanted)
         if any(getattr(tenant, name) != wanted[name] for name in wanted if name != "owned"):
             raise TenantExistsError(
                 "SHARED_DATABASE_URL names another database than the one in use: move the data, then the setting.",
@@ -62,8 +63,8 @@ class SharedDatabase(Provisioner):
             )
         whole = tenant.state is State.READY and tenant.revision == self.chain.head
         if whole and not claims.interrupted(connection, tenant.tenant_id):
-            return Begun(Work.NOTHING, tenant, backend)
-        return self._resumed(connection, tenant, backend)
+            return Decision(Work.NOTHING, tenant, backend)
+        return self.decisions.resumed(connection, tenant, backend)
 
     def _with_shared_login(self, backend: Backend, wanted: dict[str, Any]) -> dict[str, Any]:
         """Give the shared database a login of its own, where the product can hold that one to its owner's rows."""

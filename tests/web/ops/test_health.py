@@ -123,7 +123,7 @@ def test_several_processes_are_added_up(make_parts: Any, tmp_path: Path, monkeyp
 
     script = (
         "from prometheus_client import CollectorRegistry\n"
-        "from web.metrics import Metrics\n"
+        "from web.ops.metrics import Metrics\n"
         "m = Metrics(); m.observe('x', 'GET', 200, 0.1); m.engines.labels('open').set(2)\n"
     )
     environ = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path), "PATH": os.environ.get("PATH", ""), "PYTHONPATH": "."}
