@@ -81,7 +81,9 @@ def listed(row: damage.Read) -> Tenant:
 _of_user = sa.select(*columns(user_database_configs)).where(user_database_configs.c.user_id == sa.bindparam("user_id"))
 _place = users.outerjoin(user_database_configs, user_database_configs.c.user_id == users.c.id)
 _of_account = (
-    sa.select(*columns(user_database_configs)).select_from(_place).where(users.c.id == sa.bindparam("user_id"))
+    sa.select(*columns(user_database_configs), users.c.database_epoch)
+    .select_from(_place)
+    .where(users.c.id == sa.bindparam("user_id"))
 )
 _shared = sa.select(*columns(shared_database)).where(shared_database.c.id == SHARED_ID)
 _insert = {table: table.insert() for table in (user_database_configs, shared_database)}
@@ -102,11 +104,23 @@ def find(connection: sa.Connection, user_id: int) -> Tenant | None:
 
 
 def of_account(connection: sa.Connection, user_id: int) -> Tenant | None:
-    """Give the configuration of an account, None where it has no database yet; UserNotFoundError without account."""
+    """Return the tenant of an account, None where it has no database yet; UserNotFoundError without account."""
+    return of_account_with_epoch(connection, user_id)[0]
+
+
+def of_account_with_epoch(connection: sa.Connection, user_id: int) -> tuple[Tenant | None, int]:
+    """Return the tenant of an account, and the epoch above which the account's next database begins.
+
+    The epoch is 0 where the names of the account's earlier databases are free again.
+    """
     row = damage.first(connection, _of_account, {"user_id": user_id})
     if row is None:
         raise no_user(user_id)
-    return from_row(row)
+    *of_tenant, epoch = row
+    try:
+        return from_row(of_tenant), int(epoch or 0)
+    except (ValueError, TypeError) as error:
+        raise damage.broken(f"the account of user {user_id}", user_id=user_id) from error
 
 
 def of_users(connection: sa.Connection, user_ids: Collection[int]) -> dict[int, Tenant]:

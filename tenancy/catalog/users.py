@@ -31,7 +31,6 @@ COLUMNS = (
 """The columns of ``User``, in its order."""
 
 _by_id = sa.select(*COLUMNS).where(users.c.id == sa.bindparam("id"))
-_epoch = sa.select(users.c.database_epoch).where(users.c.id == sa.bindparam("id"))
 _had_some = sa.select(users.c.id).where(
     users.c.id.in_(sa.bindparam("ids", expanding=True)), users.c.database_epoch.is_not(None)
 )
@@ -75,11 +74,6 @@ def get(connection: sa.Connection, user_id: int) -> User:
     if row is None:
         raise no_user(user_id)
     return User(*row)
-
-
-def database_epoch(connection: sa.Connection, user_id: int) -> int:
-    """Give the epoch above which this user's next database begins; 0 where the names of earlier ones are free again."""
-    return int(connection.execute(_epoch, {"id": user_id}).scalar_one() or 0)
 
 
 def with_earlier_databases(connection: sa.Connection, user_ids: Collection[int]) -> set[int]:

@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from tenancy.backends.base import Backend, DatabaseFields, Whose
-from tenancy.catalog import claims, leftovers, pending, servers, tenants, users
+from tenancy.catalog import claims, leftovers, pending, servers, tenants
 from tenancy.catalog.claims import Claim
 from tenancy.catalog.leftovers import Reason
 from tenancy.errors import TenantNotReadyError
@@ -76,10 +76,10 @@ class Decisions(Operation):
 
     def of(self, connection: sa.Connection, asked: Request) -> Decision:
         """Decide what is to be done, record it and take the claim."""
-        tenant = tenants.of_account(connection, asked.user_id)
+        tenant, epoch = tenants.of_account_with_epoch(connection, asked.user_id)
         backend = self.services.backend_for(tenant, asked.fields.db_type)
         if tenant is None:
-            return self._new(connection, backend, asked)
+            return self._new(connection, backend, asked, epoch + 1)
         if replaceable(tenant, asked.fields):
             return self._replaced(connection, tenant, backend, asked)
         refuse_another(tenant, backend, backend.given(asked.fields))
@@ -119,9 +119,9 @@ class Decisions(Operation):
         tenants.change(connection, tenant, state=state, last_error=None, last_error_code=None)
         return Decision(Work.FINISH, tenant.with_(state=state), backend, claim, before=before, failed=failed)
 
-    def _new(self, connection: sa.Connection, backend: Backend, asked: Request) -> Decision:
+    def _new(self, connection: sa.Connection, backend: Backend, asked: Request, epoch: int) -> Decision:
         """Record where a user's first database will stand; one that stands ready on its server is taken instead."""
-        whose = Whose(asked.user_id, new_id(), users.database_epoch(connection, asked.user_id) + 1)
+        whose = Whose(asked.user_id, new_id(), epoch)
         site = self._site(connection, backend, asked, fingerprint=self.chain.fingerprint)
         if site is not None and site.server.ready:
             found = pending.take(connection, site.server.id, self.chain.fingerprint)

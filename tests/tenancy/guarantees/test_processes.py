@@ -181,7 +181,7 @@ PRELOADED = """
 import os, sys
 import compose
 from settings import Settings
-from tests.tenancy.support import add_task, add_users, titles
+from tests.support.applications import add_task, add_users, titles
 
 parts = compose.build(Settings.load(os.environ, dotenv=None))
 parts.manager.prepare_catalog()
