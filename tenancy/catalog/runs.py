@@ -3,15 +3,15 @@
 ``fleet_runs`` has a row a run, ``fleet_items`` one for each tenant that the run has to touch; a tenant that stood at
 the wanted revision when the run was made has none, and is counted. Whoever works on a run locks its row first.
 
-What a runner asks while it holds that lock (``get``, ``wave_of``, ``available``, ``failures``) enters an index where
-the answer stands and reads no more than a batch, however many tenants the run has. Only ``counted`` and ``places``
-look at all of a run's rows; they are for transactions that read.
+What a runner asks while it holds that lock (``get``, ``lowest_waves``, ``available``, ``failures``) reads one range of
+an index, no longer than a batch, however many tenants the run has. Only ``counted`` and ``places`` look at all of a
+run's rows; they are for transactions that read.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -210,9 +210,9 @@ def recent(connection: sa.Connection, limit: int, before: int | None = None) -> 
 
 
 def unfinished(connection: sa.Connection) -> RunRow | None:
-    """Give the run that has not ended; there is one at most."""
-    row = connection.execute(sa.select(fleet_runs.c.id).where(fleet_runs.c.state.in_(UNFINISHED))).first()
-    return None if row is None else get(connection, row.id)
+    """Return the run that has not ended; there is one at most."""
+    row = connection.execute(sa.select(*_columns).where(fleet_runs.c.state.in_(UNFINISHED))).first()
+    return None if row is None else RunRow(**_values(row))
 
 
 def add(
@@ -269,6 +269,23 @@ def add_items(
     connection.execute(fleet_items.insert().from_select([*into, "error", "error_code"], rows))
 
 
+def add_reverse_items(connection: sa.Connection, run_id: int, undone: int) -> None:
+    """Copy the rows that another run has done, with its two revisions swapped; rows that did not move are left out."""
+    did = (fleet_items.c.run_id == undone, fleet_items.c.state == ItemState.DONE)
+    moved = fleet_items.c.from_revision != fleet_items.c.to_revision
+    columns = ("user_id", "tenant_id", "db_type", "server_id", "restore_point")
+    rows = sa.select(
+        sa.literal(run_id),
+        sa.literal(0),
+        sa.literal(str(ItemState.WAITING)),
+        fleet_items.c.to_revision,
+        fleet_items.c.from_revision,
+        *(fleet_items.c[name] for name in columns),
+    ).where(*did, moved)
+    into = ("run_id", "wave", "state", "from_revision", "to_revision", *columns)
+    connection.execute(fleet_items.insert().from_select(into, rows))
+
+
 def items(
     connection: sa.Connection,
     run_id: int,
@@ -302,10 +319,15 @@ def turn(connection: sa.Connection, run_id: int, before: Sequence[str], after: I
     return connection.execute(fleet_items.update().where(*mine), values).rowcount
 
 
-def wave_of(connection: sa.Connection, run_id: int) -> int | None:
-    """Give the wave that is being worked on; None where all is done."""
-    lowest = [connection.execute(_lowest_wave, {"run": run_id, "in": state}).scalar() for state in OPEN]
-    return min((wave for wave in lowest if wave is not None), default=None)
+def lowest_waves(connection: sa.Connection, run_id: int) -> dict[ItemState, int]:
+    """Return the lowest wave in which a run has a row of each state; states without rows are left out."""
+    row = connection.execute(_lowest_waves, {"run": run_id}).one()
+    return {state: wave for state, wave in zip(ItemState, row, strict=True) if wave is not None}
+
+
+def current_wave(lowest: Mapping[ItemState, int]) -> int | None:
+    """Return the wave that is being worked on, from ``lowest_waves``; None where all is done."""
+    return min((lowest[state] for state in OPEN if state in lowest), default=None)
 
 
 def places(connection: sa.Connection, run_id: int) -> dict[Place, int]:
@@ -321,16 +343,19 @@ def at_work(connection: sa.Connection, run_id: int) -> dict[Place, int]:
     return {(row[0], row[1]): int(row[2]) for row in connection.execute(_at_work, {"run": run_id})}
 
 
-def available(connection: sa.Connection, run_id: int, wave: int, place: Place, limit: int) -> list[dict[str, Any]]:
-    """List rows of one place that may be taken: one alone whose runner is gone, else some that wait.
+def available(
+    connection: sa.Connection, run_id: int, wave: int, place: Place, *, limit: int, at_work: bool
+) -> list[dict[str, Any]]:
+    """List rows of one place that nobody holds: a single one whose runner is gone, else up to ``limit`` that wait.
 
-    Nobody holds their tenants. What cost one runner its life may cost the next one too, so it is not put into a batch.
+    A tenant whose runner died is never put into a batch, because it may kill the next runner too. ``at_work`` is
+    whether any runner has begun a row there; if none has, only waiting rows are looked for.
     """
     db_type, server_id = place
     there = fleet_items.c.server_id.is_(None) if server_id is None else fleet_items.c.server_id == server_id
     query = _free.where(fleet_items.c.db_type == db_type, there)
     longest = beyond(connection)
-    for state, most in ((ItemState.RUNNING, 1), (ItemState.WAITING, limit)):
+    for state, most in ((ItemState.RUNNING, int(at_work)), (ItemState.WAITING, limit)):
         asked = {"run": run_id, "in": state, "wave": wave, "beyond": longest}
         found = connection.execute(query.limit(most), asked).mappings().all() if most else []
         if found:
@@ -343,14 +368,21 @@ def failures(connection: sa.Connection, run_id: int) -> int:
     return int(connection.execute(_failures, {"run": run_id}).scalar_one())
 
 
-def any_in(connection: sa.Connection, run_id: int, states: Sequence[str]) -> bool:
-    """Say whether a run has a row in one of these states."""
-    return any(connection.execute(_lowest_wave, {"run": run_id, "in": state}).first() for state in states)
-
-
 _of_run = fleet_items.c.run_id == sa.bindparam("run")
 _in_state = fleet_items.c.state == sa.bindparam("in")
-_lowest_wave = sa.select(fleet_items.c.wave).where(_of_run, _in_state).order_by(fleet_items.c.wave).limit(1)
+_lowest_waves = sa.select(
+    *(
+        sa.select(fleet_items.c.wave)
+        .where(_of_run, fleet_items.c.state == state)
+        .order_by(fleet_items.c.wave)
+        .limit(1)
+        .scalar_subquery()
+        .label(str(state))
+        for state in ItemState
+    )
+)
+"""One column a state, each read from the first entry of its range in the index."""
+
 _at_work = (
     sa.select(fleet_items.c.db_type, fleet_items.c.server_id, sa.func.count(sa.distinct(fleet_items.c.runner)))
     .where(_of_run, fleet_items.c.state == ItemState.RUNNING)
@@ -391,6 +423,19 @@ def change_items(connection: sa.Connection, run_id: int, rows: Sequence[dict[str
             {"run": run_id, "of": row["user_id"]} | {k: v for k, v in row.items() if k != "user_id"} for row in rows
         ]
         connection.execute(_item, values)
+
+
+def begun(connection: sa.Connection, run_id: int) -> Sequence[sa.Row[int, str, datetime]]:
+    """List ``user_id``, ``runner`` and ``started_at`` of the rows that runners are at work on."""
+    columns = (fleet_items.c.user_id, fleet_items.c.runner, fleet_items.c.started_at)
+    running = (fleet_items.c.run_id == run_id, fleet_items.c.state == ItemState.RUNNING)
+    return connection.execute(sa.select(*columns).where(*running)).all()
+
+
+def blame(connection: sa.Connection, run_id: int, user_id: int, code: str) -> None:
+    """Write into an unfinished row why its runner was ended."""
+    one = (fleet_items.c.run_id == run_id, fleet_items.c.user_id == user_id, fleet_items.c.state.in_(OPEN))
+    connection.execute(fleet_items.update().where(*one), {"error_code": code})
 
 
 def leave_offline(connection: sa.Connection, run_id: int, server_id: int, message: str, code: str) -> None:

@@ -13,16 +13,17 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from multiprocessing.process import BaseProcess
 from typing import Any
 
 import sqlalchemy as sa
 
-from tenancy.catalog.runs import OPEN, ItemState, Run
-from tenancy.catalog.tables import fleet_items
+from tenancy.catalog import runs
+from tenancy.catalog.runs import Run
 from tenancy.errors import RunStateError
 from tenancy.fleet.fleet import Fleet
 from tenancy.fleet.runner import PER_SERVER, TOO_LONG
@@ -112,7 +113,7 @@ class _Watcher:
     def __init__(self, fleet: Fleet, run_id: int, crew: Crew) -> None:
         self._fleet, self._run_id, self._limit_s = fleet, run_id, crew.time_limit_s
         self._next_look = time.monotonic()
-        self._met: dict[sa.Row[Any, Any, Any], float] = {}
+        self._met: dict[sa.Row[int, str, datetime], float] = {}
         """When each row that a runner is at work on was first met as it is."""
 
     def end_late_ones(self, team: list[BaseProcess]) -> None:
@@ -120,7 +121,9 @@ class _Watcher:
         if now < self._next_look:
             return
         self._next_look = now + min(1.0, self._limit_s / 4)
-        self._met = {row: self._met.get(row, now) for row in self._running()}
+        with self._fleet.catalog.reading() as connection:
+            begun = runs.begun(connection, self._run_id)
+        self._met = {row: self._met.get(row, now) for row in begun}
         late = [row for row, met in self._met.items() if now - met > self._limit_s]
         for process in team:
             mine = [row.user_id for row in late if row.runner.startswith(f"{socket.gethostname()}:{process.pid}:")]
@@ -128,15 +131,5 @@ class _Watcher:
                 process.kill()
                 process.join()
                 if len(mine) == 1:
-                    self._blame(mine[0])
-
-    def _running(self) -> Sequence[sa.Row[Any, Any, Any]]:
-        columns = (fleet_items.c.user_id, fleet_items.c.runner, fleet_items.c.started_at)
-        running = (fleet_items.c.run_id == self._run_id, fleet_items.c.state == ItemState.RUNNING)
-        with self._fleet.catalog.reading() as connection:
-            return connection.execute(sa.select(*columns).where(*running)).all()
-
-    def _blame(self, user_id: int) -> None:
-        one = (fleet_items.c.run_id == self._run_id, fleet_items.c.user_id == user_id, fleet_items.c.state.in_(OPEN))
-        with self._fleet.catalog.writing() as connection:
-            connection.execute(fleet_items.update().where(*one), {"error_code": TOO_LONG})
+                    with self._fleet.catalog.writing() as connection:
+                        runs.blame(connection, self._run_id, mine[0], TOO_LONG)

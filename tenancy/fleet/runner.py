@@ -120,9 +120,10 @@ class Runner(Operation):
         run = runs.get(connection, run_id, lock=True)
         if run.state is not RunState.RUNNING:
             return None
-        wave = runs.wave_of(connection, run_id)
+        lowest = runs.lowest_waves(connection, run_id)
+        wave = runs.current_wave(lowest)
         if wave is None:
-            ended(connection, run_id)
+            ended(connection, run_id, lowest)
             return None
         rows = self._available(connection, run_id, wave, size, per_server)
         tenants = tenant_rows.of_users(connection, [row["user_id"] for row in rows])
@@ -154,7 +155,7 @@ class Runner(Operation):
         for place in sorted(places, key=lambda place: busy.get(place, 0)):
             on_server = place[1] is not None
             most = 0 if on_server and busy.get(place, 0) >= per_server else size
-            rows = runs.available(connection, run_id, wave, place, most)
+            rows = runs.available(connection, run_id, wave, place, limit=most, at_work=place in busy)
             if rows:
                 return rows
         return []

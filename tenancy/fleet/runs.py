@@ -6,14 +6,13 @@ The work itself is done by ``runner.py``, in as many processes as like to.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
 from tenancy.catalog import runs
 from tenancy.catalog.runs import ItemState, Rules, Run, RunRow, RunState, Selection, table
-from tenancy.catalog.tables import fleet_items
 from tenancy.errors import ConfigurationError, RunStateError
 from tenancy.lifecycle.operation import Operation
 
@@ -86,7 +85,7 @@ class Runs(Operation):
                 again = "`unify fleet migrate` or `manager.fleet.start()` brings databases to head again"
                 raise RunStateError(f"run {run_id} is itself a rollback: {again}.", run_id=run_id)
             fresh = runs.add(connection, ROLLBACK, undone.selection, Rules(), target=undone.target, reverts=run_id)
-            self._add_undone(connection, fresh, run_id)
+            runs.add_reverse_items(connection, fresh, run_id)
             return self._begun(connection, fresh, {"reverts": run_id})
 
         return self.catalog.repeating(work)
@@ -162,26 +161,12 @@ class Runs(Operation):
 
     def _begun(self, connection: sa.Connection, run_id: int, detail: dict[str, Any]) -> Run:
         made = runs.counted(connection, run_id)
-        if made.finished == made.total:
-            ended(connection, made.id)
-        told = {"run": run_id, "tenants": made.total, **detail}
-        self.catalog.audit.append(connection, f"fleet.{made.kind}", detail=told)
+        detail = {"run": run_id, "tenants": made.total, **detail}
+        self.catalog.audit.append(connection, f"fleet.{made.kind}", detail=detail)
+        if made.finished < made.total:
+            return made
+        ended(connection, made.id, made.counts)
         return runs.counted(connection, run_id)
-
-    def _add_undone(self, connection: sa.Connection, run_id: int, undone: int) -> None:
-        """Copy the rows of what a run did, the other way round; where another run moved on since, nothing is done."""
-        did = (fleet_items.c.run_id == undone, fleet_items.c.state == ItemState.DONE)
-        columns = ("user_id", "tenant_id", "db_type", "server_id", "restore_point")
-        way = (fleet_items.c.to_revision, fleet_items.c.from_revision)
-        rows = sa.select(
-            sa.literal(run_id),
-            sa.literal(0),
-            sa.literal(str(ItemState.WAITING)),
-            *way,
-            *(fleet_items.c[n] for n in columns),
-        ).where(*did, fleet_items.c.from_revision != fleet_items.c.to_revision)
-        into = ("run_id", "wave", "state", "from_revision", "to_revision", *columns)
-        connection.execute(fleet_items.insert().from_select(into, rows))
 
     def _turned(
         self,
@@ -201,18 +186,20 @@ class Runs(Operation):
             before(connection)
             runs.change(connection, run_id, state)
             self.catalog.audit.append(connection, action, detail={"run": run_id})
-            if state is RunState.RUNNING and runs.wave_of(connection, run_id) is None:
-                ended(connection, run_id)
+            if state is RunState.RUNNING:
+                lowest = runs.lowest_waves(connection, run_id)
+                if runs.current_wave(lowest) is None:
+                    ended(connection, run_id, lowest)
             return runs.counted(connection, run_id)
 
         return self.catalog.repeating(work)
 
 
-def ended(connection: sa.Connection, run_id: int) -> None:
-    """Close a run in which nothing is left to do."""
-    left = runs.any_in(connection, run_id, runs.LEFT)
-    given_up = runs.any_in(connection, run_id, [ItemState.CANCELLED])
-    runs.change(connection, run_id, RunState.INCOMPLETE if left else RunState.CANCELLED if given_up else RunState.DONE)
+def ended(connection: sa.Connection, run_id: int, there: Collection[str]) -> None:
+    """Close a run in which nothing is left to do; ``there`` are the states in which it has rows."""
+    left = any(state in there for state in runs.LEFT)
+    closed = RunState.CANCELLED if ItemState.CANCELLED in there else RunState.DONE
+    runs.change(connection, run_id, RunState.INCOMPLETE if left else closed)
 
 
 def _joined(known: RunRow, kind: str, **wanted: object) -> RunRow:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import pytest
+import sqlalchemy as sa
 
 from tenancy.catalog import claims, runs
 from tenancy.catalog.runs import ItemState, Rules, RunState, Selection
 from tenancy.fleet.runner import Outcome, Runner
 from tenancy.lifecycle.upgrade import Reached
 from tests.support.applications import expire_claims, keep_configs, steps_of
+from tests.support.versions import fill
 
 ANYWHERE = Rules(halt_after=50, halt_percent=True)
 
@@ -37,6 +41,46 @@ def test_taking_and_recording_a_batch_read_no_more_where_the_fleet_is_large(vers
     small, large = reading(versions(2), 100), reading(versions(2), 4000)
     for few, many in zip(small, large, strict=True):
         assert many < few * 1.5
+
+
+@contextmanager
+def statements(engine):
+    """Gather what is sent to the catalog inside the block."""
+    sent = []
+
+    def note(connection, cursor, statement, *rest):
+        sent.append(statement)
+
+    sa.event.listen(engine, "before_cursor_execute", note)
+    try:
+        yield sent
+    finally:
+        sa.event.remove(engine, "before_cursor_execute", note)
+
+
+@pytest.mark.parametrize("size", [1, 20])
+def test_a_batch_of_any_size_is_taken_with_eleven_statements(versions, size):
+    manager = versions(2)
+    keep_configs(manager, 20)
+    run, runner, jobs = manager.fleet.start(Selection(), Rules()), Runner(manager.services), []
+    with manager.catalog.reading() as connection:
+        runner._places_of(connection, run.id)
+    with statements(manager.catalog.engine) as sent, manager.catalog.writing() as connection:
+        jobs.extend(runner._take(connection, run.id, size, 4))
+    assert len(jobs) == size
+    assert len(sent) <= 11, sent
+    assert sum("FROM fleet_runs" in each for each in sent) == 1
+
+
+def test_a_run_over_one_tenant_reads_its_own_row_five_times(versions):
+    """When it was made, when the tenant is taken and recorded, when nothing is left, and for whoever asked for it."""
+    fill(versions(1), 1)
+    second = versions(2)
+    with statements(second.catalog.engine) as sent:
+        run = second.fleet.work(second.fleet.start(Selection(), Rules()).id)
+    assert (run.state, run.counts) == (RunState.DONE, {"done": 1})
+    assert sum("FROM fleet_runs" in each and "fleet_runs.id = " in each for each in sent) == 5
+    assert len(sent) <= 39, sent
 
 
 def test_a_batch_is_taken_where_the_fewest_runners_are_and_never_more_of_them_than_a_server_takes(versions):
