@@ -104,21 +104,15 @@ def user_references(text: str) -> list[int | str]:
 
 
 def identifier(text: str) -> str:
-    """Give a name that every engine takes unquoted and in full length, or refuse."""
-    if not _IDENTIFIER.fullmatch(text):
-        raise ConfigurationError(
-            "a database name starts with a lower-case letter and holds at most 48 of a-z, 0-9 and _.", field="db_name"
-        )
-    return text
+    """Return a name that every product accepts unquoted and in full length, or raise ConfigurationError."""
+    rule = "a database name starts with a lower-case letter and holds at most 48 of a-z, 0-9 and _."
+    return _matching(_IDENTIFIER, text, rule, "db_name")
 
 
 def database(text: str) -> str:
-    """Give the name of a database that somebody else may have named, or refuse; ``quoted`` makes it SQL."""
-    if not _DATABASE.fullmatch(text):
-        raise ConfigurationError(
-            "db_name starts with a letter or _ and holds at most 48 of A-Z, a-z, 0-9, _ and -.", field="db_name"
-        )
-    return text
+    """Return the name of a database that we did not name ourselves, or refuse it; SQL needs it ``quoted``."""
+    rule = "db_name starts with a letter or _ and holds at most 48 of A-Z, a-z, 0-9, _ and -."
+    return _matching(_DATABASE, text, rule, "db_name")
 
 
 def quoted(name: str, marks: str = '""') -> str:
@@ -179,6 +173,12 @@ def is_tenants_login(found: str) -> bool:
     return found.startswith(SHARED_LOGIN) or (planned is not None and not planned[2])
 
 
+def _matching(pattern: re.Pattern[str], text: str, rule: str, field: str) -> str:
+    if not pattern.fullmatch(text):
+        raise ConfigurationError(rule, field=field)
+    return text
+
+
 def _of(beginning: str, installation: str) -> str:
     return f"{beginning}{installation}_" if installation else beginning
 
@@ -202,12 +202,9 @@ def draft_in(rest: str) -> tuple[uuid.UUID, int] | None:
 
 
 def restore_point(text: str) -> str:
-    """Give the name of a restore point, short enough to stand behind a database's own, or refuse."""
-    if not _POINT.fullmatch(text):
-        raise ConfigurationError(
-            "a restore point's name starts with a letter and holds at most 10 of a-z and 0-9.", field="point"
-        )
-    return text
+    """Return the name of a restore point, short enough to be appended to a database's name, or refuse it."""
+    rule = "a restore point's name starts with a letter and holds at most 10 of a-z and 0-9."
+    return _matching(_POINT, text, rule, "point")
 
 
 def point_database(name: str, point: str) -> str:

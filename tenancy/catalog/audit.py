@@ -15,6 +15,7 @@ import json
 import logging
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -46,6 +47,32 @@ _VERIFIED_AT_ONCE = 1000
 
 FAILED = "tenant.failed"
 """The action of a row that says that an operation on a tenant failed; its detail holds the operation and the code."""
+
+
+@dataclass(frozen=True)
+class AuditFilter:
+    """Describe the rows that are wanted; None leaves a column aside. ``since`` is included, ``until`` is not."""
+
+    action: str | None = None
+    user_id: int | None = None
+    actor_id: int | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def conditions(self) -> list[sa.ColumnElement[bool]]:
+        rows = audit_log.c
+        wanted = {rows.action: self.action, rows.user_id: self.user_id, rows.actor_id: self.actor_id}
+        found = [column == value for column, value in wanted.items() if value is not None]
+        # The range of ids is found by the index on time. Ids follow time only nearly, because the clocks of several
+        # machines differ, so the time is compared too.
+        if self.since:
+            found += [rows.at >= self.since, rows.id >= _end(sa.func.min, _there.c.at >= self.since)]
+        if self.until:
+            found += [rows.at < self.until, rows.id <= _end(sa.func.max, _there.c.at < self.until)]
+        return found
+
+
+EVERYTHING = AuditFilter()
 
 
 class AuditLog:
@@ -145,24 +172,14 @@ class AuditLog:
     def page(
         self,
         connection: sa.Connection,
+        wanted: AuditFilter = EVERYTHING,
         *,
-        action: str | None = None,
-        user_id: int | None = None,
-        actor_id: int | None = None,
-        since: datetime | None = None,
-        until: datetime | None = None,
         before_id: int | None = None,
         limit: int = 50,
     ) -> list[dict[str, Any]]:
         """List rows, newest first, with the addresses of the account and the actor, without their seals."""
         rows, of, by = audit_log.c, users.alias("of"), users.alias("actor")
-        wanted = {rows.action: action, rows.user_id: user_id, rows.actor_id: actor_id}
-        conditions = [column == value for column, value in wanted.items() if value is not None]
-        # Clocks of several machines differ a little, so ids only nearly follow time: the index on time finds the ends.
-        if since:
-            conditions += [rows.at >= since, rows.id >= _end(sa.func.min, _there.c.at >= since)]
-        if until:
-            conditions += [rows.at < until, rows.id <= _end(sa.func.max, _there.c.at < until)]
+        conditions = wanted.conditions()
         conditions += [rows.id < before_id] if before_id is not None else []
         chosen = sa.select(audit_log).where(*conditions).order_by(rows.id.desc()).limit(limit).subquery("chosen")
         people = chosen.outerjoin(of, of.c.id == chosen.c.user_id).outerjoin(by, by.c.id == chosen.c.actor_id)

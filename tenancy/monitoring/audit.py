@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from tenancy.catalog import Catalog
+from tenancy.catalog.audit import AuditFilter
 
 EXPORTED_AT_ONCE = 500
 
@@ -29,12 +30,12 @@ class AuditReports:
         limit: int = 50,
     ) -> list[dict[str, Any]]:
         """List rows, newest first; ``before_id`` is the last id of the page before."""
-        asked = {"action": action, "user_id": user_id, "actor_id": actor_id, "since": since, "until": until}
+        wanted = AuditFilter(action, user_id, actor_id, since, until)
         with self._catalog.reading() as connection:
-            return self._catalog.audit.page(connection, **asked, before_id=before_id, limit=limit)  # type: ignore[arg-type]  # by name
+            return self._catalog.audit.page(connection, wanted, before_id=before_id, limit=limit)
 
     def entries(self, **asked: Any) -> Iterator[dict[str, Any]]:
-        """Go through all that ``page`` would list with these filters."""
+        """Yield all that ``page`` lists with these filters, reading some rows at a time."""
         before: int | None = None
         while rows := self.page(**asked, before_id=before, limit=EXPORTED_AT_ONCE):
             yield from rows

@@ -109,14 +109,19 @@ class EngineCache:
     @contextmanager
     def lease(self, tenant: Tenant) -> Iterator[sa.Engine]:
         """Use a tenant's engine; it stays open until the block ends."""
-        entry = self.acquire(tenant)
-        try:
+        with self.leased(self.acquire(tenant)) as entry:
             yield entry.engine
+
+    @contextmanager
+    def leased(self, entry: Entry) -> Iterator[Entry]:
+        """End the lease of an acquired entry when the block ends."""
+        try:
+            yield entry
         finally:
             self.release(entry)
 
     def acquire(self, tenant: Tenant) -> Entry:
-        """Begin a lease by hand; ``release`` must follow."""
+        """Begin a lease; ``release`` must follow."""
         holder = self.holder()
         with self._lock:
             entry, out = self._current(tenant)

@@ -87,7 +87,7 @@ class Router:
         options = (WRITE if write else READ) | {"tenancy_owner": owner}
         try:
             with (
-                self._leased(route) as entry,
+                self._engines.leased(self.acquire(route)) as entry,
                 entry.backend.explained(others_pass=True),
                 entry.engine.connect().execution_options(**options) as connection,
             ):
@@ -99,19 +99,11 @@ class Router:
     @contextmanager
     def leased(self, route: Route) -> Iterator[sa.Engine]:
         """Use the engine a route leads to; it stays open until the block ends."""
-        with self._leased(route) as entry:
+        with self._engines.leased(self.acquire(route)) as entry:
             yield entry.engine
 
-    @contextmanager
-    def _leased(self, route: Route) -> Iterator[Entry]:
-        entry = self.acquire(route)
-        try:
-            yield entry
-        finally:
-            self._engines.release(entry)
-
     def acquire(self, route: Route) -> Entry:
-        """Lease the engine by hand; a route older than the engine there is asked for once more."""
+        """Begin a lease; where the cached engine is newer than the route, ask the catalog once more and retry."""
         try:
             try:
                 return self._engines.acquire(route.tenant)
