@@ -1,9 +1,11 @@
-"""State what every database product must offer: one contract, one file a product.
+"""State what every database product must offer: the contract, whose methods stand in sections by who calls them.
 
-Dialect words stand in this package and nowhere else. ``tenancy/routing/engines.py`` calls ``connect``, ``engine`` and
-``begin``; ``tenancy/lifecycle/provision.py`` calls ``given``, ``plan``, ``create`` and ``drop``; fleet runs keep
-restore points and check databases; the rest is for operators. What opens a database comes along as an ``Access``; a
-file needs none.
+Each product has a folder beside this file, with the same file names in each: one implements ``Backend``, one what
+``restore_points.py`` states, and one what ``checks.py`` states. SQL of one product, and the name of its driver, stand
+in its folder and nowhere else in the application.
+
+An ``Access`` (``access.py``) holds the logins that open a database on a server; a file needs none. What callers hand in
+and get back stands in ``values.py`` and can be imported from here.
 """
 
 from __future__ import annotations
@@ -11,147 +13,66 @@ from __future__ import annotations
 import re
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import sqlalchemy as sa
 
 from tenancy.backends.access import Access, Login
+from tenancy.backends.checks import Checks
 from tenancy.backends.gates import Words, gated
-from tenancy.backends.inventory import InventoryItem
 from tenancy.backends.placeholders import Rules
+from tenancy.backends.restore_points import RestorePoints
+from tenancy.backends.values import (
+    Asked,
+    Attempt,
+    Blueprint,
+    Check,
+    DatabaseFields,
+    HeldClaim,
+    Making,
+    Rebuild,
+    Step,
+    Storage,
+    Whose,
+    ignore_step,
+)
 from tenancy.errors import BackendError, DatabaseBusyError, MigrationError, TenancyError
 from tenancy.models import Server, Tenant
 from tenancy.schema.tables import TENANT_VERSION_TABLE
 
-Step = Callable[[str], None]
-"""Hear the name of each step just before it is taken; it may raise, as a kill would."""
-
-Rebuild = Callable[[sa.Connection], None]
-"""Migrate an empty database to the revision of a restore point, its house tables included; no identity is written."""
-
-
-class Held(Protocol):
-    """Be a claim on a tenant, as the catalog hands it out: whoever changes a database carries its epoch."""
-
-    @property
-    def epoch(self) -> int: ...
-
-    def check(self) -> None:
-        """Raise ClaimLostError unless it holds now."""
-
+__all__ = [
+    "FENCE_SQL",
+    "IDENTITY_SQL",
+    "WHOSE_SQL",
+    "Asked",
+    "Attempt",
+    "Backend",
+    "Blueprint",
+    "Check",
+    "DatabaseFields",
+    "HeldClaim",
+    "Making",
+    "Rebuild",
+    "Step",
+    "Storage",
+    "Whose",
+    "ignore_step",
+]
 
 IDENTITY_SQL = (
     "SELECT i.tenant_id, i.user_id, i.kind, i.epoch, v.version_num "  # noqa: S608 - constants only
     f"FROM tenancy_identity i, {TENANT_VERSION_TABLE} v WHERE i.id = 1"
 )
-"""Ask a database whose it is and at which revision: portable SQL, run on every new connection."""
+"""Read whose a database is and its revision; portable SQL, run on every new connection."""
 
 WHOSE_SQL = "SELECT tenant_id, user_id, kind, epoch, NULL FROM tenancy_identity WHERE id = 1"
-"""Ask only whose it is, where the revision is about to change."""
+"""Read only whose a database is: for migrations, which are about to change the revision."""
 
 FENCE_SQL = "SELECT epoch, state FROM tenancy_identity WHERE id = 1"
-"""Ask a database whether a write may go on; each product adds its lock."""
-
-
-def unheard(step: str) -> None:
-    """Hear of a step, and do nothing."""
-
-
-@dataclass(frozen=True)
-class DatabaseFields:
-    """Hold what somebody who initializes a database may say of it; None means not said."""
-
-    db_type: str | None = None
-    db_host: str | None = None
-    db_port: int | None = None
-    db_name: str | None = None
-    db_user: str | None = None
-    db_password: str | None = None
-    db_path: str | None = None
-    db_options: Mapping[str, Any] | None = None
-
-    def __repr__(self) -> str:
-        return f"DatabaseFields(db_type={self.db_type!r}, ...)"
-
-
-@dataclass(frozen=True)
-class Asked:
-    """Describe one of ``DatabaseFields`` that a product asks for; ``kind`` is text, number or password."""
-
-    name: str
-    label: str
-    kind: str = "text"
-    required: bool = True
-    default: str = ""
-    help: str = ""
-
-
-@dataclass(frozen=True)
-class Check:
-    """Tell of one thing that was looked at; ``code`` is that of the error it would end in."""
-
-    name: str
-    text: str
-    code: str = "ok"
-
-    @property
-    def ok(self) -> bool:
-        return self.code == "ok"
-
-
-@dataclass(frozen=True)
-class Storage:
-    """Say how the folder is in which a product keeps its files; ``problem`` is empty where it can be used."""
-
-    path: str
-    exists: bool
-    problem: str
-    free_bytes: int | None
-    total_bytes: int | None
-
-
-@dataclass(frozen=True)
-class Blueprint:
-    """Say what a new tenant database holds.
-
-    ``fingerprint`` names the schema (a template is kept under it), ``build`` migrates an empty database to
-    it, ``fill`` writes identity, ledger and first rows in one transaction of the caller's.
-    """
-
-    fingerprint: str
-    build: Callable[[sa.Connection], None]
-    fill: Callable[[sa.Connection], None]
-
-
-@dataclass(frozen=True)
-class Whose:
-    """Say for whom a database is to be made: the user, if there is one yet, the tenant, and the epoch it begins at."""
-
-    owner: int | None
-    tenant_id: uuid.UUID
-    epoch: int = 1
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """Say which try at making a database this is; ``step`` hears what comes next."""
-
-    number: int
-    step: Step
-
-
-@dataclass(frozen=True)
-class Making:
-    """Say of one of several databases that are made together where it belongs, what it holds, and which try this is."""
-
-    tenant: Tenant
-    access: Access
-    blueprint: Blueprint
-    attempt: Attempt
+"""Read what decides whether a transaction may write; each product adds its words for a shared lock on the row."""
 
 
 class Backend(ABC):
@@ -160,262 +81,221 @@ class Backend(ABC):
     name: ClassVar[str]
     label: ClassVar[str]
     asks: ClassVar[tuple[Asked, ...]] = ()
+    """The fields that a form for a database of this product shows."""
+
     rules: ClassVar[Rules]
     words: ClassVar[Words]
     on_server: ClassVar[bool] = False
-    """Whether databases stand on servers: they have logins then, and one that is there and empty may be taken over."""
+    """Whether databases stand on servers. If so they have logins, and an empty one may be taken over."""
 
     transactional_ddl: ClassVar[bool] = True
     fence_sql: ClassVar[str] = FENCE_SQL
 
-    # --- where a database stands ------------------------------------------------------------------------
+    # --- provisioning -----------------------------------------------------------------------------------
+    #
+    # Called by lifecycle/placement.py, preflight.py, provision.py, provision_many.py, own_database.py,
+    # shared_database.py and leftovers.py, and by servers/pending_pool.py.
 
     @abstractmethod
     def given(self, fields: DatabaseFields) -> dict[str, Any]:
-        """Give the columns that somebody named, checked and as they are kept, or refuse the field at fault.
+        """Turn the fields that somebody named into columns of the tenant's row, or refuse the field at fault.
 
-        The password is no column: it is sealed by the caller.
+        The password is no column: the caller seals it.
         """
 
     @abstractmethod
     def plan(self, whose: Whose, given: dict[str, Any], server: Server | None) -> dict[str, Any]:
-        """Give the columns that say where a database will stand: on ``server``, or where ``given`` says.
+        """Return the columns that say where a database will stand: on ``server``, or where ``given`` says.
 
-        Without an owner it is to stand ready for one, which only servers keep. What the application names itself has a
-        name that no other tenant had or will have, and on servers no other attempt either.
+        A name that the application chooses is one that no other tenant had or will have; on a server it is also one
+        that no other attempt has. A database without an owner (for the pending pool) can only be planned on a server.
         """
 
-    @abstractmethod
-    def shared_plan(self, url: str) -> dict[str, Any]:
-        """Give the columns for the database that SHARED_DATABASE_URL names."""
-
-    def shared_login(self, tenant_id: uuid.UUID) -> str | None:
-        """Name the login that serves the shared database where the product has a wall of its own between owners."""
-        return None
-
-    def login(self, url: str, setting: str) -> Login | None:
-        """Read an operator's URL into a login; None where the product has none."""
-        return None
-
-    @abstractmethod
-    def shown_path(self, tenant: Tenant) -> str | None:
-        """Give where the file stands, for products that have one."""
-
     def is_place_of(self, tenant: Tenant) -> bool:
-        """Say whether the place in a stored configuration can be that user's: a file is named after its user."""
+        """Say whether a stored place can be this user's: a SQLite file is named after its user."""
         return True
 
     @abstractmethod
-    def storage(self) -> Storage | None:
-        """Say how the folder is that holds this product's files; None where a server keeps them."""
+    def shared_plan(self, url: str) -> dict[str, Any]:
+        """Return the columns for the database that SHARED_DATABASE_URL names."""
 
-    def budget_key(self, tenant: Tenant) -> str | None:
-        """Name the server whose connections are counted together; None where there is no server."""
+    def shared_login(self, tenant_id: uuid.UUID) -> str | None:
+        """Name the login that serves the shared database, on products with row-level security."""
         return None
 
-    # --- the catalog ------------------------------------------------------------------------------------
-
-    @abstractmethod
-    def catalog_engine(self, url: str) -> sa.Engine:
-        """Make the engine of a catalog that is there; transactions say by ``tenancy_write`` whether they write."""
-
-    @abstractmethod
-    def make_catalog(self, engine: sa.Engine) -> None:
-        """Make the empty database that a catalog's engine leads to, where there is none yet."""
-
-    # --- connections ------------------------------------------------------------------------------------
-
-    @abstractmethod
-    def connect(self, tenant: Tenant, access: Access) -> Any:
-        """Open one DBAPI connection as the login that serves, set as every tenant connection is; nothing is created."""
-
-    def connect_to_migrate(self, tenant: Tenant, access: Access) -> Any:
-        """Open one DBAPI connection as the login that may change the schema, with patience for long statements."""
-        return self.connect(tenant, access)
-
-    @abstractmethod
-    def engine(self, creator: Callable[[], Any]) -> sa.Engine:
-        """Make an ordinary pooled engine over ``creator`` that shares compiled SQL with its like."""
-
-    def gated(self, driver: Any) -> Any:
-        """Give a connection as tenants' engines use it: it refuses what would be written past the fence."""
-        return gated(driver, self.words)
-
-    @abstractmethod
-    def begin(self, connection: sa.Connection, write: bool) -> None:
-        """Begin a transaction on the driver: for reading only, or with the write lock taken at once."""
-
-    def read_singly(self, connection: sa.Connection) -> None:  # noqa: B027 - the gate alone is enough for some
-        """Let each statement read by itself (AUTOCOMMIT); where the product can, it forbids the rest."""
-
-    def set_owner(self, connection: sa.Connection, owner: int) -> None:  # noqa: B027 - most products have no wall
-        """Tell the shared database whose rows this transaction may see, where it enforces that itself."""
-
-    @abstractmethod
-    def migrating(self, driver: Any) -> AbstractContextManager[sa.Connection]:
-        """Use an open DBAPI connection for schema changes, one at a time in a database, and close it in the end."""
-
-    def filling(self, driver: Any) -> AbstractContextManager[sa.Connection]:
-        """Use an open DBAPI connection to write a new tenant's rows, and close it in the end."""
-        return self.migrating(driver)
-
-    def queue_for_identity(self, connection: sa.Connection) -> None:  # noqa: B027 - most products have one queue
-        """Wait for writers under way, and have later ones wait, before the identity row is changed."""
-
-    @abstractmethod
-    def check_before_commit(self, connection: sa.Connection) -> None:
-        """Refuse a migration's transaction that would leave dangling rows."""
-
-    def settle(  # noqa: B027 - a file has no logins
-        self, connection: sa.Connection, tenant: Tenant, access: Access, owned_tables: Sequence[str]
-    ) -> None:
-        """Give the serving login its rights on what a migration left; ``owned_tables`` have a ``user_id``."""
-
-    # --- operations -------------------------------------------------------------------------------------
+    def login(self, url: str, setting: str) -> Login | None:
+        """Read an operator's URL into a login; None if the product has no logins."""
+        return None
 
     @abstractmethod
     def probe(self, tenant: Tenant, access: Access) -> Iterator[Check]:
-        """Look whether a database could stand, or stands, where an unstored configuration says; nothing is made.
+        """Try an unstored configuration: could a database stand there, or does one? Nothing is made.
 
-        Ends after the first check that fails. Whose a database is that stands there is looked at by the caller.
+        Ends after the first check that fails. The caller reads whose the database is that stands there.
         """
 
     @abstractmethod
     def exists(self, tenant: Tenant, access: Access) -> bool:
-        """Say whether anything stands where this tenant belongs."""
+        """Say whether anything stands where this tenant's database belongs."""
 
     @abstractmethod
     def create(self, tenant: Tenant, access: Access, blueprint: Blueprint, attempt: Attempt) -> None:
-        """Make the database whole or not at all; what stands there already is DatabaseExistsError."""
+        """Make the database, whole or not at all; DatabaseExistsError if something stands there already."""
 
     def create_many(self, makings: Sequence[Making]) -> dict[uuid.UUID, Exception]:
-        """Make several databases, each whole or not at all; give what went wrong, by tenant.
+        """Make several databases, each whole or not at all; return the errors by tenant.
 
-        What stops all of them is raised.
+        An error that stops all of them is raised.
         """
         failed: dict[uuid.UUID, Exception] = {}
         for making in makings:
             try:
                 self.create(making.tenant, making.access, making.blueprint, making.attempt)
-            except Exception as error:  # noqa: BLE001 - it is told; one that fails does not stop the others
+            except Exception as error:  # noqa: BLE001 - returned to the caller; the others are still made
                 failed[making.tenant.tenant_id] = error
         return failed
 
     @abstractmethod
     def make_empty(self, tenant: Tenant, access: Access) -> None:
-        """Make the shared database, with nothing in it, where there is none yet."""
+        """Make the shared database, empty, unless it exists."""
 
     def clear_attempts(self, tenant: Tenant, attempt: int) -> None:  # noqa: B027 - servers keep no drafts
-        """Remove what the attempts before this one left half-done beside the database, so that none can finish."""
+        """Delete the drafts of earlier attempts, so that an attempt that still runs cannot publish one."""
 
     @contextmanager
     def alone_in_place(self, tenant: Tenant, access: Access) -> Iterator[None]:
-        """Keep others from making, taking back or removing a database under a name that somebody gave.
+        """Hold a lock on the name of a database that somebody named: nobody else makes, takes over or drops it.
 
-        Files are published whole, under names that nobody gave.
+        Files need no lock: their names are the application's own, and a file gets its name when it is whole.
         """
         yield
 
     @abstractmethod
     def drop(self, tenant: Tenant, access: Access) -> None:
-        """Remove the database, and its login where that is ours; it is no error when they are gone already.
+        """Drop the database, and its login if the application made it; neither has to exist.
 
-        One that somebody named stays where its identity names another tenant, or a later epoch, by now.
+        A database that somebody named stays if its identity row by now names another tenant or a later epoch.
         """
 
-    # --- restore points ---------------------------------------------------------------------------------
+    # --- routing and engines ----------------------------------------------------------------------------
     #
-    # The caller holds the tenant's claim, has marked the tenant as ``migrating`` and has no connection to the database
-    # itself; connections of others may be open, and are ended where they are in the way. All may be called again
-    # after a kill at any moment, and then end where the first call would have. The shared database has no restore
-    # points, as other tables may stand in it; nor has one on a server that somebody named (AccessDeniedError).
-
-    # ``tenant.epoch`` is that of the caller's claim; a database of a later one is left as it is (ClaimLostError).
+    # Called by routing/engines.py and routing/guards.py, for each new connection and each transaction; the
+    # catalog's engine is made by compose.py and manager.py.
 
     @abstractmethod
-    def keep(self, tenant: Tenant, access: Access, point: str, *, step: Step = unheard) -> None:
-        """Make a restore point of a tenant's database as it is now, whole or not at all; an earlier one is replaced."""
+    def connect(self, tenant: Tenant, access: Access) -> Any:
+        """Open one DBAPI connection as the login that serves, with the settings of all tenants' connections.
 
-    @abstractmethod
-    def kept(self, tenant: Tenant, access: Access, point: str) -> bool:
-        """Say whether a whole restore point of this tenant and name is there."""
-
-    @abstractmethod
-    def put_back(
-        self,
-        tenant: Tenant,
-        access: Access,
-        point: str,
-        *,
-        rebuild: Rebuild,
-        claim: Held | None = None,
-        step: Step = unheard,
-    ) -> None:
-        """Make the database what it was at the restore point: tables, rows, version, ledger and identity.
-
-        The point stays. ``rebuild`` is used where a product can neither copy a database nor tell what makes it.
-        DatabaseMissingError where there is no whole point. The claim is asked once while nobody else can change the
-        database: where it is lost, nothing is. What comes back bears the claim's epoch; without one, the point's.
+        A missing database is an error, and never created.
         """
 
     @abstractmethod
-    def discard(self, tenant: Tenant, access: Access, point: str) -> None:
-        """Remove a restore point, and what a call that was cut off left of one; it is no error when it is gone."""
+    def engine(self, creator: Callable[[], Any]) -> sa.Engine:
+        """Make a pooled engine over ``creator``; all engines of the product share one cache of compiled SQL."""
+
+    def gated(self, driver: Any) -> Any:
+        """Put the statement filter (``gates.py``) before a connection: it refuses writes that passed no fence."""
+        return gated(driver, self.words)
 
     @abstractmethod
-    def points(self, tenant: Tenant, access: Access) -> list[str]:
-        """Name the restore points of a tenant, whole or not, in order."""
+    def begin(self, connection: sa.Connection, write: bool) -> None:
+        """Begin a transaction on the driver: a read-only one, or one that has the write lock at once."""
 
-    # --- checks -----------------------------------------------------------------------------------------
+    def read_singly(self, connection: sa.Connection) -> None:  # noqa: B027 - for some products the filter is enough
+        """Let each statement read by itself (AUTOCOMMIT), and have the database refuse writes if it can."""
 
-    @abstractmethod
-    def looking(self, driver: Any) -> AbstractContextManager[sa.Connection]:
-        """Use an open DBAPI connection to look, in a transaction that only reads, and close it in the end."""
+    def set_owner(self, connection: sa.Connection, owner: int) -> None:  # noqa: B027 - only PostgreSQL enforces owners
+        """Tell the shared database whose rows this transaction may see, for its row-level security."""
 
-    @abstractmethod
-    def scratch(self, access: Access) -> AbstractContextManager[sa.Connection]:
-        """Make an empty database for the block, to see what revisions make of it; it is gone afterwards."""
-
-    def in_own_words(self, connection: sa.Connection) -> object:
-        """Give what tells a whole schema, where that is quickly had: what is equal has equal tables. Else None."""
-        return None
-
-    def check_writable(self, driver: Any) -> None:  # noqa: B027 - a server says so itself
-        """Raise AccessDeniedError where this process may read a database's files, and not write them."""
-
-    def damage(self, connection: sa.Connection) -> str | None:
-        """Say what is broken in a database's own storage, where the product can look."""
+    def budget_key(self, tenant: Tenant) -> str | None:
+        """Name the server whose connections are counted together; None if there is no server."""
         return None
 
     @abstractmethod
-    def dangling(self, connection: sa.Connection, tables: Sequence[sa.Table]) -> list[tuple[str, str]]:
-        """Name tables with rows whose parents are missing, each with the parents' table; ``tables`` stand there."""
+    def catalog_engine(self, url: str) -> sa.Engine:
+        """Make the engine of a catalog that exists.
 
-    def denied(self, driver: Any, tables: Sequence[str]) -> list[str]:
-        """Name tables on which the login of a connection may not do what a tenant's login does there."""
-        return []
+        Transactions say by the execution option ``tenancy_write`` whether they write.
+        """
 
     @abstractmethod
-    def strays(self, access: Access) -> Iterator[InventoryItem]:
-        """List all that stands in a place by the names that tenants' databases, logins and what is theirs have."""
+    def make_catalog(self, engine: sa.Engine) -> None:
+        """Make the empty database that a catalog's engine leads to, unless it exists."""
 
-    # --- figures and errors -----------------------------------------------------------------------------
+    # --- migrations -------------------------------------------------------------------------------------
+    #
+    # Called by lifecycle/upgrade.py, provision.py, seed.py, operation.py, shared_database.py and suspend_delete.py,
+    # and by fleet/repair.py.
+
+    def connect_to_migrate(self, tenant: Tenant, access: Access) -> Any:
+        """Open one DBAPI connection as the login that may change the schema; its statements may take long."""
+        return self.connect(tenant, access)
+
+    @abstractmethod
+    def migrating(self, driver: Any) -> AbstractContextManager[sa.Connection]:
+        """Change the schema over an open DBAPI connection, under a lock: one migration at a time in a database.
+
+        The DBAPI connection is closed at the end.
+        """
+
+    def filling(self, driver: Any) -> AbstractContextManager[sa.Connection]:
+        """Write a new tenant's rows over an open DBAPI connection, which is closed at the end."""
+        return self.migrating(driver)
+
+    def queue_for_identity(self, connection: sa.Connection) -> None:  # noqa: B027 - elsewhere UPDATE itself queues
+        """Before the identity row is updated: wait for running writers, and make later writers wait behind us."""
+
+    @abstractmethod
+    def check_before_commit(self, connection: sa.Connection) -> None:
+        """Raise MigrationError if a migration's transaction would leave rows whose foreign key names no row."""
+
+    def grant_rights(  # noqa: B027 - a file has no logins
+        self, connection: sa.Connection, tenant: Tenant, access: Access, owned_tables: Sequence[str]
+    ) -> None:
+        """GRANT the serving login its rights on the tables that a migration left.
+
+        ``owned_tables`` have a column ``user_id``: in the shared database they get row-level security.
+        """
+
+    # --- the fleet --------------------------------------------------------------------------------------
+
+    restore_points: RestorePoints
+    """Used by fleet/restore_points.py and lifecycle/leftovers.py."""
+
+    checks: Checks
+    """Used by fleet/verify.py, orphans.py and restore_points.py, by lifecycle/own_database.py and by monitoring."""
+
+    # --- operators and monitoring -----------------------------------------------------------------------
+    #
+    # Called by monitoring/inspection.py, observations.py and overview.py.
+
+    @abstractmethod
+    def storage(self) -> Storage | None:
+        """Describe the folder that holds this product's files; None if a server keeps them."""
+
+    @abstractmethod
+    def shown_path(self, tenant: Tenant) -> str | None:
+        """Return the path of the tenant's file; None if the product has no files."""
 
     @abstractmethod
     def size_bytes(self, tenant: Tenant, access: Access) -> int | None:
-        """Give the size on disk; None where the database is gone."""
+        """Return the size on disk; None if the database is gone."""
 
     def modified(self, tenant: Tenant) -> datetime | None:
-        """Give when the database last changed, where the product can say."""
+        """Return when the database last changed; None if the product cannot say."""
         return None
 
+    # --- errors -----------------------------------------------------------------------------------------
+    #
+    # Used wherever a statement is run: by the backends themselves, by routing, by the catalog.
+
     driver_errors: tuple[type[BaseException], ...] = ()
-    """The classes of all that the driver raises of its own."""
+    """The driver's own base classes of errors."""
 
     def explain(self, error: BaseException) -> TenancyError | None:
-        """Name an error of the driver's or of SQLAlchemy's.
+        """Translate an error of the driver's or of SQLAlchemy's into one of ours.
 
-        None where it says nothing about the database's health (a constraint that did not hold, say).
+        None if it says nothing about the database's health (a violated constraint, for example).
         """
         if isinstance(error, sa.exc.TimeoutError):
             return DatabaseBusyError("all connections of this process are in use: try again.")
@@ -423,19 +303,21 @@ class Backend(ABC):
 
     @abstractmethod
     def _explain(self, error: BaseException) -> TenancyError | None:
-        """Name an error of the driver's, by its number."""
+        """Translate an error of the driver's by its number."""
 
     @abstractmethod
     def lacks(self, error: BaseException) -> bool:
-        """Say whether an error of SQLAlchemy's or the driver's means that a table or column is not there."""
+        """Say whether an error of SQLAlchemy's or the driver's means that a table or column does not exist."""
 
     @contextmanager
     def explained(self, *, others_pass: bool = False) -> Iterator[None]:
-        """Turn errors of the driver's and of SQLAlchemy's into ours: nothing of theirs passes.
+        """Translate the errors of a block; no error of the driver's or SQLAlchemy's gets out.
 
-        With ``others_pass`` what ``explain`` has no name for (a constraint that did not hold) passes as SQLAlchemy says
-        it, to whoever made the statement. A revision that failed over a lock or a lost connection is not at fault: the
-        lock is told, with what the failure had to say.
+        With ``others_pass`` an error that ``explain`` returns None for (a violated constraint) gets out as SQLAlchemy
+        raised it, for the caller who wrote the statement.
+
+        A MigrationError whose cause is a lock or a lost connection is not the revision's fault: the lock is raised
+        instead, with the fields of the MigrationError.
         """
         try:
             yield
@@ -456,7 +338,7 @@ class Backend(ABC):
 
 
 def _refused(error: Exception) -> BackendError:
-    """Say by its number what has no name here: a driver's own words may hold anything."""
+    """Report an error without a translation by its number alone: the driver's own text may quote users' data."""
     cause = getattr(error, "orig", None) or error
     numbers = (getattr(cause, "pgcode", None), getattr(cause, "sqlite_errorname", None), *cause.args[:1])
     number = next((str(found) for found in numbers if _NUMBER.fullmatch(str(found))), "without a number")

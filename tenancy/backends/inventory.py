@@ -1,4 +1,7 @@
-"""Tell what stands where tenants' databases do, by its name alone; whether the catalog knows it is asked elsewhere."""
+"""Describe one thing that stands where tenants' databases do, as far as its name tells.
+
+Whether the catalog knows the thing is not asked here: ``tenancy/fleet/orphans.py`` compares the two.
+"""
 
 from __future__ import annotations
 
@@ -7,27 +10,27 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Sort(StrEnum):
-    """Say what kind of thing stands there."""
+class ItemKind(StrEnum):
+    """Say what kind of thing it is; the values are words for messages."""
 
     DATABASE = "database"
     LOGIN = "login"
     POINT = "restore point"
     SIDE_FILE = "side file"
-    """What SQLite keeps beside a database, without the database."""
+    """A ``-wal``, ``-shm`` or ``-journal`` file of SQLite's whose database is gone."""
 
     PARTIAL = "draft"
-    """A database that was being made."""
+    """A database that was being made, and is not finished."""
 
     SCRATCH = "scratch database"
-    """One that was only made to see what revisions make of it, or to be copied."""
+    """A database made only to see which schema revisions make, or to become a template."""
 
 
 @dataclass(frozen=True)
 class InventoryItem:
-    """Name a thing, and the database whose name it bears; a name may tell more: user, tenant, attempt."""
+    """Hold a thing's name and what the name tells: the database it belongs to, and perhaps user, tenant and attempt."""
 
-    sort: Sort
+    kind: ItemKind
     name: str
     database: str = ""
     user_id: int | None = None

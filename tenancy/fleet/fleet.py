@@ -11,7 +11,7 @@ from tenancy.catalog.runs import Run, Selection
 from tenancy.errors import TenancyError
 from tenancy.fleet.orphans import Orphans
 from tenancy.fleet.repair import Repair
-from tenancy.fleet.restore_points import Points
+from tenancy.fleet.restore_points import RestorePoints
 from tenancy.fleet.runner import PER_SERVER, Runner
 from tenancy.fleet.runs import Runs
 from tenancy.fleet.status import Status
@@ -73,4 +73,4 @@ class Fleet(Runs, Status):
 
     def discard(self, run_id: int) -> int:
         """Remove a run's restore points; give how many there were."""
-        return Points(self.services).discard(run_id)
+        return RestorePoints(self.services).delete(run_id)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from tenancy.backends.access import NO_ACCESS, Access
-from tenancy.backends.inventory import InventoryItem, Sort
+from tenancy.backends.inventory import InventoryItem, ItemKind
 from tenancy.catalog import claims, leftovers, servers
 from tenancy.catalog.runs import table
 from tenancy.catalog.tables import pending_databases
@@ -32,9 +32,9 @@ class Known:
 
     names: dict[str, tuple[str, int | None]]
 
-    def knows(self, stray: InventoryItem) -> bool:
-        tenant_id, _ = self.names.get(stray.database, ("", None))
-        return bool(tenant_id) and (stray.tenant_id is None or str(stray.tenant_id) == tenant_id)
+    def knows(self, item: InventoryItem) -> bool:
+        tenant_id, _ = self.names.get(item.database, ("", None))
+        return bool(tenant_id) and (item.tenant_id is None or str(item.tenant_id) == tenant_id)
 
 
 class Orphans(Operation):
@@ -55,7 +55,7 @@ class Orphans(Operation):
         for backend in self.backends.registered():
             if not backend.on_server:
                 known = self._known(table.c.db_path, table.c.db_type == backend.name)
-                yield from self._of(backend.strays(NO_ACCESS), known, "beside the files")
+                yield from self._of(backend.checks.inventory(NO_ACCESS), known, "beside the files")
         with self.catalog.reading() as connection:
             registered = servers.every(connection)
         for server in registered:
@@ -69,7 +69,7 @@ class Orphans(Operation):
             ready = {row[0]: (str(row[1]), None) for row in connection.execute(columns)}
         login = self.services.server_login(server)
         try:
-            there = list(self.backends.get(server.db_type).strays(Access(None, login, server.installation)))
+            there = list(self.backends.get(server.db_type).checks.inventory(Access(None, login, server.installation)))
         except TenancyError as error:
             yield Finding(error.code, f"server {server.name}: {error.message}")
             return
@@ -80,23 +80,23 @@ class Orphans(Operation):
         with self.catalog.reading() as connection:
             return Known({row[0]: (str(row[1]), row[2]) for row in connection.execute(query)})
 
-    def _of(self, strays: Iterator[InventoryItem], known: Known, where: str) -> Iterator[Finding]:
-        for stray in strays:
-            tenant_id, user_id = known.names.get(stray.database, ("", None))
-            if stray.sort is Sort.PARTIAL and known.knows(stray):
-                if not self._is_made(stray):
-                    what = f"{stray.name} was left by an attempt to make a database"
+    def _of(self, items: Iterator[InventoryItem], known: Known, where: str) -> Iterator[Finding]:
+        for item in items:
+            tenant_id, user_id = known.names.get(item.database, ("", None))
+            if item.kind is ItemKind.PARTIAL and known.knows(item):
+                if not self._is_made(item):
+                    what = f"{item.name} was left by an attempt to make a database"
                     yield Finding("draft", what, user_id, tenant_id, repairable=True)
-            elif stray.database in self._left:
+            elif item.database in self._left:
                 continue
-            elif stray.sort in (Sort.SCRATCH, Sort.SIDE_FILE) or not known.knows(stray):
-                code = "side_file" if stray.sort is Sort.SIDE_FILE else "orphan"
-                yield Finding(code, f"the {stray.sort} {stray.name} {where} belongs to nobody in this catalog: {TO_DO}")
+            elif item.kind in (ItemKind.SCRATCH, ItemKind.SIDE_FILE) or not known.knows(item):
+                code = "side_file" if item.kind is ItemKind.SIDE_FILE else "orphan"
+                yield Finding(code, f"the {item.kind} {item.name} {where} belongs to nobody in this catalog: {TO_DO}")
 
-    def _is_made(self, stray: InventoryItem) -> bool:
+    def _is_made(self, item: InventoryItem) -> bool:
         """Say whether an attempt is under way that writes this very draft."""
-        if stray.tenant_id is None:
+        if item.tenant_id is None:
             return False
         with self.catalog.reading() as connection:
-            claim = claims.held(connection, stray.tenant_id)
-        return claim is not None and claim["attempt"] == stray.attempt
+            claim = claims.held(connection, item.tenant_id)
+        return claim is not None and claim["attempt"] == item.attempt

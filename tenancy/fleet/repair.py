@@ -78,7 +78,7 @@ class Repair(Operation):
             if "edited" in codes:
                 self._restamp(connection)
             if "rights" in codes:
-                backend.settle(connection, tenant, access, upgrade.owned_tables())
+                backend.grant_rights(connection, tenant, access, upgrade.owned_tables())
         reached = upgrade.reopen(tenant, claim, backend)
         return {
             "state": State.READY if tenant.state is State.MIGRATING else tenant.state,

@@ -1,7 +1,7 @@
-"""Keep a restore point of a tenant before a fleet run changes it, and put it back when the run is taken back.
+"""Create a restore point of a tenant before a fleet run changes its schema, and restore it when the run is reverted.
 
-A point is taken while the database is closed to writes, so that nothing is written after it that a return would lose
-unsaid. A runner that takes over from one that was killed never replaces a point by what the run already made.
+A point is created while the database is closed to writes: what were written after it, the restore would lose without a
+word. A runner that takes over from one that was killed never replaces a point by the state that the run already made.
 """
 
 from __future__ import annotations
@@ -27,75 +27,75 @@ from tenancy.schema.tables import tenancy_identity, tenancy_tables
 PAGE = 200
 
 
-class Points(Operation):
-    """Use the restore points of fleet runs."""
+class RestorePoints(Operation):
+    """Use the restore points of fleet runs; ``backend.restore_points`` makes the copies."""
 
     def wanted(self, rules: Rules, here: str | None, target: str) -> bool:
-        """Say whether a tenant needs a point: the run asks for it, or a revision takes something away for good."""
+        """Say whether a tenant needs a point: the run asks for one, or a revision of the run is destructive."""
         if rules.bare or here is None or not self.chain.knows(here):
             return False
         return rules.snapshot or any(self.chain.is_destructive(name) for name in self.chain.between(here, target))
 
-    def keep(self, tenant: Tenant, claim: Claim, backend: Backend, item: dict[str, Any]) -> bool:
-        """Close a database and keep a point of it as it was before the run; say whether there is one."""
+    def create(self, tenant: Tenant, claim: Claim, backend: Backend, item: dict[str, Any]) -> bool:
+        """Close a database to writes and create a point of it as it was before the run; say whether there is one."""
         here = Upgrade(self.services).close(tenant, claim, backend)
         access, point = self.services.access(tenant), _name(item["run_id"])
         if here != item["from_revision"]:
-            return backend.kept(tenant, access, point)
-        if item["tries"] and backend.kept(tenant, access, point):
+            return backend.restore_points.has(tenant, access, point)
+        if item["tries"] and backend.restore_points.has(tenant, access, point):
             return True
         self.step("restore point")
         with self._open_again(tenant, claim, backend):
-            backend.keep(tenant.with_(epoch=claim.epoch), access, point, step=self.services.step)
+            mine = tenant.with_(epoch=claim.epoch)
+            backend.restore_points.create(mine, access, point, step=self.services.step)
         return True
 
-    def put_back(
-        self, tenant: Tenant, claim: Claim, backend: Backend, item: dict[str, Any], taken_back: int
-    ) -> Reached:
-        """Make a database what it was before the run that is taken back; what was written since is gone with it."""
+    def restore(self, tenant: Tenant, claim: Claim, backend: Backend, item: dict[str, Any], taken_back: int) -> Reached:
+        """Make a database what it was before the run ``taken_back``; what was written since then is lost."""
         upgrade, access, point = Upgrade(self.services), self.services.access(tenant), _name(taken_back)
-        if not backend.kept(tenant, access, point):
+        if not backend.restore_points.has(tenant, access, point):
             raise MigrationError("its restore point is gone: bring back a backup.", tenant_id=tenant.tenant_id)
         try:
             upgrade.close(tenant, claim, backend)
         except IdentityError:
-            if self.says_whose(tenant, backend):  # else a return that was cut off left it so, and goes on
+            if self.says_whose(tenant, backend):  # no identity row: a restore was killed, and goes on now
                 raise
         target = item["to_revision"]
         with self._open_again(tenant, claim, backend):
             mine = tenant.with_(epoch=claim.epoch)
             rebuild = partial(self._rebuild, backend=backend, target=target)
-            backend.put_back(mine, access, point, rebuild=rebuild, claim=claim, step=self.services.step)
+            step = self.services.step
+            backend.restore_points.restore(mine, access, point, rebuild=rebuild, claim=claim, step=step)
         self.step("open")
         return upgrade.open(tenant, claim, backend, target)
 
-    def discard(self, run_id: int) -> int:
-        """Remove the points of a run, which cannot be taken back by them any more; give how many there were."""
+    def delete(self, run_id: int) -> int:
+        """Delete the points of a run, which they can then no longer revert; return how many there were."""
         after, removed = 0, 0
         while rows := self._with_points(run_id, after):
             for row in rows:
-                removed += self._discard(row)
+                removed += self._delete(row)
             after = rows[-1]["user_id"]
         return removed
 
     def says_whose(self, tenant: Tenant, backend: Backend) -> bool:
-        """Say whether a database has an identity: one that is half put back has none until all its rows are there."""
-        with backend.looking(backend.connect_to_migrate(tenant, self.services.access(tenant))) as connection:
+        """Say whether a database has an identity row; one that is half restored has none, as that row comes last."""
+        with backend.checks.looking(backend.connect_to_migrate(tenant, self.services.access(tenant))) as connection:
             there = sa.inspect(connection).has_table(tenancy_identity.name)
             return there and connection.execute(sa.select(tenancy_identity.c.id)).first() is not None
 
     @contextmanager
     def _open_again(self, tenant: Tenant, claim: Claim, backend: Backend) -> Iterator[None]:
-        """Open a closed database again where the block fails, and say in the error where it stands.
+        """Open a closed database again if the block fails, and put the revision it is at into the error.
 
-        Not while somebody else is at work there: a runner whose claim this one took over, and who may still go on.
+        It stays closed if another runner still works on it: the one from which this runner took the claim over.
         """
         try:
             yield
         except TenancyError as error:
             if error.fields.pop("others_at_work", False):
                 raise
-            with suppress(TenancyError):  # half put back it stays closed, until the same is tried again
+            with suppress(TenancyError):  # half restored, it stays closed until the restore is tried again
                 error.fields["reached"] = Upgrade(self.services).reopen(tenant, claim, backend)
             raise
 
@@ -104,7 +104,7 @@ class Points(Operation):
             runs.get(connection, run_id)
             return runs.items(connection, run_id, with_points=True, after=after, limit=PAGE)
 
-    def _discard(self, row: dict[str, Any]) -> bool:
+    def _delete(self, row: dict[str, Any]) -> bool:
         with self.catalog.writing() as connection:
             tenant = tenants.find(connection, row["user_id"])
             if tenant is None or tenant.tenant_id != row["tenant_id"]:
@@ -118,7 +118,7 @@ class Points(Operation):
             backend = self.services.backend(tenant)
             with explained(backend):
                 tenant = self.refenced(tenant, claim, backend)
-                backend.discard(tenant, self.services.access(tenant), _name(row["run_id"]))
+                backend.restore_points.delete(tenant, self.services.access(tenant), _name(row["run_id"]))
         with claim.ending() as connection:
             runs.change_items(connection, row["run_id"], [{"user_id": row["user_id"], "restore_point": False}])
         return True

@@ -30,7 +30,7 @@ from tenancy.errors import (
     TenancyError,
     TooManyConnectionsError,
 )
-from tenancy.fleet.restore_points import Points
+from tenancy.fleet.restore_points import RestorePoints
 from tenancy.fleet.runs import ROLLBACK, ended
 from tenancy.lifecycle.operation import Operation, Services
 from tenancy.lifecycle.upgrade import Reached, Upgrade
@@ -238,13 +238,13 @@ class Runner(Operation):
 
     def _brought(self, job: Job, backend: Backend) -> Reached:
         """Migrate a tenant, with a restore point before where one is wanted, or take it back by the one it has."""
-        points, run, item = Points(self.services), job.run, job.item
+        points, run, item = RestorePoints(self.services), job.run, job.item
         held = (job.tenant, job.claim, backend)
         if run.reverts is not None and item["restore_point"]:
-            return points.put_back(*held, item, run.reverts)
+            return points.restore(*held, item, run.reverts)
         wanted = run.reverts is None and points.wanted(run.rules, item["from_revision"], item["to_revision"])
         if wanted:
-            job.kept.append(points.keep(*held, item))
+            job.kept.append(points.create(*held, item))
         return Upgrade(self.services).migrate_to(*held, item["to_revision"], closed=wanted)
 
     def _verdict(self, job: Job, problem: TenancyError | None) -> ItemState:

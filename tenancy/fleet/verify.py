@@ -100,10 +100,10 @@ class Verification(Operation):
 
     def _look(self, tenant: Tenant, backend: Backend, found: list[tuple[str, str]]) -> None:
         with explained(backend):
-            with backend.looking(self._opened(tenant, backend)) as connection:
+            with backend.checks.looking(self._opened(tenant, backend)) as connection:
                 found += self._seen(tenant, backend, connection)
                 there = sa.inspect(connection).get_table_names()
-                backend.check_writable(connection.connection.dbapi_connection)
+                backend.checks.check_writable(connection.connection.dbapi_connection)
             found += self._denied(tenant, backend, there)
 
     def _opened(self, tenant: Tenant, backend: Backend) -> Any:
@@ -127,7 +127,7 @@ class Verification(Operation):
 
     def _seen(self, tenant: Tenant, backend: Backend, connection: sa.Connection) -> Iterator[tuple[str, str]]:
         check_whose(backend, tenant, connection.connection)
-        damage = backend.damage(connection)
+        damage = backend.checks.damage(connection)
         if damage:
             yield "damaged", damage
             return
@@ -205,7 +205,7 @@ class Verification(Operation):
         place = (tenant.db_type, tenant.server_id or (tenant.db_host, tenant.db_port), revision)
         if place not in self._shapes:
             try:
-                with backend.scratch(self.services.access(tenant)) as empty:
+                with backend.checks.scratch(self.services.access(tenant)) as empty:
                     tenancy_tables.create_all(empty)
                     empty.commit()
                     self.chain.upgrade(empty, transactional_ddl=backend.transactional_ddl, target=revision)
@@ -225,7 +225,7 @@ class Verification(Operation):
             number = connection.execute(foreign).scalar_one()
             if number:
                 yield "foreign_rows", f"{number} rows of {each.name} belong to other users"
-        for child, parent in backend.dangling(connection, tables):
+        for child, parent in backend.checks.dangling(connection, tables):
             yield "dangling_rows", f"rows of {child} name rows of {parent} that are not there"
 
     def _denied(self, tenant: Tenant, backend: Backend, there: Sequence[str]) -> list[tuple[str, str]]:
@@ -233,7 +233,7 @@ class Verification(Operation):
             return []
         names = [name for name in Upgrade(self.services).owned_tables() if name in there]
         with closing(backend.connect(tenant, self.services.serving(tenant))) as driver:
-            denied = backend.denied(driver, names)
+            denied = backend.checks.denied(driver, names)
         return [("rights", f"its login may not read and write {', '.join(denied)}")] if denied else []
 
     def _finding(self, tenant: Tenant, code: str, what: str) -> Finding:

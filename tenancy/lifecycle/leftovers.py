@@ -72,8 +72,8 @@ class Leftovers(Operation):
             if not tenant.owned:
                 return
             access = self.services.access(tenant)
-            for point in backend.points(tenant, access):
-                backend.discard(tenant, access, point)
+            for point in backend.restore_points.list(tenant, access):
+                backend.restore_points.delete(tenant, access, point)
             backend.drop(tenant, access)
 
     def _forget(self, connection: sa.Connection, left: Leftover, how: str) -> None:

@@ -182,7 +182,7 @@ class OwnDatabases(Operation):
         """Refuse where a user has written anything beside what every new database begins with."""
         first = [table.name for table, _ in self.services.schema.first_rows(tenant.user_id or 0)]
         owned = [table for table in self.services.schema.metadata.sorted_tables if "user_id" in table.c]
-        with backend.looking(backend.connect(tenant, self.services.serving(tenant))) as connection:
+        with backend.checks.looking(backend.connect(tenant, self.services.serving(tenant))) as connection:
             for table in owned:
                 some = sa.select(sa.literal(1)).select_from(table).where(table.c.user_id == tenant.user_id)
                 if len(connection.execute(some.limit(first.count(table.name) + 1)).all()) > first.count(table.name):

@@ -58,7 +58,7 @@ class Upgrade(Operation):
             self.step("migrate")
             try:
                 steps = self._run(connection, here, target, (tenant, claim, backend))
-                backend.settle(connection, tenant, access, self.owned_tables())
+                backend.grant_rights(connection, tenant, access, self.owned_tables())
                 if not (steps and backend.transactional_ddl):
                     _mark(connection, (tenant, claim, backend), State.READY)
             except Exception as error:

@@ -152,7 +152,7 @@ class Inspection:
             driver = backend.connect(tenant, services.serving(tenant))
             try:
                 check_identity(backend, tenant, driver, services.chain.head)
-                backend.check_writable(driver)
+                backend.checks.check_writable(driver)
             finally:
                 driver.close()
         except TenancyError as error:

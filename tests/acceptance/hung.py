@@ -27,7 +27,7 @@ from bench.served import Served
 from compose import Parts
 from settings import Settings
 from tenancy.backends.base import DatabaseFields
-from tenancy.backends.server.backend import run
+from tenancy.backends.server.sql import run
 from tests.acceptance.clients import Client, Person, Seen
 from tests.support.engines import server_login
 from tests.support.proxy import Proxy, proxy

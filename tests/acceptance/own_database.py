@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass, replace
 
 from bench.world import World, folder, progress, world
 from tenancy.backends.base import DatabaseFields
-from tenancy.backends.server.backend import run
+from tenancy.backends.server.sql import run
 from tenancy.errors import TenancyError
 from tenancy.types import new_id
 from tests.acceptance.proxy import Freezer

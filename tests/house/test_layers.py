@@ -56,18 +56,22 @@ ORDERS = [
         "tenancy.backends",
         (
             "access inventory placeholders",
-            "gates",
+            "gates values",
+            "checks restore_points",
             "base tenant_engine",
             "server",
             "sqlite | postgresql | mysql | sqlserver",
             "itself",
         ),
     ),
-    Order("tenancy.backends.server", ("engines network replay restore_points", "checks", "backend")),
-    Order("tenancy.backends.sqlite", ("files", "driver checks", "engines restore_points", "templates", "backend")),
-    Order("tenancy.backends.postgresql", ("driver rights", "restore_points", "backend")),
-    Order("tenancy.backends.mysql", ("driver restore_points", "backend")),
-    Order("tenancy.backends.sqlserver", ("dialects restore_points", "driver", "backend")),
+    Order(
+        "tenancy.backends.server",
+        ("engines network sql tables", "backend", "checks replay", "restore_points"),
+    ),
+    Order("tenancy.backends.sqlite", ("files", "driver", "engines restore_points", "checks templates", "backend")),
+    Order("tenancy.backends.postgresql", ("checks driver rights", "restore_points", "backend")),
+    Order("tenancy.backends.mysql", ("checks driver tables", "restore_points", "backend")),
+    Order("tenancy.backends.sqlserver", ("dialects tables", "checks driver restore_points", "backend")),
     Order(
         "tenancy.catalog",
         (

@@ -24,7 +24,8 @@ import sqlalchemy as sa
 import settings
 from tenancy.backends import Backends
 from tenancy.backends.access import Login
-from tenancy.backends.server.backend import ServerBackend, one
+from tenancy.backends.server.backend import ServerBackend
+from tenancy.backends.server.sql import one
 from tenancy.backends.sqlserver import driver as sqlserver_driver
 from tenancy.catalog import tenants
 from tenancy.errors import TenancyError

@@ -18,7 +18,8 @@ import sqlalchemy as sa
 from tenancy.backends import Backends
 from tenancy.backends.access import NO_ACCESS, Access, Login
 from tenancy.backends.base import Attempt, Backend, Blueprint, Whose
-from tenancy.backends.server.backend import ServerBackend, column, run
+from tenancy.backends.server.backend import ServerBackend
+from tenancy.backends.server.sql import column, run
 from tenancy.models import Server, ServerState, State, Tenant
 from tenancy.schema.tables import TENANT_VERSION_TABLE, tenancy_identity, tenancy_tables
 from tests.support import engines

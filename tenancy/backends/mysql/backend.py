@@ -1,7 +1,7 @@
-"""Serve tenants from MySQL 8 and MariaDB 10.5 or newer: a database and a login each, their schema replayed.
+"""Serve tenants from MySQL 8 and MariaDB 10.5 or newer: a database and a login each.
 
-DDL commits itself there (dev.mysql.com, "Statements That Cause an Implicit Commit"): a revision that is cut off
-leaves its first part, and is written so that it can be run again.
+DDL commits itself there (dev.mysql.com, "Statements That Cause an Implicit Commit"). A revision that is killed leaves
+its first statements behind, so revisions are written in such a way that they can be run again.
 """
 
 from __future__ import annotations
@@ -18,18 +18,19 @@ from pymysql.constants import CR, ER
 from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.mysql.pymysql import MySQLDialect_pymysql
 
-from tenancy import names
 from tenancy.backends.access import Access, Login
-from tenancy.backends.base import FENCE_SQL, Blueprint
+from tenancy.backends.base import FENCE_SQL
 from tenancy.backends.gates import Words
+from tenancy.backends.mysql.checks import MySQLChecks
 from tenancy.backends.mysql.driver import MODES, RULES, WORDS, be_patient, is_mariadb, open_connection
-from tenancy.backends.mysql.restore_points import MySQLPoints
+from tenancy.backends.mysql.restore_points import MySQLRestorePoints
+from tenancy.backends.mysql.tables import dump, q
 from tenancy.backends.placeholders import Rules
-from tenancy.backends.server.backend import ServerBackend, column, one, rights_on, run
+from tenancy.backends.server.backend import LOCK_S, rights_on
 from tenancy.backends.server.engines import SharedDialect, make_engine
 from tenancy.backends.server.network import GONE, UNENCRYPTED, of_network
-from tenancy.backends.server.replay import Recordings, Statement
-from tenancy.backends.server.restore_points import Way
+from tenancy.backends.server.replay import ReplayingBackend, Statement
+from tenancy.backends.server.sql import column, one, run
 from tenancy.errors import (
     AccessDeniedError,
     BackendError,
@@ -48,12 +49,12 @@ from tenancy.errors import (
 from tenancy.models import Origin, Tenant
 
 PATIENCE_S = 600.0
-LOCK_S = 30
+MIGRATION_LOCK_S = 30
 _PLAIN = "CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
 
 
 class SharedMySQLDialect(SharedDialect, MySQLDialect_pymysql):
-    """Know the server's version from its greeting; the modes are ours, so that they need not be asked for."""
+    """Know the server's version from its greeting, and the SQL mode because we set it: no statement asks for them."""
 
     supports_statement_cache = True
 
@@ -61,7 +62,7 @@ class SharedMySQLDialect(SharedDialect, MySQLDialect_pymysql):
         return (driver.get_server_info(), MODES)
 
     def set_isolation_level(self, dbapi_connection: Any, level: Any) -> None:
-        """Leave the driver's own mode alone: a transaction is begun by a statement, and AUTOCOMMIT begins none."""
+        """Set the level alone, and not the driver's autocommit: our own START TRANSACTION begins a transaction."""
         if level != "AUTOCOMMIT":
             dbapi_connection.query(f"SET SESSION TRANSACTION ISOLATION LEVEL {level}")
 
@@ -109,14 +110,14 @@ _BY_CODE: dict[int, tuple[type[TenancyError], str]] = {
 }
 
 
-_STUMBLES = (
+_UNREADABLE = (
     *(ArithmeticError, AssertionError, LookupError, NameError, RuntimeError, ValueError, struct.error),
-    pymysql.err.Error,  # one that explain() knows nothing of
+    pymysql.err.Error,  # one that explain() has no translation for
 )
-"""What the driver raises over answers that it cannot read, wants a package for, or will not follow (a local file)."""
+"""What PyMySQL raises over an answer that is no MySQL protocol, needs another package, or asks for a local file."""
 
 
-class MySQLBackend(MySQLPoints, ServerBackend):
+class MySQLBackend(ReplayingBackend):
     """Keep tenants in databases of MySQL or MariaDB."""
 
     name: ClassVar[str] = "mysql"
@@ -128,11 +129,15 @@ class MySQLBackend(MySQLPoints, ServerBackend):
     words: ClassVar[Words] = WORDS
     transactional_ddl: ClassVar[bool] = False
     fence_sql: ClassVar[str] = f"{FENCE_SQL} LOCK IN SHARE MODE"
+    size_sql: ClassVar[str] = (
+        "SELECT SUM(data_length + index_length) FROM information_schema.tables WHERE table_schema = DATABASE()"
+    )
     driver_errors = (pymysql.err.Error,)
 
     def __init__(self) -> None:
         super().__init__()
-        self._recordings = Recordings()
+        self.restore_points = MySQLRestorePoints(self)
+        self.checks = MySQLChecks(self)
 
     # --- connections ------------------------------------------------------------------------------------
 
@@ -146,7 +151,7 @@ class MySQLBackend(MySQLPoints, ServerBackend):
         try:
             with self.explained():
                 return open_connection(login, **how)
-        except _STUMBLES as error:
+        except _UNREADABLE as error:
             raise DatabaseUnreachableError(
                 "what answers at this host and port is no MySQL or MariaDB that this system can talk to."
             ) from error
@@ -156,7 +161,7 @@ class MySQLBackend(MySQLPoints, ServerBackend):
         return self._opened(access.login.into(tenant.db_name), only_reads=True)
 
     def may_create(self, driver: Any) -> bool | None:
-        """Look at what is granted to the login itself; what a role brings along is not seen here."""
+        """Look at what is granted to the login itself; None if the login has a role, whose rights are not looked up."""
         with self.explained():
             granted = (
                 "SELECT privilege_type FROM information_schema.{}_privileges WHERE grantee = CONCAT(QUOTE(LEFT(%s, "
@@ -179,10 +184,10 @@ class MySQLBackend(MySQLPoints, ServerBackend):
 
     @contextmanager
     def migrating(self, driver: Any) -> Iterator[sa.Connection]:
-        """Leave the driver's own transactions on: what no DDL has committed is one transaction, with its ledger row."""
+        """Turn the driver's autocommit off: statements that are no DDL share a transaction with the ledger row."""
         with self.filling(driver) as connection:
             be_patient(driver, PATIENCE_S)
-            if not one(driver, "SELECT GET_LOCK(CONCAT('unify ', DATABASE()), %s)", (LOCK_S,)):
+            if not one(driver, "SELECT GET_LOCK(CONCAT('unify ', DATABASE()), %s)", (MIGRATION_LOCK_S,)):
                 raise DatabaseBusyError("another migration of this database is running: wait until it ends.")
             yield connection
 
@@ -195,39 +200,37 @@ class MySQLBackend(MySQLPoints, ServerBackend):
 
     # --- rights -----------------------------------------------------------------------------------------
 
-    def settle(self, connection: sa.Connection, tenant: Tenant, access: Access, owned_tables: Sequence[str]) -> None:
+    def grant_rights(
+        self, connection: sa.Connection, tenant: Tenant, access: Access, owned_tables: Sequence[str]
+    ) -> None:
+        self.grant_again(connection.connection.dbapi_connection, tenant)
+
+    def grant_again(self, driver: Any, tenant: Tenant) -> None:
+        """GRANT the rights on all tables: those on a table that was dropped may be gone with it."""
         if tenant.origin == Origin.SERVER:
-            driver: Any = connection.connection.dbapi_connection
             run(driver, *self._grants(driver, tenant.db_name or "", tenant.db_user or ""))
 
     def _grants(self, driver: Any, database: str, user: str) -> Iterator[str]:
-        """Give a tenant's login its rights table by table: it may read, and not write, what the house keeps of it."""
-        cursor = driver.cursor()
-        cursor.execute("SELECT table_name FROM information_schema.tables WHERE table_schema = %s", (database,))
-        tables = [row[0] for row in cursor.fetchall()]
-        cursor.close()
-        for table in tables:
-            yield f"GRANT {', '.join(rights_on(table))} ON {_q(database)}.{_q(table)} TO {_user(driver, user)}"
-
-    def denied(self, driver: Any, tables: Sequence[str]) -> list[str]:
-        """Compare what was granted to this very login: a tenant's has its rights table by table."""
-        name, host = (f"QUOTE(SUBSTRING_INDEX(CURRENT_USER(), '@', {which}))" for which in (1, -1))
-        me = f"CONCAT({name}, '@', {host})"
-        granted = (
-            "SELECT table_name, privilege_type FROM information_schema.table_privileges WHERE table_schema = DATABASE()"
-        )
-        with self.explained(), closing(driver.cursor()) as cursor:
-            cursor.execute(f"{granted} AND grantee = {me}")
-            found = set(cursor.fetchall())
-        return [table for table in tables if not {(table, right) for right in rights_on(table)} <= found]
+        """Write the GRANTs for a tenant's login, one for each table, as tenancy tables are read-only to it."""
+        tables = "SELECT table_name FROM information_schema.tables WHERE table_schema = %s"
+        for table in column(driver, tables, (database,)):
+            yield f"GRANT {', '.join(rights_on(table))} ON {q(database)}.{q(table)} TO {_user(driver, user)}"
 
     def logins(self, driver: Any, prefix: str) -> list[str]:
         return column(driver, "SELECT user FROM mysql.user WHERE LEFT(user, CHAR_LENGTH(%s)) = %s", (prefix, prefix))
 
+    def databases(self, driver: Any, prefix: str) -> list[str]:
+        listed = "SELECT schema_name FROM information_schema.schemata WHERE LEFT(schema_name, CHAR_LENGTH(%s)) = %s"
+        return column(driver, listed, (prefix, prefix))
+
+    def lock(self, driver: Any, name: str, wait_s: int = LOCK_S) -> bool:
+        """GET_LOCK: for the name of a database it is the lock that a migration of that database takes too."""
+        return bool(one(driver, "SELECT GET_LOCK(CONCAT('unify ', %s), %s)", (name, wait_s)))
+
     # --- making and removing ----------------------------------------------------------------------------
 
     def make_login(self, driver: Any, login: Login) -> None:
-        """Send MariaDB the password hashed, as its log may hold it; MySQL leaves passwords out of its logs itself."""
+        """CREATE USER; MariaDB gets a hash, as its log may hold the statement. MySQL leaves passwords out of logs."""
         with self.explained():
             who = _user(driver, login.user)
             if is_mariadb(driver):
@@ -241,65 +244,40 @@ class MySQLBackend(MySQLPoints, ServerBackend):
         with self.explained():
             run(driver, f"DROP USER IF EXISTS {_user(driver, user)}")
 
-    def make_database(self, driver: Any, tenant: Tenant, access: Access, blueprint: Blueprint) -> None:
-        self.make_plain_database(driver, tenant.db_name or "")
+    def replay(self, driver: Any, tenant: Tenant, access: Access, statements: list[Statement]) -> None:
+        driver.select_db(tenant.db_name)
+        cursor = driver.cursor()
+        _run_at_once(driver, [cursor.mogrify(text, values) for text, values in statements])
 
-    def furnish(self, driver: Any, tenant: Tenant, access: Access, blueprint: Blueprint) -> None:
-        if tenant.origin != Origin.SERVER:
-            return
-
-        def replay(statements: list[Statement]) -> None:
-            driver.select_db(tenant.db_name)
-            cursor = driver.cursor()
-            _run_at_once(driver, [cursor.mogrify(text, values) for text, values in statements])
-
-        with self.explained():
-            self._recordings.furnish(
-                blueprint,
-                lambda: self.migrating(self.connect_to_migrate(tenant, access)),
-                replay,
-                server=driver.server,
-                told=lambda connection: _told(connection.connection.dbapi_connection),
-            )
+    def dump(self, connection: sa.Connection) -> list[Statement] | None:
+        return dump(connection.connection.dbapi_connection)
 
     def make_plain_database(self, driver: Any, name: str) -> None:
         with self.explained():
-            run(driver, f"CREATE DATABASE {_q(name)} {_PLAIN}")
+            run(driver, f"CREATE DATABASE {q(name)} {_PLAIN}")
 
     def drop_database(self, driver: Any, name: str) -> None:
-        """End the sessions there first: an open transaction would hold the database."""
+        """End the database's sessions first: DROP DATABASE waits for open transactions."""
         with self.explained():
             self.end_sessions(driver, name)
-            run(driver, f"DROP DATABASE IF EXISTS {_q(name)}")
+            run(driver, f"DROP DATABASE IF EXISTS {q(name)}")
 
     def clear(self, driver: Any, tenant: Tenant, access: Access) -> None:
         with self.explained():
             self.end_sessions(driver, tenant.db_name or "", access.login)
 
     def end_sessions(self, driver: Any, name: str, own: Login | None = None) -> None:
-        """End what the login may end; others' sessions only with CONNECTION ADMIN, which managed servers do not give.
+        """KILL the sessions in a database, as the login of ``driver`` and then as ``own``, the tenant's login.
 
-        Every login may end its own, so that ``own``, the tenant's, is entered for them. A session that stays is in the
-        way only while its transaction lasts, which is waited for as for every lock.
+        Other logins' sessions can be killed with CONNECTION ADMIN alone, which managed servers do not grant; every
+        login may kill its own. A session that stays is in the way only while its transaction is open, and statements
+        wait for that as for any lock.
         """
         staying = [session for session in _sessions(driver, name) if not _kill(driver, session)]
         if staying and own is not None:
             with suppress(BackendError), closing(self.open(own.into(None))) as as_tenant:
                 for session in staying:
                     _kill(as_tenant, session)
-
-    def give_rights(self, way: Way) -> None:
-        """Give them again: those on a table that was dropped may have gone with it."""
-        if way.tenant.origin == Origin.SERVER:
-            run(way.driver, *self._grants(way.driver, way.database, way.tenant.db_user or ""))
-
-    def size_bytes(self, tenant: Tenant, access: Access) -> int | None:
-        size = "SELECT SUM(data_length + index_length) FROM information_schema.tables WHERE table_schema = DATABASE()"
-        try:
-            with closing(self.connect_to_migrate(tenant, access)) as driver, self.explained():
-                return int(one(driver, size) or 0)
-        except DatabaseMissingError:
-            return None
 
     # --- errors -----------------------------------------------------------------------------------------
 
@@ -322,50 +300,16 @@ class MySQLBackend(MySQLPoints, ServerBackend):
 
 
 def _code(error: BaseException) -> int:
-    """Give the number of an error; 0 where it has none."""
+    """Return the number of an error; 0 if it has none."""
     return error.args[0] if error.args and isinstance(error.args[0], int) else 0
 
 
 def _run_at_once(driver: Any, statements: list[str]) -> None:
-    """Send statements in one text, on a connection that takes several."""
+    """Send several statements as one text, over a connection that allows that (CLIENT.MULTI_STATEMENTS)."""
     with closing(driver.cursor()) as cursor:
         cursor.execute(";\n".join(statements))
-        while cursor.nextset():  # a later statement's error comes with its result
+        while cursor.nextset():  # the error of a later statement comes with its result
             pass
-
-
-def _told(driver: Any) -> list[Statement] | None:
-    """Give what makes the database that a connection is in: its tables as they are, and the rows they hold.
-
-    None where more than tables stands there, of which this does not tell.
-    """
-    here = "table_schema = DATABASE()"
-    if one(
-        driver,
-        f"SELECT (SELECT COUNT(*) FROM information_schema.tables WHERE {here} AND table_type <> 'BASE TABLE')"  # noqa: S608 - constants only
-        " + (SELECT COUNT(*) FROM information_schema.triggers WHERE trigger_schema = DATABASE())"
-        " + (SELECT COUNT(*) FROM information_schema.routines WHERE routine_schema = DATABASE())"
-        " + (SELECT COUNT(*) FROM information_schema.events WHERE event_schema = DATABASE())",
-    ):
-        return None
-    with closing(driver.cursor()) as cursor:
-        # Not by EXTRA, which MySQL 8 fills with DEFAULT_GENERATED for a column whose default is an expression
-        # (its manual, "The INFORMATION_SCHEMA COLUMNS Table"): what is written there is kept, as in any other.
-        written = f"SELECT table_name, column_name FROM information_schema.columns WHERE {here}"  # noqa: S608 - constants only
-        kept = "COALESCE(generation_expression, '') = ''"
-        cursor.execute(f"{written} AND {kept} ORDER BY table_name, ordinal_position")
-        columns: dict[str, list[str]] = {}
-        for table, column in cursor.fetchall():
-            columns.setdefault(table, []).append(_q(column))
-        made: list[Statement] = [("SET foreign_key_checks = 0", ())]
-        for table, names_of in columns.items():
-            cursor.execute(f"SHOW CREATE TABLE {_q(table)}")
-            made.append((cursor.fetchone()[1].replace("%", "%%"), ()))
-            listed = ", ".join(names_of)
-            cursor.execute(f"SELECT {listed} FROM {_q(table)}")  # noqa: S608 - quoted names
-            marks = ", ".join(["%s"] * len(names_of))
-            made += [(f"INSERT INTO {_q(table)} ({listed}) VALUES ({marks})", row) for row in cursor.fetchall()]  # noqa: S608 - quoted names
-    return [*made, ("SET foreign_key_checks = 1", ())]
 
 
 def _sessions(driver: Any, name: str) -> list[int]:
@@ -374,7 +318,7 @@ def _sessions(driver: Any, name: str) -> list[int]:
 
 
 def _kill(driver: Any, session: int) -> bool:
-    """End a session; say whether the login may."""
+    """KILL a session; False if the login may not."""
     try:
         run(driver, f"KILL {int(session)}")
     except pymysql.err.OperationalError as error:
@@ -386,14 +330,10 @@ def _kill(driver: Any, session: int) -> bool:
 
 
 def _native_hash(password: str) -> str:
-    """Hash a password as mysql_native_password keeps it: the second of two SHA-1 (mariadb.com, PASSWORD)."""
+    """Hash a password as the plugin mysql_native_password stores it: SHA-1 of SHA-1 (mariadb.com, "PASSWORD")."""
     once = hashlib.sha1(password.encode(), usedforsecurity=False).digest()
     return f"*{hashlib.sha1(once, usedforsecurity=False).hexdigest().upper()}"
 
 
 def _user(driver: Any, name: str) -> str:
     return f"{driver.escape(name)}@'%'"
-
-
-def _q(name: str) -> str:
-    return names.quoted(name, "``")

@@ -1,7 +1,8 @@
 """Serve tenants from PostgreSQL: a database and a login each, copied from a template that is made once.
 
-A tenant's rights stand in its database as PUBLIC's: nobody but its login may connect there, so that the rights come
-along with the copy. The database that all users share has row-level security instead, as a second wall.
+In a tenant's database the rights are granted to PUBLIC, so that CREATE DATABASE copies them from the template; only the
+tenant's login has CONNECT, so PUBLIC there is that login alone. The database that all users share has row-level
+security, as a second barrier beside the repositories' conditions on ``user_id``.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ from tenancy.backends.access import Access, Login
 from tenancy.backends.base import FENCE_SQL, Blueprint
 from tenancy.backends.gates import Words
 from tenancy.backends.placeholders import Rules
+from tenancy.backends.postgresql.checks import PostgreSQLChecks
 from tenancy.backends.postgresql.driver import RULES, WORDS, AnswerTimeout, be_patient, open_connection, sqlstate
-from tenancy.backends.postgresql.restore_points import PostgreSQLPoints
+from tenancy.backends.postgresql.restore_points import PostgreSQLRestorePoints
 from tenancy.backends.postgresql.rights import (
     CLOSED,
     OWNER,
@@ -47,9 +49,10 @@ from tenancy.backends.postgresql.rights import (
     tenant_rights,
     there,
 )
-from tenancy.backends.server.backend import ServerBackend, column, one, rights_on, run
+from tenancy.backends.server.backend import LOCK_S, ServerBackend, admin_of
 from tenancy.backends.server.engines import SharedDialect, make_engine
 from tenancy.backends.server.network import GONE, SILENT, why_unreachable
+from tenancy.backends.server.sql import column, one, run
 from tenancy.errors import (
     AccessDeniedError,
     DatabaseBusyError,
@@ -73,22 +76,24 @@ log = logging.getLogger(__name__)
 
 PATIENCE_S = 600.0
 FENCE_S = 20
-"""So long the longest transaction of a tenant may go on before a change of its state gives up."""
+"""How long a change of a tenant's state waits for running transactions before it gives up."""
 
-_LOCK = 0x756E696679  # "unify": one migration at a time in a database, one maker of templates at a server
+_LOCK = (
+    0x756E696679  # "unify" in ASCII: held by a migration in its database, and by whoever makes templates on a server
+)
 _ROLE = "CREATE ROLE {} WITH LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"
 _ROLE_AGAIN = "ALTER ROLE {} WITH LOGIN"
 _PLAIN = "ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'"
-"""template1 may be busy, and may hold what others put there; text sorts by code point, as on the other products."""
+"""For template0, as template1 may be in use or hold others' tables; "C" sorts by code point, as elsewhere."""
 _PROVIDERS_SINCE = 150_000
-"""From this version on a database's order has a provider, which is the server's (ICU, say) where none is named."""
+"""From version 15 on a database's collation has a provider; without a name it would be the server's, ICU perhaps."""
 
 
 class SharedPostgreSQLDialect(SharedDialect, PGDialect_psycopg2):
-    """Know the server's version from the connection itself, and open connections without a question.
+    """Know the server's version from the connection itself, and send no statement when a connection is opened.
 
-    For psycopg2 to read hstore by itself, every new connection would ask for the type's number, which takes longer
-    than connecting does in a database that is new; SQLAlchemy reads it as well.
+    ``use_native_hstore`` would send one, for the number of the type hstore. In a new database that takes longer than
+    connecting; SQLAlchemy can read hstore without it.
     """
 
     supports_statement_cache = True
@@ -123,7 +128,7 @@ _BY_STATE: dict[str, tuple[type[TenancyError], str]] = {
 }
 
 
-class PostgreSQLBackend(PostgreSQLPoints, ServerBackend):
+class PostgreSQLBackend(ServerBackend):
     """Keep tenants in databases of PostgreSQL 13 or newer."""
 
     name: ClassVar[str] = "postgresql"
@@ -136,7 +141,13 @@ class PostgreSQLBackend(PostgreSQLPoints, ServerBackend):
     rules: ClassVar[Rules] = RULES
     words: ClassVar[Words] = WORDS
     fence_sql: ClassVar[str] = f"{FENCE_SQL} FOR SHARE"
+    size_sql: ClassVar[str] = "SELECT pg_catalog.pg_database_size(pg_catalog.current_database())"
     driver_errors = (psycopg2.Error,)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.restore_points = PostgreSQLRestorePoints(self)
+        self.checks = PostgreSQLChecks(self)
 
     # --- connections ------------------------------------------------------------------------------------
 
@@ -171,7 +182,7 @@ class PostgreSQLBackend(PostgreSQLPoints, ServerBackend):
         return found
 
     def begin(self, connection: sa.Connection, write: bool) -> None:
-        """Say it to the driver, which says it with its BEGIN: a read costs no statement more."""
+        """Set the driver's mode: psycopg2 sends BEGIN READ ONLY with the first statement, so no round trip is added."""
         driver: Any = connection.connection.dbapi_connection
         if driver.readonly is write:
             driver.readonly = not write
@@ -179,7 +190,7 @@ class PostgreSQLBackend(PostgreSQLPoints, ServerBackend):
             driver.set_session(isolation_level=extensions.ISOLATION_LEVEL_READ_COMMITTED, readonly=not write)
 
     def read_singly(self, connection: sa.Connection) -> None:
-        """Say it to the session: the driver says nothing more with statements that commit themselves."""
+        """SET it for the session: in autocommit the driver sends no BEGIN that could say READ ONLY."""
         driver: Any = connection.connection.dbapi_connection
         with closing(extensions.cursor(driver)) as cursor:
             cursor.execute("SET default_transaction_read_only = on")
@@ -206,9 +217,10 @@ class PostgreSQLBackend(PostgreSQLPoints, ServerBackend):
             yield connection
 
     def queue_for_identity(self, connection: sa.Connection) -> None:
-        """Lock the table first: writers share its rows, and further ones would pass an UPDATE that waits for them.
+        """LOCK TABLE: running writers are waited for, later ones queue behind us; readers do not wait.
 
-        A table's lock is a queue: later writers wait behind it (postgresql.org, "Explicit Locking"); readers do not.
+        Writers hold row locks FOR SHARE. An UPDATE that waits for those would be overtaken by every later FOR SHARE,
+        whereas table locks are given in the order of asking (postgresql.org, "Explicit Locking").
         """
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{FENCE_S}s'")
         connection.exec_driver_sql(f"LOCK TABLE {tenancy_identity.name} IN EXCLUSIVE MODE")
@@ -218,7 +230,9 @@ class PostgreSQLBackend(PostgreSQLPoints, ServerBackend):
     def shared_login(self, tenant_id: uuid.UUID) -> str | None:
         return f"{names.SHARED_LOGIN}{tenant_id.hex[-12:]}"
 
-    def settle(self, connection: sa.Connection, tenant: Tenant, access: Access, owned_tables: Sequence[str]) -> None:
+    def grant_rights(
+        self, connection: sa.Connection, tenant: Tenant, access: Access, owned_tables: Sequence[str]
+    ) -> None:
         if tenant.kind is Kind.SHARED:
             assert access.login is not None  # noqa: S101 - a shared database on a server has a login of its own
             driver: Any = connection.connection.dbapi_connection
@@ -228,22 +242,26 @@ class PostgreSQLBackend(PostgreSQLPoints, ServerBackend):
         elif tenant.origin == Origin.SERVER:
             commit(connection, *tenant_rights())
 
-    def denied(self, driver: Any, tables: Sequence[str]) -> list[str]:
-        may = "has_table_privilege(quote_ident(%s), %s)"
-        with self.explained():
-            return [
-                table
-                for table in tables
-                if not all(one(driver, f"SELECT {may}", (table, right)) for right in rights_on(table))
-            ]
-
     def logins(self, driver: Any, prefix: str) -> list[str]:
         return column(driver, "SELECT rolname FROM pg_roles WHERE left(rolname, length(%s)) = %s", (prefix, prefix))
+
+    def databases(self, driver: Any, prefix: str) -> list[str]:
+        return column(driver, "SELECT datname FROM pg_database WHERE left(datname, length(%s)) = %s", (prefix, prefix))
+
+    def lock(self, driver: Any, name: str, wait_s: int = LOCK_S) -> bool:
+        """Take an advisory lock; the wait is limited by the session's lock_timeout, which is ``LOCK_S`` too."""
+        if not wait_s:
+            return bool(one(driver, "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", (name,)))
+        try:
+            one(driver, "SELECT pg_advisory_lock(hashtextextended(%s, 0))", (name,))
+        except psycopg2.errors.LockNotAvailable:
+            return False
+        return True
 
     # --- making and removing ----------------------------------------------------------------------------
 
     def make_login(self, driver: Any, login: Login) -> None:
-        """Open a database that was just made to this login, and to nobody else."""
+        """CREATE ROLE, and let it alone into its database, which was made closed to all."""
         opened = open_to_owner(login.database or "")
         with self.explained():
             try:
@@ -251,7 +269,7 @@ class PostgreSQLBackend(PostgreSQLPoints, ServerBackend):
             except psycopg2.ProgrammingError as error:
                 if error.pgcode != codes.DUPLICATE_OBJECT:
                     raise
-                # It is left of an earlier attempt.
+                # An earlier attempt made it.
                 _let_in(driver, login, _ROLE_AGAIN, opened)
 
     def drop_login(self, driver: Any, user: str) -> None:
@@ -266,14 +284,14 @@ class PostgreSQLBackend(PostgreSQLPoints, ServerBackend):
             template = names.template(access.installation, blueprint.fingerprint)
             try:
                 self._create(driver, name, template)
-            except DatabaseMissingError:  # the template is; that it is there is not asked each time
+            except DatabaseMissingError:  # the template is missing; a look at each call would cost a round trip
                 with self._templates(driver):
                     self._make_missing_template(driver, access, blueprint, template)
                     self._create(driver, name, template)
                     self._drop_templates(driver, access.installation, but=template)
 
-    def furnish(self, driver: Any, tenant: Tenant, access: Access, blueprint: Blueprint) -> None:
-        """Do nothing more: the schema came with the template, and a database is closed from its first moment on."""
+    def build_schema(self, driver: Any, tenant: Tenant, access: Access, blueprint: Blueprint) -> None:
+        """Do nothing: the schema was copied with the template."""
 
     def make_plain_database(self, driver: Any, name: str) -> None:
         provider = " LOCALE_PROVIDER libc" if driver.server_version >= _PROVIDERS_SINCE else ""
@@ -282,7 +300,7 @@ class PostgreSQLBackend(PostgreSQLPoints, ServerBackend):
             run(driver, open_to_owner(name))
 
     def stands(self, login: Login) -> bool:
-        """Open what a kill left closed between making it and giving its rights; whoever asks goes on to look at it."""
+        """Look, and first open a database that is still closed: a kill came between its CREATE and its GRANT."""
         try:
             return super().stands(login)
         except TooManyConnectionsError:
@@ -293,19 +311,20 @@ class PostgreSQLBackend(PostgreSQLPoints, ServerBackend):
             return True
 
     def _create(self, driver: Any, name: str, source: str, more: str = "") -> None:
-        """Make a database that nobody may enter but superusers, until ``open_to_owner``: PUBLIC could at first.
+        """CREATE DATABASE with CONNECTION LIMIT 0: until ``open_to_owner`` only superusers can connect.
 
-        Whoever is in the database that is copied would hold this up for seconds, and then stop it.
+        Without the limit PUBLIC could connect between CREATE and REVOKE. Sessions in the template are ended first:
+        the server waits seconds for them, and then refuses to copy it.
         """
         made = f"CREATE DATABASE {_q(name)} TEMPLATE {_q(source)} {more} {CLOSED}"
         with self.explained():
             try:
                 alone(driver, source, made)
-            except psycopg2.IntegrityError as error:  # two at once: both found the name free
+            except psycopg2.IntegrityError as error:  # another session made it at the same moment
                 raise DatabaseExistsError("a database of this name stands there already.") from error
 
     def drop_database(self, driver: Any, name: str) -> None:
-        """End its sessions in the same statement where the login may, and before it where it first has to belong."""
+        """DROP ... WITH (FORCE) ends the sessions too. A login that may not is made a member of their logins first."""
         dropped = f"DROP DATABASE IF EXISTS {_q(name)}"
         with self.explained():
             try:
@@ -313,16 +332,9 @@ class PostgreSQLBackend(PostgreSQLPoints, ServerBackend):
             except psycopg2.errors.InsufficientPrivilege:
                 alone(driver, name, dropped)
 
-    def size_bytes(self, tenant: Tenant, access: Access) -> int | None:
-        try:
-            with closing(self.connect_to_migrate(tenant, access)) as driver, self.explained():
-                return int(one(driver, "SELECT pg_catalog.pg_database_size(pg_catalog.current_database())"))
-        except DatabaseMissingError:
-            return None
-
     @contextmanager
     def _templates(self, driver: Any) -> Iterator[None]:
-        """Be the only one who makes and drops templates on a server."""
+        """Hold the lock under which templates are made and dropped on a server."""
         run(driver, f"SELECT pg_advisory_lock({_LOCK})")
         try:
             yield
@@ -334,7 +346,7 @@ class PostgreSQLBackend(PostgreSQLPoints, ServerBackend):
             self._make_template(driver, access, blueprint, name)
 
     def _taken_over(self, driver: Any, blueprint: Blueprint, name: str) -> bool:
-        """Use the template that a version before 0.4 made, which knew nothing of installations."""
+        """Rename a template made by a version before 0.4, whose names did not hold the installation; False if none."""
         earlier = names.template("", blueprint.fingerprint)
         if driver.server_version < OWNERS_OF_PUBLIC or earlier not in own(driver, [earlier]):
             return False
@@ -342,12 +354,11 @@ class PostgreSQLBackend(PostgreSQLPoints, ServerBackend):
         return True
 
     def _make_template(self, driver: Any, access: Access, blueprint: Blueprint, name: str) -> None:
-        """Build under another name: what is called a template is whole."""
-        assert access.admin is not None  # noqa: S101 - a registered server has its login
+        """Build it under the name of a draft and rename it: a database with a template's name is whole."""
         draft = names.partial(access.installation)
         self.make_plain_database(driver, draft)
         try:
-            with self.migrating(self.open(access.admin.into(draft))) as connection:
+            with self.migrating(self.open(admin_of(access).into(draft))) as connection:
                 blueprint.build(connection)
                 commit(connection, *tenant_rights())
                 refuse_makers_of_tables(connection.connection.dbapi_connection)
@@ -357,12 +368,12 @@ class PostgreSQLBackend(PostgreSQLPoints, ServerBackend):
             raise
 
     def _drop_templates(self, driver: Any, installation: str, but: str) -> list[str]:
-        """Drop the templates of this installation that no schema of now needs, and drafts: nobody makes one meanwhile.
+        """Drop this installation's templates ``but`` one, and its drafts; return their names.
 
-        One that cannot be dropped stays.
+        The caller holds the lock of templates, so that no draft is in use. One that cannot be dropped stays.
         """
         dropped = []
-        for name in own(driver, self.beside(driver, names.TEMPLATE) + self.beside(driver, names.PARTIAL)):
+        for name in own(driver, self.databases(driver, names.TEMPLATE) + self.databases(driver, names.PARTIAL)):
             if name != but and names.installation_in(name) in ("", installation):
                 try:
                     self.drop_database(driver, name)
@@ -387,7 +398,7 @@ class PostgreSQLBackend(PostgreSQLPoints, ServerBackend):
             close_to_tenants(driver, beside_others=True)
             with self._templates(driver):
                 dropped = self._drop_templates(driver, installation, names.template(installation, fingerprint))
-            closed = own_closed(driver, self.beside(driver, names.OURS))
+            closed = own_closed(driver, self.databases(driver, names.OURS))
             for name in closed:
                 run(driver, keep_closed(name))
         return [
@@ -399,7 +410,7 @@ class PostgreSQLBackend(PostgreSQLPoints, ServerBackend):
     # --- errors -----------------------------------------------------------------------------------------
 
     def _explain(self, error: BaseException) -> TenancyError | None:
-        """Name an error by its SQLSTATE: a server says its sentences in a language of its own."""
+        """Translate by SQLSTATE: a server's sentences are in the language of its locale."""
         if not isinstance(error, psycopg2.Error):
             return None
         if isinstance(error, AnswerTimeout):
@@ -419,9 +430,9 @@ class PostgreSQLBackend(PostgreSQLPoints, ServerBackend):
 
 
 def _let_in(driver: Any, login: Login, role: str, *more: str) -> None:
-    """Make a login, or change it, and let it into its database: in one go, which is one wait for the disk.
+    """CREATE or ALTER a role and GRANT it CONNECT, in one text: one transaction, so one wait for the disk.
 
-    The password is sent hashed: a server may log the statements that make roles.
+    The password is sent hashed, as a server may log the statement.
     """
     user, database = _q(login.user), _q(login.database or "")
     made = f"{role.format(user)} PASSWORD '{scram_verifier(login.password)}'"
@@ -429,9 +440,9 @@ def _let_in(driver: Any, login: Login, role: str, *more: str) -> None:
 
 
 def scram_verifier(password: str) -> str:
-    """Give what PostgreSQL keeps of a password (RFC 5802; its "pg_authid"), for one made by ``fresh_password``.
+    """Hash a password of ``fresh_password`` as PostgreSQL stores it: SCRAM-SHA-256 (RFC 5802; its manual, "pg_authid").
 
-    Iterations are there to slow down guessing, at every login on both sides: 256 random bits need one.
+    With one iteration: more would slow down guessing, and every login with it, and 256 random bits cannot be guessed.
     """
     salt = os.urandom(16)
     salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, 1)

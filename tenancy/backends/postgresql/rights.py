@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from psycopg2 import errors
 
 from tenancy import names
-from tenancy.backends.server.backend import column, one, run
+from tenancy.backends.server.sql import column, one, run
 from tenancy.errors import AccessDeniedError
 from tenancy.schema.tables import TENANT_VERSION_TABLE, tenancy_tables
 

@@ -1,8 +1,8 @@
 """Serve tenants from database servers: what PostgreSQL, MySQL and SQL Server have in common.
 
-Each product's file says how its server is entered and what its SQL is; the order of things stands here. On a
-registered server a tenant gets a database and a login of its own, and the server's login changes its schema. Where
-somebody named a database, that database's own login does both.
+The order of steps stands here; each product's ``backend.py`` says how its server is entered and what its SQL is. On a
+registered server a tenant gets a database and a login of its own, and the server's login changes its schema. On a
+server that a user named, the login of that user's database does both.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from sqlalchemy import event
 from tenancy import hosts, names
 from tenancy.backends import access as logins
 from tenancy.backends.access import Access, Login, Options
-from tenancy.backends.base import Asked, Attempt, Blueprint, Check, DatabaseFields, Storage, Whose
-from tenancy.backends.server.checks import ServerChecks
+from tenancy.backends.base import Asked, Attempt, Backend, Blueprint, Check, DatabaseFields, Storage, Whose
 from tenancy.backends.server.engines import CATALOG_POOL, make_engine, tenant_engine, watch
+from tenancy.backends.server.sql import one
 from tenancy.errors import (
     PREPARE_CATALOG,
     AccessDeniedError,
@@ -34,24 +34,30 @@ from tenancy.errors import (
     DatabaseMissingError,
     DatabaseUnreachableError,
     LoginRefusedError,
+    TenancyError,
 )
 from tenancy.models import Origin, Server, Tenant
 from tenancy.schema.tables import TENANT_VERSION_TABLE, tenancy_identity, tenancy_tables
 
 log = logging.getLogger(__name__)
 
-_HOUSE = frozenset({*tenancy_tables.tables, TENANT_VERSION_TABLE})
-SAID = ("db_host", "db_port", "db_name", "db_user", "db_options")
+LOCK_S = 3
+_TENANCY_TABLES = frozenset({*tenancy_tables.tables, TENANT_VERSION_TABLE})
+_NAMED = ("db_host", "db_port", "db_name", "db_user", "db_options")
+"""The fields by which somebody names a server; the password is not among them, as no row keeps it."""
 
 
-class ServerBackend(ServerChecks):
+class ServerBackend(Backend):
     """Offer a product whose databases stand on servers."""
 
     on_server: ClassVar[bool] = True
     default_port: ClassVar[int]
     scheme: ClassVar[str]
     own_names: ClassVar[frozenset[str]]
-    """What a product or its host keeps for itself on each server: no user's database."""
+    """Databases that the product, or a hosting company, keeps for itself on each server; refused as a tenant's."""
+
+    size_sql: ClassVar[str]
+    """Select the size in bytes of the database that the connection is in."""
 
     asks: ClassVar[tuple[Asked, ...]] = (
         Asked("db_host", "Host", required=False, help="Left empty, a registered server is chosen."),
@@ -64,72 +70,84 @@ class ServerBackend(ServerChecks):
     def __init__(self) -> None:
         self._catalogs: WeakKeyDictionary[sa.Engine, Login] = WeakKeyDictionary()
 
-    # --- what each product says -------------------------------------------------------------------------
+    # --- what each product implements -------------------------------------------------------------------
 
     @abstractmethod
     def open(self, login: Login) -> Any:
-        """Open a DBAPI connection, pinned to UTC, READ COMMITTED and strict modes, or raise a TenancyError."""
+        """Open a DBAPI connection set to UTC, READ COMMITTED and strict modes, or raise a TenancyError."""
 
     @abstractmethod
     def at_server(self, login: Login) -> Any:
-        """Open a DBAPI connection to no tenant's database, each statement of which commits itself."""
+        """Open a DBAPI connection in autocommit mode to the server itself: to a database of its own, or to none."""
 
     def may_create(self, driver: Any) -> bool | None:
-        """Say whether the login of a connection may make databases and logins; None where that is not known cheaply."""
+        """Say whether the connection's login may make databases and logins; None if that is not cheap to find out."""
         return None
 
     def prepare(self, driver: Any, *, beside_others: bool = False) -> list[str]:
-        """Keep tenants' logins out of the server's own databases, where the login of a connection may say so.
+        """REVOKE from tenants' logins the right to enter the server's own databases, if the connection's login may.
 
-        Give what was done to rights on the server. Where others have logins there, it is done ``beside_others`` alone.
+        Return a sentence for each change. On a server with logins of others nothing is changed, unless
+        ``beside_others`` is set: then those logins keep their way in.
         """
         return []
 
     def remarks(self, driver: Any) -> list[str]:
-        """Say what an operator should do about a server beside what ``prepare`` could do, a sentence each."""
+        """Return a sentence for each thing that an operator has to do, because ``prepare`` may not."""
         return []
 
     def tidy(self, driver: Any, installation: str, fingerprint: str) -> list[str]:
-        """Remove what this installation left on a server and no tenant of the schema needs; say what was done.
+        """Drop what this installation left on a server and does not need; return a sentence for each.
 
-        Without a schema's fingerprint nothing is needed.
+        The template of the schema with this fingerprint is needed; with an empty fingerprint none is.
         """
         return [f"dropped {name}" for name in self.clear_scratch(driver, installation)]
 
     @abstractmethod
     def make_login(self, driver: Any, login: Login) -> None:
-        """Make a tenant's login, or give the one that is left of an earlier attempt this password; let it in."""
+        """Make a tenant's login and let it into its database; a login left by an earlier attempt gets this password."""
 
     @abstractmethod
     def drop_login(self, driver: Any, user: str) -> None:
-        """Remove a tenant's login; it is no error when it is gone."""
+        """Drop a tenant's login if it exists."""
 
     @abstractmethod
     def make_database(self, driver: Any, tenant: Tenant, access: Access, blueprint: Blueprint) -> None:
-        """Make a tenant's database, or raise (DatabaseExistsError, where one stands there) and have made none."""
+        """Make a tenant's database; on an error (DatabaseExistsError for one) there is none that this call made."""
 
     @abstractmethod
-    def furnish(self, driver: Any, tenant: Tenant, access: Access, blueprint: Blueprint) -> None:
-        """Close a database just made to every login but its own; give it its schema, where it did not come with it.
+    def build_schema(self, driver: Any, tenant: Tenant, access: Access, blueprint: Blueprint) -> None:
+        """Build the schema of a database just made on a registered server, if ``make_database`` did not.
 
-        On a registered server the quickest way the product has. ``blueprint.fill`` has not run; where somebody named
-        the database, its schema is built afterwards.
+        On a server that a user named nothing is done here: ``create`` runs ``blueprint.build`` there.
         """
 
     @abstractmethod
     def drop_database(self, driver: Any, name: str) -> None:
-        """Remove a database, whoever is connected to it; it is no error when it is gone."""
+        """Drop a database if it exists, whoever is connected to it."""
 
     def clear(self, driver: Any, tenant: Tenant, access: Access) -> None:
-        """End what is in the way of dropping a tenant's database, where it takes the tenant's own login to do that."""
+        """End sessions that are in the way of a DROP, if only the tenant's own login may end them."""
 
     @abstractmethod
     def make_plain_database(self, driver: Any, name: str) -> None:
-        """Make an empty database that compares and sorts text by code point, or DatabaseExistsError."""
+        """Make an empty database that compares and sorts text by code point, or raise DatabaseExistsError."""
+
+    @abstractmethod
+    def databases(self, driver: Any, prefix: str) -> list[str]:
+        """List the databases whose names begin with ``prefix``."""
+
+    @abstractmethod
+    def logins(self, driver: Any, prefix: str) -> list[str]:
+        """List the logins whose names begin with ``prefix``."""
+
+    @abstractmethod
+    def lock(self, driver: Any, name: str, wait_s: int = LOCK_S) -> bool:
+        """Take a lock of this name, which the session holds until it ends; False if it is not free in ``wait_s``."""
 
     @abstractmethod
     def socket_of(self, driver: Any) -> int | None:
-        """Give the descriptor of a connection's socket, where the driver shows it."""
+        """Return the file descriptor of a connection's socket; None if the driver does not show it."""
 
     @abstractmethod
     def begin(self, connection: sa.Connection, write: bool) -> None: ...
@@ -139,7 +157,7 @@ class ServerBackend(ServerChecks):
     def given(self, fields: DatabaseFields) -> dict[str, Any]:
         if fields.db_path is not None:
             raise ConfigurationError(f"db_path cannot be given for {self.name}: it has no file.", field="db_path")
-        said = {name: getattr(fields, name) for name in SAID if getattr(fields, name) is not None}
+        said = {name: getattr(fields, name) for name in _NAMED if getattr(fields, name) is not None}
         if fields.db_password is not None:
             logins.password(fields.db_password)
         if not said and fields.db_password is None:
@@ -162,7 +180,7 @@ class ServerBackend(ServerChecks):
         return found | {"db_name": names.database(fields.db_name)}
 
     def host(self, text: str) -> str:
-        """Give the host as it is kept, or refuse."""
+        """Return the host as the catalog keeps it, or refuse it."""
         return hosts.host(text)
 
     def plan(self, whose: Whose, given: dict[str, Any], server: Server | None) -> dict[str, Any]:
@@ -243,44 +261,50 @@ class ServerBackend(ServerChecks):
         return self.open(_known(access.login).into(tenant.db_name))
 
     def connect_to_migrate(self, tenant: Tenant, access: Access) -> Any:
-        return self.open(_known(access.admin).into(tenant.db_name))
+        return self.open(admin_of(access).into(tenant.db_name))
+
+    @contextmanager
+    def administering(self, access: Access) -> Iterator[Any]:
+        """Connect to the server as the login that administers it, for the block; errors are translated."""
+        with closing(self.at_server(admin_of(access))) as driver, self.explained():
+            yield driver
 
     def engine(self, creator: Callable[[], Any]) -> sa.Engine:
         return watch(tenant_engine(self.scheme, creator), self.socket_of)
 
     def check_before_commit(self, connection: sa.Connection) -> None:
-        """Foreign keys are never switched off here: the server checks them itself."""
+        """Do nothing: foreign keys are never switched off, so that the server checks them itself."""
 
     # --- operations -------------------------------------------------------------------------------------
 
     def probe(self, tenant: Tenant, access: Access) -> Iterator[Check]:
         try:
-            with closing(self.at_server(_known(access.admin))):
+            with closing(self.at_server(admin_of(access))):
                 yield Check("server", "the server answers and takes the login.")
-        except DatabaseMissingError:  # some logins may enter nothing but their own database
+        except DatabaseMissingError:  # a login may be allowed into its own database alone
             yield Check("server", "the server answers.")
 
     def exists(self, tenant: Tenant, access: Access) -> bool:
-        return self.stands(_known(access.admin).into(tenant.db_name))
+        return self.stands(admin_of(access).into(tenant.db_name))
 
     def create(self, tenant: Tenant, access: Access, blueprint: Blueprint, attempt: Attempt) -> None:
-        """Make database and login, then the tenant's own rows: without those nobody takes it for a tenant's.
+        """CREATE the database, build its schema, make its login, and write the tenant's rows, among them its identity.
 
-        Of several at once the one that makes the database goes on. What was made is removed again on any failure, in
-        reverse: on a registered server nobody else has its name, and else the place is locked for as long as this
-        session lasts, so that nobody takes over or makes anew what this session still may remove.
+        Of several calls for one database, the call that makes the database goes on. On any failure the steps are
+        undone in reverse. That can only remove what this call made: on a registered server the database has a name
+        that no other attempt has, and elsewhere a lock on the name is held until this session ends.
         """
         ours = tenant.origin == Origin.SERVER
-        admin, name = _known(access.admin), tenant.db_name or ""
+        admin, name = admin_of(access), tenant.db_name or ""
         with closing(self.at_server(admin)) as driver, ExitStack() as undo:
             if not ours:
                 self.lock_place(driver, tenant)
             attempt.step("database")
             self.make_database(driver, tenant, access, blueprint)
-            if ours:  # undone last: while the database is there, its rights are
+            if ours:  # undone last: the login has rights in the database
                 undo.callback(self._undo, "login", self.drop_login, driver, tenant.db_user or "")
             undo.callback(self._undo, "database", self.drop_database, driver, name)
-            self.furnish(driver, tenant, access, blueprint)
+            self.build_schema(driver, tenant, access, blueprint)
             if ours:
                 attempt.step("login")
                 self.make_login(driver, _known(access.login))
@@ -289,10 +313,10 @@ class ServerBackend(ServerChecks):
             undo.pop_all()
 
     def make_empty(self, tenant: Tenant, access: Access) -> None:
-        self._make_missing(_known(access.admin).into(tenant.db_name))
+        self._make_missing(admin_of(access).into(tenant.db_name))
 
     def drop(self, tenant: Tenant, access: Access) -> None:
-        with closing(self.at_server(_known(access.admin))) as driver:
+        with closing(self.at_server(admin_of(access))) as driver:
             self.clear(driver, tenant, access)
             if tenant.origin == Origin.SERVER:
                 self.drop_database(driver, tenant.db_name or "")
@@ -303,15 +327,15 @@ class ServerBackend(ServerChecks):
                 self.drop_database(driver, tenant.db_name or "")
 
     def lock_place(self, driver: Any, tenant: Tenant) -> None:
-        """Keep others from making or removing a database of this name until the session ends, or DatabaseBusyError."""
-        if not self.lock(driver, f"place {tenant.db_name}"):  # migrations of the database have a lock of their own
+        """Lock the name of a database until the session ends, or raise DatabaseBusyError."""
+        if not self.lock(driver, f"place {tenant.db_name}"):  # another lock than the one of migrations and points
             raise DatabaseBusyError("another operation works at the database of this name: wait until it ends.")
 
     @contextmanager
     def alone_in_place(self, tenant: Tenant, access: Access) -> Iterator[None]:
-        """Lock the name for as long as the block lasts; a login that may not enter the server cannot drop either."""
+        """Lock the name for the block; without a lock if the login may not enter the server, as it cannot drop then."""
         try:
-            driver = self.at_server(_known(access.admin))
+            driver = self.at_server(admin_of(access))
         except (AccessDeniedError, DatabaseMissingError, LoginRefusedError):
             yield
             return
@@ -320,12 +344,12 @@ class ServerBackend(ServerChecks):
             yield
 
     def _is_still(self, tenant: Tenant, access: Access) -> bool:
-        """Say whether a database that somebody named is this tenant's, as old as is meant, or half made."""
+        """Say whether a database that somebody named is still this tenant's, with no later epoch, or is half made."""
         try:
             driver = self.connect_to_migrate(tenant, access)
         except DatabaseMissingError:
             return False
-        with self.looking(driver) as connection:
+        with self.checks.looking(driver) as connection:
             if not sa.inspect(connection).has_table(tenancy_identity.name):
                 return True
             row = connection.execute(sa.select(tenancy_identity.c.tenant_id, tenancy_identity.c.epoch)).first()
@@ -344,13 +368,13 @@ class ServerBackend(ServerChecks):
             connection.commit()
 
     def _make_missing(self, login: Login) -> None:
-        """Make the database that an operator's URL names, where there is none."""
+        """Make the database that an operator's URL names, unless it exists."""
         if not self.stands(login):
             with closing(self.at_server(login)) as driver:
                 self.make_plain_database(driver, login.database or "")
 
     def stands(self, login: Login) -> bool:
-        """Say whether the database of a login is there."""
+        """Say whether the database that a login leads to exists."""
         try:
             self.open(login).close()
         except DatabaseMissingError:
@@ -360,50 +384,57 @@ class ServerBackend(ServerChecks):
     def _undo(self, what: str, remove: Callable[[Any, str], None], driver: Any, name: str) -> None:
         try:
             remove(driver, name)
-        except Exception as error:  # noqa: BLE001 - the failure that is being undone is the one to tell
+        except Exception as error:  # noqa: BLE001 - the caller raises the error that made this undoing necessary
             log.error("the %s %s could not be removed again: %s", what, name, type(error).__name__)
+
+    # --- operators --------------------------------------------------------------------------------------
+
+    def size_bytes(self, tenant: Tenant, access: Access) -> int | None:
+        try:
+            with closing(self.connect_to_migrate(tenant, access)) as driver, self.explained():
+                return int(one(driver, self.size_sql) or 0)
+        except DatabaseMissingError:
+            return None
+
+    def clear_scratch(self, driver: Any, installation: str) -> list[str]:
+        """Drop the scratch databases that nobody uses; return their names. One that cannot be dropped stays.
+
+        Whoever uses a scratch database holds its lock, which the server releases when that session ends.
+        """
+        dropped = []
+        with self.explained():
+            for name in self.databases(driver, names.SCRATCH):
+                if names.installation_in(name) == installation and self.lock(driver, scratch_lock(name), 0):
+                    try:
+                        self.drop_database(driver, name)
+                        dropped.append(name)
+                    except TenancyError as error:
+                        log.warning("the scratch database %s could not be dropped: %s", name, error.message)
+        return dropped
+
+
+def scratch_lock(name: str) -> str:
+    """Name the lock that the user of a scratch database holds; a migration inside holds another one."""
+    return f"scratch {name}"
 
 
 def rights_on(table: str) -> tuple[str, ...]:
-    """Give what a tenant's login may do on a table: it may read, and not write, what the house keeps of it."""
-    return ("SELECT",) if table in _HOUSE else ("SELECT", "INSERT", "UPDATE", "DELETE")
+    """Return the rights of a tenant's login on a table: all on rows, but only SELECT on the tenancy tables."""
+    return ("SELECT",) if table in _TENANCY_TABLES else ("SELECT", "INSERT", "UPDATE", "DELETE")
 
 
 def fresh_password() -> str:
-    """Make a password that no person types; its end has every kind of character that a server's rules may ask for.
+    """Make a random password that meets the password rules of servers.
 
-    MySQL 8's validate_password asks for a digit, both cases and another character by its policy MEDIUM, which is the
-    one it is installed with (its manual, "Password Validation Options and Variables"); SQL Server for three of them.
+    Its end has a digit, both cases and another character: MySQL 8's validate_password asks for all of them by its
+    default policy MEDIUM (its manual, "Password Validation Options and Variables"), SQL Server for three.
     """
     return f"{secrets.token_urlsafe(32)}-aA1"
 
 
-def run(driver: Any, *statements: str) -> None:
-    """Run statements on an open connection."""
-    cursor = driver.cursor()
-    try:
-        for statement in statements:
-            cursor.execute(statement)
-    finally:
-        cursor.close()
-
-
-def one(driver: Any, statement: str, values: tuple[Any, ...] = ()) -> Any:
-    """Give the first column of the first row, None where there is none."""
-    cursor = driver.cursor()
-    try:
-        cursor.execute(statement, values) if values else cursor.execute(statement)
-        row = cursor.fetchone()
-        return None if row is None else row[0]
-    finally:
-        cursor.close()
-
-
-def column(driver: Any, statement: str, values: tuple[Any, ...] = ()) -> list[Any]:
-    """Give the first column of all rows."""
-    with closing(driver.cursor()) as cursor:
-        cursor.execute(statement, values)
-        return [row[0] for row in cursor.fetchall()]
+def admin_of(access: Access) -> Login:
+    """Return the login that administers a server, or raise DatabaseUnreachableError if none is stored."""
+    return _known(access.admin)
 
 
 def _known(login: Login | None) -> Login:

@@ -1,22 +1,26 @@
-"""Record what makes a schema, and replay it: the quickest way where a product cannot copy a database.
+"""Give new databases their schema by replaying statements, on products that cannot copy a database.
 
-A schema is built once in a process by its migrations, in the first database that needs it; the statements that
-changed something are kept and sent again to the next ones, without Alembic and without looking at what is there.
-A product that can say what stands there in the end says it more shortly (``told``).
+The first database that needs a schema is built by its migrations. What made it is kept in memory for the rest of the
+process: either a dump of the finished database (``ReplayingBackend.dump``), or else the statements that the migrations
+sent. Further databases get those statements, without Alembic and without any look at what exists.
 """
 
 from __future__ import annotations
 
 import re
 import threading
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import event
 
+from tenancy.backends.access import Access
 from tenancy.backends.base import Blueprint
+from tenancy.backends.server.backend import ServerBackend
+from tenancy.models import Origin, Tenant
 
 Statement = tuple[str, Any]
 """One statement as the driver got it, and its values."""
@@ -24,43 +28,68 @@ Statement = tuple[str, Any]
 _CHANGES = re.compile(r"\s*(CREATE|ALTER|DROP|INSERT|UPDATE|DELETE)\b", re.IGNORECASE)
 
 
-class Recordings:
-    """Keep what makes the schema of each fingerprint on each server, whose words for it may be its product's alone.
+class ReplayingBackend(ServerBackend):
+    """Build the schema of a tenant's database by migrations once a process, and by replayed statements after that."""
 
-    Threads that need a new one at once make it one by one.
-    """
+    def __init__(self) -> None:
+        super().__init__()
+        self._recordings = Recordings()
+
+    @abstractmethod
+    def replay(self, driver: Any, tenant: Tenant, access: Access, statements: list[Statement]) -> None:
+        """Run recorded statements in a tenant's new, empty database; ``driver`` is connected to its server."""
+
+    def dump(self, connection: sa.Connection) -> list[Statement] | None:
+        """Return statements that make the database of a connection, if the product can list them."""
+        return None
+
+    def make_database(self, driver: Any, tenant: Tenant, access: Access, blueprint: Blueprint) -> None:
+        self.make_plain_database(driver, tenant.db_name or "")
+
+    def build_schema(self, driver: Any, tenant: Tenant, access: Access, blueprint: Blueprint) -> None:
+        if tenant.origin != Origin.SERVER:
+            return
+
+        def migrating() -> AbstractContextManager[sa.Connection]:
+            return self.migrating(self.connect_to_migrate(tenant, access))
+
+        with self.explained():
+            known = self._recordings.known((tenant.db_host, tenant.db_port), blueprint, migrating, self.dump)
+            if known is not None:
+                self.replay(driver, tenant, access, known)
+
+
+class Recordings:
+    """Remember what makes each schema on each server: the same statements may differ between versions of a product."""
 
     def __init__(self) -> None:
         self._kept: dict[tuple[Any, str], list[Statement]] = {}
         self._lock = threading.Lock()
 
-    def furnish(
+    def known(
         self,
-        blueprint: Blueprint,
-        connected: Callable[[], Any],
-        replay: Callable[[list[Statement]], None],
-        *,
         server: object,
-        told: Callable[[sa.Connection], list[Statement] | None] = lambda connection: None,
-    ) -> None:
-        """Replay a schema, or build it on a connection of ``connected()`` and remember how.
+        blueprint: Blueprint,
+        migrating: Callable[[], AbstractContextManager[sa.Connection]],
+        dump: Callable[[sa.Connection], list[Statement] | None],
+    ) -> list[Statement] | None:
+        """Return the statements that make a schema; or build it over ``migrating()``, remember how, and return None.
 
-        ``told`` may give statements that make what was built; with None those are kept that built it.
+        Threads that need a new schema at once build it one after another.
         """
         with self._lock:
             key = (server, blueprint.fingerprint)
-            known = self._kept.get(key)
-            if known is None:
-                with connected() as connection, _recorded(connection) as statements:
+            if key not in self._kept:
+                with migrating() as connection, _recorded(connection) as statements:
                     blueprint.build(connection)
-                    self._kept[key] = told(connection) or statements
-                return
-        replay(known)
+                    self._kept[key] = dump(connection) or statements
+                return None
+            return self._kept[key]
 
 
 @contextmanager
 def _recorded(connection: sa.Connection) -> Iterator[list[Statement]]:
-    """Gather what a connection changes."""
+    """Collect the statements of a block that change something."""
     statements: list[Statement] = []
 
     def keep(_: Any, cursor: Any, statement: str, values: Any, context: Any, many: bool) -> None:

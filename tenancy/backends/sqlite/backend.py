@@ -1,8 +1,7 @@
-"""Serve tenants from SQLite files: one file a user, in WAL, written durably.
+"""Serve tenants from SQLite files: one file a user, in WAL mode, every commit synced to the disk.
 
-Files are made and opened in ``files.py``, engines over them in ``engines.py``; what a new tenant is
-copied from is kept in ``templates.py``, restore points in ``restore_points.py``; ``checks.py`` looks
-whether all is as it should be.
+Beside it: ``files.py`` makes and removes files, ``driver.py`` opens them, ``engines.py`` makes engines over them, and
+``templates.py`` keeps the migrated, empty databases that new tenants are copied from.
 """
 
 from __future__ import annotations
@@ -31,21 +30,15 @@ from tenancy.backends.base import (
     Blueprint,
     Check,
     DatabaseFields,
-    Held,
     Making,
-    Rebuild,
-    Step,
     Storage,
     Whose,
-    unheard,
 )
 from tenancy.backends.gates import Words
-from tenancy.backends.inventory import InventoryItem
 from tenancy.backends.placeholders import Rules
-from tenancy.backends.server.restore_points import refuse_shared
-from tenancy.backends.sqlite import checks, restore_points
+from tenancy.backends.sqlite.checks import SQLiteChecks
 from tenancy.backends.sqlite.driver import RULES, WORDS, FileConnection, check_file, open_file
-from tenancy.backends.sqlite.engines import make_engine, reading, schema_changes, tenant_engine
+from tenancy.backends.sqlite.engines import make_engine, schema_changes, tenant_engine
 from tenancy.backends.sqlite.files import (
     BUSY_TIMEOUT_S,
     SIDE_FILES,
@@ -64,6 +57,7 @@ from tenancy.backends.sqlite.files import (
     url_path,
     write_durably,
 )
+from tenancy.backends.sqlite.restore_points import SQLiteRestorePoints
 from tenancy.backends.sqlite.templates import Templates
 from tenancy.errors import (
     AccessDeniedError,
@@ -83,21 +77,20 @@ from tenancy.models import Server, Tenant
 log = logging.getLogger(__name__)
 
 SPACE_BYTES = 2**20
-"""Less than this is no room for a new database."""
+"""With less free space than this, no database is made."""
 
 WRITERS = 4
-"""So many files are written at once: a disk syncs several in little more than the time of one."""
+"""How many files are written at once: syncing several takes a disk little more time than syncing one."""
 
 _LOOKS = 3
-"""So often a file is looked at that another process writes to while it is to be removed."""
+"""How often ``drop`` looks at a file again that another process wrote to since the last look."""
 
 _TEMPLATES = ".templates"
-_POINTS = ".restore"
 _ABOUT_RIGHTS = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_IOERR)
 
 
 class SQLiteBackend(Backend):
-    """Keep ``user_{id}.db`` files in one folder that the server alone names."""
+    """Keep ``user_{id}.db`` files in one folder, under names that the application alone chooses."""
 
     name: ClassVar[str] = "sqlite"
     label: ClassVar[str] = "SQLite"
@@ -107,6 +100,8 @@ class SQLiteBackend(Backend):
     def __init__(self, data_dir: Path) -> None:
         self.data_dir = data_dir
         self._templates = Templates(data_dir / _TEMPLATES)
+        self.restore_points = SQLiteRestorePoints(self)
+        self.checks = SQLiteChecks(self)
 
     def given(self, fields: DatabaseFields) -> dict[str, Any]:
         for name in ("db_host", "db_port", "db_name", "db_user", "db_password", "db_path", "db_options"):
@@ -162,10 +157,10 @@ class SQLiteBackend(Backend):
 
     @storage_explained()
     def connect(self, tenant: Tenant, access: Access) -> Any:
-        path = self._path(tenant)
+        path = self.path(tenant)
         try:
             return open_file(path)
-        except sqlite3.DatabaseError as error:  # also "file is not a database", which is no OperationalError
+        except sqlite3.DatabaseError as error:  # not OperationalError alone: "file is not a database" is none
             ours = self.explain(error)
             if not isinstance(ours, AccessDeniedError) and not path.exists():
                 raise DatabaseMissingError(
@@ -179,9 +174,10 @@ class SQLiteBackend(Backend):
         return tenant_engine(creator)
 
     def begin(self, connection: sa.Connection, write: bool) -> None:
-        """Take the write lock at once, or forbid writing: a read that turns into a write cannot wait for the lock.
+        """BEGIN IMMEDIATE to write, or BEGIN with ``query_only`` to read.
 
-        The lock is waited for no longer than the deadline of whoever asks allows.
+        A deferred transaction that turns from reading to writing fails at once if the file is locked, whatever the busy
+        timeout. The wait for the lock ends at the caller's deadline.
         """
         _opened(connection).begin(write=write, waits_s=deadline.left(BUSY_TIMEOUT_S))
 
@@ -194,17 +190,17 @@ class SQLiteBackend(Backend):
             yield connection
 
     def check_before_commit(self, connection: sa.Connection) -> None:
-        """Foreign keys are off while tables are rebuilt, so that a rebuild deletes no child rows."""
+        """Run foreign_key_check: keys are not enforced in migrations, as a table rebuild would delete child rows."""
         broken = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
         if broken is not None:
             raise MigrationError(f"the migration would leave rows of {broken[0]} without their parent in {broken[2]}.")
 
     @storage_explained()
     def exists(self, tenant: Tenant, access: Access) -> bool:
-        return bool(size_of(self._path(tenant)))  # an empty file is a name that was taken for one, and no database
+        return bool(size_of(self.path(tenant)))  # an empty file only reserves the name (``publish``)
 
     def create(self, tenant: Tenant, access: Access, blueprint: Blueprint, attempt: Attempt) -> None:
-        path = self._path(tenant)
+        path = self.path(tenant)
         attempt.step("template")
         with storage_explained():
             self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -221,7 +217,7 @@ class SQLiteBackend(Backend):
             sync_folder(path.parent)
 
     def create_many(self, makings: Sequence[Making]) -> dict[uuid.UUID, Exception]:
-        """Write all files beside their places, several at once, then show them together and sync the folder once."""
+        """Write all drafts, several at once, then rename them to their names and sync the folder once for all."""
         with storage_explained():
             self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         failed: dict[uuid.UUID, Exception] = {}
@@ -250,19 +246,19 @@ class SQLiteBackend(Backend):
     def _publish(self, making: Making) -> None:
         making.attempt.step("publish file")
         with storage_explained():
-            publish(self._draft_of(making), self._path(making.tenant))
+            publish(self._draft_of(making), self.path(making.tenant))
 
     def _draft_of(self, making: Making) -> Path:
-        return _draft(self._path(making.tenant), making.tenant, making.attempt.number)
+        return _draft(self.path(making.tenant), making.tenant, making.attempt.number)
 
     @storage_explained()
     def make_empty(self, tenant: Tenant, access: Access) -> None:
-        _make_once(self._path(tenant))
+        _make_once(self.path(tenant))
 
     @storage_explained()
     def clear_attempts(self, tenant: Tenant, attempt: int) -> None:
-        path = self._path(tenant)
-        for earlier in range(1, attempt):  # by name: a folder of 100,000 tenants is slow to list
+        path = self.path(tenant)
+        for earlier in range(1, attempt):  # by name, as a folder with 100,000 files is slow to list
             _draft(path, tenant, earlier).unlink(missing_ok=True)
             aside = gone(path, _mark(tenant, earlier))
             if aside.exists() and not self._is_anothers(aside, tenant):
@@ -270,8 +266,8 @@ class SQLiteBackend(Backend):
 
     @storage_explained()
     def drop(self, tenant: Tenant, access: Access) -> None:
-        """Remove the file, unless another tenant's stands there by now: earlier versions use a name again."""
-        path = self._path(tenant)
+        """Delete the file, unless it is another tenant's by now: earlier versions used a name again."""
+        path = self.path(tenant)
         for _ in range(_LOOKS):
             seen = seen_of(path)
             if self._is_anothers(path, tenant):
@@ -285,7 +281,7 @@ class SQLiteBackend(Backend):
             sync_folder(path.parent)
 
     def _is_anothers(self, path: Path, tenant: Tenant) -> bool:
-        """Say whether a file names another tenant; one that is not there, empty or damaged names none."""
+        """Say whether a file's identity row names another tenant; a missing, empty or damaged file names none."""
         if not size_of(path):
             return False
         try:
@@ -300,80 +296,22 @@ class SQLiteBackend(Backend):
                 raise ours from error
             return False
 
-    def keep(self, tenant: Tenant, access: Access, point: str, *, step: Step = unheard) -> None:
-        path = self._point(tenant, point)
-        with closing(self.connect(tenant, access)) as live, self.explained():
-            restore_points.make_point(live, path, tenant, step)
-
-    @storage_explained()
-    def kept(self, tenant: Tenant, access: Access, point: str) -> bool:
-        return self._point(tenant, point).exists()
-
-    def put_back(
-        self,
-        tenant: Tenant,
-        access: Access,
-        point: str,
-        *,
-        rebuild: Rebuild,
-        claim: Held | None = None,
-        step: Step = unheard,
-    ) -> None:
-        path = self._point(tenant, point)
-        with closing(self.connect(tenant, access)) as live, self.explained():
-            restore_points.return_to(live, path, tenant, claim, step)
-
-    @storage_explained()
-    def discard(self, tenant: Tenant, access: Access, point: str) -> None:
-        restore_points.remove_point(self._point(tenant, point))
-
-    @storage_explained()
-    def points(self, tenant: Tenant, access: Access) -> list[str]:
-        if tenant.user_id is None:
-            return []
-        return restore_points.points_of(self._point(tenant, "x"))
-
-    @contextmanager
-    def looking(self, driver: Any) -> Iterator[sa.Connection]:
-        with closing(driver), self.explained(), reading(driver) as connection:
-            yield connection
-
-    @contextmanager
-    def scratch(self, access: Access) -> Iterator[sa.Connection]:
-        memory = sqlite3.connect(":memory:", isolation_level=None)
-        with closing(memory), schema_changes(memory) as connection:
-            yield connection
-
-    def in_own_words(self, connection: sa.Connection) -> object:
-        return checks.schema_of(connection)
-
-    def damage(self, connection: sa.Connection) -> str | None:
-        return checks.damage(connection)
-
-    def dangling(self, connection: sa.Connection, tables: Sequence[sa.Table]) -> list[tuple[str, str]]:
-        return checks.dangling(connection)
-
-    def strays(self, access: Access) -> Iterator[InventoryItem]:
-        with storage_explained():
-            yield from checks.strays(self.data_dir)
-            yield from checks.strayed_points(self.data_dir / _POINTS)
-
     def is_place_of(self, tenant: Tenant) -> bool:
         found = names.sqlite_file_in(tenant.db_path or "")
         return tenant.user_id is None or (found is not None and found[:2] == (tenant.db_path, tenant.user_id))
 
     def shown_path(self, tenant: Tenant) -> str | None:
-        return str(self._path(tenant))
+        return str(self.path(tenant))
 
     @storage_explained()
     def size_bytes(self, tenant: Tenant, access: Access) -> int | None:
-        path = self._path(tenant)
+        path = self.path(tenant)
         sizes = [size_of(path), size_of(path.with_name(path.name + "-wal"))]
         return None if sizes[0] is None else sum(size or 0 for size in sizes)
 
     @storage_explained()
     def modified(self, tenant: Tenant) -> datetime | None:
-        path = self._path(tenant)
+        path = self.path(tenant)
         times = []
         for file in (path, path.with_name(path.name + "-wal")):
             with contextlib.suppress(FileNotFoundError):
@@ -405,20 +343,16 @@ class SQLiteBackend(Backend):
         return None
 
     def lacks(self, error: BaseException) -> bool:
-        """SQLite has no number of its own for this, and its sentences are in one language."""
+        """Read the message: SQLite has no code of its own for this, and its messages are always in English."""
         return str(getattr(error, "orig", error)).startswith(("no such table", "no such column"))
-
-    def check_writable(self, driver: Any) -> None:
-        if isinstance(driver, FileConnection):
-            driver.check_writable()
 
     def _outside(self, path: str) -> str:
         inside = (self.data_dir / path).absolute().is_relative_to(self.data_dir.absolute()) and ".." not in path
         return "" if inside else ", and this one lies outside TENANT_DATA_DIR"
 
     def _look_at_file(self, tenant: Tenant) -> Iterator[Check]:
-        """Ask a file that stands in the place whether it is a database; a WAL that lies there alone is in the way."""
-        path = self._path(tenant)
+        """Look whether the name is free, or a database; a WAL without its database would be replayed into a new one."""
+        path = self.path(tenant)
         with storage_explained():
             there, is_file = path.exists(), path.is_file()
         if not there:
@@ -445,8 +379,8 @@ class SQLiteBackend(Backend):
         ours = self.explain(error) or DatabaseUnreachableError("the database file cannot be read.")
         return f"{path.name}: {ours.message}", ours.code
 
-    def _path(self, tenant: Tenant) -> Path:
-        """Give the file; a tenant's stored name must be the one the server made for its owner."""
+    def path(self, tenant: Tenant) -> Path:
+        """Return the tenant's file, or raise IdentityError if the stored name is not one made for this user."""
         if tenant.user_id is None:
             return Path(tenant.db_path or "")
         if tenant.db_path is None or not self.is_place_of(tenant):
@@ -455,30 +389,27 @@ class SQLiteBackend(Backend):
             )
         return self.data_dir / tenant.db_path
 
-    def _point(self, tenant: Tenant, point: str) -> Path:
-        """Give the file of a restore point, for a tenant whose own file is theirs."""
-        refuse_shared(tenant)
-        return self.data_dir / _POINTS / names.point_file(self._path(tenant).name, tenant.tenant_id, point)
-
     def _begin_catalog(self, connection: sa.Connection) -> None:
         try:
             self.begin(connection, connection.get_execution_options().get("tenancy_write", True))
         except sqlite3.Error as error:
-            raise sa.exc.OperationalError("BEGIN", None, error) from error  # as SQLAlchemy does with its own statements
+            raise sa.exc.OperationalError(
+                "BEGIN", None, error
+            ) from error  # as SQLAlchemy raises errors of its own statements
 
 
 def _tried(work: Callable[[Making], None], making: Making) -> Exception | None:
-    """Do one of many works, and give its error: the others go on."""
+    """Run one of many calls and return its error, so that the others go on."""
     try:
         work(making)
-    except Exception as error:  # noqa: BLE001 - it is told, with its tenant's name
+    except Exception as error:  # noqa: BLE001 - create_many returns it, by tenant
         return error
     return None
 
 
 def _opened(connection: sa.Connection) -> FileConnection:
     driver: Any = connection.connection.dbapi_connection
-    assert isinstance(driver, FileConnection)  # noqa: S101 - each engine here opens its files as such
+    assert isinstance(driver, FileConnection)  # noqa: S101 - open_file makes them, for every engine here
     return driver
 
 

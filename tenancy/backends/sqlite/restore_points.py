@@ -1,8 +1,8 @@
-"""Keep restore points of SQLite tenants: files in a folder beside them, made and put back by the backup API.
+"""Keep restore points of SQLite tenants: files in a folder beside theirs, copied by SQLite's backup API.
 
-A copy of a live file made in any other way loses commits, or takes the process's locks away
-(``files.py``). Putting back is one transaction in the live file: other connections go on with it and see
-what was restored, and a kill leaves either all of it or nothing.
+A live file is never copied in another way: that would miss commits that stand in the WAL, or drop the process's POSIX
+locks (``files.py``). A restore is one transaction in the live file. Other connections stay open and then see what was
+restored; a kill leaves all of it or nothing.
 """
 
 from __future__ import annotations
@@ -10,33 +10,100 @@ from __future__ import annotations
 import sqlite3
 import time
 import urllib.parse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tenancy.backends.base import WHOSE_SQL, Held, Step
-from tenancy.backends.server.restore_points import is_of, no_point, raising_epoch, refuse_later
+from tenancy import names
+from tenancy.backends.access import Access
+from tenancy.backends.base import WHOSE_SQL, HeldClaim, Rebuild, Step, ignore_step
+from tenancy.backends.restore_points import (
+    RestorePoints,
+    is_of,
+    no_point,
+    raising_epoch,
+    refuse_later,
+    refuse_shared,
+)
 from tenancy.backends.sqlite.driver import open_file
 from tenancy.backends.sqlite.files import BUSY_TIMEOUT_S, file_id, storage_explained, sync_folder, write_durably
 from tenancy.errors import DatabaseBusyError, DatabaseUnreachableError, StorageFullError
 from tenancy.models import Tenant
 
+if TYPE_CHECKING:
+    from tenancy.backends.sqlite.backend import SQLiteBackend
+
+FOLDER = ".restore"
+
 STEPS = 8
-"""A point is put back in about so many steps; the file stays locked from the first to the last."""
+"""About how many calls a restore makes to the backup API; the file stays locked from the first to the last."""
 
 _FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE}
-"""What a disk that ends, a quota and a limit of file sizes come back as."""
+"""The codes for a full disk, a quota, and a limit on file sizes."""
+
+
+class SQLiteRestorePoints(RestorePoints):
+    """Keep each restore point in a file of its own, which nobody opens but to restore it."""
+
+    def __init__(self, backend: SQLiteBackend) -> None:
+        self.backend = backend
+
+    def create(self, tenant: Tenant, access: Access, point: str, *, step: Step = ignore_step) -> None:
+        path = self._path(tenant, point)
+        with closing(self.backend.connect(tenant, access)) as live, self.backend.explained():
+            make_point(live, path, tenant, step)
+
+    @storage_explained()
+    def has(self, tenant: Tenant, access: Access, point: str) -> bool:
+        return self._path(tenant, point).exists()
+
+    def restore(
+        self,
+        tenant: Tenant,
+        access: Access,
+        point: str,
+        *,
+        rebuild: Rebuild,
+        claim: HeldClaim | None = None,
+        step: Step = ignore_step,
+    ) -> None:
+        path = self._path(tenant, point)
+        with closing(self.backend.connect(tenant, access)) as live, self.backend.explained():
+            return_to(live, path, tenant, claim, step)
+
+    @storage_explained()
+    def delete(self, tenant: Tenant, access: Access, point: str) -> None:
+        path = self._path(tenant, point)
+        for name in (path, path.with_name(f"{path.name}.new")):
+            name.unlink(missing_ok=True)
+        if path.parent.exists():
+            sync_folder(path.parent)
+
+    @storage_explained()
+    def list(self, tenant: Tenant, access: Access) -> Sequence[str]:
+        if tenant.user_id is None:
+            return []
+        any_point = self._path(tenant, "x")
+        found = any_point.parent.glob(f"{any_point.stem}.*")
+        return sorted({path.name.removeprefix(f"{any_point.stem}.").partition(".")[0] for path in found})
+
+    def _path(self, tenant: Tenant, point: str) -> Path:
+        """Return the file of a point, for a tenant whose own file is in its place."""
+        refuse_shared(tenant)
+        own = self.backend.path(tenant)
+        return self.backend.data_dir / FOLDER / names.point_file(own.name, tenant.tenant_id, point)
 
 
 def make_point(live: sqlite3.Connection, path: Path, tenant: Tenant, step: Step) -> None:
-    """Copy what an open connection sees into a file of this name, which it gets once it is whole and on the disk."""
+    """Copy what an open connection sees into a draft; the draft gets the point's name once it is whole and synced."""
     draft = path.with_name(f"{path.name}.new")
     with storage_explained():
         _make_folder(path.parent)
         draft.unlink(missing_ok=True)
         try:
             step("copy database")
-            write_durably(draft, b"")  # made this way it is private from its first moment
+            write_durably(draft, b"")  # with mode 0600, which sqlite3.connect() would not give it
             ours = file_id(str(draft))
             _copy_into(draft, live, tenant)
             step("publish point")
@@ -51,11 +118,11 @@ def make_point(live: sqlite3.Connection, path: Path, tenant: Tenant, step: Step)
         sync_folder(path.parent)
 
 
-def return_to(live: sqlite3.Connection, path: Path, tenant: Tenant, claim: Held | None, step: Step) -> None:
-    """Put a point's content into the live file, in one durable transaction of SQLite's."""
+def return_to(live: sqlite3.Connection, path: Path, tenant: Tenant, claim: HeldClaim | None, step: Step) -> None:
+    """Copy a point into the live file: one durable transaction of SQLite's."""
     if not path.exists():
         raise no_point(tenant, path.suffix[1:])
-    with _opened(path) as point, closing(open_file(Path(live.path))) as beside:  # type: ignore[attr-defined]  # as open_file gave it
+    with _opened(path) as point, closing(open_file(Path(live.path))) as beside:  # type: ignore[attr-defined]  # a FileConnection
         _check(point, tenant)
 
         def locked() -> None:
@@ -68,19 +135,6 @@ def return_to(live: sqlite3.Connection, path: Path, tenant: Tenant, claim: Held 
             transfer(content, live, pages=_some_of(content), locked=locked)
 
 
-def remove_point(path: Path) -> None:
-    for name in (path, path.with_name(f"{path.name}.new")):
-        name.unlink(missing_ok=True)
-    if path.parent.exists():
-        sync_folder(path.parent)
-
-
-def points_of(any_point: Path) -> list[str]:
-    """Name the points that stand beside one of the same tenant's, drafts among them."""
-    found = any_point.parent.glob(f"{any_point.stem}.*")
-    return sorted({path.name.removeprefix(f"{any_point.stem}.").partition(".")[0] for path in found})
-
-
 def transfer(
     source: sqlite3.Connection,
     target: sqlite3.Connection,
@@ -88,11 +142,13 @@ def transfer(
     pages: int = -1,
     locked: Callable[[], None] = lambda: None,
 ) -> None:
-    """Copy a database; wait for locks, not for ever: left alone the driver would, where the target stays locked.
+    """Copy a database by the backup API; DatabaseBusyError if it is locked for longer than the busy timeout.
 
-    By default it is one step, so that a writer elsewhere cannot make it begin anew. ``locked`` is called once the
-    target is locked, which it stays to the end (sqlite.org/c3ref/backup_finish.html), and may raise: then nothing was
-    changed. That takes more than one step.
+    ``sqlite3.Connection.backup`` itself would wait for ever. By default all pages are copied in one step, as between
+    two steps a writer can change the source, and the backup then starts again.
+
+    With fewer ``pages`` a step, ``locked`` is called once, after the first. From then on the target is locked to the
+    end (sqlite.org/c3ref/backup_finish.html). ``locked`` may raise, and the target is then unchanged.
     """
     deadline = time.monotonic() + BUSY_TIMEOUT_S
     looked = False
@@ -110,7 +166,7 @@ def transfer(
 
 
 def draft_connection(draft: Path) -> sqlite3.Connection:
-    """Open a draft that is thrown away if anything fails: it needs no journal, and is synced when it is whole."""
+    """Open a draft without a journal, as a draft is deleted if anything fails; writes are synced."""
     driver = sqlite3.connect(draft, isolation_level=None)
     driver.execute("PRAGMA journal_mode = OFF")
     driver.execute("PRAGMA synchronous = FULL")
@@ -130,15 +186,15 @@ def _copy_into(draft: Path, live: sqlite3.Connection, tenant: Tenant) -> None:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open a finished point, which nobody writes: so it gets no WAL of its own, though its header asks for one."""
+    """Open a finished point as immutable: else SQLite would make a WAL beside it, as its header asks for one."""
     name = f"file:{urllib.parse.quote(str(path))}?mode=ro&immutable=1"
     with closing(sqlite3.connect(name, uri=True, isolation_level=None)) as driver:
         yield driver
 
 
 @contextmanager
-def _raised(point: sqlite3.Connection, claim: Held | None) -> Iterator[sqlite3.Connection]:
-    """Give a point's content under a claim's epoch: from a copy without a name, which SQLite removes by itself."""
+def _raised(point: sqlite3.Connection, claim: HeldClaim | None) -> Iterator[sqlite3.Connection]:
+    """Copy a point into a temporary database and raise the epoch there; SQLite removes that database by itself."""
     if claim is None:
         yield point
         return
@@ -149,7 +205,7 @@ def _raised(point: sqlite3.Connection, claim: Held | None) -> Iterator[sqlite3.C
 
 
 def _some_of(point: sqlite3.Connection) -> int:
-    """Give a number of pages that is less than all: a file with tables has two at least."""
+    """Return a number of pages that is less than all of them: a file with tables has at least two."""
     return max(1, int(point.execute("PRAGMA page_count").fetchone()[0]) // STEPS)
 
 
@@ -159,7 +215,7 @@ def _refuse_later(driver: sqlite3.Connection, tenant: Tenant) -> None:
 
 
 def _check(point: sqlite3.Connection, tenant: Tenant) -> None:
-    """Refuse a damaged point, and one of another tenant's, before anything is changed."""
+    """Raise DatabaseUnreachableError if a point is damaged or another tenant's, before anything is changed."""
     try:
         sound = point.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok"
         whose = point.execute(WHOSE_SQL).fetchone()

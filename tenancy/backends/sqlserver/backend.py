@@ -1,7 +1,7 @@
-"""Serve tenants from SQL Server: a database, a login and its user each, their schema replayed.
+"""Serve tenants from SQL Server: a database, a login and the login's user each.
 
-Written for SQL Server itself; where a server that only speaks its protocol lacks something (collations and options
-of a database, lock hints), the lack is passed over.
+Written for SQL Server itself. A server of another product that speaks its protocol may have no collations or options
+of a database, or no lock hints: it is then used without them.
 """
 
 from __future__ import annotations
@@ -16,17 +16,20 @@ from typing import Any, ClassVar
 import sqlalchemy as sa
 from sqlalchemy import event
 
-from tenancy import hosts, names
+from tenancy import hosts
 from tenancy.backends.access import Access, Login
-from tenancy.backends.base import Blueprint, DatabaseFields
+from tenancy.backends.base import DatabaseFields
 from tenancy.backends.gates import Words
 from tenancy.backends.placeholders import Rules
-from tenancy.backends.server.backend import ServerBackend, column, one, rights_on, run
+from tenancy.backends.server.backend import LOCK_S, rights_on
 from tenancy.backends.server.engines import make_engine
 from tenancy.backends.server.network import why_unreachable
-from tenancy.backends.server.replay import Recordings, Statement
+from tenancy.backends.server.replay import ReplayingBackend, Statement
+from tenancy.backends.server.sql import column, one, run
 from tenancy.backends.sqlserver import driver as sqlserver_driver
-from tenancy.backends.sqlserver.restore_points import SQLServerPoints, take_lock
+from tenancy.backends.sqlserver.checks import SQLServerChecks
+from tenancy.backends.sqlserver.restore_points import SQLServerRestorePoints
+from tenancy.backends.sqlserver.tables import q, text
 from tenancy.errors import (
     AccessDeniedError,
     ConfigurationError,
@@ -48,7 +51,7 @@ from tenancy.models import Origin, Tenant
 log = logging.getLogger(__name__)
 
 PATIENCE_S = 600
-LOCK_MS = 30_000
+MIGRATION_LOCK_S = 30
 DROP_S = 10.0
 _COLLATION = "Latin1_General_100_BIN2"
 _INSTANCE = re.compile(r"[A-Za-z_#][A-Za-z0-9_$#]{0,15}")
@@ -91,7 +94,7 @@ _BY_NUMBER = {
     6005: _GONE,
 }
 _BY_WORDS = (
-    # mssql-python tells no numbers, and servers that speak the protocol have one for most of what they refuse.
+    # mssql-python passes no numbers on, and other products that speak the protocol have one number for most errors.
     (r"Cannot open database|[Dd]atabase ['\"].*['\"] does not exist", _MISSING),
     (r"Login failed|authentication failed", _LOGIN),
     (r"deadlock victim|concurrently updated", _MET),
@@ -112,7 +115,7 @@ _BY_STATE = {
 }
 
 
-class SQLServerBackend(SQLServerPoints, ServerBackend):
+class SQLServerBackend(ReplayingBackend):
     """Keep tenants in databases of SQL Server 2016 or newer."""
 
     name: ClassVar[str] = "sqlserver"
@@ -121,18 +124,20 @@ class SQLServerBackend(SQLServerPoints, ServerBackend):
     own_names: ClassVar[frozenset[str]] = frozenset(["master", "model", "msdb", "tempdb", "rdsadmin"])
     rules: ClassVar[Rules] = Rules(brackets=True, nested_comments=True)
     words: ClassVar[Words] = Words(rules, separated=False, counted="SELECT @@TRANCOUNT")
+    size_sql: ClassVar[str] = "SELECT SUM(CAST(size AS BIGINT)) * 8192 FROM sys.database_files"
     fence_sql: ClassVar[str] = "SELECT epoch, state FROM tenancy_identity WITH (HOLDLOCK) WHERE id = 1"
 
     def __init__(self) -> None:
         super().__init__()
-        self._recordings = Recordings()
+        self.restore_points = SQLServerRestorePoints(self)
+        self.checks = SQLServerChecks(self)
         self._driver = sqlserver_driver.chosen()
         self._errors = self._driver.errors
         self.driver_errors = (self._errors.Error,)
         self.scheme = self._driver.scheme  # type: ignore[misc]  # the other products have one driver each
 
     def host(self, text: str) -> str:
-        """Take ``host\\INSTANCE`` too; connections go to the port."""
+        """Accept ``host\\INSTANCE`` too; the connection goes to the port, whatever the instance's name."""
         machine, slash, instance = text.partition("\\")
         if slash and not _INSTANCE.fullmatch(instance):
             raise ConfigurationError("db_host names no instance that SQL Server could have.", field="db_host")
@@ -150,7 +155,7 @@ class SQLServerBackend(SQLServerPoints, ServerBackend):
             with self.explained():
                 return self._driver.open(login)
         except DatabaseUnreachableError as error:
-            if type(error) is not DatabaseUnreachableError:  # which says no more than that
+            if type(error) is not DatabaseUnreachableError:  # a subclass says why
                 raise
             raise why_unreachable(login) from error
 
@@ -172,7 +177,7 @@ class SQLServerBackend(SQLServerPoints, ServerBackend):
         return None  # ODBC does not show it
 
     def begin(self, connection: sa.Connection, write: bool) -> None:
-        """There are no transactions that may only read: what would write in one is refused before it is sent."""
+        """Remember the mode: the server has no read-only transactions, so ``_refuse_writing`` refuses writes."""
         connection.info["only_reads"] = not write
 
     def engine(self, creator: Any) -> sa.Engine:
@@ -184,7 +189,7 @@ class SQLServerBackend(SQLServerPoints, ServerBackend):
     def migrating(self, driver: Any) -> Iterator[sa.Connection]:
         with self.filling(driver) as connection:
             driver.timeout = PATIENCE_S
-            if not take_lock(driver, "unify", LOCK_MS):
+            if not _take_lock(driver, "unify", MIGRATION_LOCK_S * 1000):
                 raise DatabaseBusyError("another migration of this database is running: wait until it ends.")
             driver.commit()
             yield connection
@@ -197,20 +202,13 @@ class SQLServerBackend(SQLServerPoints, ServerBackend):
 
     # --- rights -----------------------------------------------------------------------------------------
 
-    def settle(self, connection: sa.Connection, tenant: Tenant, access: Access, owned_tables: Sequence[str]) -> None:
+    def grant_rights(
+        self, connection: sa.Connection, tenant: Tenant, access: Access, owned_tables: Sequence[str]
+    ) -> None:
         if tenant.origin == Origin.SERVER:
             driver: Any = connection.connection.dbapi_connection
             _grant(driver, tenant.db_user or "")
             driver.commit()
-
-    def denied(self, driver: Any, tables: Sequence[str]) -> list[str]:
-        may = "SELECT HAS_PERMS_BY_NAME(?, 'OBJECT', ?)"
-        with self.explained():
-            return [
-                table
-                for table in tables
-                if not all(one(driver, may, (f"dbo.{_q(table)}", right)) for right in rights_on(table))
-            ]
 
     def logins(self, driver: Any, prefix: str) -> list[str]:
         return column(
@@ -219,49 +217,40 @@ class SQLServerBackend(SQLServerPoints, ServerBackend):
             (prefix, prefix),
         )
 
+    def databases(self, driver: Any, prefix: str) -> list[str]:
+        return column(driver, "SELECT name FROM sys.databases WHERE LEFT(name, LEN(?)) = ?", (prefix, prefix))
+
+    def lock(self, driver: Any, name: str, wait_s: int = LOCK_S) -> bool:
+        return _take_lock(driver, f"unify {name}", wait_s * 1000)
+
     # --- making and removing ----------------------------------------------------------------------------
 
     def make_login(self, driver: Any, login: Login) -> None:
         with self.explained():
-            user, text, secret = _q(login.user), _text(login.user), _text(login.password)
+            user, named, secret = q(login.user), text(login.user), text(login.password)
             run(
                 driver,
-                f"IF SUSER_ID({text}) IS NULL CREATE LOGIN {user} WITH PASSWORD = {secret} "
+                f"IF SUSER_ID({named}) IS NULL CREATE LOGIN {user} WITH PASSWORD = {secret} "
                 f"ELSE ALTER LOGIN {user} WITH PASSWORD = {secret}",
-                f"USE {_q(login.database or '')}",
-                f"IF DATABASE_PRINCIPAL_ID({text}) IS NULL CREATE USER {user} FOR LOGIN {user}",
+                f"USE {q(login.database or '')}",
+                f"IF DATABASE_PRINCIPAL_ID({named}) IS NULL CREATE USER {user} FOR LOGIN {user}",
             )
             _grant(driver, login.user)
             run(driver, "USE master")
 
     def drop_login(self, driver: Any, user: str) -> None:
         with self.explained():
-            self.end_sessions(driver, f"login_name = {_text(user)}")
-            run(driver, f"IF SUSER_ID({_text(user)}) IS NOT NULL DROP LOGIN {_q(user)}")
+            self.end_sessions(driver, f"login_name = {text(user)}")
+            run(driver, f"IF SUSER_ID({text(user)}) IS NOT NULL DROP LOGIN {q(user)}")
 
-    def make_database(self, driver: Any, tenant: Tenant, access: Access, blueprint: Blueprint) -> None:
-        self.make_plain_database(driver, tenant.db_name or "")
-
-    def furnish(self, driver: Any, tenant: Tenant, access: Access, blueprint: Blueprint) -> None:
-        if tenant.origin != Origin.SERVER:
-            return
-
-        def replay(statements: list[Statement]) -> None:
-            with closing(self.connect_to_migrate(tenant, access)) as opened, closing(opened.cursor()) as cursor:
-                for statement, values in statements:
-                    cursor.execute(statement, values) if values else cursor.execute(statement)
-                opened.commit()
-
-        with self.explained():
-            self._recordings.furnish(
-                blueprint,
-                lambda: self.migrating(self.connect_to_migrate(tenant, access)),
-                replay,
-                server=(tenant.db_host, tenant.db_port),
-            )
+    def replay(self, driver: Any, tenant: Tenant, access: Access, statements: list[Statement]) -> None:
+        with closing(self.connect_to_migrate(tenant, access)) as opened, closing(opened.cursor()) as cursor:
+            for statement, values in statements:
+                cursor.execute(statement, values) if values else cursor.execute(statement)
+            opened.commit()
 
     def make_plain_database(self, driver: Any, name: str) -> None:
-        """CREATE DATABASE cannot run in a transaction (226); the driver's are off here."""
+        """CREATE DATABASE, over a connection in autocommit mode: it cannot run in a transaction (error 226)."""
         with self.explained():
             if one(driver, "SELECT DB_ID(?)", (name,)) is not None:
                 raise DatabaseExistsError("a database of this name stands there already.")
@@ -271,31 +260,31 @@ class SQLServerBackend(SQLServerPoints, ServerBackend):
                 if "collation" not in str(error).lower():
                     raise
                 self._create(driver, name, "")
-            # Readers then see what was committed before, and do not wait for writers.
+            # With this, readers see the last committed rows and do not wait for writers.
             with suppress(self._errors.ProgrammingError):
-                run(driver, f"ALTER DATABASE {_q(name)} SET READ_COMMITTED_SNAPSHOT ON")
+                run(driver, f"ALTER DATABASE {q(name)} SET READ_COMMITTED_SNAPSHOT ON")
 
     def _create(self, driver: Any, name: str, how: str) -> None:
         try:
-            run(driver, f"CREATE DATABASE {_q(name)}{how}")
-        except self._errors.IntegrityError as error:  # two at once: both found the name free
+            run(driver, f"CREATE DATABASE {q(name)}{how}")
+        except self._errors.IntegrityError as error:  # another session made it at the same moment
             raise DatabaseExistsError("a database of this name stands there already.") from error
 
     def drop_database(self, driver: Any, name: str) -> None:
-        """A session that is ending still counts for a moment: it is ended, and the drop tried again."""
+        """KILL the sessions and DROP, again and again: a session that was killed is in the way until it has ended."""
         deadline = time.monotonic() + DROP_S
         with self.explained():
             while True:
-                self.end_sessions(driver, f"database_id = DB_ID({_text(name)})")
+                self.end_sessions(driver, f"database_id = DB_ID({text(name)})")
                 try:
-                    return run(driver, f"IF DB_ID({_text(name)}) IS NOT NULL DROP DATABASE {_q(name)}")
+                    return run(driver, f"IF DB_ID({text(name)}) IS NOT NULL DROP DATABASE {q(name)}")
                 except self._errors.ProgrammingError as error:
                     if "in use" not in str(error) or time.monotonic() > deadline:
                         raise
                     time.sleep(0.05)
 
     def end_sessions(self, driver: Any, which: str) -> None:
-        """End sessions; one that ended by itself meanwhile is no error."""
+        """KILL the sessions that a condition finds; an error means that the session has ended by itself."""
         cursor = driver.cursor()
         cursor.execute(f"SELECT session_id FROM sys.dm_exec_sessions WHERE {which} AND session_id <> @@SPID")  # noqa: S608 - our own words
         sessions = [int(row[0]) for row in cursor.fetchall()]
@@ -305,38 +294,46 @@ class SQLServerBackend(SQLServerPoints, ServerBackend):
                 run(driver, f"KILL {session}")
 
     def exists(self, tenant: Tenant, access: Access) -> bool:
-        """Ask the server: to a login that may not enter, a database that is there looks as if it were not."""
-        assert access.admin is not None  # noqa: S101 - what stands on a server has a login
-        with closing(self.at_server(access.admin)) as driver, self.explained():
+        """Ask the server by DB_ID: to a login that may not enter it, a database seems to be missing (error 4060)."""
+        with self.administering(access) as driver:
             return one(driver, "SELECT DB_ID(?)", (tenant.db_name,)) is not None
-
-    def size_bytes(self, tenant: Tenant, access: Access) -> int | None:
-        try:
-            with closing(self.connect_to_migrate(tenant, access)) as driver, self.explained():
-                return int(one(driver, "SELECT SUM(CAST(size AS BIGINT)) * 8192 FROM sys.database_files") or 0)
-        except DatabaseMissingError:
-            return None
 
     # --- errors -----------------------------------------------------------------------------------------
 
     def _explain(self, error: BaseException) -> TenancyError | None:
         if not isinstance(error, self._errors.Error) or isinstance(
             error, self._errors.IntegrityError | self._errors.DataError
-        ):  # which may quote what somebody wrote
+        ):  # their texts may quote users' data, which _BY_WORDS would then read
             return None
-        told = self._driver.told(error)
-        found = _BY_NUMBER.get(told.number or 0)
-        found = found or next((kind for words, kind in _BY_WORDS if re.search(words, told.text)), None)
-        found = found or _BY_STATE.get(told.state)
+        info = self._driver.error_info(error)
+        found = _BY_NUMBER.get(info.number or 0)
+        found = found or next((kind for words, kind in _BY_WORDS if re.search(words, info.text)), None)
+        found = found or _BY_STATE.get(info.state)
         return None if found is None else found[0](found[1])
 
     def lacks(self, error: BaseException) -> bool:
-        """Invalid object and column names are 208 and 207; one of the drivers has only the words for them."""
+        """Look for error 208 (invalid object name) or 207 (column); mssql-python passes only the words on."""
         cause = getattr(error, "orig", None) or error
         if not isinstance(cause, self._errors.Error):
             return False
-        told = self._driver.told(cause)
-        return told.number in (207, 208) or "Invalid object name" in told.text or "Invalid column name" in told.text
+        info = self._driver.error_info(cause)
+        return info.number in (207, 208) or "Invalid object name" in info.text or "Invalid column name" in info.text
+
+
+def _take_lock(driver: Any, name: str, wait_ms: int) -> bool:
+    """Take a lock by sp_getapplock, which the session holds until it ends; False if it is not free in time.
+
+    A server that has something to say about the lock sends that as a result of its own, before the answer.
+    """
+    asked = (
+        f"SET NOCOUNT ON; DECLARE @got INT; EXEC @got = sp_getapplock {text(name)}, @LockOwner = 'Session',"
+        f" @LockMode = 'Exclusive', @LockTimeout = {wait_ms}; SET NOCOUNT OFF; SELECT @got"
+    )
+    with closing(driver.cursor()) as cursor:
+        cursor.execute(asked)
+        while cursor.description is None and cursor.nextset():
+            pass
+        return int(cursor.fetchone()[0]) >= 0
 
 
 def _refuse_writing(connection: Any, cursor: Any, statement: str, values: Any, context: Any, many: bool) -> None:
@@ -345,18 +342,6 @@ def _refuse_writing(connection: Any, cursor: Any, statement: str, values: Any, c
 
 
 def _grant(driver: Any, user: str) -> None:
-    """Give a tenant's user its rights table by table: it may read, and not write, what the house keeps of it."""
-    cursor = driver.cursor()
-    cursor.execute("SELECT name FROM sys.tables")
-    tables = [row[0] for row in cursor.fetchall()]
-    cursor.close()
-    for table in tables:
-        run(driver, f"GRANT {', '.join(rights_on(table))} ON dbo.{_q(table)} TO {_q(user)}")
-
-
-def _text(value: str) -> str:
-    return "N'" + value.replace("'", "''") + "'"
-
-
-def _q(name: str) -> str:
-    return names.quoted(name, "[]")
+    """GRANT a tenant's user its rights table by table, as tenancy tables are read-only to it."""
+    for table in column(driver, "SELECT name FROM sys.tables"):
+        run(driver, f"GRANT {', '.join(rights_on(table))} ON dbo.{q(table)} TO {q(user)}")

@@ -49,8 +49,8 @@ _STATES = {
 """mssql-python keeps no SQLSTATE, only its own words for each; these are read here."""
 
 
-class Told(NamedTuple):
-    """Hold what a driver tells of an error: SQLSTATE, the server's own number where it comes through, and words."""
+class ErrorInfo(NamedTuple):
+    """Hold what a driver says about an error: SQLSTATE, the server's own number if it is passed on, and the text."""
 
     state: str
     number: int | None
@@ -86,8 +86,8 @@ class Driver(ABC):
         """Connect with every field of the login stated, each by itself or quoted."""
 
     @abstractmethod
-    def told(self, error: Any) -> Told:
-        """Read an error of this driver's."""
+    def error_info(self, error: Any) -> ErrorInfo:
+        """Read what an error of this driver says."""
 
     def check(self, value: str, field: str) -> None:
         """Refuse by the name of its field what this driver has no way to say."""
@@ -120,10 +120,10 @@ class _OverPyodbc(Driver):
     @abstractmethod
     def escaped(self, value: str) -> str: ...
 
-    def told(self, error: Any) -> Told:
+    def error_info(self, error: Any) -> ErrorInfo:
         state, text = (*map(str, error.args), "", "")[:2]
         number = _NUMBER.search(text)
-        return Told(state, int(number[1]) if number else None, text)
+        return ErrorInfo(state, int(number[1]) if number else None, text)
 
 
 class Microsoft(_OverPyodbc):
@@ -169,8 +169,8 @@ class MSSQLPython(Driver):
     def connect(self, login: Login, **how: Any) -> Any:
         return self.errors.connect(**_microsofts(login), **how)
 
-    def told(self, error: Any) -> Told:
-        return Told(_STATES.get(error.driver_error, ""), None, error.ddbc_error)
+    def error_info(self, error: Any) -> ErrorInfo:
+        return ErrorInfo(_STATES.get(error.driver_error, ""), None, error.ddbc_error)
 
 
 DRIVERS: tuple[type[Driver], ...] = (Microsoft, MSSQLPython, FreeTDS)

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from tenancy.backends.access import Options
 from tenancy.backends.base import WHOSE_SQL, Making
-from tenancy.backends.inventory import Sort
+from tenancy.backends.inventory import ItemKind
 from tenancy.backends.mysql.driver import is_mariadb
 from tenancy.backends.server.backend import ServerBackend
 from tenancy.errors import (
@@ -336,8 +336,11 @@ class TestServers:
         first = neighbours[0]
         elsewhere = replace(on_server, installation="0a1b2c")
         for home, seen in ((on_server, True), (elsewhere, False)):
-            found = {(stray.sort, stray.name) for stray in home.backend.strays(home.access(first))}
-            assert ((Sort.DATABASE, first.db_name) in found, (Sort.LOGIN, first.db_user) in found) == (seen, seen)
+            found = {(item.kind, item.name) for item in home.backend.checks.inventory(home.access(first))}
+            assert ((ItemKind.DATABASE, first.db_name) in found, (ItemKind.LOGIN, first.db_user) in found) == (
+                seen,
+                seen,
+            )
 
     def test_a_connection_is_pinned(self, on_server, neighbours):
         pinned = {

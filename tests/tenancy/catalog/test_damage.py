@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 import sqlalchemy as sa
 
-from tenancy.backends.server.backend import run
+from tenancy.backends.server.sql import run
 from tenancy.catalog import Catalog, api_keys, damage, runs, servers, sessions, tenant_errors, tenants
 from tenancy.catalog.runs import Rules, Selection
 from tenancy.catalog.tables import catalog_metadata

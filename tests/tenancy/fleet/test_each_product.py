@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 import sqlalchemy as sa
 
-from tenancy.backends.server.backend import run as send
+from tenancy.backends.server.sql import run as send
 from tenancy.catalog.runs import Rules, RunState, Selection
 from tenancy.errors import StaleRouteError
 from tenancy.models import State

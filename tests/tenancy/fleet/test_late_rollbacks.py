@@ -72,7 +72,7 @@ def inside(manager: TenantManager, user_id: int) -> tuple[int, str]:
     tenant = tenant_of(manager, user_id)
     assert tenant is not None
     backend = manager.backends.get(tenant.db_type)
-    with backend.looking(backend.connect_to_migrate(tenant, manager.services.access(tenant))) as connection:
+    with backend.checks.looking(backend.connect_to_migrate(tenant, manager.services.access(tenant))) as connection:
         return tuple(connection.execute(sa.select(tenancy_identity.c.epoch, tenancy_identity.c.state)).one())
 
 

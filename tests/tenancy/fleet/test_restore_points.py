@@ -35,7 +35,7 @@ def at_five(parts, ids) -> None:
 
 def points(manager, user_id: int) -> list[str]:
     tenant = tenant_of(manager, user_id)
-    return manager.backends.get(tenant.db_type).points(tenant, manager.services.access(tenant))
+    return manager.backends.get(tenant.db_type).restore_points.list(tenant, manager.services.access(tenant))
 
 
 def times(parts, user_id: int) -> list[tuple[str, str]]:
@@ -170,7 +170,7 @@ def test_a_rollback_whose_point_is_gone_says_so_and_changes_nothing(parts, tmp_p
     fresh = next_version(parts, tmp_path / "next", DROPS, BACK, DESTRUCTIVE)
     run = worked(fresh)
     tenant = tenant_of(fresh, ids[0])
-    fresh.backends.get("sqlite").discard(tenant, fresh.services.access(tenant), f"run{run.id}")
+    fresh.backends.get("sqlite").restore_points.delete(tenant, fresh.services.access(tenant), f"run{run.id}")
     back = fresh.fleet.work(fresh.fleet.rollback(run.id).id)
     assert back.counts == {"failed": 1}
     (row,) = fresh.fleet.items(back.id)

@@ -25,19 +25,19 @@ def test_a_users_rows_come_back_through_the_engine_that_was_open(parts_on_each):
         connection.commit()
         manager.chain.upgrade(connection, transactional_ddl=backend.transactional_ddl)
 
-    backend.keep(tenant, access, POINT)
+    backend.restore_points.create(tenant, access, POINT)
     with backend.migrating(backend.connect_to_migrate(tenant, access)) as connection:
         for loss in ("DROP TABLE bin", "DELETE FROM tasks", f"UPDATE {TENANT_VERSION_TABLE} SET version_num = '0001'"):
             connection.exec_driver_sql(loss)
         connection.commit()
-    backend.put_back(tenant, access, POINT, rebuild=rebuild)
+    backend.restore_points.restore(tenant, access, POINT, rebuild=rebuild)
     with suppress(DatabaseUnreachableError):  # ODBC cannot see that a connection was ended until it is used
         titles(manager, user_id)
     assert titles(manager, user_id) == ["kept"]
     add_task(manager, user_id, "more")
     assert titles(manager, user_id) == ["kept", "more"]
     assert manager.fetch_all("SELECT id FROM bin", user_id=user_id) == []
-    assert backend.kept(tenant, access, POINT)
+    assert backend.restore_points.has(tenant, access, POINT)
 
 
 def test_deleting_a_users_database_leaves_no_copy_of_it(parts_on_each):
@@ -47,7 +47,7 @@ def test_deleting_a_users_database_leaves_no_copy_of_it(parts_on_each):
     backend = manager.backends.get(placed[other].db_type)
     access = {user_id: manager.services.access(tenant) for user_id, tenant in placed.items()}
     for user_id, tenant in placed.items():
-        backend.keep(tenant, access[user_id], POINT)
+        backend.restore_points.create(tenant, access[user_id], POINT)
     manager.delete_user_database(deleted)
-    assert backend.points(placed[deleted], access[deleted]) == []
-    assert backend.kept(placed[other], access[other], POINT)
+    assert backend.restore_points.list(placed[deleted], access[deleted]) == []
+    assert backend.restore_points.has(placed[other], access[other], POINT)

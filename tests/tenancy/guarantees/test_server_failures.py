@@ -10,7 +10,7 @@ import pytest
 
 from tenancy.backends.access import Access
 from tenancy.backends.base import DatabaseFields
-from tenancy.backends.server.backend import one, run
+from tenancy.backends.server.sql import one, run
 from tenancy.errors import BackendError, TenancyError
 from tenancy.models import State
 from tests.support.applications import FaultAt, Stopped, add_users, audit_actions, expire_claims, tenant_of, titles

@@ -98,7 +98,7 @@ def test_one_that_is_let_go_of_is_listed_until_it_is_gone(stranded):
     assert manager.leftovers.clear(manager.leftovers.listed()) == []
     backend = manager.backends.get(place.db_type)
     with closing(backend.at_server(manager.services.access(tenant_of(manager, user_id)).admin)) as driver:
-        assert place.db_name not in backend.beside(driver, place.db_name)
+        assert place.db_name not in backend.databases(driver, place.db_name)
     assert audit_actions(manager).count("tenant.forget") == audit_actions(manager).count("leftover.remove") == 1
 
 

@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from tenancy.backends.base import DatabaseFields
-from tenancy.backends.server.backend import run
+from tenancy.backends.server.sql import run
 from tenancy.catalog import tenant_errors as tenant_error_rows, tenant_sizes as tenant_size_rows
 from tenancy.catalog.tables import SHARED_OWNER, tenant_errors, tenant_sizes
 from tenancy.errors import DatabaseMissingError, DatabaseTimeoutError, TenantNotReadyError

@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import event
 
-from tenancy.backends.server.backend import one
+from tenancy.backends.server.sql import one
 from tenancy.catalog import pending as rows, servers
 from tenancy.catalog.tables import pending_databases
 from tenancy.credentials import rotation

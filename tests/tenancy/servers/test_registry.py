@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from tenancy.backends.base import DatabaseFields
-from tenancy.backends.server.backend import run
+from tenancy.backends.server.sql import run
 from tenancy.catalog import servers as rows
 from tenancy.catalog.tables import audit_log, database_servers
 from tenancy.errors import (

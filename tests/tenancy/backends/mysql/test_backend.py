@@ -146,15 +146,15 @@ def test_what_migrations_made_is_told_whole_and_not_where_more_than_tables_stand
 
     Run it on MySQL 8 too: MariaDB does not call a column generated whose default is an expression.
     """
-    from tenancy.backends.mysql.backend import _told
-    from tenancy.backends.server.backend import run
+    from tenancy.backends.mysql.tables import dump
+    from tenancy.backends.server.sql import run
 
     address = server_address(use(request, "mysql"))
     who = Login(address.host, address.port or 3306, address.username, address.password or "")
     with closing(mysql.at_server(who)) as driver:
-        run(driver, "CREATE DATABASE unify_told CHARACTER SET utf8mb4")
+        run(driver, "CREATE DATABASE unify_dumped CHARACTER SET utf8mb4")
         try:
-            driver.select_db("unify_told")
+            driver.select_db("unify_dumped")
             run(
                 driver,
                 "CREATE TABLE a (id INT PRIMARY KEY, share VARCHAR(9) DEFAULT '5 %', twice INT AS (id * 2) STORED)",
@@ -163,17 +163,17 @@ def test_what_migrations_made_is_told_whole_and_not_where_more_than_tables_stand
                 "ALTER TABLE b ADD COLUMN made DATETIME DEFAULT CURRENT_TIMESTAMP",  # MySQL 8: DEFAULT_GENERATED
                 "INSERT INTO b VALUES (1, 4, '2001-02-03')",
             )
-            told = _told(driver)
+            dumped = dump(driver)
             run(driver, "DROP TABLE b", "DROP TABLE a")
             cursor = driver.cursor()
-            for text, values in told:
+            for text, values in dumped:
                 cursor.execute(cursor.mogrify(text, values))
             cursor.execute("SELECT b.id, a.id, share, twice, YEAR(made) FROM a JOIN b ON b.a = a.id")
             assert cursor.fetchall() == ((1, 4, "5 %", 8, 2001),)
             run(driver, "CREATE VIEW v AS SELECT id FROM a")
-            assert _told(driver) is None
+            assert dump(driver) is None
         finally:
-            run(driver, "DROP DATABASE unify_told")
+            run(driver, "DROP DATABASE unify_dumped")
 
 
 def test_an_answer_that_comes_byte_by_byte_is_given_up_as_a_whole(mysql):

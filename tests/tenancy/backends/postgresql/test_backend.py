@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from psycopg2 import extensions
 
 from tenancy.backends.access import Login, Options
-from tenancy.backends.server.backend import one, run
+from tenancy.backends.server.sql import one, run
 from tenancy.errors import DatabaseTimeoutError, LoginRefusedError, TooManyConnectionsError
 from tests.support.engines import backend_of, server_login, use
 from tests.tenancy.backends.mysql.test_backend import impostor

@@ -14,7 +14,7 @@ from tenancy import names
 from tenancy.backends.base import Attempt
 from tenancy.backends.postgresql.backend import PostgreSQLBackend
 from tenancy.backends.postgresql.rights import alone, keep_closed, own, own_closed
-from tenancy.backends.server.backend import column, one, run
+from tenancy.backends.server.sql import column, one, run
 from tenancy.errors import AccessDeniedError, BackendError, DatabaseMissingError, TooManyConnectionsError
 from tests.support.engines import use
 from tests.support.homes import Home, attempt, blueprint, home_of, plain_home
@@ -90,7 +90,7 @@ def test_tidying_leaves_what_is_needed_and_nothing_that_stops_pg_upgrade(home, b
     tenant = home.place()
     home.create(tenant, blueprint(tenant, fingerprint=OLD), attempt())
     try:
-        home.backend.keep(tenant, home.access(tenant), "run1")
+        home.backend.restore_points.create(tenant, home.access(tenant), "run1")
         point, template = names.point_database(tenant.db_name, "run1"), names.template(home.installation, OLD)
         left = names.partial(home.installation)
         backend.make_plain_database(driver, left)
@@ -103,10 +103,10 @@ def test_tidying_leaves_what_is_needed_and_nothing_that_stops_pg_upgrade(home, b
         assert closed_to_pg_upgrade(driver) == []
         with pytest.raises(BackendError):
             backend.open(home.server.into(point))
-        assert home.backend.kept(tenant, home.access(tenant), "run1")
+        assert home.backend.restore_points.has(tenant, home.access(tenant), "run1")
         assert backend.tidy(driver, home.installation, NEW) == [f"dropped {template}"]
     finally:
-        home.backend.discard(tenant, home.access(tenant), "run1")
+        home.backend.restore_points.delete(tenant, home.access(tenant), "run1")
         home.drop(tenant)
 
 

@@ -15,7 +15,7 @@ import pytest
 import sqlalchemy as sa
 
 from tenancy import names
-from tenancy.backends.base import Blueprint, Held, Step, unheard
+from tenancy.backends.base import Blueprint, HeldClaim, Step, ignore_step
 from tenancy.backends.server.backend import ServerBackend
 from tenancy.errors import (
     AccessDeniedError,
@@ -90,7 +90,7 @@ def tenant(home: Home) -> Iterator[Tenant]:
         home.create(placed, _rich(placed), attempt())
         yield placed
     finally:
-        home.backend.discard(placed, home.access(placed), POINT)
+        home.backend.restore_points.delete(placed, home.access(placed), POINT)
         home.drop(placed)
 
 
@@ -128,12 +128,16 @@ def _rich(tenant: Tenant) -> Blueprint:
     return Blueprint("points01", _build, fill)  # another name for another schema: a server keeps its template
 
 
-def keep(home: Home, tenant: Tenant, step: Step = unheard, point: str = POINT) -> None:
-    home.backend.keep(mine(tenant), home.access(tenant), point, step=step)
+def create(home: Home, tenant: Tenant, step: Step = ignore_step, point: str = POINT) -> None:
+    home.backend.restore_points.create(mine(tenant), home.access(tenant), point, step=step)
 
 
-def put_back(home: Home, tenant: Tenant, step: Step = unheard, point: str = POINT, claim: Held | None = None) -> None:
-    home.backend.put_back(mine(tenant), home.access(tenant), point, rebuild=_build, claim=claim, step=step)
+def restore(
+    home: Home, tenant: Tenant, step: Step = ignore_step, point: str = POINT, claim: HeldClaim | None = None
+) -> None:
+    home.backend.restore_points.restore(
+        mine(tenant), home.access(tenant), point, rebuild=_build, claim=claim, step=step
+    )
 
 
 @dataclass(frozen=True)
@@ -153,12 +157,12 @@ def mine(tenant: Tenant) -> Tenant:
     return tenant.with_(epoch=7)
 
 
-def discard(home: Home, tenant: Tenant) -> None:
-    home.backend.discard(tenant, home.access(tenant), POINT)
+def delete(home: Home, tenant: Tenant) -> None:
+    home.backend.restore_points.delete(tenant, home.access(tenant), POINT)
 
 
-def kept(home: Home, tenant: Tenant, point: str = POINT) -> bool:
-    return home.backend.kept(tenant, home.access(tenant), point)
+def has(home: Home, tenant: Tenant, point: str = POINT) -> bool:
+    return home.backend.restore_points.has(tenant, home.access(tenant), point)
 
 
 def change(home: Home, tenant: Tenant, *more: str) -> None:
@@ -229,28 +233,28 @@ def standing(home: Home, tenant: Tenant) -> list[str]:
 class TestContract:
     def test_a_destructive_change_is_put_back_whole(self, home, tenant):
         before = everything(home, tenant)
-        assert not kept(home, tenant)
-        keep(home, tenant)
-        assert kept(home, tenant)
+        assert not has(home, tenant)
+        create(home, tenant)
+        assert has(home, tenant)
         assert everything(home, tenant) == before
         change(home, tenant)
         assert everything(home, tenant) != before
-        put_back(home, tenant)
+        restore(home, tenant)
         assert everything(home, tenant) == before
-        assert kept(home, tenant)
+        assert has(home, tenant)
 
     def test_a_point_can_be_put_back_again(self, home, tenant):
         before = everything(home, tenant)
-        keep(home, tenant)
+        create(home, tenant)
         for _ in range(2):
             change(home, tenant)
-            put_back(home, tenant)
+            restore(home, tenant)
             assert everything(home, tenant) == before
 
     def test_the_login_that_serves_reads_and_writes_afterwards_and_no_more(self, home, tenant):
-        keep(home, tenant)
+        create(home, tenant)
         change(home, tenant)
-        put_back(home, tenant)
+        restore(home, tenant)
         with closing(home.plain(tenant)) as driver, closing(driver.cursor()) as cursor:
             cursor.execute(home.backend.fence_sql)
             assert cursor.fetchone() == (1, "ready") or home.backend.name == "sqlserver"
@@ -262,152 +266,153 @@ class TestContract:
                     cursor.execute("DELETE FROM tenancy_ledger")
 
     def test_an_earlier_point_of_the_same_name_is_replaced(self, home, tenant):
-        keep(home, tenant)
+        create(home, tenant)
         add_row(home, tenant)
         before = everything(home, tenant)
-        keep(home, tenant)
+        create(home, tenant)
         change(home, tenant)
-        put_back(home, tenant)
+        restore(home, tenant)
         assert everything(home, tenant) == before
 
     def test_two_points_of_a_tenant_do_not_meet(self, home, tenant):
         first = everything(home, tenant)
-        keep(home, tenant, point="run1")
+        create(home, tenant, point="run1")
         try:
             add_row(home, tenant)
             second = everything(home, tenant)
-            keep(home, tenant)
+            create(home, tenant)
             change(home, tenant)
-            assert home.backend.points(tenant, home.access(tenant)) == ["run1", POINT]
-            put_back(home, tenant, point="run1")
+            assert home.backend.restore_points.list(tenant, home.access(tenant)) == ["run1", POINT]
+            restore(home, tenant, point="run1")
             assert everything(home, tenant) == first
-            put_back(home, tenant)
+            restore(home, tenant)
             assert everything(home, tenant) == second
         finally:
-            home.backend.discard(tenant, home.access(tenant), "run1")
+            home.backend.restore_points.delete(tenant, home.access(tenant), "run1")
 
     def test_discarding_leaves_nothing_and_may_be_done_twice(self, home, tenant):
         before = everything(home, tenant)
-        keep(home, tenant)
+        create(home, tenant)
         assert standing(home, tenant) != []
-        assert home.backend.points(tenant, home.access(tenant)) == [POINT]
-        discard(home, tenant)
-        discard(home, tenant)
+        assert home.backend.restore_points.list(tenant, home.access(tenant)) == [POINT]
+        delete(home, tenant)
+        delete(home, tenant)
         assert standing(home, tenant) == []
-        assert home.backend.points(tenant, home.access(tenant)) == []
-        assert not kept(home, tenant)
+        assert home.backend.restore_points.list(tenant, home.access(tenant)) == []
+        assert not has(home, tenant)
         assert everything(home, tenant) == before
 
     def test_without_a_whole_point_nothing_is_changed(self, home, tenant):
         before = everything(home, tenant)
         with pytest.raises(DatabaseMissingError, match="no whole restore point run12"):
-            put_back(home, tenant)
+            restore(home, tenant)
         assert everything(home, tenant) == before
 
     def test_a_database_that_is_gone_takes_no_point_with_it(self, home, tenant):
-        keep(home, tenant)
+        create(home, tenant)
         home.drop(tenant)
         with pytest.raises((DatabaseMissingError, IdentityError)):
-            keep(home, tenant)
-        assert kept(home, tenant)
+            create(home, tenant)
+        assert has(home, tenant)
 
     def test_another_tenant_of_the_same_name_gets_no_rows_of_the_former_one(self, home, tenant):
-        keep(home, tenant)
+        create(home, tenant)
         successor = tenant.with_(tenant_id=new_id())
-        assert not kept(home, successor)
+        assert not has(home, successor)
         with pytest.raises(DatabaseMissingError):
-            put_back(home, successor)
+            restore(home, successor)
 
     @pytest.mark.parametrize("point", ["", "Run1", "1run", "run-1", "../run", "run1.new", "a" * 11, "a`b", "rün"])
     def test_a_name_that_is_none_is_refused(self, home, tenant, point):
-        for use_it in (home.backend.keep, home.backend.kept, home.backend.discard):
+        points = home.backend.restore_points
+        for use_it in (points.create, points.has, points.delete):
             with pytest.raises(ConfigurationError) as refused:
                 use_it(tenant, home.access(tenant), point)
             assert refused.value.field == "point"
 
     def test_a_runner_that_slept_past_its_claim_neither_makes_nor_returns_to_a_point(self, home, tenant):
-        keep(home, tenant)
+        create(home, tenant)
         change(home, tenant)
         before = home.names(tenant)
         for late in (
-            lambda: home.backend.keep(tenant, home.access(tenant), "late"),
-            lambda: home.backend.put_back(tenant, home.access(tenant), POINT, rebuild=_build),
+            lambda: home.backend.restore_points.create(tenant, home.access(tenant), "late"),
+            lambda: home.backend.restore_points.restore(tenant, home.access(tenant), POINT, rebuild=_build),
         ):
             with pytest.raises(ClaimLostError):
                 late()
         assert home.names(tenant) == before
-        assert not kept(home, tenant, "late")
+        assert not has(home, tenant, "late")
 
     def test_the_shared_database_has_no_points(self, home, tenant):
         shared = tenant.with_(user_id=None)
-        for use_it in (keep, put_back, discard, kept):
+        for use_it in (create, restore, delete, has):
             with pytest.raises(UnsupportedBackendError, match="shared database"):
                 use_it(home, shared)
 
     def test_beside_a_database_that_somebody_named_nothing_is_made_or_removed(self, home, tenant):
         if not home.backend.on_server:
             pytest.skip("the server names its files itself")
-        keep(home, tenant)
+        create(home, tenant)
         there, theirs = standing(home, tenant), tenant.with_(origin=str(Origin.USER))
-        for use_it in (keep, put_back):
+        for use_it in (create, restore):
             with pytest.raises(AccessDeniedError, match="somebody named it"):
                 use_it(home, theirs)
-        discard(home, theirs)
-        assert not kept(home, theirs)
-        assert home.backend.points(theirs, home.access(theirs)) == []
+        delete(home, theirs)
+        assert not has(home, theirs)
+        assert home.backend.restore_points.list(theirs, home.access(theirs)) == []
         assert standing(home, tenant) == there
 
 
 class TestKilled:
     def test_while_a_point_is_made_the_database_stays_and_the_next_call_makes_it(self, home, tenant):
         before = everything(home, tenant)
-        for at in _steps(lambda hook: keep(home, tenant, hook)):
-            discard(home, tenant)
-            assert forked(lambda at=at: keep(home, tenant, SignalAt(at, signal.SIGKILL))).killed()
+        for at in _steps(lambda hook: create(home, tenant, hook)):
+            delete(home, tenant)
+            assert forked(lambda at=at: create(home, tenant, SignalAt(at, signal.SIGKILL))).killed()
             home.connect(tenant).close()
-            if kept(home, tenant):
-                put_back(home, tenant)
+            if has(home, tenant):
+                restore(home, tenant)
             assert everything(home, tenant) == before
-            keep(home, tenant)
-            assert kept(home, tenant)
+            create(home, tenant)
+            assert has(home, tenant)
         change(home, tenant)
-        put_back(home, tenant)
+        restore(home, tenant)
         assert everything(home, tenant) == before
-        discard(home, tenant)
+        delete(home, tenant)
         assert standing(home, tenant) == []
 
     def test_while_an_earlier_point_is_replaced_one_or_none_is_there(self, home, tenant):
         before = everything(home, tenant)
-        for at in _steps(lambda hook: keep(home, tenant, hook)):
-            keep(home, tenant)
-            assert forked(lambda at=at: keep(home, tenant, SignalAt(at, signal.SIGKILL))).killed()
-            if kept(home, tenant):
-                put_back(home, tenant)
+        for at in _steps(lambda hook: create(home, tenant, hook)):
+            create(home, tenant)
+            assert forked(lambda at=at: create(home, tenant, SignalAt(at, signal.SIGKILL))).killed()
+            if has(home, tenant):
+                restore(home, tenant)
         assert everything(home, tenant) == before
 
     def test_while_a_point_is_put_back_the_next_call_ends_it(self, home, tenant):
         before = everything(home, tenant)
-        keep(home, tenant)
-        for at in _steps(lambda hook: put_back(home, tenant, hook)):
+        create(home, tenant)
+        for at in _steps(lambda hook: restore(home, tenant, hook)):
             change(home, tenant)
             changed = everything(home, tenant)
-            assert forked(lambda at=at: put_back(home, tenant, SignalAt(at, signal.SIGKILL))).killed()
-            assert kept(home, tenant)
+            assert forked(lambda at=at: restore(home, tenant, SignalAt(at, signal.SIGKILL))).killed()
+            assert has(home, tenant)
             if says_whose(home, tenant):
                 assert everything(home, tenant) in (before, changed)
             else:  # then nobody takes it for the tenant's, and no point is made of it
                 with pytest.raises(IdentityError, match="do that again first"):
-                    keep(home, tenant)
-            put_back(home, tenant)
+                    create(home, tenant)
+            restore(home, tenant)
             assert everything(home, tenant) == before
-        discard(home, tenant)
+        delete(home, tenant)
         assert standing(home, tenant) == []
 
     def test_files_and_postgresql_change_over_in_one_moment(self, home, tenant):
         """A worker that connects at any step finds the database before or after, never none."""
         if home.backend.name not in ("sqlite", "postgresql"):
             pytest.skip("the other products take a database apart: until it is whole it has no identity")
-        keep(home, tenant)
+        create(home, tenant)
         change(home, tenant)
         seen = []
 
@@ -416,7 +421,7 @@ class TestKilled:
                 cursor.execute(f"SELECT version_num FROM {TENANT_VERSION_TABLE}")
                 seen.append(cursor.fetchone()[0])
 
-        put_back(home, tenant, look)
+        restore(home, tenant, look)
         look("done")
         assert seen == sorted(seen, reverse=True)
         assert set(seen) == {"0009", "0001"}
@@ -424,42 +429,42 @@ class TestKilled:
 
 class TestClaims:
     def test_one_that_is_lost_stops_it_before_anything_is_changed(self, home, tenant):
-        keep(home, tenant)
+        create(home, tenant)
         change(home, tenant)
         changed = everything(home, tenant)
         with pytest.raises(ClaimLostError, match="took over"):
-            put_back(home, tenant, claim=Claimed(7, lost=True))
+            restore(home, tenant, claim=Claimed(7, lost=True))
         assert everything(home, tenant) == changed
-        put_back(home, tenant, claim=Claimed(7))
+        restore(home, tenant, claim=Claimed(7))
         assert everything(home, tenant) != changed
 
     def test_what_is_put_back_bears_its_epoch_and_the_point_stays_as_it_is(self, home, tenant):
         before = everything(home, tenant)
-        keep(home, tenant)
+        create(home, tenant)
         change(home, tenant)
-        put_back(home, tenant, claim=Claimed(9))
+        restore(home, tenant, claim=Claimed(9))
         with home.backend.migrating(home.connect_to_migrate(tenant)) as connection:
             assert connection.exec_driver_sql("SELECT epoch FROM tenancy_identity").scalar_one() == 9
             connection.exec_driver_sql("UPDATE tenancy_identity SET epoch = 7")
             connection.commit()
-        put_back(home, tenant)
+        restore(home, tenant)
         assert everything(home, tenant) == before
 
 
 class TestOthers:
     def test_idle_connections_of_a_worker_hold_nothing_up_and_see_what_was_put_back(self, home, tenant, engine):
         assert _names(engine) == ["first"]
-        keep(home, tenant)
+        create(home, tenant)
         assert _patient(engine) == ["first"]
         change(home, tenant)
         assert _patient(engine) == []
         with engine.connect().execution_options(tenancy_write=False) as idle:  # it lies there, in no transaction
             idle.connection  # noqa: B018 - asking for it opens it
-            put_back(home, tenant)
+            restore(home, tenant)
         assert _patient(engine) == ["first"]
 
     def test_a_read_under_way_holds_nothing_up(self, home, tenant, engine):
-        for work in (keep, put_back):
+        for work in (create, restore):
             with engine.connect().execution_options(tenancy_write=False) as connection:
                 connection.execute(sa.select(THINGS.c.name)).all()
                 work(home, tenant)
@@ -489,12 +494,12 @@ class TestOthers:
         writers.start()
         assert began.wait(PATIENCE_S)
         try:
-            keep(home, tenant)
+            create(home, tenant)
         finally:
             stop.set()
             writers.join(PATIENCE_S)
         change(home, tenant)
-        put_back(home, tenant)
+        restore(home, tenant)
         with home.backend.migrating(home.connect_to_migrate(tenant)) as connection:
             things = connection.exec_driver_sql("SELECT name FROM things ORDER BY name").scalars().all()
             parts = connection.exec_driver_sql("SELECT thing FROM parts ORDER BY thing").scalars().all()
@@ -503,15 +508,15 @@ class TestOthers:
 
     def test_of_several_at_once_each_ends_or_is_refused_and_the_next_one_makes_it(self, home, tenant):
         before = everything(home, tenant)
-        results = together([lambda: keep(home, tenant)] * 4)
+        results = together([lambda: create(home, tenant)] * 4)
         assert [result for result in results if result is not None and not isinstance(result, TenancyError)] == []
-        keep(home, tenant)
+        create(home, tenant)
         change(home, tenant)
-        results = together([lambda: put_back(home, tenant)] * 3)
+        results = together([lambda: restore(home, tenant)] * 3)
         assert [result for result in results if result is not None and not isinstance(result, TenancyError)] == []
-        put_back(home, tenant)
+        restore(home, tenant)
         assert everything(home, tenant) == before
-        discard(home, tenant)
+        delete(home, tenant)
         assert standing(home, tenant) == []
 
     def test_of_two_that_meet_one_is_told_to_wait(self, home, tenant):
@@ -520,13 +525,13 @@ class TestOthers:
         def meet(step: str) -> None:
             if step in ("publish point", "commit") and not met:
                 met.append(step)
-                keep(home, tenant)
+                create(home, tenant)
 
         with pytest.raises(DatabaseBusyError, match="another"):
-            keep(home, tenant, meet)
+            create(home, tenant, meet)
         assert met
-        keep(home, tenant)
-        assert kept(home, tenant)
+        create(home, tenant)
+        assert has(home, tenant)
 
     def test_no_tenants_login_enters_a_point(self, home, tenant):
         if not home.backend.on_server:
@@ -547,9 +552,9 @@ class TestOthers:
                     home.backend.open(others.into(name))
 
         try:
-            keep(home, tenant, knock)
+            create(home, tenant, knock)
             knock("kept")
-            put_back(home, tenant, knock)
+            restore(home, tenant, knock)
             knock("put back")
         finally:
             home.drop(other)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tenancy.backends.server.backend import one, run
+from tenancy.backends.server.sql import one, run
 from tenancy.backends.sqlite import files as sqlite_files, restore_points
 from tenancy.errors import (
     AccessDeniedError,
@@ -29,12 +29,12 @@ from tests.support.homes import Home, attempt, blueprint, build, home_of, plain_
 POINT = "run12"
 
 
-def keep(home: Home, tenant: Tenant) -> None:
-    home.backend.keep(tenant, home.access(tenant), POINT)
+def create(home: Home, tenant: Tenant) -> None:
+    home.backend.restore_points.create(tenant, home.access(tenant), POINT)
 
 
-def put_back(home: Home, tenant: Tenant) -> None:
-    home.backend.put_back(tenant, home.access(tenant), POINT, rebuild=build)
+def restore(home: Home, tenant: Tenant) -> None:
+    home.backend.restore_points.restore(tenant, home.access(tenant), POINT, rebuild=build)
 
 
 def made_on(home: Home) -> Iterator[Tenant]:
@@ -43,7 +43,7 @@ def made_on(home: Home) -> Iterator[Tenant]:
         home.create(placed, blueprint(placed), attempt())
         yield placed
     finally:
-        home.backend.discard(placed, home.access(placed), POINT)
+        home.backend.restore_points.delete(placed, home.access(placed), POINT)
         home.drop(placed)
 
 
@@ -74,8 +74,8 @@ def points(home: Home) -> list[Path]:
 
 
 def test_a_point_is_one_file_that_the_server_alone_may_read(files, of_file):
-    keep(files, of_file)
-    put_back(files, of_file)
+    create(files, of_file)
+    restore(files, of_file)
     (point,) = points(files)
     assert re.fullmatch(r"user_1\.db\.[0-9a-f]{32}\.run12", point.name)
     assert stat.S_IMODE(point.stat().st_mode) == 0o600
@@ -86,20 +86,20 @@ def test_rows_that_stand_in_the_wal_alone_are_kept(files, of_file):
     with closing(files.connect(of_file)) as driver:
         driver.execute("PRAGMA wal_autocheckpoint = 0")
         driver.execute("INSERT INTO things VALUES ('in the wal', 0)")
-        keep(files, of_file)
+        create(files, of_file)
         empty(files, of_file)
-        put_back(files, of_file)
+        restore(files, of_file)
         assert driver.execute("SELECT name FROM things ORDER BY name").fetchall() == [("first",), ("in the wal",)]
     assert files.names(of_file) == ["first", "in the wal"]
 
 
 def test_a_reader_keeps_what_it_began_with_and_then_sees_what_was_put_back(files, of_file):
-    keep(files, of_file)
+    create(files, of_file)
     empty(files, of_file)
     with closing(files.connect(of_file)) as driver:
         driver.execute("BEGIN")
         assert driver.execute("SELECT count(*) FROM things").fetchone() == (0,)
-        put_back(files, of_file)
+        restore(files, of_file)
         assert driver.execute("SELECT count(*) FROM things").fetchone() == (0,)
         driver.execute("COMMIT")
         assert driver.execute("SELECT count(*) FROM things").fetchone() == (1,)
@@ -110,15 +110,15 @@ def test_a_writer_that_does_not_end_is_not_waited_for_for_ever(files, of_file, m
         monkeypatch.setattr(module, "BUSY_TIMEOUT_S", 0.1)
     with closing(files.connect(of_file)) as writer:
         writer.execute("BEGIN IMMEDIATE")
-        keep(files, of_file)
+        create(files, of_file)
         with pytest.raises(DatabaseBusyError):
-            put_back(files, of_file)
+            restore(files, of_file)
         writer.execute("ROLLBACK")
-    put_back(files, of_file)
+    restore(files, of_file)
 
 
 def test_a_disk_that_fills_while_a_point_is_made_leaves_the_earlier_one(files, of_file, monkeypatch):
-    keep(files, of_file)
+    create(files, of_file)
     before = points(files)[0].read_bytes()
 
     def almost_full(draft: Path) -> sqlite3.Connection:
@@ -129,7 +129,7 @@ def test_a_disk_that_fills_while_a_point_is_made_leaves_the_earlier_one(files, o
     whole = restore_points.draft_connection
     monkeypatch.setattr(restore_points, "draft_connection", almost_full)
     with pytest.raises(StorageFullError):
-        keep(files, of_file)
+        create(files, of_file)
     assert [path.read_bytes() for path in points(files)] == [before]
     assert files.names(of_file) == ["first"]
 
@@ -146,7 +146,7 @@ def test_a_limit_on_file_sizes_is_a_full_disk(files, of_file):
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
         try:
-            keep(files, of_file)
+            create(files, of_file)
         except StorageFullError as error:
             return named(error)
         return "kept"
@@ -158,11 +158,11 @@ def test_a_limit_on_file_sizes_is_a_full_disk(files, of_file):
 
 @pytest.mark.parametrize("damage", [lambda content: b"", lambda content: content[:4096] + b"\xff" * 20_000])
 def test_a_damaged_point_is_not_put_back(files, of_file, damage):
-    keep(files, of_file)
+    create(files, of_file)
     (point,) = points(files)
     point.write_bytes(damage(point.read_bytes()))
     with pytest.raises(DatabaseUnreachableError, match="damaged: nothing was changed"):
-        put_back(files, of_file)
+        restore(files, of_file)
     assert files.names(of_file) == ["first"]
 
 
@@ -181,15 +181,15 @@ def test_a_login_that_is_no_superuser_keeps_points_while_a_worker_is_connected(p
     plain.create(tenant, blueprint(tenant), attempt())
     worker = plain.connect(tenant)
     try:
-        keep(plain, tenant)
+        create(plain, tenant)
         empty(plain, tenant)
         worker = plain.connect(tenant)
-        put_back(plain, tenant)
+        restore(plain, tenant)
         assert plain.names(tenant) == ["first"]
-        assert list(plain.backend.strays(plain.access(tenant)))
+        assert list(plain.backend.checks.inventory(plain.access(tenant)))
     finally:
         worker.close()
-        plain.backend.discard(tenant, plain.access(tenant), POINT)
+        plain.backend.restore_points.delete(tenant, plain.access(tenant), POINT)
         plain.drop(tenant)
 
 
@@ -216,9 +216,9 @@ def test_numbers_that_the_server_counts_and_columns_that_it_computes_come_back(m
             "INSERT INTO counted (id, n, at, day) VALUES (0, 1, '2020-01-01 00:00:00.000001', '0000-00-00')",
             "INSERT INTO counted (id, n) VALUES (41, 2)",
         )
-        keep(mysql, of_mysql)
+        create(mysql, of_mysql)
         run(driver, "DROP TABLE counted", "CREATE VIEW later AS SELECT * FROM things")
-    put_back(mysql, of_mysql)
+    restore(mysql, of_mysql)
     with closing(mysql.connect_to_migrate(of_mysql)) as driver, closing(driver.cursor()) as cursor:
         run(driver, "INSERT INTO counted (n) VALUES (3)")
         cursor.execute("SELECT id, share, twice, CAST(at AS CHAR), CAST(day AS CHAR) FROM counted ORDER BY id")
@@ -240,11 +240,11 @@ def test_a_database_that_holds_more_than_tables_has_no_point(mysql, of_mysql, mo
     with closing(mysql.connect_to_migrate(of_mysql)) as driver:
         run(driver, more)
     with pytest.raises(UnsupportedBackendError, match="more than tables"):
-        keep(mysql, of_mysql)
-    assert not mysql.backend.kept(of_mysql, mysql.access(of_mysql), POINT)
+        create(mysql, of_mysql)
+    assert not mysql.backend.restore_points.has(of_mysql, mysql.access(of_mysql), POINT)
 
 
 def test_a_login_that_may_make_no_database_is_told_so(mysql, of_mysql):
     own = mysql.access(of_mysql).login
     with pytest.raises(AccessDeniedError, match="right to make databases"):
-        mysql.backend.keep(of_mysql, replace(mysql.access(of_mysql), admin=own), POINT)
+        mysql.backend.restore_points.create(of_mysql, replace(mysql.access(of_mysql), admin=own), POINT)

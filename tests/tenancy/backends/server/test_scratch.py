@@ -31,12 +31,12 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[ServerBacken
 def standing(backend: ServerBackend, access: Access) -> list[str]:
     assert access.admin is not None
     with closing(backend.at_server(access.admin)) as driver:
-        there = backend.beside(driver, names.SCRATCH)
+        there = backend.databases(driver, names.SCRATCH)
     return [name for name in there if names.installation_in(name) == access.installation]
 
 
 def look(backend: ServerBackend, access: Access) -> None:
-    with backend.scratch(access) as connection:
+    with backend.checks.scratch(access) as connection:
         connection.exec_driver_sql("CREATE TABLE seen (n INT)")
 
 
@@ -52,7 +52,7 @@ def test_one_that_was_left_is_dropped_by_the_next(server, clear: Callable[[Serve
     backend, access = server
 
     def die() -> None:
-        with backend.scratch(access):
+        with backend.checks.scratch(access):
             os.kill(os.getpid(), signal.SIGKILL)
 
     assert forked(die).killed()
@@ -66,7 +66,7 @@ def test_one_that_was_left_is_dropped_by_the_next(server, clear: Callable[[Serve
 def test_one_in_use_and_one_of_another_installation_are_left(server):
     backend, access = server
     other = Access(None, access.admin, secrets.token_hex(3))
-    with backend.scratch(access) as connection, backend.scratch(other):
+    with backend.checks.scratch(access) as connection, backend.checks.scratch(other):
         look(backend, access)
         tidy(backend, access)
         assert len(standing(backend, access)) == 1

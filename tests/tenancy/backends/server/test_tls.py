@@ -12,7 +12,8 @@ import pytest
 
 from tenancy.backends import access
 from tenancy.backends.access import Login, Options
-from tenancy.backends.server.backend import ServerBackend, one
+from tenancy.backends.server.backend import ServerBackend
+from tenancy.backends.server.sql import one
 from tenancy.errors import DatabaseUnreachableError
 from tests.support.certificates import DAY, Authority
 from tests.support.engines import backend_of, use
