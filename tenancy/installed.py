@@ -1,6 +1,6 @@
-"""The one manager of the process, for the calls without arguments; an entry point installs it.
+"""The one manager of the process, for calls without arguments; an entry point installs it.
 
-``TenantManager()`` gives it too, and ``DatabaseConnection`` works on the current user's database through it.
+``TenantManager()`` returns it too, and ``DatabaseConnection`` works on the current user's database through it.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from tenancy.routing.dbapi import LeasedConnection
 
 
 def install(manager: TenantManager | None) -> None:
-    """Make a manager the one of this process; None leaves it without one."""
+    """Make a manager the one of this process; None leaves the process without one."""
     TenantManager.installed = manager
 
 
 def current_manager() -> TenantManager:
-    """Give the installed manager, or ConfigurationError."""
+    """Return the installed manager, or ConfigurationError."""
     return TenantManager()
 
 
@@ -27,7 +27,7 @@ class DatabaseConnection:
 
     @classmethod
     def get_instance(cls) -> DatabaseConnection:
-        """Give the one object; it works with the manager the entry point installed, else ConfigurationError."""
+        """Return the one object; it works with the manager that the entry point installed, else ConfigurationError."""
         current_manager()
         return _instance
 

@@ -91,7 +91,7 @@ FORMER_NAMES = {
 
 @dataclass(frozen=True)
 class Options:
-    """Hold the values a manager depends on besides its parts."""
+    """The values that a manager depends on besides its parts."""
 
     multi_tenant: bool = True
     shared_url: str | None = None
@@ -107,7 +107,7 @@ class Options:
 class TenantManager:
     """Route requests, commands and jobs to the right database, one engine a tenant.
 
-    Called without arguments it gives the manager that the entry point installed.
+    Called without arguments it returns the manager that the entry point installed.
     """
 
     installed: ClassVar[TenantManager | None] = None
@@ -194,7 +194,7 @@ class TenantManager:
 
     @property
     def head(self) -> str:
-        """Give the revision that this code needs a tenant to be at."""
+        """The revision that this code needs a tenant to be at."""
         return self.chain.head
 
     # --- context ----------------------------------------------------------------------------------------
@@ -206,7 +206,8 @@ class TenantManager:
     def bind(self, principal: Principal, *, request_id: str | None = None, own_database: bool = True) -> None:
         """Hold this context (a web request's own copy) for whoever sent the request.
 
-        With ``own_database=False`` the actor is known to the audit log, and no database is chosen.
+        With ``own_database=False`` the audit log knows the actor, and no database is chosen: an administrator looks at
+        others'.
         """
         user_id = principal.user.id
         context.bind(
@@ -222,7 +223,7 @@ class TenantManager:
         )
 
     def share_threads(self, threads: int) -> None:
-        """Say how many threads answer requests in this process, of which a database that hangs may hold a part."""
+        """Set how many threads answer requests in this process; a database that hangs holds only a part of them."""
         self.router.bulkhead.share(threads)
 
     @property
@@ -252,27 +253,27 @@ class TenantManager:
             yield session
 
     def engine_for(self, user_id: int | None = None) -> sa.Engine:
-        """Give the cached engine of a user's database; its transactions are fenced unless they say they only read."""
+        """Return the cached engine of a user's database; its transactions are fenced unless they say they only read."""
         owner = context.owner(user_id)
         self._refuse_raw(owner)
         with self.router.leased(self.router.route(owner, write=False)) as engine:
             return engine
 
     def get_user_connection(self, user_id: int | None = None) -> LeasedConnection:
-        """Give a DBAPI connection; its ``close()`` ends its lease."""
+        """Return a DBAPI connection; its ``close()`` ends its lease."""
         owner = context.owner(user_id)
         self._refuse_raw(owner)
         entry = self.router.acquire(self.router.route(owner, write=False))
         return LeasedConnection(entry.engine, partial(self.engines.release, entry, self.engines.holder()))
 
     def fetch_all(self, sql: str, params: Sequence[Any] = (), user_id: int | None = None) -> list[tuple[Any, ...]]:
-        """Run a query with ``?`` placeholders; give plain tuples."""
+        """Run a query with ``?`` placeholders; return plain tuples."""
         with self._raw(user_id, write=not only_reads(sql)) as (connection, rules):
             result = connection.exec_driver_sql(placeholders.translate(sql, rules, len(params)), tuple(params))
             return [tuple(row) for row in result] if result.returns_rows else []
 
     def execute_update(self, sql: str, params: Sequence[Any] = (), user_id: int | None = None) -> int:
-        """Run a statement with ``?`` placeholders in its own transaction; give the number of rows."""
+        """Run a statement with ``?`` placeholders in its own transaction; return the number of rows."""
         with self._raw(user_id, write=True) as (connection, rules):
             result = connection.exec_driver_sql(placeholders.translate(sql, rules, len(params)), tuple(params))
             return max(0, result.rowcount)
@@ -280,7 +281,7 @@ class TenantManager:
     # --- making and unmaking databases ------------------------------------------------------------------
 
     def provision(self, user_id: int, fields: DatabaseFields | None = None) -> Provisioned:
-        """Make a user's database, finish one half-made, or bring one that is behind to head."""
+        """Create a user's database, finish one half-made, or bring one that is behind to head."""
         user_id = names.user_id(user_id)
         fields = fields or DatabaseFields()
         return self.provisioner.provision(user_id, fields) if self.multi_tenant else self._join_shared(user_id, fields)
@@ -297,16 +298,16 @@ class TenantManager:
         db_path: str | None = None,
         db_options: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """Make a user's database; give its configuration without secrets.
+        """Create a user's database; return its configuration without secrets.
 
-        Without ``db_host`` it is placed: SQLite in TENANT_DATA_DIR, the others on a registered server. With it the
-        database is made there, or taken over where it is empty or this tenant's own.
+        Without ``db_host`` the database is placed: SQLite in TENANT_DATA_DIR, the others on a registered server. With
+        it the database is created there, or taken over where it is empty or this tenant's own.
         """
         fields = DatabaseFields(db_type, db_host, db_port, db_name, db_user, db_password, db_path, db_options)
         return self.reports.shown(self.provision(user_id, fields).tenant, user_id)
 
     def initialize_all(self, on_result: Callable[[InitResult], None]) -> list[InitResult]:
-        """Make or bring to head the database of every active user, past failures, which are named."""
+        """Create or upgrade the database of every active user; one that fails is named, and the others go on."""
         results: list[InitResult] = []
         after = 0
         while users := self._users_after(after):
@@ -323,15 +324,15 @@ class TenantManager:
             return len(tenants.users_without(connection))
 
     def delete_user_database(self, user_id: int, *, forget: bool = False) -> bool:
-        """Retire and remove a user's database; the account stays. Say whether the database is gone.
+        """Archive a user's tenant and drop its database; the account stays. Return whether the database is gone.
 
-        With ``forget`` one that cannot be reached is let go of: ``leftovers`` lists it until it is gone.
+        With ``forget`` a database that cannot be dropped is put on the list of leftovers until it is gone.
         """
         self._refuse_shared("delete")
         return self.retirement.delete(names.user_id(user_id), forget=forget)
 
     def release_claim(self, user_id: int) -> dict[str, Any] | None:
-        """End the operation that holds a user's database, and say which it was; None where none does."""
+        """End the operation that holds a user's database, and return which it was; None where none does."""
         self._refuse_shared("release")
         return self.retirement.release(names.user_id(user_id))
 
@@ -345,14 +346,14 @@ class TenantManager:
         self.retirement.set_state(names.user_id(user_id), State.SUSPENDED, State.READY)
 
     def settle_interrupted(self) -> list[int]:
-        """Write anew, into databases whose last operation was cut off, what the catalog says of them; give their users.
+        """Reconcile databases whose last operation was cut off with the catalog; return their users.
 
         ``unify serve`` does it once a minute, 20 databases at a time; one that cannot be reached is tried again later.
         """
         return self.reconciler.round()
 
     def prepare_catalog(self) -> list[str]:
-        """Migrate the catalog (and in shared mode the shared database) to head; give the revisions applied now."""
+        """Migrate the catalog (and in shared mode the shared database) to head; return the revisions applied now."""
         applied = self._migrate_catalog()
         if not self.multi_tenant:
             shared = SharedDatabase(self.services).provision_shared(self.options.shared_url or "")
@@ -362,18 +363,18 @@ class TenantManager:
     # --- operators' questions ---------------------------------------------------------------------------
 
     def load_user_db_config(self, user_id: int) -> dict[str, Any]:
-        """Give a user's configuration without secrets, or TenantNotFoundError."""
+        """Return a user's configuration without secrets, or TenantNotFoundError."""
         return self.reports.config(user_id)
 
     def get_user_database_stats(self) -> dict[str, Any]:
         return self.reports.stats()
 
     def probe_database(self, user_id: int, fields: DatabaseFields) -> dict[str, Any]:
-        """Try a configuration that is not stored, and say what is wrong with it; nothing is made."""
+        """Check a configuration that is not stored, and report what is wrong with it; nothing is created."""
         return probe(self.services, names.user_id(user_id), fields)
 
     def note_error(self, user_id: int, code: str, message: str, request_id: str | None = None) -> None:
-        """Remember what went wrong with a user's database, in memory; what the engine itself raises it notes itself."""
+        """Remember an error of a user's database, in memory; errors that the engine raises are noted already."""
         self.observations.note(names.user_id(user_id) if self.multi_tenant else SHARED_OWNER, code, message, request_id)
 
     def close(self) -> None:
@@ -387,7 +388,7 @@ class TenantManager:
         return self.router.tenant_of(names.user_id(user_id))
 
     def sweep(self) -> None:
-        """Do what a serving process does every few seconds: give back idle connections, look at the pools."""
+        """Do what a serving process does every few seconds: close idle connections, look at the pools."""
         with context.acting(context.HOUSEKEEPING):
             self.engines.sweep()
             self.pool.tick()
@@ -396,7 +397,7 @@ class TenantManager:
 
     @contextmanager
     def _raw(self, user_id: int | None, *, write: bool) -> Iterator[tuple[sa.Connection, placeholders.Rules]]:
-        """Open a connection for plain SQL: a user's, or the main database's where that was chosen."""
+        """Open a connection for plain SQL: to a user's database, or to the main one where that was chosen."""
         here = context.current()
         if user_id is None and here.main:
             rules = self.backends.for_url(str(self.catalog.engine.url), "ADMIN_DATABASE_URL").rules

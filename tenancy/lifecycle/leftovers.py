@@ -1,7 +1,8 @@
-"""Remove databases that no tenant uses any more, and forget each once it is gone.
+"""Remove databases that no tenant uses any more, and take each off the list once it is gone.
 
-No other tenant, and on servers no other attempt, was ever given the name of a database that the application named. One
-that somebody named may be another tenant's by now, so its identity is compared before it is dropped.
+A name that the application made up was never given to another tenant, nor on servers to another attempt, so what has it
+can be dropped. A database that somebody named may be another tenant's by now: its identity row is compared before it is
+dropped.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ PAGE = 200
 
 
 class Leftovers(Operation):
-    """Keep the list of what was left behind, and shorten it."""
+    """Be ``manager.leftovers``: list the databases that were left behind, and remove them."""
 
     def listed(self, after: int = 0, most: int = PAGE) -> list[Leftover]:
-        """List what is left, oldest first, from behind one of them."""
+        """List leftovers, oldest first; ``after`` is the id of the last one seen."""
         with self.catalog.reading() as connection:
             return leftovers.page(connection, after, most)
 
@@ -35,14 +36,14 @@ class Leftovers(Operation):
             return leftovers.of_user(connection, user_id)
 
     def confirm(self, leftover_id: int) -> Leftover:
-        """Take an operator's word that a database is gone, and forget it."""
+        """Take an operator's word that a database is gone, and take it off the list."""
         with self.catalog.writing() as connection:
             left = leftovers.get(connection, leftover_id)
             self._forget(connection, left, "confirmed")
         return left
 
     def clear(self, left: Iterable[Leftover]) -> list[Leftover]:
-        """Remove what can be removed now; give what stays, each with what stood in the way."""
+        """Remove what can be removed now; return what stays, each with the error that stood in the way."""
         staying = []
         for each in left:
             try:
@@ -60,9 +61,9 @@ class Leftovers(Operation):
         return staying
 
     def take_away(self, tenant: Tenant) -> None:
-        """Remove a database that is ours, what attempts to make it left, and every copy of it.
+        """Drop a database that is ours, the remains of attempts to create it, and its restore points.
 
-        It is no error when it is gone already.
+        A database that is gone already is no error.
         """
         if tenant.damaged:
             raise CatalogDamagedError(f"its row in the catalog is damaged ({', '.join(tenant.damaged)}).")

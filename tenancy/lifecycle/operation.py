@@ -1,4 +1,4 @@
-"""Hold what every operation on a tenant needs: its parts, its steps, and what it leaves behind when it fails."""
+"""Give every operation on a tenant its services, its claim, and a way to record what failed."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ class Site:
 
 @dataclass
 class Services:
-    """Hold the parts that operations work with; ``step`` hears each step's name before it is taken.
+    """The parts that operations work with.
 
-    ``on_error`` hears what went wrong with a tenant, on whichever way to it; ``on_placed`` that a registered server got
-    one more.
+    ``step`` is called with each step's name before the step is taken; ``on_error`` with what went wrong with a tenant;
+    ``on_placed`` when a database was placed on a registered server.
     """
 
     catalog: Catalog
@@ -74,10 +74,10 @@ class Services:
     on_placed: Callable[[], None] = lambda: None
 
     def backend(self, tenant: Tenant) -> Backend:
-        """Give the backend of a tenant's database.
+        """Return the backend of a tenant's database.
 
-        Where there is none (its driver is not installed, say), the stored credential is looked at before that is told:
-        that somebody changed it can be seen without a driver, and matters more.
+        Where there is none (its driver is not installed, say), the sealed credential is checked first: a changed
+        credential is an attack, and matters more than a missing driver.
         """
         try:
             return self.backends.get(tenant.db_type)
@@ -86,16 +86,16 @@ class Services:
             raise
 
     def backend_for(self, tenant: Tenant | None, db_type: str | None) -> Backend:
-        """Give the backend of the type that somebody asked for; unsaid, the tenant's, or that of new tenants."""
+        """Return the backend of a type; by default that of the tenant, or of new tenants."""
         if tenant is not None and db_type in (None, tenant.db_type):
             return self.backend(tenant)
         return self.backends.get(self.default_type if db_type is None else db_type)
 
     def serving(self, tenant: Tenant) -> Access:
-        """Give what serves a tenant's rows; the catalog is not asked.
+        """Return the login that serves a tenant's rows; the catalog is not asked.
 
-        Where a server keeps them there is always a sealed password, so that no stored field can be edited unnoticed;
-        where the user named the host, it has to pass the policy at every connection.
+        On a server there is always a sealed password: it is bound to the row's other fields, so an edited field is
+        noticed. Where the user named the host, the host has to pass the policy at every connection.
         """
         if not self.backends.on_server(tenant.db_type):
             if tenant.sealed_password is not None:  # somebody put it there: it has to be this row's own
@@ -152,7 +152,7 @@ class Services:
 
 
 class Operation:
-    """Work on one tenant at a time, under a claim, on a services."""
+    """An operation on one tenant at a time, under a claim."""
 
     def __init__(self, services: Services) -> None:
         self.services = services
@@ -164,7 +164,10 @@ class Operation:
         self.services.step(name)
 
     def claim(self, connection: sa.Connection, tenant: Tenant, operation: str, *, first: bool = False) -> Claim:
-        """Claim a tenant in the caller's transaction: for the first time, or above every epoch it ever had."""
+        """Claim a tenant in the caller's transaction.
+
+        The claim's epoch is the tenant's own (``first``), or higher than every epoch the tenant ever had.
+        """
         least = tenant.epoch if first else tenant.epoch + 1
         claim = claims.take(
             self.catalog,
@@ -184,12 +187,12 @@ class Operation:
     def recording_failure(
         self, tenant: Tenant, claim: Claim, state: State, *, unreached: State | None = None, touched: bool = True
     ) -> Iterator[None]:
-        """Leave word in the catalog of what fails inside, with the state it leaves, and let the claim expire.
+        """Record in the catalog what fails inside, with the ``state`` it leaves, and let the claim expire.
 
-        ``unreached`` is the state that is left instead where the database was busy or could not be reached: nothing is
-        wrong with it then, and the same may be tried again. ``touched`` says that the database may have been changed,
-        so that the next operation has to look (``Claim.interrupted``). What is done under a claim may take longer than
-        a request may wait: its limits are for each silence.
+        ``unreached`` is the state to leave instead where the database was busy or could not be reached: nothing is
+        wrong with it then, and the operation may be tried again. ``touched`` says that the database may have been
+        changed, so that the next operation has to look (``Claim.interrupted``). A request's deadline is lifted inside:
+        an operation may take longer than a request may wait, and is bounded by its limits for each answer.
         """
         try:
             with lifted():
@@ -205,7 +208,7 @@ class Operation:
 
     @contextmanager
     def abandoned(self, tenant: Tenant, claim: Claim, operation: str) -> Iterator[None]:
-        """Let a claim expire where the block fails, and say so in the audit log; the tenant's row stays as it is."""
+        """Let a claim expire where the block fails, and audit that; the tenant's row stays as it is."""
         try:
             yield
         except ClaimLostError as lost:
@@ -217,9 +220,9 @@ class Operation:
             raise
 
     def mark(self, tenant: Tenant, claim: Claim, backend: Backend, state: State) -> None:
-        """Write a state and the claim's epoch into the tenant's own database, if that is there, as ``mark``.
+        """Write a state and the claim's epoch into the tenant's own database, where that is there, and commit.
 
-        Every write that began before is refused from here on.
+        Every write that began before finds another epoch at the fence, and is refused.
         """
         access = self.services.access(tenant)
         try:
@@ -234,7 +237,10 @@ class Operation:
             connection.commit()
 
     def refenced(self, tenant: Tenant, claim: Claim, backend: Backend) -> Tenant:
-        """Make void what the runner of an earlier operation that was cut off may still do to a tenant's database."""
+        """Raise the epoch in a database whose last operation was cut off; return the tenant with it.
+
+        The runner of that operation may still wake; it can change nothing any more.
+        """
         if not claim.interrupted or tenant.state not in (State.READY, State.READ_ONLY, State.SUSPENDED):
             return tenant
         self.mark(tenant, claim, backend, tenant.state)
@@ -246,7 +252,7 @@ class Operation:
     def _failed(
         self, tenant: Tenant, claim: Claim, state: State, error: Exception, ended: Ending | None = None
     ) -> None:
-        """Leave word in the catalog; the error itself goes on to the caller, unless the claim is lost besides."""
+        """Record a failure in the catalog; the error itself goes on to the caller, unless the claim is lost besides."""
         self.services.on_error(tenant, error)
         code, message = code_and_message(error)
         log.error("work on tenant %s of user %s failed: %s", tenant.tenant_id, tenant.user_id, message)

@@ -1,8 +1,9 @@
 """Let users keep their rows in a database of their own, where the operator allows that (ALLOW_USER_DATABASES).
 
-Which hosts they may name is decided by ``hosts.HostPolicy`` at every connection. A database that holds rows already
-is not given up for another one: rows are moved by an operation of their own. So the present database is fenced before
-it is looked at, and removed after the user has the other one; whatever refuses on the way leaves the user as they were.
+``hosts.HostPolicy`` decides at every connection which hosts may be named. A database that holds rows already is not
+given up for another one: moving rows is an operation of its own. So the present database is fenced (its epoch raised)
+before its rows are counted, and dropped only after the user's row names the other one. Whatever fails on the way leaves
+the user as they were.
 """
 
 from __future__ import annotations
@@ -57,9 +58,10 @@ class OwnDatabases(Operation):
             return probe(self.services, user_id, fields, Origin.USER, replacing=True)
 
     def connect(self, user_id: int, fields: DatabaseFields) -> Provisioned:
-        """Keep a user's rows in the database they name from here on; what cannot be used leaves all as it was.
+        """Keep a user's rows in the database that they name; one that cannot be used leaves everything as it was.
 
-        The server may be far away, or say nothing: each part of the work is bounded, and so are the threads.
+        The server may be far away, or never answer: each part of the work is bounded in time, and a user holds few
+        threads.
         """
         user_id = names.user_id(user_id)
         self._refuse(fields)
@@ -78,7 +80,7 @@ class OwnDatabases(Operation):
         return self._exchanged(user_id, fields)
 
     def _exchanged(self, user_id: int, fields: DatabaseFields) -> Provisioned:
-        """Give up an empty database for the one that is named; only once that one is in use is the other removed."""
+        """Replace an empty database by the one that is named, and drop the empty one once the other is in use."""
         self.step("claim")
         with self.catalog.writing() as connection:
             tenant = tenants.get(connection, user_id)
@@ -111,9 +113,10 @@ class OwnDatabases(Operation):
         return Provisioned(made.with_(**self._provisioner.seeding.done()), created=True)
 
     def _made(self, tenant: Tenant, claim: Claim, backend: Backend) -> Leftover | None:
-        """Make the named database, or fill it where it stands empty; where it is made, give the row that remembers it.
+        """Create the named database, or fill it where it is there and empty; return the leftover row of a created one.
 
-        That row is there before the database is, and goes with the switch: a kill in between leaves it in the list.
+        The leftover row is written before the database is created and deleted in the transaction of the switch, so a
+        kill in between leaves the database on the list of leftovers.
         """
         if backend.exists(tenant, self.services.access(tenant)):
             self._provisioner.take_over(tenant, claim, backend)
@@ -124,7 +127,7 @@ class OwnDatabases(Operation):
         return left
 
     def _switch(self, connection: sa.Connection, tenant: Tenant, made: Tenant, wanted: dict[str, Any]) -> None:
-        """Say in one transaction where the user's rows are from here on, and what is to be removed."""
+        """Record in one transaction where the user's rows are from here on, and what is to be removed."""
         if tenant.owned:
             leftovers.add(connection, tenant.with_(epoch=made.epoch), Reason.REPLACED)
         changes = emptied() | wanted | self._provisioner.seeding.done()
@@ -137,7 +140,7 @@ class OwnDatabases(Operation):
 
     @contextmanager
     def _returned(self, tenant: Tenant, claim: Claim, backend: Backend) -> Iterator[None]:
-        """Let the present database be used again where the block fails, and end the claim."""
+        """Open the present database for writes again where the block fails, and end the claim."""
         try:
             yield
         except ClaimLostError:
@@ -173,13 +176,13 @@ class OwnDatabases(Operation):
         self.backends.get(fields.db_type).given(fields)
 
     def _is_there(self, tenant: Tenant, fields: DatabaseFields) -> bool:
-        """Say whether the database that is named is the one that the user has."""
+        """Tell whether the named database is the one that the user has."""
         backend, whose = self.backends.get(fields.db_type or ""), Whose(tenant.user_id, tenant.tenant_id)
         wanted = planned(self.services, backend, whose, fields=fields, site=None, origin=Origin.USER)
         return tenant.origin == Origin.USER and all(getattr(tenant, name) == wanted.get(name) for name in _PLACE)
 
     def _refuse_rows(self, tenant: Tenant, backend: Backend) -> None:
-        """Refuse where a user has written anything beside what every new database begins with."""
+        """Refuse where a user has written anything beside the rows that every new database begins with."""
         first = [table.name for table, _ in self.services.schema.first_rows(tenant.user_id or 0)]
         owned = [table for table in self.services.schema.metadata.sorted_tables if "user_id" in table.c]
         with backend.checks.looking(backend.connect(tenant, self.services.serving(tenant))) as connection:
@@ -193,7 +196,7 @@ class OwnDatabases(Operation):
 
 
 def _at(tenant: Tenant, wanted: dict[str, Any]) -> Tenant:
-    """Give the tenant as it will be in the place that is wanted."""
+    """Return the tenant as it will be in the wanted place."""
     place = emptied() | wanted | {"owned": False, "version": tenant.version + 1}
     sealed = place.pop("db_password")
     return tenant.with_(**place, sealed_password=sealed)

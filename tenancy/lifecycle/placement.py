@@ -1,4 +1,4 @@
-"""Say where a new tenant's database will stand, and whether a configuration may make room for another one."""
+"""Decide where a new tenant's database will stand, and whether a tenant may be placed elsewhere."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def planned(
 
 
 def taken(services: Services, user_id: int, found: Pending) -> dict[str, Any]:
-    """Give the columns of a new configuration whose database stood ready: its place, and its password, sealed anew."""
+    """Return the columns of a tenant that takes a database kept ready: its place, and its password, sealed anew."""
     wanted = {name: getattr(found, name) for name in ("tenant_id", "epoch", *PLACE)}
     password = services.keyring.open(found.sealed_password or "", found.binding)
     return wanted | sealed(services, user_id, wanted, password)
@@ -45,20 +45,20 @@ def sealed(services: Services, user_id: int | None, wanted: dict[str, Any], pass
 
 
 def emptied() -> dict[str, Any]:
-    """Give the columns of a place without one: nothing of a replaced configuration stays, its password least of all."""
+    """Return the columns of a place, all empty: nothing of a replaced place stays, its password least of all."""
     blank = dict.fromkeys((*PLACE, "db_password", "revision", "schema_fingerprint", "usable_from"))
     return blank | {"owned": True, "last_error": None, "last_error_code": None}
 
 
 def replaceable(tenant: Tenant, fields: DatabaseFields) -> bool:
-    """Say whether a configuration may be replaced by another one: nothing was ever made of it."""
+    """Tell whether a tenant may be placed elsewhere: no database was ever created for it."""
     unmade = tenant.revision is None and tenant.state in (State.FAILED, State.PROVISIONING)
     named = any(getattr(fields, name) is not None for name in ("db_host", "db_name", "db_user", "db_password"))
     return unmade and (named or fields.db_type not in (None, tenant.db_type))
 
 
 def refuse_another(tenant: Tenant, backend: Backend, given: dict[str, Any]) -> None:
-    """Refuse to configure a second database; asking for the one there is again is no harm."""
+    """Refuse to place a second database for a user; asking again for the one that is there is allowed."""
     wanted = {"db_type": backend.name, **given}
     differing = next((name for name, value in wanted.items() if getattr(tenant, name) != value), None)
     if differing is None and not backend.is_place_of(tenant):

@@ -1,6 +1,7 @@
-"""Try a configuration that is not stored: say step by step what is right and what is wrong, and make nothing.
+"""Check a configuration that is not stored, step by step; nothing is created.
 
-The order is ``provision``'s own: the fields, the account, the place, and whose the database is that may stand there.
+The steps have the order in which ``provision.py`` would meet them: the fields, the account, the place, and whose
+database stands in that place.
 """
 
 from __future__ import annotations
@@ -39,9 +40,9 @@ def probe(
     *,
     replacing: bool = False,
 ) -> dict[str, Any]:
-    """Give ``ok``, ``code``, ``message``, ``latency_ms`` and ``steps``; UserNotFoundError without account.
+    """Return ``ok``, ``code``, ``message``, ``latency_ms`` and ``steps``; UserNotFoundError without account.
 
-    With ``replacing`` the configuration that the user has is left aside.
+    With ``replacing`` the database that the user has is ignored.
     """
     with services.catalog.reading() as connection:
         found = tenants.of_account(connection, user_id)
@@ -101,7 +102,7 @@ def _planned(
     fields: DatabaseFields,
     origin: Origin,
 ) -> Tenant:
-    """Give the configuration that these fields would make; it is stored nowhere."""
+    """Return the tenant that these fields would make; it is stored nowhere."""
     site = None
     if backend.on_server and not backend.given(fields):
         with services.catalog.reading() as connection:
@@ -112,7 +113,7 @@ def _planned(
 
 
 def _whose(backend: Backend, tenant: Tenant, stored: Tenant | None, access: Access) -> Check:
-    """Say whether what stands in the place may be used: it is this user's own, or empty, or nobody touches it."""
+    """Check whether the place may be used: it is free, or holds an empty database or this user's own."""
     if backend.on_server and stored is None:
         with backend.migrating(backend.connect_to_migrate(tenant, access)) as connection:
             found = inspect_occupant(tenant, connection)

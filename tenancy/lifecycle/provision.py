@@ -41,14 +41,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Provisioned:
-    """Say where a user's database is, and whether this call made it."""
+    """A user's tenant, and whether this call created its database."""
 
     tenant: Tenant
     created: bool
 
 
 class Provisioner(Operation):
-    """Make tenants' databases and bring them to head."""
+    """Create tenants' databases and bring them to head."""
 
     def __init__(self, services: Services) -> None:
         super().__init__(services)
@@ -103,7 +103,7 @@ class Provisioner(Operation):
         return Provisioned(tenant, created=False)
 
     def _with_password(self, decided: Decision, password: str) -> Provisioned:
-        """Keep a new password once it has opened the database; one that does not leaves the old one."""
+        """Store a new password once it has opened the database; one that does not open it changes nothing."""
         tenant, claim, backend = decided.tenant, decided.held, decided.backend
         sealed = self.services.keyring.seal(password, tenant.binding)
         with self.recording_failure(tenant, claim, State.READY, touched=False), explained(backend):
@@ -135,7 +135,7 @@ class Provisioner(Operation):
         return None
 
     def undo(self, tenant: Tenant) -> None:
-        """Remove what was made after another runner took over, where that one cannot be using it."""
+        """Drop what was created after another runner took over, where the other runner cannot be using it."""
         with self.catalog.reading() as connection:
             here = tenants.find(connection, tenant.user_id or 0)
         gone = here is None or here.tenant_id != tenant.tenant_id
@@ -146,14 +146,17 @@ class Provisioner(Operation):
                 log.error("tenant %s: what was made too late stays: %s", tenant.tenant_id, error.message)
 
     def create(self, tenant: Tenant, claim: Claim, backend: Backend, site: Site | None = None) -> None:
-        """Create a database that is not there, whole or not at all."""
+        """Create a database that is not there: whole, or not at all."""
         mine = tenant.with_(epoch=claim.epoch)
         attempt = Attempt(claim.attempt, self.step)
         backend.create(mine, self.services.access(mine, site), self.seeding.blueprint(mine, backend), attempt)
 
     @contextmanager
     def _as_ours(self, tenant: Tenant, claim: Claim) -> Iterator[None]:
-        """Record that the database is ours before it is made, so that it may be dropped; take that back on failure."""
+        """Record that a database is ours before it is created, and take that back on failure.
+
+        Only what is recorded as ours is ever dropped.
+        """
         if tenant.owned:
             yield
             return
@@ -171,9 +174,10 @@ class Provisioner(Operation):
             tenants.change(connection, tenant, owned=owned)
 
     def _hand_over(self, decided: Decision, claim: Claim) -> None:
-        """Give a database that stood ready to this user, in one transaction there; one that is gone is made anew.
+        """Give a database that stood ready to this user, in one transaction there; one that is gone is created anew.
 
-        Whoever was first has it: nobody hands it over twice, claim or not.
+        The transaction succeeds only while the identity row names no user, so two runners never hand over the same
+        database, whatever became of their claims.
         """
         tenant, backend = decided.tenant, decided.backend
         self.step("hand over")
@@ -187,7 +191,7 @@ class Provisioner(Operation):
             connection.commit()
 
     def take_over(self, tenant: Tenant, claim: Claim, backend: Backend) -> Reached | None:
-        """Go on with what stands in a place that somebody named: an empty or half-made database, or this tenant's."""
+        """Go on with the database in a place that somebody named: an empty or half-made one, or this tenant's own."""
         access = self.services.access(tenant)
         with backend.alone_in_place(tenant, access):
             return self._taken_over(tenant, claim, backend, access)
@@ -212,7 +216,7 @@ class Provisioner(Operation):
         return None
 
     def _adopt(self, tenant: Tenant, claim: Claim, backend: Backend) -> Reached:
-        """Take over what an earlier attempt of this very tenant finished; anything else stays untouched."""
+        """Take over what an earlier attempt for this very tenant finished; anything else is left untouched."""
         try:
             with closing(backend.connect(tenant, self.services.access(tenant))) as driver:
                 check_whose(backend, tenant, driver)
@@ -225,7 +229,7 @@ class Provisioner(Operation):
         return self._upgrade(tenant, claim, backend)
 
     def _upgrade(self, tenant: Tenant, claim: Claim, backend: Backend) -> Reached:
-        """Apply what is missing; where that fails half-way, record how far it came."""
+        """Apply missing revisions; where one fails half-way, record how far the database came."""
         try:
             with claims.beating(self.catalog, [claim]):
                 return Upgrade(self.services).migrate_to(tenant, claim, backend, self.chain.head)

@@ -1,7 +1,7 @@
-"""Initialize many users at once: databases that are files are made together, the others one by one, a few at a time.
+"""Provision many users at once: files are written together, databases on servers one by one, a few at a time.
 
-Of a batch one catalog transaction records every configuration with its claim, and one makes them ready; what stopped
-in between is finished by ``Provisioner.provision``, or by initializing all again.
+One catalog transaction records all tenants of a batch with their claims, and one makes them ready. What was cut off in
+between is finished by ``Provisioner.provision``, or by initializing all again.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ AT_ONCE = 4
 
 @dataclass(frozen=True)
 class InitResult:
-    """Say how one of several users fared whose databases were initialized."""
+    """What became of one of several users whose databases were initialized."""
 
     user_id: int
     email: str
@@ -45,7 +45,7 @@ class InitResult:
 
 
 class Batch(Operation):
-    """Initialize the databases of several users, past failures, which are named."""
+    """Initialize the databases of several users; one that fails is named, and the others go on."""
 
     def __init__(self, provisioner: Provisioner, one: Callable[[int], Provisioned]) -> None:
         super().__init__(provisioner.services)
@@ -54,7 +54,7 @@ class Batch(Operation):
         self._provision = one
 
     def initialize(self, users: Sequence[User]) -> Iterator[InitResult]:
-        """Make or bring to head the database of each; give how they fared, in their order."""
+        """Create or upgrade the database of each user; yield a result for each, in their order."""
         with self.catalog.reading() as connection:
             known = tenant_rows.of_users(connection, [user.id for user in users])
         fresh = [user for user in users if user.id not in known]
@@ -76,11 +76,14 @@ class Batch(Operation):
             return _failure(user, error)
 
     def _later(self, pool: ThreadPoolExecutor, user: User) -> Future[InitResult]:
-        """Let a thread do it, in a copy of this context: the audit log names who acts."""
+        """Run in a thread, in a copy of this context: the audit log names who acts."""
         return pool.submit(contextvars.copy_context().run, self.initialize_one, user)
 
     def _together(self, users: Sequence[User], backend: Backend) -> dict[int, InitResult]:
-        """Make the databases of users that have none; who is left out got one meanwhile, or is to be tried alone."""
+        """Create the databases of users that have none; return results by user id.
+
+        A user who is left out got a database meanwhile, or is to be tried alone.
+        """
         if not users:
             return {}
         try:
@@ -120,7 +123,7 @@ class Batch(Operation):
         return tenants, claims.take_new(self.catalog, connection, new, "provision", self.services.claim_ttl_s)
 
     def _made(self, tenants: list[Tenant], held: Claims, backend: Backend) -> dict[uuid.UUID, Exception]:
-        """Make what was recorded, and give what went wrong, by tenant; the catalog says it too."""
+        """Create what was recorded; return what went wrong, by tenant. The catalog records it too."""
         with self._told_of_all(tenants, held):
             failed = backend.create_many([self._making(tenant, held, backend) for tenant in tenants])
             self.step("ready batch")
@@ -143,7 +146,7 @@ class Batch(Operation):
         return Making(tenant, self.services.access(tenant), self._seeding.blueprint(tenant, backend), attempt)
 
     def _ready(self, tenants: list[Tenant], held: Claims) -> frozenset[uuid.UUID]:
-        """Make ready, in one transaction, the tenants whose claims still hold, and give those."""
+        """Make ready, in one transaction, the tenants whose claims still hold; return their ids."""
         with held.ending([tenant.tenant_id for tenant in tenants]) as (connection, mine):
             ready = [tenant for tenant in tenants if tenant.tenant_id in mine]
             if ready:
@@ -155,7 +158,7 @@ class Batch(Operation):
 
     @contextmanager
     def _told_of_all(self, tenants: list[Tenant], held: Claims) -> Iterator[None]:
-        """Leave word in the catalog of what stops a whole batch, and end its claims."""
+        """Record in the catalog what stops a whole batch, and end its claims."""
         try:
             yield
         except Exception as error:

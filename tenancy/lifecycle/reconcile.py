@@ -1,8 +1,8 @@
-"""Bring databases back into use whose last operation was cut off, where nobody runs it again.
+"""Reconcile databases with the catalog after an operation that was cut off and that nobody runs again.
 
-A commit may reach a database after its runner was told that it failed, or was killed: the database says then that it
-is suspended or moving, under an epoch that the catalog does not know, and every write is refused. To settle a tenant
-is to write into its database once more what the catalog says of it, under a claim of its own.
+A commit may reach a database although its runner was told that it failed, or was killed. The database then says
+suspended or moving, under an epoch that the catalog does not know, and refuses every write. To reconcile a tenant is to
+write into its database what the catalog says of it, once more, under a claim of its own.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ AGAIN_S, LONGEST_S = 60.0, 3600.0
 
 
 class Reconciler:
-    """Settle tenants in rounds; what a process tried in vain it remembers for itself alone."""
+    """Reconcile tenants in rounds; a process remembers in memory what it tried in vain."""
 
     def __init__(self, catalog: Catalog, retirement: Retirement) -> None:
         self._catalog = catalog
@@ -40,9 +40,9 @@ class Reconciler:
         """For each user, when to try again, and how long the last wait was."""
 
     def round(self) -> list[int]:
-        """Settle those whose turn it is; give the users whose databases are well again.
+        """Reconcile the tenants whose turn it is; return the users whose databases can be used again.
 
-        Where a server did not answer for one of its databases the others there wait too.
+        Where a server did not answer for one of its databases, the other databases there wait as well.
         """
         with self._catalog.reading() as connection:
             found = claims.cut_off(connection, AFTER)

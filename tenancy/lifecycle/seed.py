@@ -1,4 +1,4 @@
-"""Say what a new tenant's database holds, and write it there: its tables, its ledger, whose it is, its first rows."""
+"""Build a new tenant's database: its tables, its ledger, its identity row, its first rows."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from tenancy.schema.tables import tenancy_tables
 
 
 class Seeding(Operation):
-    """Furnish databases that were just made, and say of them in the catalog that they are."""
+    """Build the schema and write the first rows of databases that were just created."""
 
     def blueprint(self, tenant: Tenant, backend: Backend) -> Blueprint:
-        """Say what a new tenant's database holds."""
+        """Return how a new tenant's database is built and filled."""
         return Blueprint(
             fingerprint=self.chain.fingerprint,
             build=lambda connection: self.build(connection, backend),
@@ -26,7 +26,7 @@ class Seeding(Operation):
         )
 
     def done(self) -> dict[str, Any]:
-        """Give the columns of a configuration whose database is ready and at head."""
+        """Return the columns of a tenant whose database is ready and at head."""
         return {
             "state": State.READY,
             "is_active": True,
@@ -48,7 +48,7 @@ class Seeding(Operation):
         )
 
     def fill(self, connection: sa.Connection, tenant: Tenant) -> None:
-        """Write a new tenant's own rows: whose it is, when its revisions were applied, its first rows."""
+        """Write a new tenant's own rows: the identity row, the ledger's dates, the first rows."""
         identity.write(connection, tenant)
         ledger.date_as_new(connection)
         self._first_rows(connection, tenant)
@@ -66,6 +66,6 @@ class Seeding(Operation):
         self.step(f"applied {revision}")
 
     def hand_over(self, connection: sa.Connection, tenant: Tenant, claim: Claim) -> None:
-        """Give a database that stood ready to its user, in the caller's transaction there; whoever was first has it."""
+        """Write a user and their first rows into a database that stood ready; the caller commits."""
         identity.hand_over(connection, tenant, claim.epoch)
         self._first_rows(connection, tenant)

@@ -1,7 +1,7 @@
-"""Make the database that all users share where MULTI_TENANT_MODE is off, or bring it to head.
+"""Create the one database that all users share where MULTI_TENANT_MODE is off, or bring it to head.
 
-The same steps as for one user's, with two differences: other tables may stand there, and nobody's first rows are
-written.
+The steps are those of one user's database, with two differences: other tables may stand there, and no user's first rows
+are written.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class SharedDatabase(Provisioner):
     """Provision the one database of all users."""
 
     def provision_shared(self, url: str) -> list[str]:
-        """Make the database that all users share, or bring it to head; give the revisions applied now.
+        """Create the shared database, or bring it to head; return the revisions applied now.
 
         Other tables may stand in it: the catalog's, for example.
         """
@@ -67,7 +67,7 @@ class SharedDatabase(Provisioner):
         return self.decisions.resumed(connection, tenant, backend)
 
     def _with_shared_login(self, backend: Backend, wanted: dict[str, Any]) -> dict[str, Any]:
-        """Give the shared database a login of its own, where the product can hold that one to its owner's rows."""
+        """Add a login of its own, where the product has row-level security that holds a login to its owner's rows."""
         wanted = {"tenant_id": new_id(), **wanted}
         user = backend.shared_login(wanted["tenant_id"])
         if user is None:
@@ -76,7 +76,7 @@ class SharedDatabase(Provisioner):
         return wanted | sealed(self.services, None, wanted, fresh_password())
 
     def _upgrade_shared(self, tenant: Tenant, claim: Claim, backend: Backend) -> Reached:
-        """Apply what is missing in the database that all share, once it says whose it is."""
+        """Apply missing revisions in the shared database, once its identity row says that it is ours."""
         access = self.services.access(tenant)
         if tenant.revision is None:
             backend.make_empty(tenant, access)

@@ -1,9 +1,9 @@
-"""Take a tenant out of use: stop it for a while, or remove it for good.
+"""Take a tenant out of use: suspend it for a while, or delete it for good.
 
-Its own database is told first, with the epoch of this operation's claim: writes that began before are refused there,
-and a runner that wakes late finds a higher epoch and changes nothing. Once the catalog says ``archived`` and the
-database does too, no operation brings a tenant back; so its database, whose name no other tenant gets, can be removed
-without holding anything.
+The tenant's own database is written first: its epoch is raised to that of this operation's claim, so writes that began
+before are refused there, and a runner that wakes late finds a higher epoch and changes nothing. Once catalog and
+database both say ``archived`` no operation brings a tenant back, so its database can be dropped without a lock: no
+other tenant is ever given its name.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ log = logging.getLogger(__name__)
 
 
 class Retirement(Operation):
-    """Suspend, resume, delete and forget tenants."""
+    """Suspend, resume and delete tenants, and end claims of runners that are gone."""
 
     def __init__(self, services: Services) -> None:
         super().__init__(services)
         self._leftovers = Leftovers(services)
 
     def delete(self, user_id: int, *, forget: bool = False) -> bool:
-        """Retire a database, then remove it; say whether it is gone.
+        """Archive a tenant, then drop its database; return whether the database is gone.
 
-        A file that stands in its place and is not its own is left alone. With ``forget`` a database that cannot be
-        removed is kept in the list of leftovers, and its user may have another one.
+        A file that stands in its place and is another tenant's is left alone. With ``forget`` a database that cannot be
+        dropped is put on the list of leftovers, and its user may have another one.
         """
         with self.catalog.writing() as connection:
             tenant = tenants.get(connection, user_id)
@@ -64,7 +64,7 @@ class Retirement(Operation):
         return True
 
     def _forget(self, retired: Tenant, before: Claim) -> None:
-        """Let go of a database that could not be removed; it stays in the list of leftovers until it is gone.
+        """Put a database that could not be dropped on the list of leftovers.
 
         ClaimLostError where anybody operated on the user's database since: it may be another one, or in use again.
         """
@@ -93,8 +93,8 @@ class Retirement(Operation):
     def set_state(self, user_id: int, before: State, after: State) -> None:
         """Suspend or resume: in the tenant's own database as well, so that writes under way stop too.
 
-        The catalog says first that a tenant is suspended. New work is refused by it from then on, and the fence has
-        only to wait for what is under way; SQLite has no queue in which it could wait before later writers.
+        The catalog is written first when a tenant is suspended: from then on new work is refused, and raising the epoch
+        has to wait only for writes under way. SQLite has no queue in which it could wait ahead of later writers.
         """
         with self.catalog.writing() as connection:
             tenant = tenants.get(connection, user_id)
@@ -133,7 +133,7 @@ class Retirement(Operation):
         return found
 
     def _fenced(self, tenant: Tenant, claim: Claim) -> Tenant:
-        """Refuse every further write to a database, and give what is to be removed."""
+        """Raise the epoch so that every further write to a database is refused; return what is to be removed."""
         if tenant.revision is None and not tenant.owned:
             return tenant  # nothing was ever made, and what stands there is somebody else's
         retired = tenant.with_(epoch=claim.epoch)
@@ -150,7 +150,7 @@ class Retirement(Operation):
         return retired
 
     def _is_half_made(self, tenant: Tenant, backend: Backend) -> bool:
-        """Say whether what stands there is what an attempt to make the database left, which has no owner yet."""
+        """Tell whether what stands there is the remains of an attempt, which has no owner yet."""
         if tenant.revision is not None or not backend.on_server:
             return False
         driver = backend.connect_to_migrate(tenant, self.services.access(tenant))

@@ -1,9 +1,9 @@
-"""Bring one tenant's database to a revision, forward or back, under a claim.
+"""Migrate one tenant's database to a revision, forward or back, under a claim.
 
-Where a database can undo schema changes a revision is one transaction, and its first statement raises the epoch: every
-write that began before waits for it, finds another epoch at the fence and is refused, and whoever finishes after a
-kill finds in the same row what was done. Where each statement commits itself (MySQL) the database is closed to writes
-first and opened again in the end.
+Where a database can roll back schema changes each revision is one transaction, whose first statement raises the epoch.
+Writes that began before wait for that row, find another epoch at the fence and are refused; whoever goes on after a
+kill reads in the same row what was done. Where each statement commits by itself (MySQL) the database is closed to
+writes first and opened again in the end.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Held = tuple[Tenant, Claim, Backend]
 
 @dataclass(frozen=True)
 class Reached:
-    """Say where a database stands after a migration, what was applied or undone, and its epoch from here on."""
+    """Where a database stands after a migration, what was applied or undone, and its epoch from here on."""
 
     revision: str | None
     epoch: int
@@ -40,17 +40,17 @@ class Reached:
 
 
 class Upgrade(Operation):
-    """Migrate tenants that are there."""
+    """Migrate databases that are there."""
 
     def migrate_to(
         self, tenant: Tenant, claim: Claim, backend: Backend, target: str, *, closed: bool = False
     ) -> Reached:
-        """Apply what lies between a database and ``target``, or undo it, and leave it open for use.
+        """Apply the revisions between a database and ``target``, or undo them, and leave the database open for use.
 
         ``closed`` says that ``close`` came before.
 
-        Of a revision that raised nothing is left where the database can undo it. The error's ``reached`` field says
-        where the database stands then; it is missing where that could not be found out.
+        A revision that raises is rolled back where the database can. The error's ``reached`` field says where the
+        database stands then; the field is missing where that could not be found out.
         """
         access = self.services.access(tenant)
         with backend.migrating(backend.connect_to_migrate(tenant, access)) as connection:
@@ -68,7 +68,7 @@ class Upgrade(Operation):
         return Reached(target, claim.epoch, steps)
 
     def close(self, tenant: Tenant, claim: Claim, backend: Backend) -> str | None:
-        """Turn away all writes, those under way too; give the revision at which the database stands."""
+        """Refuse all writes, those under way too; return the revision at which the database stands."""
         with backend.migrating(backend.connect_to_migrate(tenant, self.services.access(tenant))) as connection:
             here = self.verified_revision(connection, tenant, backend)
             self.step("close")
@@ -78,7 +78,7 @@ class Upgrade(Operation):
         return here
 
     def open(self, tenant: Tenant, claim: Claim, backend: Backend, revision: str) -> Reached:
-        """Let a database be used that was put back as it was, whatever epoch that had."""
+        """Open a restored database for use, whatever epoch it had."""
         with backend.migrating(backend.connect_to_migrate(tenant, self.services.access(tenant))) as connection:
             if self.chain.current(connection) != revision:
                 raise RevisionMismatchError(
@@ -90,7 +90,7 @@ class Upgrade(Operation):
         return Reached(revision, claim.epoch, [revision])
 
     def reopen(self, tenant: Tenant, claim: Claim, backend: Backend) -> Reached:
-        """Leave a database as far as it came, open for use: whoever was to migrate it is gone."""
+        """Open a database for use at the revision it reached: the runner that was to migrate it is gone."""
         with backend.migrating(backend.connect_to_migrate(tenant, self.services.access(tenant))) as connection:
             here = self.verified_revision(connection, tenant, backend)
             _mark(connection, (tenant, claim, backend), State.READY)
@@ -99,9 +99,10 @@ class Upgrade(Operation):
     def verified_revision(
         self, connection: sa.Connection, tenant: Tenant, backend: Backend, target: str | None = None
     ) -> str | None:
-        """Give the revision at which a database stands; refuse one that is another's, or contradicts itself.
+        """Return the revision at which a database stands; refuse another tenant's database.
 
-        What was edited after it was applied may still be undone, to be applied anew: on the way back to ``target``.
+        A database whose version table and ledger disagree is refused too. A revision whose file was edited after it was
+        applied may still be undone on the way back to ``target``, to be applied anew.
         """
         driver: Any = connection.connection
         check_whose(backend, tenant, driver)
@@ -124,7 +125,7 @@ class Upgrade(Operation):
         return [table.name for table in self.services.schema.metadata.sorted_tables if "user_id" in table.c]
 
     def _compare(self, tenant: Tenant, here: str | None, told: dict[str, str], undone: list[str]) -> None:
-        """Refuse where version table and ledger disagree, or where a revision is not the one that was applied."""
+        """Refuse where version table and ledger disagree, or a revision's file was edited."""
         last = next(reversed(told), None)
         if last != here:
             raise RevisionMismatchError(
@@ -164,7 +165,7 @@ class Upgrade(Operation):
         )
 
     def _reopen(self, connection: sa.Connection, held: Held, error: Exception, *, closed: bool) -> None:
-        """Let a database be used again after a failure, and say in the error where it stands."""
+        """Open a database for use again after a failure, and put into the error where it stands."""
         tenant = held[0]
         try:
             connection.rollback()

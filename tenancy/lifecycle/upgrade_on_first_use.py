@@ -1,8 +1,8 @@
 """Migrate a tenant that is behind when it is first asked for, where the operator wants that (MIGRATE_ON_FIRST_TOUCH).
 
-One at a time in a process, under the tenant's claim, and no request waits longer than a budget: what takes longer goes
-on behind it, and the request is answered that the database will be there in a moment. A database that is locked or
-cannot be reached stays as it was and is tried again, but not by every request: others wait for their turn.
+A process migrates one tenant at a time, under the tenant's claim. No request waits longer than a budget: a migration
+that takes longer goes on in its thread, and the request is told to come back in a moment. A database that is locked or
+cannot be reached stays as it was and is tried again after a pause, not by every request.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class UpgradeOnFirstUse:
         self._put_off: dict[uuid.UUID, tuple[float, TenancyError]] = {}
 
     def upgrade(self, tenant: Tenant) -> None:
-        """Return once a tenant is migrated, or has failed and says why.
+        """Return once a tenant is migrated, or raise what its migration failed with.
 
-        TenantNotReadyError where it takes long; what is wrong with the database where that may pass by itself.
+        TenantNotReadyError where it takes long; the error of the database where that may pass by itself.
         """
         if tenant.state is not State.READY or tenant.user_id is None:
             return
@@ -61,7 +61,10 @@ class UpgradeOnFirstUse:
         self._refuse_too_soon(tenant)
 
     def _work(self, tenant: Tenant, done: threading.Event) -> None:
-        """Migrate a tenant in a thread of its own; what fails stands in the catalog, and is told to who asks next."""
+        """Migrate a tenant in a thread of its own.
+
+        A failure is recorded in the catalog, and raised to whoever asks next.
+        """
         try:
             with lifted():  # the request that asked for it does not wait so long
                 self._provisioner.provision(tenant.user_id or 0, DatabaseFields())
@@ -76,7 +79,7 @@ class UpgradeOnFirstUse:
             done.set()
 
     def _refuse_too_soon(self, tenant: Tenant) -> None:
-        """Tell again what stood in the way a moment ago."""
+        """Raise again the error of an attempt a moment ago."""
         ends, error = self._put_off.get(tenant.tenant_id, (0.0, None))
         if error is None:
             return
