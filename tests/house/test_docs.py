@@ -63,6 +63,18 @@ def test_links_lead_to_files_that_are_there(document):
     assert [link for link in links if not (document.parent / link).exists()] == []
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(PROJECT).as_posix())
+def test_links_lead_to_headings_that_are_there(document):
+    links = re.findall(r"\]\((?!https?:)([^)#]*)#([^)]+)\)", document.read_text())
+    assert [link for link in links if link[1] not in anchors(document.parent / link[0] if link[0] else document)] == []
+
+
+def anchors(document: Path) -> set[str]:
+    """Give what a link may name of a document: its headings, spelled as GitHub spells them."""
+    headings = re.findall(r"^#+ (.+)$", document.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def test_the_readme_is_one_screen():
     assert len((PROJECT / "README.md").read_text().splitlines()) <= 70
 
@@ -87,6 +99,21 @@ def test_no_table_is_split_by_a_bar_inside_a_cell(document):
     for lines in map(str.splitlines, tables):
         widths = {len(re.findall(r"(?<!\\)\|", line)) for line in lines}
         assert len(widths) == 1, lines[0]
+
+
+@pytest.mark.parametrize("room", ["tenancy", "web"])
+@pytest.mark.parametrize("document", ["README.md", "docs/explanation/architecture.md"])
+def test_the_layout_names_every_folder(document, room):
+    text = (PROJECT / document).read_text()
+    folders = [path.name for path in (PROJECT / room).iterdir() if path.is_dir() and path.name != "__pycache__"]
+    assert [name for name in folders if f"`{name}/`" not in text] == []
+
+
+def test_every_page_is_found_from_the_list_of_pages():
+    index = PROJECT / "docs" / "README.md"
+    linked = {(index.parent / link).resolve() for link in re.findall(r"\]\(([^)#]+\.md)", index.read_text())}
+    assert {path for path in DOCUMENTS if path.is_relative_to(index.parent)} - linked == {index}
+    assert "](docs/README.md)" in (PROJECT / "README.md").read_text()
 
 
 def test_the_readme_names_every_make_command():
@@ -185,7 +212,9 @@ def names_of_files() -> Counter[str]:
 
 
 SUFFIXES = (".py", ".html", ".js", ".css", ".toml", ".ini", ".mako", ".yml")
-EXAMPLES = {"shop.py", "0001_orders.py", "env.py", "alembic.ini"}
+CONTACTS = ("repositories/contacts.py", "tests/repositories/test_contacts.py")
+CONTACTS_PAGE = ("web/pages/contacts.py", "tests/web/pages/test_contacts.py")
+EXAMPLES = {"shop.py", "0001_orders.py", "env.py", "alembic.ini", *CONTACTS, *CONTACTS_PAGE}
 """Files that documents speak of and that a reader makes."""
 
 

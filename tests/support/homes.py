@@ -154,7 +154,7 @@ def plain_home(engine: str, folder: Path) -> Iterator[Home]:
 
 def documented_rights(label: str) -> list[str]:
     """Give the statements by which the documents give a server's login its rights."""
-    text = (Path(__file__).parents[2] / "docs" / "how-to" / "operate.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs" / "how-to" / "operate" / "production.md").read_text(encoding="utf-8")
     found = re.search(rf"^{label}[^\n]*:\n```sql\n(.*?)```", text, re.MULTILINE | re.DOTALL)
     assert found, f"the documents say nothing of {label}"
     return [re.sub(r"unify;$", "unify ", line).removesuffix(";") for line in found[1].splitlines()]

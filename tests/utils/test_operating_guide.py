@@ -1,4 +1,4 @@
-"""Type what docs/how-to/operate.md says, from its first day to a database on a server, as its reader does."""
+"""Type what docs/how-to/operate says, from day one to a database on a server, as its reader does."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import pytest
 
 from tests.support.servers import own_server
 
-GUIDE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "operate.md"
+GUIDE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "operate"
 
 
-def lines(section):
+def lines(page, section):
     """Give the commands in a section's first block, each with the file that it reads."""
-    text = GUIDE.read_text(encoding="utf-8").split(f"\n## {section}\n")[1]
+    text = (GUIDE / page).read_text(encoding="utf-8").split(f"\n## {section}\n")[1]
     for line in text.split("```")[1].strip().splitlines():
         words = shlex.split(line, comments=True)
         name, _, file = " ".join(words).partition(" < ")
@@ -26,9 +26,9 @@ def lines(section):
 def follow(shell):
     """Type a section's commands for a user; give what each said."""
 
-    def run(section, user, files):
+    def run(page, section, user, files):
         said = []
-        for words, file in lines(section):
+        for words, file in lines(page, section):
             done = shell(*(word.replace("USER", user) for word in words), stdin=files.get(file, ""))
             said.append((" ".join(words), done))
         return said
@@ -40,13 +40,13 @@ def test_an_operator_who_follows_the_guide_gets_a_database_on_a_server(shell, fo
     assert shell("db", "create-config-table").returncode == 0  # as make run does
     with own_server("postgresql") as own:
         files = {"password.txt": "a long password\n", "north.url": f"{own.url}\n"}
-        for words, done in follow("First day", "ada@example.org", files):
+        for words, done in follow("day-one.md", "First day", "ada@example.org", files):
             assert done.returncode == 0, (words, done.stderr)
-        *registered, (_, refused) = follow("Database servers", "ada@example.org", files)
+        *registered, (_, refused) = follow("production.md", "Database servers", "ada@example.org", files)
         assert [done.returncode for _, done in registered] == [0, 0]
         (remedy,) = re.findall(r"`unify (db delete \d+)`", refused.stderr)
         assert refused.returncode == 1
         assert shell(*remedy.split(), "--yes").returncode == 0
-        placed = follow("Database servers", "ada@example.org", files)[-1][1]
+        placed = follow("production.md", "Database servers", "ada@example.org", files)[-1][1]
         assert (placed.returncode, "is made: postgresql database" in placed.stdout) == (0, True)
         assert shell(*remedy.split(), "--yes").returncode == 0
