@@ -1,4 +1,4 @@
-"""Find the backend of a database type; those of servers are loaded, with their drivers, when first asked for."""
+"""Find the backend of a database type; a server's backend is imported, with its driver, when first asked for."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ _ON_SERVERS = {
 
 
 class Backends:
-    """Hold one backend a type."""
+    """Hold one backend for each database type."""
 
     def __init__(self, data_dir: Path) -> None:
         self._by_name: dict[str, Backend] = {"sqlite": SQLiteBackend(data_dir)}
 
     def get(self, db_type: str) -> Backend:
-        """Give the backend of a type, or refuse: unknown words name the field, known ones say not built in."""
+        """Return the backend of a type; ConfigurationError if there is no such type, or its driver is not installed."""
         if db_type not in DB_TYPES:
             raise ConfigurationError(f"db_type must be one of {', '.join(DB_TYPES)}.", field="db_type")
         if db_type not in self._by_name:
@@ -46,7 +46,7 @@ class Backends:
 
     @staticmethod
     def on_server(db_type: str) -> bool:
-        """Say whether databases of a type stand on servers; no driver is needed for that."""
+        """Say whether databases of a type stand on servers; this imports no driver."""
         return db_type in _ON_SERVERS
 
     def registered(self) -> list[Backend]:
@@ -58,7 +58,7 @@ class Backends:
         return found
 
     def for_url(self, url: str, setting: str) -> Backend:
-        """Give the backend that serves a database URL from the settings; the URL is never shown."""
+        """Return the backend for a database URL from the settings; errors never show the URL."""
         try:
             scheme = make_url(url).get_backend_name()
         except (ArgumentError, ValueError) as error:  # ValueError: a port that is no number

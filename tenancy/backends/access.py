@@ -1,7 +1,7 @@
-"""Describe how a database server is entered: structured fields and a short list of options, never a URL.
+"""Describe how to log in to a database server: separate fields and a short list of options, never a URL.
 
-Nothing that stands in a name or password can change where or how a connection goes: drivers get each field by
-itself, and what a driver would read as more than one is refused here.
+A driver gets each field by itself, and values that a driver would split into several options are refused here. So
+nothing in a name or a password can change where a connection goes, or how.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ CA_MAX = 65_536
 
 @dataclass(frozen=True)
 class Options:
-    """Hold the allow-listed options of a connection.
+    """Hold the options of a connection; there are no others.
 
-    ``tls``: ``prefer`` (encrypt where the server offers it, but for one on this machine), ``off``, ``require``
-    (encrypt, whoever answers) or ``verify`` (and check certificate and name, against ``tls_ca``, a PEM text, or the
-    system's authorities).
+    ``tls`` is ``prefer`` (encrypt if the server offers it, except to this machine), ``off``, ``require`` (encrypt, and
+    trust any certificate) or ``verify`` (also check certificate and host name, against the authorities in ``tls_ca``, a
+    PEM text, or else the system's).
     """
 
     tls: str = "prefer"
@@ -45,7 +45,7 @@ class Options:
 
     @classmethod
     def of(cls, given: Mapping[str, Any] | None) -> Options:
-        """Read options by name, or refuse the one at fault; texts stand for numbers too."""
+        """Read options by name, or refuse the option at fault; a number may be given as text."""
         values = dict(given or {})
         unknown = values.keys() - {each.name for each in fields(cls)}
         if unknown:
@@ -61,7 +61,7 @@ class Options:
 
     @classmethod
     def read(cls, text: str | None) -> Options:
-        """Read what ``written`` gave."""
+        """Read options that ``written`` wrote."""
         try:
             found = json.loads(text or "{}")
         except ValueError:
@@ -71,7 +71,7 @@ class Options:
         return cls.of(found)
 
     def written(self) -> str | None:
-        """Give what differs from the defaults, as the catalog keeps it; None where nothing does."""
+        """Write the options that differ from the defaults as JSON, for the catalog; None if none differs."""
         plain = Options()
         changed = {
             each.name: getattr(self, each.name)
@@ -83,10 +83,10 @@ class Options:
 
 @dataclass(frozen=True)
 class Login:
-    """Say where a server is and as whom to enter it.
+    """Say where a server is, and as whom to log in.
 
-    With ``policy`` every connection resolves the host anew and goes to the address that passed the policy. With
-    ``each_silence`` the limit of answers is one for every wait between bytes, not for the whole of an answer.
+    With ``policy`` each connection resolves the host again, and goes to an address that the policy allows. With
+    ``each_silence`` the answer timeout limits each wait for more bytes, and not the whole answer.
     """
 
     host: str
@@ -102,18 +102,18 @@ class Login:
         return replace(self, database=database)
 
     def patient(self, answer_timeout_s: int = 600) -> Login:
-        """Give the login for work that may take long, as long as the server says something: schema changes, copies."""
+        """Return the login for long work, such as schema changes: each silence is limited, not the whole answer."""
         return replace(self, options=replace(self.options, answer_timeout_s=answer_timeout_s), each_silence=True)
 
     @property
     def patience(self) -> Patience:
-        """Say how long answers may take on a connection that is open."""
+        """Say how long answers may take on an open connection."""
         return Patience(float(self.options.answer_timeout_s), self.each_silence)
 
     def addresses(self, limit_s: float) -> list[str]:
-        """Give what to connect to, in the order to try: all that the name resolves to, or what the policy let through.
+        """Return the addresses to try, in order: all that the host resolves to, or the one that the policy allows.
 
-        Resolved here, and not by a driver, so that a name service that is silent does not hold anybody.
+        Drivers get addresses, as a driver that resolves a name waits without a limit for a silent name server.
         """
         machine = hosts.machine_of(self.host)
         if self.policy:
@@ -122,12 +122,12 @@ class Login:
 
     @property
     def server(self) -> tuple[str, int] | None:
-        """Name the server under which its answers about itself may be kept; None for one that a user named."""
+        """Return the key under which facts about the server may be cached; None for a server that a user named."""
         return None if self.policy else (self.host, self.port)
 
     @property
     def tls(self) -> str:
-        """Give the TLS mode: what goes to this very machine is not encrypted unless that is asked for."""
+        """Return the TLS mode; ``prefer`` means ``off`` for a server on this machine."""
         mode = self.options.tls
         return "off" if mode == "prefer" and hosts.is_loopback(hosts.machine_of(self.host)) else mode
 
@@ -200,7 +200,7 @@ def from_url(url: str, setting: str, *, default_port: int) -> Login:
 
 @cache
 def tls_context(tls: str, ca: str | None) -> ssl.SSLContext:
-    """Make the context of a server's connections once: making one takes longer than connecting does."""
+    """Return the TLS context for these options; cached, as making one takes longer than connecting."""
     if tls == "verify":
         return ssl.create_default_context(cadata=ca) if ca else ssl.create_default_context(cafile=system_authorities())
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -210,16 +210,16 @@ def tls_context(tls: str, ca: str | None) -> ssl.SSLContext:
 
 
 def system_authorities() -> str:
-    """Give the file of the certificate authorities that this machine trusts, or UnsupportedBackendError.
+    """Return the file of the certificate authorities that this machine trusts, or raise UnsupportedBackendError.
 
-    Drivers that come as wheels bring an OpenSSL of their own, which looks where the machine that built it kept them.
+    A driver installed as a wheel brings its own OpenSSL, whose default path is that of the machine that built it.
     """
     named = ssl.get_default_verify_paths()
-    known = [named.cafile, *_AUTHORITIES]  # the first heeds SSL_CERT_FILE, as OpenSSL does everywhere
+    known = [named.cafile, *_AUTHORITIES]  # the first respects SSL_CERT_FILE, as OpenSSL does
     found = next((path for path in known if path and os.path.isfile(path)), None)
     if found is not None:
         return found
-    loaded = ssl.create_default_context().get_ca_certs(binary_form=True)  # Windows keeps them in no file
+    loaded = ssl.create_default_context().get_ca_certs(binary_form=True)  # Windows keeps them in a store, not in a file
     if not loaded:
         raise UnsupportedBackendError(
             "tls=verify finds no certificate authorities on this machine: install them, or give tls_ca.",
@@ -239,9 +239,9 @@ _ca_files: dict[str, str] = {}
 
 
 def ca_file(ca: str) -> str:
-    """Give a private file that holds authorities' certificates, for drivers that take only files.
+    """Return a private temporary file that holds these certificates, for drivers that only take files.
 
-    Folders for temporary files are cleaned while a process runs: a file that is gone is written again.
+    Systems clean their temporary folders while a process runs, so a file that is gone is written again.
     """
     path = _ca_files.get(ca)
     if path is None or not os.path.exists(path):

@@ -1,9 +1,9 @@
-"""Keep a tenant's connection from writing outside of a transaction that has passed the fence.
+"""Filter the statements of tenants' connections: nothing is written outside a transaction that passed the fence.
 
-``routing/guards.py`` begins transactions, passes the fence, and then tells the connection so (``begun``). But whoever
-holds an engine can also ask for AUTOCOMMIT, take a connection with ``raw_connection()``, or send COMMIT as text: what
-is written after that was never compared with the fence. So every statement is read before it is sent. Outside of a
-transaction only what reads may pass; inside, what would end the transaction or outlive it is refused.
+``routing/guards.py`` begins transactions, compares epoch and state with the route (the fence), and then calls ``begun``
+on the connection. Whoever holds an engine could go around that: by AUTOCOMMIT, by ``raw_connection()``, or by sending
+COMMIT as text. So each statement is read before it is sent to the database. Outside a transaction only statements that
+read are let through. Inside, statements are refused that would end the transaction or outlive it.
 """
 
 from __future__ import annotations
@@ -62,12 +62,17 @@ def _nothing(words: list[str]) -> str | None:
 
 
 class Words:
-    """Read statements of one product: what each would do to the transaction that it is sent in.
+    """Classify the statements of one product by their words.
 
-    ``refuse`` gives the sentence for what only this product has; ``reads`` knows what else only reads; ``hidden``
-    finds in a whole text what strings and comments would hide, ``lasting`` what its connection may keep after the
-    transaction. ``separated`` is False where the statements of a text need nothing between them. ``counted`` asks how
-    many transactions are open, where an error may end one at the server and the driver does not say so.
+    Every product has the rules that stand here. What a product adds:
+
+    - ``refuse`` returns why a statement of this product alone is refused, or None.
+    - ``reads`` says whether a statement that is unknown here only reads.
+    - ``hidden`` finds what is refused although it stands in strings or comments, in the whole text.
+    - ``lasting`` finds what may change the connection beyond the transaction.
+    - ``separated`` is False if the product runs several statements of a text without semicolons between them.
+    - ``counted`` selects the number of open transactions, for products that end one on an error when the driver does
+      not say so.
     """
 
     def __init__(
@@ -91,11 +96,11 @@ class Words:
         self._remembered = lru_cache(2048)(self._read)
 
     def read(self, text: str) -> tuple[str | None, bool]:
-        """Give why a text is refused, or None; and whether it certainly only reads."""
+        """Return why a text is refused (or None), and whether it certainly only reads."""
         return (self._remembered if len(text) <= _REMEMBERED_LENGTH else self._read)(text)
 
     def lasts(self, text: str) -> bool:
-        """Say whether a connection may be another one after this text: it is closed then, and not used again."""
+        """Say whether a text may change the connection beyond the transaction: the pool then closes it."""
         return self._lasting is not None and self._lasting.search(text) is not None
 
     def _read(self, text: str) -> tuple[str | None, bool]:
@@ -124,14 +129,14 @@ class Words:
 
 
 class Gated:
-    """Mix into a driver's connection: its cursors ask it before each statement, once it has got its ``words``."""
+    """Mix into a driver's connection class: with ``words`` set, its cursors call ``ask`` before each statement."""
 
     words: Words | None = None
     lazily: ClassVar[bool] = False
-    """Whether a transaction is only open at the server once something was sent in it."""
+    """Whether the driver sends BEGIN with the first statement only, so that ``in_transaction`` is False until then."""
 
     spoiled = False
-    """Whether what is wrong with this connection may be wrong with all others of its pool."""
+    """Whether all connections of the pool may have what is wrong with this connection."""
 
     _begun = False
     _fresh = False
@@ -139,29 +144,29 @@ class Gated:
 
     @property
     def in_transaction(self) -> bool:
-        """Say whether the driver knows of an open transaction, without asking the server."""
+        """Say whether the driver knows of an open transaction; the server is not asked."""
         raise NotImplementedError
 
     def tidy(self) -> None:
-        """Hear that whoever used this connection gives it back."""
+        """Called when the connection is given back to its pool: close what its user left open."""
 
     def usable(self) -> bool:
-        """Say whether a connection that comes back may be used again: nothing is left in it of who used it."""
+        """Say whether the pool may lend this connection again: nothing of its last user is left in it."""
         return not (self._changed or self.in_transaction)
 
     def begun(self) -> None:
-        """Hear that a transaction was begun that may go on: it reads only, or has passed the fence."""
+        """Called when a transaction was begun that only reads, or that has passed the fence."""
         self._begun, self._fresh = True, self.lazily
 
     def ended(self) -> None:
         self._begun = self._fresh = False
 
     def written(self, text: Any) -> str:
-        """Give a statement as text, in whatever way the driver takes it."""
+        """Return a statement as text, whatever type the driver accepts for it."""
         return text.decode(errors="replace") if isinstance(text, bytes) else str(text)
 
     def ask(self, text: Any) -> None:
-        """Refuse a statement that would write outside of a guarded transaction, or end one."""
+        """Raise UnfencedError for a statement that would write outside a guarded transaction, or end one."""
         if self.words is None:
             return
         written = self.written(text)
@@ -177,7 +182,7 @@ class Gated:
 
 
 class GatedCursor:
-    """Mix into a driver's cursor, before the driver's own class."""
+    """Mix into a driver's cursor class, before it: the connection is asked about each statement."""
 
     connection: Any
 
@@ -192,19 +197,21 @@ class GatedCursor:
 
 @cache
 def gated_cursor(driver: type) -> type:
-    """Give a driver's class of cursors, or somebody's own, with the gate before it."""
+    """Return a cursor class, the driver's or a caller's own, with ``GatedCursor`` mixed in."""
     return driver if issubclass(driver, GatedCursor) else type(f"Gated{driver.__name__}", (GatedCursor, driver), {})
 
 
 class Around(Gated):
-    """Be a connection of a driver whose classes cannot be derived from, with the gate around it."""
+    """Wrap a connection of a driver whose classes cannot be subclassed (ODBC); the filter stands in the wrapper."""
 
     def __init__(self, driver: Any) -> None:
         vars(self)["driver"] = driver
 
     @property
     def in_transaction(self) -> bool:
-        return self._begun  # such a driver does not say; commit(), rollback() and errors end it, and text cannot
+        return (
+            self._begun
+        )  # the driver does not say; commit(), rollback() and errors end it, and texts that would are refused
 
     def cursor(self, *how: Any, **named: Any) -> Any:
         return _AroundCursor(self, self.driver.cursor(*how, **named))
@@ -221,7 +228,7 @@ class Around(Gated):
         self.driver.rollback()
 
     def hear(self, work: Callable[..., Any], *values: Any) -> Any:
-        """Do what may fail; where the error ended the transaction, what follows would each commit by itself."""
+        """Call the driver; after an error ask if the server ended the transaction, as later writes then commit."""
         try:
             return work(*values)
         except BaseException:
@@ -234,7 +241,7 @@ class Around(Gated):
             with closing(self.driver.cursor()) as cursor:
                 cursor.execute(asked)
                 return int(cursor.fetchone()[0])
-        except Exception as error:  # noqa: BLE001 - the error that it is asked after is the one to tell
+        except Exception as error:  # noqa: BLE001 - the caller raises the first error, after which this was asked
             log.info("a server did not say whether a transaction is open: %s", type(error).__name__)
             return 0
 
@@ -285,26 +292,26 @@ class _AroundCursor:
 
 
 def gated(driver: Any, words: Words) -> Any:
-    """Give a tenant's connection that reads each statement before it is sent."""
+    """Put the filter before a tenant's connection; a driver's class without ``Gated`` is wrapped in ``Around``."""
     found = driver if isinstance(driver, Gated) else Around(driver)
     found.words = words
     return found
 
 
 def commit(driver: Any) -> None:
-    """Commit, and roll back where that fails: what SQLAlchemy calls ended then, some products leave open."""
+    """Commit, and roll back if that fails: for SQLAlchemy the transaction is over, but some products keep it open."""
     try:
         driver.commit()
     except BaseException:
         try:
             driver.rollback()
-        except Exception as error:  # noqa: BLE001 - the commit's error is the one to tell; the pool closes the rest
+        except Exception as error:  # noqa: BLE001 - the commit's error is raised; the pool closes the connection
             log.info("a failed commit could not be rolled back: %s", type(error).__name__)
         raise
 
 
 def _to_savepoint(words: list[str]) -> bool:
-    """Tell ``ROLLBACK TO name``, and SQL Server's ``ROLLBACK TRANSACTION name`` by the names that SQLAlchemy gives."""
+    """Recognize ROLLBACK TO name, and SQL Server's ROLLBACK TRANSACTION name by SQLAlchemy's names of savepoints."""
     if words[0] != "ROLLBACK":
         return False
     rest = words[2:] if words[1:2] and words[1] in ("WORK", "TRAN", "TRANSACTION") else words[1:]
@@ -313,8 +320,6 @@ def _to_savepoint(words: list[str]) -> bool:
 
 def _bounds_among(words: list[str]) -> bool:
     begins = any(pair[0] == "BEGIN" and pair[1][:4] in ("TRAN", "DIST") for pair in pairwise(words))
-    alone = words == ["BEGIN"] or words[:2] == [
-        "START",
-        "TRANSACTION",
-    ]  # no statements there, but what is meant is clear
+    # SQL Server knows neither of these, but whoever sends them means to begin a transaction.
+    alone = words == ["BEGIN"] or words[:2] == ["START", "TRANSACTION"]
     return begins or alone or bool({"COMMIT", "ROLLBACK"} & set(words))

@@ -1,7 +1,7 @@
-"""Translate ``?`` placeholders for each driver without touching strings, names, comments or operators.
+"""Translate ``?`` placeholders into each driver's own, and leave strings, names, comments and operators alone.
 
-A tokenizer, not a replacement: ``'what?'``, ``"a?b"``, ``[a?b]``, ``$$?$$``, ``-- ?`` and ``/* ? */`` stand for what
-they are, ``??`` is a literal mark, ``%`` and ``:x`` mean what they mean to the database.
+A tokenizer does it: ``'what?'``, ``"a?b"``, ``[a?b]``, ``$$?$$``, ``-- ?`` and ``/* ? */`` are no placeholders, ``??``
+is a literal question mark, and ``%`` and ``:x`` are passed on to the database.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tenancy.errors import ConfigurationError
 class Rules:
     """Say how one product writes strings, quoted names and comments.
 
-    ``mark`` is the driver's placeholder; with ``%s`` every literal ``%`` is doubled, as those drivers ask.
+    ``mark`` is the driver's placeholder. Drivers with ``%s`` want every literal ``%`` doubled.
     """
 
     mark: str = "?"
@@ -33,13 +33,13 @@ class Rules:
 
 
 _DOLLAR = re.compile(r"\$(?:[A-Za-z_\u0080-\uffff][A-Za-z0-9_\u0080-\uffff]*)?\$")
-_CONTINUED = re.compile(r"[ \t\f\v]*[\n\r][ \t\n\r\f\v]*'")  # two literals on two lines are one (SQL standard)
+_CONTINUED = re.compile(r"[ \t\f\v]*[\n\r][ \t\n\r\f\v]*'")  # the SQL standard joins two literals on two lines
 _WORD = re.compile(r"[A-Za-z0-9_$\u0080-\U0010ffff]+")
 
 
 @lru_cache(maxsize=1024)
 def translate(sql: str, rules: Rules, count: int) -> str:
-    """Give ``sql`` with the driver's placeholders; refuse when it holds another number of them than ``count``."""
+    """Return ``sql`` with the driver's placeholders; ConfigurationError if it does not hold ``count`` of them."""
     pieces: list[str] = []
     found = 0
     position = 0
@@ -50,7 +50,7 @@ def translate(sql: str, rules: Rules, count: int) -> str:
             found += 1
             pieces.append(rules.mark)
         else:
-            # Drivers that take our marks count them once more themselves, and not all know comments in comments.
+            # A driver with ``?`` counts the marks itself, and may find one in a comment inside a comment.
             unmarked = rules.nested_comments and rules.mark == "?" and piece.startswith("/*")
             piece = piece.replace("?", " ") if unmarked else piece
             literal = "?" if piece == "??" else piece
@@ -64,7 +64,7 @@ def translate(sql: str, rules: Rules, count: int) -> str:
 
 
 def statements(sql: str, rules: Rules) -> Iterator[list[str]]:
-    """Give the bare words of each statement of a text, in capitals; strings, quoted names and comments are left out."""
+    """Yield the words of each statement of a text, in capitals, without strings, quoted names and comments."""
     words: list[str] = []
     position = 0
     while position < len(sql):
@@ -81,7 +81,7 @@ def statements(sql: str, rules: Rules) -> Iterator[list[str]]:
 
 
 def _token(sql: str, at: int, rules: Rules) -> tuple[int, bool]:
-    """Give where the token that starts at ``at`` ends, and whether it is a placeholder."""
+    """Return where the token that starts at ``at`` ends, and whether it is a placeholder."""
     character = sql[at]
     if character == "?":
         return (at + 2, False) if sql.startswith("??", at) else (at + 1, True)
@@ -150,7 +150,7 @@ def _dollar(sql: str, at: int) -> int:
 
 
 def _word(sql: str, word: re.Match[str], rules: Rules) -> int:
-    """Take a whole word, so that ``a$b$c`` opens no dollar quote; ``E'..'`` is a string with backslashes."""
+    """Return the end of a whole word, so that ``a$b$c`` opens no dollar quote; ``E'..'`` is an escape string."""
     end = word.end()
     if not (rules.escape_strings and word.group() in ("e", "E") and sql.startswith("'", end)):
         return end

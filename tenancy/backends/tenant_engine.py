@@ -1,8 +1,12 @@
-"""Make engines that weigh little: one class of engine and one of pool, listened to once for all tenants.
+"""Make engines that cost little memory: one engine class and one pool class, whose events serve all tenants.
 
-An engine of SQLAlchemy's own with QueuePool costs each tenant a queue with its locks, and a collection for every event
-that is listened to: half of its memory and most of the time that making it takes. Here what happens to an engine is
-told to whoever tends it, by methods.
+An ordinary engine with QueuePool has a queue with locks, and a collection for each event that is listened to. Those are
+half of its memory and most of the time it takes to make it. Here listeners are registered once, on the classes, and
+call the methods of the engine's ``Tended``.
+
+This file uses private parts of SQLAlchemy (the methods that a Pool implements, and the constructor of Engine). The
+figures P2 (first use of a tenant) and P8 (memory of an idle tenant) depend on it; tests/house/test_private_parts.py
+says so when a new version lacks one.
 """
 
 from __future__ import annotations
@@ -19,28 +23,27 @@ from tenancy.backends.gates import TWO_PHASES, Gated
 from tenancy.errors import UnfencedError
 
 KEPT = 2
-"""A thread uses one connection of a tenant, and few tenants are used by more than two threads at once."""
+"""How many idle connections a pool keeps: few tenants are used by more than two threads at once."""
 
 
 class Tended(Protocol):
-    """Hear what happens to one engine."""
+    """What a ``TenantEngine`` calls when something happens to it; ``routing/engines.py`` implements it."""
 
     def begin(self, connection: sa.Connection) -> None:
-        """Begin a transaction, or refuse it."""
+        """Begin a transaction on a connection, or raise."""
 
     def may_keep(self) -> bool:
-        """Say whether a connection that comes back is kept."""
+        """Say whether the pool may keep a connection that was given back."""
 
     def closed(self) -> None:
-        """Count a connection that is closed now."""
+        """Called after a connection was closed."""
 
 
 class TenantPool(Pool):
-    """Keep up to KEPT connections, the last one used first; open as many as are asked for at once.
+    """Keep up to KEPT idle connections, and lend the last one used first; there is no limit on open connections.
 
-    One that comes back in a transaction, or spoiled, is closed.
-
-    How many there may be in all is not a pool's business but the budget's, which the creator asks.
+    The limit is that of the process (``routing/connection_limits.py``), which the creator asks. A connection that comes
+    back inside a transaction, or spoiled, is closed.
     """
 
     def __init__(self, creator: Callable[[], Any], tended: Tended | None = None, **kw: Any) -> None:
@@ -60,7 +63,9 @@ class TenantPool(Pool):
             driver.tidy()
         if isinstance(driver, Gated) and not driver.usable():
             if driver.spoiled:
-                self._invalidate_time = time.time()  # those in use now are opened anew before their next use
+                self._invalidate_time = (
+                    time.time()
+                )  # private: connections in use now are reopened before their next use
                 self.dispose()
             record.close()
             return
@@ -68,14 +73,14 @@ class TenantPool(Pool):
             record.close()
             return
         self._kept.append(record)
-        if not self._may_keep():  # retired, or asked to make room, between the question and the answer
+        if not self._may_keep():  # asked again: the engine may have been retired since the first answer
             self.dispose()
 
     def _may_keep(self) -> bool:
         return self.tended is None or self.tended.may_keep()
 
     def _close_connection(self, connection: Any, *, terminate: bool = False) -> None:
-        """Count it after it is closed; the pool's own event comes before."""
+        """Close a connection, then count it; SQLAlchemy's event ``close`` comes before the closing."""
         try:
             super()._close_connection(connection, terminate=terminate)
         finally:
@@ -86,13 +91,13 @@ class TenantPool(Pool):
         while self._kept:
             try:
                 record = self._kept.pop()
-            except IndexError:  # another thread took the last one
+            except IndexError:  # another thread took the last connection
                 return
             record.close()
 
     def recreate(self) -> TenantPool:
         return type(self)(
-            self._creator,  # type: ignore[arg-type]  # the creator that was given
+            self._creator,  # type: ignore[arg-type]  # the creator that __init__ was given
             self.tended,
             recycle=self._recycle,
             echo=self.echo,
@@ -108,11 +113,11 @@ class TenantPool(Pool):
 
 
 class TenantEngine(sa.Engine):
-    """Be an ordinary engine over a ``TenantPool``; whoever tends it begins its transactions."""
+    """An ordinary engine over a ``TenantPool``; its ``Tended`` begins the transactions."""
 
 
 def tend(engine: sa.Engine, tended: Tended) -> None:
-    """Have an engine tended; one of another kind would pass every guard by."""
+    """Connect an engine with its ``Tended``; TypeError for another kind of engine, as no guard would see it."""
     if not isinstance(engine, TenantEngine) or not isinstance(engine.pool, TenantPool):
         raise TypeError("a backend must make engines of TenantEngine over TenantPool: others cannot be guarded.")
     engine.pool.tended = tended
@@ -120,7 +125,7 @@ def tend(engine: sa.Engine, tended: Tended) -> None:
 
 @event.listens_for(TenantEngine, "begin")
 def _begin(connection: sa.Connection) -> None:
-    pool = connection.engine.pool  # also that of an engine's engine.execution_options(...)
+    pool = connection.engine.pool  # the same pool for an engine made by engine.execution_options(...)
     if isinstance(pool, TenantPool) and pool.tended is not None:
         pool.tended.begin(connection)
 

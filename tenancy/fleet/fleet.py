@@ -50,7 +50,7 @@ class Fleet(Runs, Status):
             mended, found = self._repaired(looking, tenant, found) if repair else ([], found)
             yield Checked(tenant, found, mended, tenant.user_id not in looking.not_compared)
         if orphans and selection == Selection():
-            yield from self._strays(repair)
+            yield from self._orphans(repair)
 
     def _repaired(self, looking: Verification, tenant: Tenant, found: list[Finding]) -> tuple[list[str], list[Finding]]:
         if not any(each.repairable for each in found):
@@ -63,7 +63,7 @@ class Fleet(Runs, Status):
             fresh = tenants.get(connection, tenant.user_id or 0)
         return mended, looking.look(fresh)
 
-    def _strays(self, repair: bool) -> Iterator[Checked]:
+    def _orphans(self, repair: bool) -> Iterator[Checked]:
         for found in Orphans(self.services).found():
             mended: list[str] = []
             if repair and found.repairable and found.user_id is not None:

@@ -221,7 +221,7 @@ class _Writer:
 
     def _parents(self, table: sa.Table) -> str:
         """Name the tables that keys point at, with the columns they point at."""
-        from alembic.autogenerate.render import _repr_type
+        from alembic.autogenerate.render import _repr_type  # private: the public functions render whole operations
 
         wanted: dict[str, dict[str, TypeEngine[Any]]] = {}
         for key in sorted(table.foreign_keys, key=lambda key: key.target_fullname):
@@ -316,6 +316,7 @@ def _by_name(kind: str, item: Any, imports: set[str]) -> str | bool:
         return _imported("Timestamp()", imports)
     if isinstance(item, sa.Uuid) and not item.native_uuid:
         return _imported("RowId()", imports)
+    # Private to SQLAlchemy, which has no public way to ask a type for its variants; ours are told apart by having some.
     if isinstance(item, sa.UnicodeText) and item._variant_mapping:
         return _imported("LongText()", imports)
     if isinstance(item, sa.Unicode) and item._variant_mapping:

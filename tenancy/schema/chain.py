@@ -162,7 +162,7 @@ class Chain:
             )
         return self._run(
             connection,
-            lambda heads: self._scripts._upgrade_revs(target, heads),
+            lambda heads: self._scripts._upgrade_revs(target, heads),  # private, as below
             transactional_ddl,
             on_apply,
             at_once=at_once,
@@ -193,6 +193,7 @@ class Chain:
         if here == target:
             return []
         back = here is not None and here in self.between(here, target)
+        # Private to Alembic, whose public commands load env.py and the scripts again for each database (P6).
         way = self._scripts._downgrade_revs if back else self._scripts._upgrade_revs
 
         def steps(heads: Any) -> Iterator[Any]:
@@ -241,8 +242,8 @@ class Chain:
                     "on_version_apply": (applied,),
                 },
             )
-            if here is not None:  # else each database is asked again, by statements compiled anew
-                context._version = self._versions
+            if here is not None:  # else Alembic queries each database, by statements compiled again (P6)
+                context._version = self._versions  # private to Alembic: its own Table object of the version table
                 context.get_current_heads = lambda: (here,)  # type: ignore[method-assign]  # each step compares it
             try:
                 with Operations.context(context), context.begin_transaction():

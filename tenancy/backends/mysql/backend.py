@@ -49,6 +49,8 @@ from tenancy.errors import (
 from tenancy.models import Origin, Tenant
 
 PATIENCE_S = 600.0
+"""How long a migration may wait for more bytes of an answer."""
+
 MIGRATION_LOCK_S = 30
 _PLAIN = "CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
 
@@ -98,7 +100,7 @@ _BY_CODE: dict[int, tuple[type[TenancyError], str]] = {
     ER.RECORD_FILE_FULL: _FULL,
     ER.LOCK_WAIT_TIMEOUT: _BUSY,
     ER.LOCK_DEADLOCK: _MET,
-    1792: (ReadOnlyRouteError, "this unit of work may only read."),  # a transaction begun READ ONLY
+    1792: (ReadOnlyRouteError, "this unit of work may only read."),  # a write in START TRANSACTION READ ONLY
     ER.QUERY_INTERRUPTED: _LATE,
     1969: _LATE,  # MariaDB: max_statement_time exceeded
     3024: _LATE,  # MySQL: max_execution_time exceeded
@@ -184,7 +186,7 @@ class MySQLBackend(ReplayingBackend):
 
     @contextmanager
     def migrating(self, driver: Any) -> Iterator[sa.Connection]:
-        """Turn the driver's autocommit off: statements that are no DDL share a transaction with the ledger row."""
+        """Take the migration lock of the database; autocommit is off, so that rows and ledger commit together."""
         with self.filling(driver) as connection:
             be_patient(driver, PATIENCE_S)
             if not one(driver, "SELECT GET_LOCK(CONCAT('unify ', DATABASE()), %s)", (MIGRATION_LOCK_S,)):
@@ -282,7 +284,7 @@ class MySQLBackend(ReplayingBackend):
     # --- errors -----------------------------------------------------------------------------------------
 
     def _explain(self, error: BaseException) -> TenancyError | None:
-        if isinstance(error, OSError):  # of the socket that was opened for the driver
+        if isinstance(error, OSError):  # from the socket that we open for the driver
             return of_network(error)
         if not isinstance(error, pymysql.err.Error):
             return None
@@ -290,9 +292,11 @@ class MySQLBackend(ReplayingBackend):
         if code in _BY_CODE:
             kind, text = _BY_CODE[code]
             return kind(text)
-        if not 2000 <= code < 3000:  # the driver's own are there (dev.mysql.com, "Client Error Message Reference")
+        if not 2000 <= code < 3000:  # client errors (dev.mysql.com, "Client Error Message Reference")
             return DatabaseUnreachableError(GONE) if isinstance(error, pymysql.err.InterfaceError) else None
-        origin = getattr(error, "original_exception", None) or error.__context__  # the driver keeps it in either place
+        origin = (
+            getattr(error, "original_exception", None) or error.__context__
+        )  # PyMySQL keeps the cause in either place
         return of_network(origin) if isinstance(origin, OSError) else DatabaseUnreachableError(GONE)
 
     def lacks(self, error: BaseException) -> bool:

@@ -1,4 +1,8 @@
-"""Open MySQL and MariaDB connections: every parameter given, no files read, strict, in UTC, with limits of time."""
+"""Open MySQL and MariaDB connections: strict modes, UTC, time limits; no option files and no local files are read.
+
+The time limits use private parts of PyMySQL, which has no public way to limit an answer as a whole (R7: a server that
+is frozen is reported within five seconds); tests/house/test_private_parts.py says so when a new version lacks one.
+"""
 
 from __future__ import annotations
 
@@ -46,15 +50,16 @@ _COMMIT_THEMSELVES = frozenset(
         "IMPORT",
     ]
 )
-"""Begin statements that commit what is open (dev.mysql.com, "Statements That Cause an Implicit Commit")."""
+"""First words of statements that commit the open transaction (dev.mysql.com, "Statements That Cause an Implicit
+Commit")."""
 
 
 def _refuse(words: list[str]) -> str | None:
-    """Refuse what commits by itself, but for temporary tables, and for rows that are loaded."""
+    """Refuse statements that commit by themselves, except on temporary tables, and LOAD DATA, which loads rows."""
     if words[0] == "XA":
         return TWO_PHASES
     if words[:2] == ["SET", "STATEMENT"] or words[0] in ("PREPARE", "EXECUTE", "DEALLOCATE", "CALL"):
-        return BY_TEXT  # what these carry out stands in a string, or elsewhere
+        return BY_TEXT  # the statement that these run stands in a string, or in the database
     first_two = words[:2] in (["LOAD", "INDEX"], ["SET", "PASSWORD"]) or (
         words[0] == "ANALYZE" and "TABLE" in words[1:3]
     )
@@ -62,22 +67,22 @@ def _refuse(words: list[str]) -> str | None:
 
 
 _LASTING = re.compile(r"\A\s*set\b|\bget_lock\b|\btemporary\b|:=", re.IGNORECASE)
-"""Find what may last as long as its connection: settings, variables, locks by name, temporary tables."""
+"""Finds what may last as long as the connection: settings, variables, named locks, temporary tables."""
 
-_HIDDEN = re.compile(r"/\*M?!")  # comments that are carried out
+_HIDDEN = re.compile(r"/\*M?!")  # comments that the server runs
 WORDS = Words(RULES, _refuse, hidden=_HIDDEN, lasting=_LASTING)
 
 
 class Connection(Gated, connections.Connection):  # type: ignore[misc]  # PyMySQL brings no types
-    """Give up on an answer as a whole, where the driver's own timeouts begin anew with every byte.
+    """Limit the time of a whole answer: PyMySQL's own timeouts start again with every byte.
 
-    The driver reads through ``_rfile``; here that is a reader which asks before each wait how long it may still take.
-    Whether a transaction is open the server says with each answer.
+    PyMySQL reads through its attribute ``_rfile``. Here that is a reader of ours, which sets the socket's timeout to
+    what is left before each wait. ``in_transaction`` is the flag that the server sends with each answer.
     """
 
     server: tuple[str, int] | None = None
     patience: Patience | None = None
-    """None while connecting, which has one deadline for all of it."""
+    """None while connecting: the whole of that has one deadline, ``until``."""
 
     until = 0.0
     _reader: io.BufferedReader | None = None
@@ -100,7 +105,7 @@ class Connection(Gated, connections.Connection):  # type: ignore[misc]  # PyMySQ
         return super().cursor(gated_cursor(cursor or self.cursorclass))
 
     def close(self) -> None:
-        """Close it once: the driver's own says an error over a connection that broke and was closed for that."""
+        """Close the connection, or do nothing: PyMySQL raises if the connection broke and was closed for that."""
         if not self._closed:
             super().close()
 
@@ -111,10 +116,9 @@ class Connection(Gated, connections.Connection):  # type: ignore[misc]  # PyMySQ
         super()._execute_command(command, sql)
 
     def some(self, into: Any) -> int:
-        """Wait once for bytes and read what is there; TimeoutError once the answer is overdue."""
-        streamed = (
-            self._result is not None and self._result.unbuffered_active
-        )  # whoever reads the rows takes their time
+        """Wait once for bytes and read what is there; TimeoutError if the answer is overdue."""
+        # With an unbuffered cursor the time between two reads is the caller's, not the server's.
+        streamed = self._result is not None and self._result.unbuffered_active
         if self.patience is not None and (self.patience.each_silence or streamed):
             self.until = self.patience.again(self.until)
         self._current_timeout = self._read_timeout = self._left()
@@ -130,7 +134,7 @@ class Connection(Gated, connections.Connection):  # type: ignore[misc]  # PyMySQ
 
 
 class _Bytes(io.RawIOBase):
-    """Read the bytes that a server sends."""
+    """Read the bytes that a server sends, by ``Connection.some``."""
 
     def __init__(self, driver: Connection) -> None:
         self._driver = driver
@@ -143,10 +147,10 @@ class _Bytes(io.RawIOBase):
 
 
 def open_connection(login: Login, *, several_statements: bool = False, only_reads: bool = False) -> Connection:
-    """Open a connection whose statements commit themselves until a transaction is begun.
+    """Open a connection in autocommit mode.
 
-    ``several_statements`` allows more than one in a text: for an administrator's own texts alone. ``only_reads``
-    forbids writing outside of a transaction that was begun to write.
+    ``several_statements`` allows several statements in one text: only for texts of our own, over the server's login.
+    ``only_reads`` makes READ ONLY the default, so that only START TRANSACTION READ WRITE allows writes.
     """
     options = login.options
     flags = CLIENT.FOUND_ROWS | (CLIENT.MULTI_STATEMENTS if several_statements else 0)
@@ -156,7 +160,7 @@ def open_connection(login: Login, *, several_statements: bool = False, only_read
         host=login.host,
         port=login.port,
         user=login.user,
-        password=login.password.encode(),  # a text would be sent as Latin-1
+        password=login.password.encode(),  # PyMySQL would send a str as Latin-1
         database=login.database,
         unix_socket=None,
         read_default_file=None,
@@ -172,21 +176,21 @@ def open_connection(login: Login, *, several_statements: bool = False, only_read
         ssl_disabled=login.tls in ("off", "prefer"),
         defer_connect=True,
     )
-    if login.tls == "prefer":  # the driver makes a new context for each connection, which takes longer than connecting
+    if login.tls == "prefer":  # PyMySQL itself makes a context for each connection, which takes longer than connecting
         driver.ssl, driver.ctx = True, context
     driver.server, driver.until = login.server, until
     driver.connect(connected(login, until))
     try:
         _set(driver, options.answer_timeout_s, _LOCK_S, only_reads=only_reads)
     except BaseException:
-        driver._force_close()  # without a word to a server that does not keep to the protocol
+        driver._force_close()  # no goodbye to a server that does not speak the protocol
         raise
     driver.patience = login.patience
     return driver
 
 
 def be_patient(driver: Any, silence_s: float) -> None:
-    """Let the answers of an open connection take long from here on, each wait for more of one this long at most."""
+    """From now on limit each wait for more bytes of an answer, and no longer the whole answer."""
     driver.patience = Patience(silence_s, each_silence=True)
     _set(driver, silence_s, _LOCK_S)
 
@@ -196,7 +200,7 @@ def is_mariadb(driver: Any) -> bool:
 
 
 def _set(driver: Any, answer_s: float, lock_s: int, *, only_reads: bool = False) -> None:
-    """Set the session in one statement. The server gives up first, so that its answer can say why."""
+    """Set the session in one statement; the server's limit is 0.25 s below ours, so that it can say what took long."""
     limit_s = max(0.5, answer_s - 0.25)
     if is_mariadb(driver):
         products_own = f"tx_isolation = 'READ-COMMITTED', tx_read_only = {only_reads:d}, max_statement_time = {limit_s}"

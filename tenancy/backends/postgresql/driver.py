@@ -1,8 +1,9 @@
-"""Open PostgreSQL connections that never wait for ever: also for a server process that is frozen.
+"""Open PostgreSQL connections whose waits all have a limit, even if the server's process is frozen.
 
-psycopg2 with every timeout set still waits for such a one, because the kernel goes on answering for it. So a wait
-callback polls, and shuts the socket down when an answer is overdue. psycopg2 has one callback a process: connections
-of others wait in it as they always did, without a limit (and COPY is not to be had while it is set).
+With every timeout set, psycopg2 still waits for ever for a frozen process, because the kernel goes on acknowledging
+packets for it. So a wait callback polls the socket, and shuts it down when an answer is overdue. psycopg2 has one
+callback for the whole process: connections that others open wait in it too, without a limit as before; COPY does not
+work while a callback is set.
 """
 
 from __future__ import annotations
@@ -57,22 +58,23 @@ _SAID = {
     "client_encoding": "UTF8",
     "application_name": "unify",
 }
-"""Every parameter that libpq would else take from a variable, a service or a file (postgresql.org, "Environment
-Variables" and "SSL Support"): a ``root.crt`` in somebody's home turns ``require`` into a check, for one."""
+"""Every parameter that libpq would otherwise take from an environment variable, a service or a file (postgresql.org,
+"Environment Variables" and "SSL Support"). For example, a ``root.crt`` in the home folder turns ``require`` into a
+check of the certificate."""
 
 _SESSION = {"TimeZone": "UTC", "DateStyle": "ISO, MDY"}
-"""What libpq takes from PGTZ and PGDATESTYLE, and sends after all that it is told; the server says what holds."""
+"""What libpq takes from PGTZ and PGDATESTYLE, whatever ``options`` say; the server reports the values in effect."""
 
 _SQLSTATE_ONLY, _DEFAULT_VERBOSITY = 3, 1  # PQsetErrorVerbosity
 _STATE = re.compile(r":  ([0-9A-Z]{5})$", re.MULTILINE)
 
 
 class AnswerTimeout(psycopg2.OperationalError):  # type: ignore[misc]  # psycopg2 brings no types
-    """Say that a server did not answer in time; its connection is closed."""
+    """Raised when a server does not answer in time; the connection is closed then."""
 
 
 def _refuse(words: list[str]) -> str | None:
-    """Refuse what the session keeps after its transaction: the next one of the pool would have it."""
+    """Refuse what the session would keep after its transaction, for the next user of the pooled connection."""
     if words[0] == "SET" and "STANDARD_CONFORMING_STRINGS" in words:
         return BY_TEXT
     if words[0] == "SET":
@@ -80,22 +82,23 @@ def _refuse(words: list[str]) -> str | None:
     return LASTING if words[0] in ("RESET", "DISCARD", "LISTEN") else None
 
 
-# set_config() takes names as strings, and with the second one off strings would end elsewhere than they seem to
+# set_config() takes names as strings. With standard_conforming_strings off a backslash escapes a quote, so that strings
+# would end elsewhere than the tokenizer thinks.
 _HIDDEN = re.compile(r"transaction_read_only|set_config.*standard_conforming_strings", re.IGNORECASE | re.DOTALL)
 _LASTING = re.compile(
     r"set_config\s*\((?![^()]*,\s*true\s*\))|pg_(?:try_)?advisory_lock|\btemp(?:orary)?\s|\bwith\s+hold\b|(?:\A|;)\s*do\b",
     re.IGNORECASE,
 )
-"""Find what may last as long as its connection: settings, locks, temporary tables, cursors, and code of any kind."""
+"""Finds what may last as long as the connection: settings, locks, temporary tables, cursors, and DO blocks."""
 
 WORDS = Words(RULES, _refuse, hidden=_HIDDEN, lasting=_LASTING)
 
 
 class Connection(Gated, extensions.connection):  # type: ignore[misc]  # psycopg2 brings no types
-    """Know how long an answer may take, while connecting and afterwards, whose server this is, and what may be sent.
+    """A connection with a limit on its waits (``patience``), its server, and the statement filter.
 
-    The driver says BEGIN with the first statement. Outside of a transaction that was begun by ``routing/guards.py``,
-    such a one only reads.
+    psycopg2 sends BEGIN with the first statement. Outside a transaction that ``routing/guards.py`` began, that BEGIN is
+    READ ONLY.
     """
 
     lazily = True
@@ -106,7 +109,7 @@ class Connection(Gated, extensions.connection):  # type: ignore[misc]  # psycopg
         self.connecting = True
         super().__init__(dsn, **kw)
         self.connecting = False
-        _be_told(self, _DEFAULT_VERBOSITY)
+        _set_error_verbosity(self, _DEFAULT_VERBOSITY)
         self.patience = login.patience
 
     @property
@@ -138,16 +141,16 @@ class Connection(Gated, extensions.connection):  # type: ignore[misc]  # psycopg
 
 
 def open_connection(login: Login) -> Connection:
-    """Open a connection, every parameter of it given: nothing is left for the environment or a file to say."""
+    """Open a connection with every parameter stated, so that libpq takes none from the environment or from files."""
     extensions.set_wait_callback(_wait)
-    os.unsetenv("PGSERVICE")  # libpq gives up where it finds no such service, though nothing is taken from one
+    os.unsetenv("PGSERVICE")  # libpq fails if it does not find the service, although every parameter is given
     options = login.options
     until = Patience(float(options.connect_timeout_s)).until()
     addresses = login.addresses(until - time.monotonic())
-    # The server gives up first, so that its answer can say why; the client's own limit is for one that cannot.
+    # The server's limit is lower, so that it can say what took long; ours is for a server that cannot answer.
     limit_ms = max(500, round(options.answer_timeout_s * 1000) - 250)
     opened: Connection = psycopg2.connect(
-        host=",".join([login.host] * len(addresses)),  # the name that TLS checks
+        host=",".join([login.host] * len(addresses)),  # the name that the certificate is checked against
         hostaddr=",".join(addresses),
         port=login.port,
         user=login.user,
@@ -168,7 +171,7 @@ def open_connection(login: Login) -> Connection:
 
 
 def sqlstate(error: psycopg2.Error) -> str | None:
-    """Give an error's SQLSTATE, that of a connection that was refused too; None where no server said one."""
+    """Return an error's SQLSTATE, also that of a refused connection; None if the error is not a server's."""
     if error.pgcode is not None:
         return str(error.pgcode)
     found = _STATE.findall(str(error))
@@ -176,7 +179,7 @@ def sqlstate(error: psycopg2.Error) -> str | None:
 
 
 def be_patient(driver: Any, silence_s: float) -> None:
-    """Let the answers of an open connection take long from here on, each wait for more of one this long at most."""
+    """From now on limit each wait for more bytes of an answer, and no longer the whole answer."""
     if isinstance(driver, Connection):
         driver.patience = Patience(silence_s, each_silence=True)
     _set(driver, "statement_timeout", round(silence_s * 1000))
@@ -196,7 +199,7 @@ def _authorities(login: Login) -> str:
 
 @cache
 def _known() -> dict[str, str]:
-    """Give those of the parameters that this libpq has: it refuses a word that it does not know."""
+    """Return the parameters that this version of libpq knows; it refuses unknown ones."""
     return {name: value for name, value in _SAID.items() if _is_known(name)}
 
 
@@ -208,11 +211,11 @@ def _is_known(name: str) -> bool:
     return True
 
 
-def _be_told(driver: Any, verbosity: int) -> None:
-    """Say how libpq words the errors of a connection, where the library of the driver shows its functions.
+def _set_error_verbosity(driver: Any, verbosity: int) -> None:
+    """Call libpq's PQsetErrorVerbosity, if the driver's library exports it.
 
-    For a connection that a server refuses psycopg2 has no SQLSTATE but what libpq writes into the error's words, and
-    by itself libpq writes the server's sentence alone, in the server's language.
+    psycopg2 has no SQLSTATE for a refused connection, only libpq's text. By default that text is the server's sentence,
+    in the server's language; with the verbosity SQLSTATE it is the code.
     """
     choose = _chooser()
     if choose is not None:
@@ -223,18 +226,18 @@ def _be_told(driver: Any, verbosity: int) -> None:
 def _chooser() -> Any:
     try:
         choose = ctypes.CDLL(psycopg2._psycopg.__file__).PQsetErrorVerbosity
-    except (OSError, AttributeError):  # on Windows the driver shows nothing of it
+    except (OSError, AttributeError):  # on Windows the driver exports nothing
         return None
     choose.argtypes = (ctypes.c_void_p, ctypes.c_int)
     return choose
 
 
 def _wait(driver: Any) -> None:
-    """Serve as psycopg2's wait callback (psycopg.org, "Support for coroutine libraries")."""
+    """Wait for a connection as psycopg2's wait callback (psycopg.org, "Support for coroutine libraries")."""
     patience = getattr(driver, "patience", None)
     deadline = None if patience is None else patience.until()
     if getattr(driver, "connecting", False):
-        _be_told(driver, _SQLSTATE_ONLY)
+        _set_error_verbosity(driver, _SQLSTATE_ONLY)
     while (state := driver.poll()) != extensions.POLL_OK:
         wanted = select.POLLIN if state == extensions.POLL_READ else select.POLLOUT
         poll = select.poll()

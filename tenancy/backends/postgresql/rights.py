@@ -1,7 +1,7 @@
-"""Say who may enter a PostgreSQL database, and empty it of sessions, with the rights of a login that is no superuser.
+"""Grant and revoke rights on PostgreSQL, and end sessions, as a login that need not be a superuser.
 
-A database is closed by ``CONNECTION LIMIT 0``, which keeps everybody out but superusers. ``ALLOW_CONNECTIONS false``
-would keep those out too, but `pg_upgrade` refuses a server on which such a database is left.
+A database is closed by CONNECTION LIMIT 0, which lets only superusers connect. ALLOW_CONNECTIONS false would keep
+superusers out too, but `pg_upgrade` refuses a server that has such a database.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from tenancy.schema.tables import TENANT_VERSION_TABLE, tenancy_tables
 OWNER = "unify.owner"
 CLOSED = "CONNECTION LIMIT 0"
 _TRIES = 3
-_HOUSE = (*tenancy_tables.tables, TENANT_VERSION_TABLE)
+_TENANCY_TABLES = (*tenancy_tables.tables, TENANT_VERSION_TABLE)
 _MAINTENANCE = ["postgres", "template1"]
 _MEMBERS_SAY_HOW = 160_000
-"""From this version on each membership says whether it inherits, and a login has to be allowed to grant it."""
+"""From this version on GRANT of a role says WITH INHERIT, and a login needs ADMIN OPTION on the role to grant it."""
 
 OWNERS_OF_PUBLIC = 150_000
-"""From this version on the schema ``public`` belongs to a database's owner; before, to the server's superuser."""
+"""From this version on the schema ``public`` belongs to the database's owner; before, to the server's superuser."""
 
 
 def open_to_owner(name: str) -> str:
-    """Open a closed database to its owner alone, in one text, which is one transaction."""
+    """Write the SQL that opens a closed database to its owner alone; one text is one transaction."""
     return f"REVOKE ALL ON DATABASE {_q(name)} FROM PUBLIC;ALTER DATABASE {_q(name)} WITH CONNECTION LIMIT -1"
 
 
 def keep_closed(name: str) -> str:
-    """Close a database to all but superusers, for good, as `pg_upgrade` takes it."""
+    """Write the SQL that closes a database to all but superusers, in the way that `pg_upgrade` accepts."""
     return (
         f"REVOKE ALL ON DATABASE {_q(name)} FROM PUBLIC;ALTER DATABASE {_q(name)} WITH ALLOW_CONNECTIONS true {CLOSED}"
     )
@@ -46,16 +46,16 @@ def there(driver: Any, name: str) -> bool:
 
 
 def own(driver: Any, candidates: Sequence[str]) -> list[str]:
-    """Give those databases which the login of a connection may alter and drop."""
+    """Return those of the databases that the connection's login may alter and drop."""
     mine = (
         "SELECT datname FROM pg_database WHERE datname = ANY(%s) AND pg_has_role(current_user, datdba, 'USAGE')"
         " ORDER BY 1"
     )
-    return column(driver, mine, (list(candidates),))  # a superuser has every role
+    return column(driver, mine, (list(candidates),))  # pg_has_role is true for superusers
 
 
 def left_closed(driver: Any, name: str) -> bool:
-    """Say whether one of this login's databases was made and never opened: ``keep_closed`` shuts PUBLIC out besides."""
+    """Say whether a database was made and never opened: PUBLIC still has CONNECT, which ``keep_closed`` revokes."""
     between = (
         "SELECT datconnlimit = 0 AND has_database_privilege('public', oid, 'CONNECT') FROM pg_database "
         "WHERE datname = %s AND pg_has_role(current_user, datdba, 'USAGE')"
@@ -64,7 +64,7 @@ def left_closed(driver: Any, name: str) -> bool:
 
 
 def own_closed(driver: Any, candidates: Sequence[str]) -> list[str]:
-    """Give those of ``own`` on which `pg_upgrade` would fail."""
+    """Return those databases of ``own`` that have ALLOW_CONNECTIONS false, on which `pg_upgrade` fails."""
     closed = column(driver, "SELECT datname FROM pg_database WHERE NOT datallowconn")
     return [name for name in own(driver, candidates) if name in closed]
 
@@ -73,14 +73,14 @@ def own_closed(driver: Any, candidates: Sequence[str]) -> list[str]:
 
 
 def alone(driver: Any, database: str, statement: str) -> None:
-    """End the sessions in a database and run a statement that needs it empty."""
+    """End the sessions in a database and run a statement that needs it to have none."""
     emptied(driver, database, lambda: run(driver, statement))
 
 
 def emptied(driver: Any, database: str, work: Callable[[], None]) -> None:
-    """End the sessions in a database and do what needs it empty; again where one slipped in between.
+    """End the sessions in a database and call ``work``, which needs it to have none; retry if a new session came.
 
-    The server itself waits five seconds for sessions to end ("CountOtherDBBackends").
+    The server itself waits five seconds for sessions to end (CountOtherDBBackends in its source).
     """
     for left in reversed(range(_TRIES)):
         staying = end_sessions(driver, database)
@@ -94,7 +94,7 @@ def emptied(driver: Any, database: str, work: Callable[[], None]) -> None:
 
 
 def end_sessions(driver: Any, database: str) -> list[str]:
-    """End the sessions in a database; give the logins whose sessions the server's login may not end."""
+    """End the sessions in a database; return the logins whose sessions the server's login may not end."""
     found = column(
         driver,
         "SELECT DISTINCT usename FROM pg_stat_activity"
@@ -105,7 +105,7 @@ def end_sessions(driver: Any, database: str) -> list[str]:
 
 
 def _end_sessions_of(driver: Any, database: str, user: str) -> bool:
-    """End a login's sessions there: who is no superuser has to belong to it, and does for this one transaction."""
+    """End a login's sessions in a database, if need be as its member for one transaction; False if refused."""
     ended = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = %s AND usename = %s"
     values = (database, user)
     try:
@@ -116,7 +116,7 @@ def _end_sessions_of(driver: Any, database: str, user: str) -> bool:
         try:
             with driver.cursor() as cursor:
                 cursor.execute(f"{belonging};{ended};REVOKE {_q(user)} FROM CURRENT_USER", values)
-        except errors.InsufficientPrivilege:  # a superuser's, or of a login that another one made
+        except errors.InsufficientPrivilege:  # a superuser's session, or of a login that this one may not join
             return False
     return True
 
@@ -132,7 +132,7 @@ def _may_not_end(database: str, users: list[str]) -> AccessDeniedError:
 
 
 def open_to_all(driver: Any) -> list[str]:
-    """Name the server's own databases that every login may enter, tenants' logins too."""
+    """Name the server's own databases to which every login, also a tenant's, may connect."""
     listed = (
         "SELECT datname FROM pg_database WHERE datname = ANY(%s) AND datallowconn"
         " AND has_database_privilege('public', oid, 'CONNECT') ORDER BY 1"
@@ -141,10 +141,10 @@ def open_to_all(driver: Any) -> list[str]:
 
 
 def close_to_tenants(driver: Any, *, beside_others: bool) -> list[str]:
-    """Let no tenant's login into the server's own databases, where this login may say so; say what was done.
+    """REVOKE CONNECT on the server's own databases from PUBLIC, if this login may; return a sentence for each.
 
-    Where there are logins of others that is left as it is, or with ``beside_others`` done so that those keep their way
-    in.
+    On a server with logins of others nothing is done, unless ``beside_others`` is set: then those logins are granted
+    CONNECT first.
     """
     done: list[str] = []
     here = "SELECT rolname FROM pg_roles WHERE rolcanlogin AND NOT rolsuper AND rolname <> current_user"
@@ -160,7 +160,7 @@ def close_to_tenants(driver: Any, *, beside_others: bool) -> list[str]:
 
 
 def remarks(driver: Any) -> list[str]:
-    """Say what an operator should do about a server, a sentence each."""
+    """Return a sentence for each thing that an operator should do about a server."""
     said = []
     if opened := open_to_all(driver):
         every = f"every login, tenants' too, may enter the database {' and the database '.join(opened)}:"
@@ -186,35 +186,36 @@ _OLD_SERVER = (
 
 
 def refuse_makers_of_tables(driver: Any) -> None:
-    """Refuse a template in which a tenant's login could make tables: its rights there are PUBLIC's."""
+    """Raise AccessDeniedError if PUBLIC, and so a tenant's login, could make tables in databases of this template."""
     if one(driver, "SELECT has_schema_privilege('public', 'public', 'CREATE')"):
         raise AccessDeniedError(f"no database can be made for a tenant here: {_OLD_SERVER}")
 
 
 def tenant_rights() -> list[str]:
-    """Give what PUBLIC may do in a tenant's database, which is what its login may do there: read and write rows.
+    """Return the GRANTs to PUBLIC in a tenant's database, where only the tenant's login has CONNECT: rows, no schema.
 
-    FOR SHARE needs the right to update some column (postgresql.org, "SELECT", The Locking Clause).
+    UPDATE on one column of the identity row allows FOR SHARE on it (postgresql.org, "SELECT", The Locking Clause).
     """
-    house = ", ".join(_q(name) for name in _HOUSE)
+    tenancy = ", ".join(_q(name) for name in _TENANCY_TABLES)
     return [
         "REVOKE CREATE ON SCHEMA public FROM PUBLIC",
         "GRANT USAGE ON SCHEMA public TO PUBLIC",
         "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO PUBLIC",
-        f"REVOKE INSERT, UPDATE, DELETE ON {house} FROM PUBLIC",
+        f"REVOKE INSERT, UPDATE, DELETE ON {tenancy} FROM PUBLIC",
         "GRANT UPDATE (created_at) ON tenancy_identity TO PUBLIC",
     ]
 
 
 def shared_rights(user: str, owned_tables: Sequence[str]) -> list[str]:
-    """Give the login that serves all users its rights, and the policy by which each transaction sees one owner's rows.
+    """Return the GRANTs to the login that serves all users, and the row-level security policies.
 
-    Without an owner set ``current_setting`` gives NULL or nothing, and no row is seen.
+    A transaction sees the rows of the owner set by ``set_owner``. Without one, ``current_setting`` is NULL or empty,
+    and no row is visible.
     """
     mine, user = f"user_id = NULLIF(current_setting('{OWNER}', true), '')::integer", _q(user)
     statements = [
         f"GRANT USAGE ON SCHEMA public TO {user}",
-        f"GRANT SELECT ON {', '.join(_q(name) for name in _HOUSE)} TO {user}",
+        f"GRANT SELECT ON {', '.join(_q(name) for name in _TENANCY_TABLES)} TO {user}",
         f"GRANT UPDATE (created_at) ON tenancy_identity TO {user}",
     ]
     for table in map(_q, owned_tables):
@@ -228,6 +229,7 @@ def shared_rights(user: str, owned_tables: Sequence[str]) -> list[str]:
 
 
 def commit(connection: sa.Connection, *statements: str) -> None:
+    """Run statements and commit."""
     driver: Any = connection.connection.dbapi_connection
     run(driver, *statements)
     driver.commit()

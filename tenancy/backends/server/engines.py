@@ -1,9 +1,14 @@
-"""Make SQLAlchemy engines over connections to servers: engines of one registered server share compiled SQL.
+"""Make SQLAlchemy engines over connections to servers; all engines of one registered server share compiled SQL.
 
-SQLAlchemy's cache keys hold the dialect object, and a dialect asks each new engine's first connection half a dozen
-things. A dialect of ``SharedDialect`` compares equal to its like (same class, same server, same version), and asks
-once. What a server answers decides how SQL is written, so an answer counts for that server alone, and nothing that a
-server of a user's own answers is kept: it could spoil the SQL of everybody else.
+SQLAlchemy's cache of compiled SQL has the dialect object in its keys, and each new dialect sends half a dozen queries
+over its first connection. With ``SharedDialect`` two dialects of the same class, server and version are equal, and only
+the first one sends those queries.
+
+The answers decide how SQL is written. So they are used for that server alone, and the answers of a server that a user
+named are not kept at all: a hostile server could otherwise change the SQL of other users.
+
+P2 (first use of a tenant) and P8 (memory of an idle tenant) depend on ``LRUCache``, on ``_type_memos`` and on the
+attributes that a dialect sets in ``initialize``, which are private to SQLAlchemy (tests/house/test_private_parts.py).
 """
 
 from __future__ import annotations
@@ -22,27 +27,27 @@ from tenancy.backends.tenant_engine import TenantEngine, TenantPool
 
 CATALOG_POOL = {"pool_size": 8, "max_overflow": 8, "pool_timeout": 4.0}
 _OWN = {"_type_memos", "default_schema_name"}
-"""What belongs to one engine alone, though its first connection brings it."""
+"""What ``initialize`` sets and dialects must not share: it belongs to one engine."""
 
 
 class SharedDialect:
-    """Mix into a dialect: what its like have learned of a server need not be asked again.
+    """Mix into a dialect class: what one dialect learned about a server is copied to the next.
 
-    The dialect objects themselves are not shared: MySQL's keeps the first tenant's schema name.
+    The objects themselves are not shared: each has a ``default_schema_name``, which on MySQL is the tenant's database.
     """
 
     supports_statement_cache = True
     standing: tuple[Any, Any] | None = None
-    """The server and its version, once a connection has told them; None for a server that a user named."""
+    """The server and its version, once there was a connection; None for a server that a user named."""
 
     _learned: ClassVar[dict[tuple[type, Any], dict[str, Any]]] = {}
 
     def version_of(self, driver: Any) -> Any:
-        """Give the server's version as the driver knows it without asking."""
+        """Return the server's version as the driver knows it; no query is sent."""
         raise NotImplementedError
 
     def schema_of(self, driver: Any) -> str | None:
-        """Give the schema that this connection works in."""
+        """Return the default schema of a connection."""
         raise NotImplementedError
 
     def initialize(self, connection: sa.Connection) -> None:
@@ -91,7 +96,7 @@ def make_engine(
 
 
 def tenant_engine(scheme: str, creator: Callable[[], Any]) -> TenantEngine:
-    """Make the engine of one tenant; the one that SQLAlchemy makes first readies the dialect, and is not used."""
+    """Make the engine of one tenant, with the dialect of an ordinary engine that is then thrown away."""
     made = make_engine(scheme, creator, poolclass=TenantPool)
     options = made.get_execution_options()
     return TenantEngine(
@@ -100,9 +105,9 @@ def tenant_engine(scheme: str, creator: Callable[[], Any]) -> TenantEngine:
 
 
 def watch(engine: sa.Engine, socket_of: Callable[[Any], int | None]) -> sa.Engine:
-    """Have the pool open a connection anew whose server has hung up while it lay there.
+    """Have the pool reopen a pooled connection that its server has closed.
 
-    Nothing is asked of the server: an idle connection's socket is only readable when it was closed.
+    No query is sent, unlike ``pool_pre_ping``: the socket of an idle connection is readable only after a close.
     """
 
     def look(driver: Any, record: Any, proxied: Any) -> None:

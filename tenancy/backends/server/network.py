@@ -1,4 +1,4 @@
-"""Reach a server's port within a deadline, and say why that failed without reading a driver's words."""
+"""Connect to a server's port within a deadline, and say why that failed; drivers' error texts are not read."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ UNENCRYPTED = "the server answers, and no encrypted connection came about: check
 
 
 def connected(login: Login, until: float) -> socket.socket:
-    """Connect to the first address of a login's host that answers, or raise OSError or a TenancyError."""
+    """Connect to the first address of a login's host that answers; OSError or TenancyError if none does."""
     addresses = login.addresses(until - time.monotonic())
     for address in addresses[:-1]:
         try:
@@ -32,7 +32,7 @@ def connected(login: Login, until: float) -> socket.socket:
 
 
 def why_unreachable(login: Login) -> TenancyError:
-    """Say why a driver could not connect: it has one word for all reasons, so the port is tried without it."""
+    """Find out why a driver could not connect, by connecting to the port without the driver."""
     try:
         connected(login, Patience(login.options.connect_timeout_s).until()).close()
     except TenancyError as error:
@@ -45,7 +45,7 @@ def why_unreachable(login: Login) -> TenancyError:
 
 
 def of_network(error: OSError) -> TenancyError:
-    """Name an error of a socket."""
+    """Translate an error of a socket."""
     if isinstance(error, TimeoutError):
         return DatabaseTimeoutError(SILENT)
     if isinstance(error, ConnectionRefusedError):

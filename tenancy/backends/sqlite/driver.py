@@ -1,6 +1,6 @@
-"""Open SQLite's files: connections that know their file, what they have seen of it, and whether it can be written.
+"""Open SQLite files: connections that remember which file they opened, and which errors it has caused.
 
-A live file is only ever opened here, through SQLite (``files.py`` says why).
+A live file is opened here alone, through SQLite (``files.py`` says why).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _FOR_ONE_TRANSACTION = frozenset(("DEFER_FOREIGN_KEYS",))
 
 
 def _pragma(words: list[str]) -> tuple[str, bool]:
-    """Give the name in ``PRAGMA [schema.]name [value]``, and whether a bare value follows."""
+    """Return the name in ``PRAGMA [schema.]name [value]``, and whether an unquoted value follows."""
     rest = words[2:] if words[1:2] and words[1] in ("MAIN", "TEMP") else words[1:]
     return (rest[0] if rest else ""), len(rest) > 1
 
@@ -65,15 +65,16 @@ _QUOTED_PRAGMA = re.compile(
     rf"(?:^|;)(?:\s|--[^\n]*\n|/\*.*?\*/)*PRAGMA\s+(?!(?:\w+\s*\.\s*)?(?:{_NAMES_TABLES})\b)[^;]*['\"\[`]",
     re.IGNORECASE | re.DOTALL,
 )
-"""Find a pragma whose name or value is quoted, which the words of a statement leave out."""
+"""Finds a pragma with a quoted name or value: the tokenizer leaves quoted text out of a statement's words."""
 
 WORDS = Words(RULES, _refuse, reads=_only_looks, hidden=_QUOTED_PRAGMA)
 
 
 class Changes:
-    """Know of which files somebody waits for the lock to change schema or fence: writers of this process wait then.
+    """Let changes of schema or fence go before the ordinary writers of this process, file by file.
 
-    SQLite gives its lock to nobody in turn, and a writer that begins anew as it ends always finds the file free.
+    SQLite's lock has no queue: a writer that begins again as soon as it ends would always find the file free, and a
+    change could wait for ever.
     """
 
     def __init__(self) -> None:
@@ -86,11 +87,8 @@ class Changes:
 
     @contextmanager
     def first(self, path: str) -> Iterator[None]:
-        """Go before the writers of a file for as long as this lasts."""
-        waiting, one_less = (
-            self._waiting,
-            self._one_less,
-        )  # a child that is forked meanwhile has others, and leaves these alone
+        """Make this process's writers of a file wait for as long as the block lasts."""
+        waiting, one_less = self._waiting, self._one_less  # a child forked in the block gets new ones
         with one_less:
             waiting[path] += 1
         try:
@@ -104,7 +102,7 @@ class Changes:
                         one_less.notify_all()
 
     def let_go_first(self, path: str, waits_s: float) -> float:
-        """Wait while somebody goes before; give what is left of the seconds to wait for the lock."""
+        """Wait while a change of this file waits for the lock; return what is left of ``waits_s``."""
         if path not in self._waiting:
             return waits_s
         since = time.monotonic()
@@ -117,7 +115,7 @@ changes = Changes()
 
 
 class FileCursor(GatedCursor, sqlite3.Cursor):
-    """Ask the gate before each statement, and tell the connection of each error."""
+    """Ask the statement filter before each statement, and report each error to the connection."""
 
     def execute(self, *what: Any) -> Any:
         try:
@@ -134,7 +132,7 @@ class FileCursor(GatedCursor, sqlite3.Cursor):
             raise
 
     def executescript(self, script: str) -> Any:
-        """Refuse to a tenant's connection what commits by itself before it begins."""
+        """Refuse it on a tenant's connection: it commits the open transaction first."""
         if self.connection.words is not None:
             raise UnfencedError(SCRIPT)
         return super().executescript(script)
@@ -169,11 +167,11 @@ class FileCursor(GatedCursor, sqlite3.Cursor):
 
 
 class FileConnection(Gated, sqlite3.Connection):
-    """Remember which file was opened: one that is deleted or replaced can still be written to, and nobody finds it.
+    """A connection that remembers which file it opened: a deleted or replaced file could still be written to, and lost.
 
-    ``spoiled`` says that an error was seen of the file itself: SQLite may keep what it has read of it, and would go on
-    with that after the file was mended. ``writable`` is how the files were when they were opened: SQLite opens what it
-    may not write for reading alone, and so it stays.
+    ``spoiled`` is set by an error of the file itself: SQLite may have cached damaged pages, and would use them even
+    after the file was repaired. ``writable`` says whether the file could be written when it was opened: SQLite opens a
+    file without write permission read-only, and the connection stays read-only.
     """
 
     path = ""
@@ -197,9 +195,10 @@ class FileConnection(Gated, sqlite3.Connection):
         return made
 
     def tidy(self) -> None:
-        """Close the cursors that somebody still holds: one that was not read to its end keeps its old state in view.
+        """Close the cursors that the last user still holds.
 
-        The next user would read that state too, and could not write: SQLite calls it busy.
+        A cursor that was not read to its end keeps its snapshot open. The next user would read that old state, and its
+        first write would fail as busy.
         """
         for cursor in list(self._cursors):
             cursor.close()
@@ -220,9 +219,9 @@ class FileConnection(Gated, sqlite3.Connection):
         return super().blobopen(*where, **how)
 
     def begin(self, *, write: bool | None, waits_s: float = BUSY_TIMEOUT_S) -> None:
-        """Begin a transaction that writes, or only reads; with None each statement reads by itself.
+        """Begin a transaction that writes or only reads; with None, only forbid writes (autocommit).
 
-        A lock is waited for ``waits_s`` at the longest.
+        ``waits_s`` is the busy timeout.
         """
         if write:
             self.check_writable()
@@ -242,13 +241,13 @@ class FileConnection(Gated, sqlite3.Connection):
             raise
 
     def check_writable(self) -> None:
-        """Raise AccessDeniedError where SQLite could open the file for reading alone."""
+        """Raise AccessDeniedError if SQLite opened the file read-only for lack of permission."""
         found = None if self.writable else unwritable(Path(self.path))
         if found is not None:
             raise not_writable(found)
 
     def saw(self, error: sqlite3.Error) -> None:
-        """Hear of an error: say in it which file it is about, and remember what the file itself caused."""
+        """Note an error: add the file's path to it, and set ``spoiled`` if the file caused it."""
         vars(error)["path"] = self.path
         primary = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if primary in _SPOILS or (primary == sqlite3.SQLITE_READONLY and not self.query_only):
@@ -258,16 +257,16 @@ class FileConnection(Gated, sqlite3.Connection):
         return not (self.spoiled or self.in_transaction)
 
     def in_place(self) -> bool:
-        """Say whether the file that was opened still stands under its name; it is looked at, and not opened."""
+        """Say whether the file that was opened still has its name (by stat; the file is not opened)."""
         return self.file == file_id(self.path)
 
     def stale(self) -> bool:
-        """Say whether another connection is needed: for another file, or one that can be written by now."""
+        """Say whether a new connection is needed: after an error, for a new file, or as it can be written now."""
         return self.spoiled or not self.in_place() or (not self.writable and unwritable(Path(self.path)) is None)
 
 
 def open_file(path: Path) -> FileConnection:
-    """Open a file that is there, as every connection here is: durable, bounded, with foreign keys, without ATTACH."""
+    """Open a file that exists: synchronous FULL, foreign keys on, a small page cache, no ATTACH."""
     file = file_id(str(path))
     try:
         driver = sqlite3.connect(
@@ -296,6 +295,6 @@ def open_file(path: Path) -> FileConnection:
 
 
 def check_file(driver: Any, record: Any, proxied: Any) -> None:
-    """Have a pool open the file anew where what was opened is not it any more; a pool's event."""
+    """Have the pool reopen a stale connection; listens to the pool's event ``checkout``."""
     if isinstance(driver, FileConnection) and driver.stale():
         raise DisconnectionError("the database file was deleted, replaced or mended.")

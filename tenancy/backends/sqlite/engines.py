@@ -1,4 +1,9 @@
-"""Make SQLAlchemy engines over SQLite connections: engines that share compiled SQL, and those that are lent one."""
+"""Make SQLAlchemy engines over SQLite connections; all of them share one cache of compiled SQL.
+
+P2 (first use of a tenant), P6 (a revision over many tenants) and P8 (memory of an idle tenant) depend on ``LRUCache``,
+``_type_memos``, and the constructors of Engine and of dialects, which are private to SQLAlchemy
+(tests/house/test_private_parts.py).
+"""
 
 from __future__ import annotations
 
@@ -23,19 +28,19 @@ from tenancy.backends.sqlite.files import BUSY_TIMEOUT_S
 from tenancy.backends.tenant_engine import TenantEngine, TenantPool
 
 LOOKS_AGAIN_S = 0.00005
-"""How soon a schema change looks again whether the file is free: SQLite itself looks after up to 0.1 s."""
+"""How often a schema change tries for the lock; SQLite itself sleeps up to 0.1 s between two tries."""
 
 
 class SharedSQLiteDialect(SQLiteDialect_pysqlite):
-    """Compare equal to its like, so that engines find each other's compiled SQL in the shared cache.
+    """A dialect that is equal to every other of its class, so that engines can use each other's compiled SQL.
 
-    SQLAlchemy's cache keys hold the dialect object; two of these compile every statement alike.
+    The dialect object is part of SQLAlchemy's cache keys, and all these dialects compile a statement alike.
     """
 
     supports_statement_cache = True
 
     def set_isolation_level(self, dbapi_connection: Any, level: Any) -> None:
-        """Leave the driver as it is: transactions are begun by ours in every level, AUTOCOMMIT begins none."""
+        """Do nothing: ``Backend.begin`` begins transactions at every level, and AUTOCOMMIT begins none."""
 
     def do_commit(self, dbapi_connection: Any) -> None:
         commit(dbapi_connection)
@@ -48,7 +53,7 @@ class SharedSQLiteDialect(SQLiteDialect_pysqlite):
 
 
 class FilePool(TenantPool):
-    """Look at a tenant's file before each use of a connection to it."""
+    """A pool whose connections are checked against their file before each use (``check_file``)."""
 
 
 registry.register("sqlite.unify", __name__, "SharedSQLiteDialect")
@@ -70,7 +75,7 @@ def make_engine(creator: Callable[[], Any], *, path: str = "", **pool: Any) -> s
 
 
 def tenant_engine(creator: Callable[[], Any]) -> TenantEngine:
-    """Make the engine of one tenant: what ``make_engine`` gives, in a tenth of the time and a third of the memory."""
+    """Make the engine of one tenant, like ``make_engine`` does, in a tenth of the time and a third of the memory."""
     dialect = _ready_dialect()()
     pool = FilePool(creator, dialect=dialect)
     return TenantEngine(
@@ -85,9 +90,10 @@ def tenant_engine(creator: Callable[[], Any]) -> TenantEngine:
 
 @cache
 def _ready_dialect() -> type[SharedSQLiteDialect]:
-    """Give a dialect class that knows already what a dialect asks its first connection: every file answers it alike.
+    """Return a dialect class with what ``initialize`` learns from a connection, which is the same for every file.
 
-    Each engine has a dialect of its own, for whoever listens to that one engine, but it holds nothing else.
+    It stands in the class, so that each engine's dialect object is empty. There is one object an engine because event
+    listeners of an engine are kept in its dialect.
     """
     engine = make_engine(lambda: sqlite3.connect(":memory:"), poolclass=sa.StaticPool)
     with engine.connect():
@@ -99,7 +105,7 @@ def _ready_dialect() -> type[SharedSQLiteDialect]:
 
 @event.listens_for(FilePool, "connect")
 def _add_functions(driver: Any, record: Any) -> None:
-    """Give a connection the functions that SQLAlchemy gives each of its own: ``regexp`` and ``floor``."""
+    """Add the SQL functions ``regexp`` and ``floor``, as SQLAlchemy's own dialect does on connect."""
     _functions()(driver)
 
 
@@ -110,27 +116,28 @@ def _functions() -> Callable[[Any], None]:
 
 @contextmanager
 def schema_changes(driver: sqlite3.Connection) -> Iterator[sa.Connection]:
-    """Give a connection for schema changes: foreign keys off before BEGIN, transactions that cover DDL.
+    """Yield a SQLAlchemy connection for schema changes: foreign keys off before BEGIN, transactions that cover DDL.
 
-    The driver's connection is closed in the end.
+    The pragma does nothing inside a transaction, and pysqlite's implicit transactions leave DDL out. ``driver`` is
+    closed at the end.
     """
     driver.execute("PRAGMA foreign_keys = OFF")
-    driver.execute("PRAGMA query_only = OFF")  # a pooled connection may come from a unit of work that only read
+    driver.execute("PRAGMA query_only = OFF")  # a pooled connection may have been left read-only
     with _over(driver, _begin_immediate) as connection:
         try:
             yield connection
         except Exception:
             if isinstance(driver, FileConnection) and driver.spoiled:
-                driver.check_writable()  # says which file, and whose it is, where it can only be read
+                driver.check_writable()  # raises the more exact error, if the file can only be read
             raise
 
 
 def _begin_immediate(driver: sqlite3.Connection) -> None:
-    """Take the write lock as soon as its holder gives it up.
+    """BEGIN IMMEDIATE as soon as the holder of the write lock gives it up.
 
-    SQLite gives the lock to nobody in turn: each who waits looks again after a sleep that grows to 0.1 s, and a writer
-    that begins anew as it ends would always find the file free. So the writers of this process wait meanwhile
-    (``Changes``), and those of others meet somebody who looks far more often.
+    SQLite's lock has no queue: whoever waits tries again after a sleep that grows to 0.1 s, and a writer that begins
+    again as soon as it ends would always be first. So the writers of this process wait meanwhile (``Changes``), and
+    against writers of other processes we try far more often than SQLite would.
     """
     driver.execute("PRAGMA busy_timeout = 0")
     gives_up = time.monotonic() + deadline.left(BUSY_TIMEOUT_S)
@@ -154,7 +161,7 @@ def _begun(driver: sqlite3.Connection, gives_up: float) -> bool:
 
 @contextmanager
 def reading(driver: sqlite3.Connection) -> Iterator[sa.Connection]:
-    """Give a connection that sees one state of the database, and cannot write; the driver's is closed in the end."""
+    """Yield a SQLAlchemy connection that reads one snapshot and cannot write; ``driver`` is closed at the end."""
     driver.execute("PRAGMA query_only = ON")
     with _over(driver, _begin) as connection:
         yield connection
@@ -179,7 +186,7 @@ def _over(driver: sqlite3.Connection, begin: Callable[[sqlite3.Connection], None
 
 @cache
 def _lending(begin: Callable[[sqlite3.Connection], None]) -> sa.Engine:
-    """Give the one engine over what is lent to it: a new one for each database would cost as much as the work there."""
+    """Return one engine that connects to what ``_lent`` holds; a new engine costs as much as the work done in it."""
     engine = make_engine(_lent.get, poolclass=sa.NullPool)
 
     event.listen(engine, "begin", lambda connection: begin(connection.connection.driver_connection))

@@ -1,7 +1,7 @@
-"""Make, open and publish SQLite's files: durably, under their final name only when they are whole.
+"""Make, publish and remove SQLite files: each is synced to the disk, and gets its final name when it is whole.
 
-A live file is only ever opened through SQLite: opening and closing it by other means drops the process's
-POSIX locks (sqlite.org/howtocorrupt.html, 2.2), and another process could then delete the WAL.
+A live file is opened through SQLite alone. Opening and closing it by other means drops the process's POSIX locks
+(sqlite.org/howtocorrupt.html, 2.2), and another process could then delete the WAL.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from tenancy.errors import (
 
 BUSY_TIMEOUT_S = 4.0
 _NO_LINKS = (errno.EPERM, errno.EACCES, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK)
-"""How exFAT, SMB and the shared folders of virtual machines refuse a second link."""
+"""Errors of os.link on file systems without hard links: exFAT, SMB, shared folders of virtual machines."""
 
 _TAKEN_S = 60.0
-"""Between taking a name and renaming to it pass microseconds: a name taken for longer is nobody's."""
+"""After this time an empty file that reserves a name was left by a killed process: a rename follows at once."""
 
 _SETTLING_S = 2.0
 SIDE_FILES = ("-wal", "-shm", "-journal")
@@ -40,7 +40,7 @@ _WAL_HEADER = b"\x02\x02"  # bytes 18 and 19 of a file: read and written by WAL 
 
 
 def url_path(url: str, setting: str) -> Path:
-    """Give the file of a ``sqlite:///path`` URL; memory, ``file:`` and query options are refused."""
+    """Return the file of a ``sqlite:///path`` URL; ``:memory:``, ``file:`` and query options are refused."""
     parsed = make_url(url)
     name = parsed.database or ""
     if name in ("", ":memory:") or name.startswith("file:") or parsed.query or parsed.host:
@@ -49,9 +49,9 @@ def url_path(url: str, setting: str) -> Path:
 
 
 def make_empty_file(path: Path) -> None:
-    """Make an empty database that is in WAL from its first moment, unless another process just did.
+    """Make an empty database in WAL mode, unless another process just made it.
 
-    Processes that switch one file to WAL at once do not wait for each other: some are told it is locked.
+    The file is written in WAL mode, not switched to it: of processes that switch one file at once, some fail as locked.
     """
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as memory:
         for statement in ("CREATE TABLE first_page (x)", "DROP TABLE first_page", "VACUUM"):
@@ -71,7 +71,7 @@ def make_empty_file(path: Path) -> None:
 
 
 def _wait_until_renamed(path: Path) -> None:
-    """Let another process finish that has taken a name with an empty file; one that stays empty is used as it is."""
+    """Wait for another process that reserved the name with an empty file; after that time use the file as it is."""
     deadline = time.monotonic() + _SETTLING_S
     while not size_of(path) and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -82,7 +82,7 @@ def in_wal(content: bytes) -> bytes:
 
 
 def write_durably(path: Path, content: bytes) -> None:
-    """Write a new file that no process has open, to the disk."""
+    """Write a new file, readable by this user alone, and sync it."""
     handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
     try:
         view = memoryview(content)
@@ -94,9 +94,9 @@ def write_durably(path: Path, content: bytes) -> None:
 
 
 def publish(draft: Path, path: Path) -> None:
-    """Give a finished file its name, unless the name is taken.
+    """Rename a finished draft, or raise DatabaseExistsError if the name, or that of a WAL beside it, is taken.
 
-    A WAL that was left of an earlier file of this name would be replayed into the new one.
+    SQLite would replay the WAL of an earlier file of this name into the new file.
     """
     left = [name for name in (path.name + suffix for suffix in SIDE_FILES) if path.with_name(name).exists()]
     if left:
@@ -108,12 +108,12 @@ def publish(draft: Path, path: Path) -> None:
 
 
 def _rename_to_free_name(draft: Path, path: Path) -> None:
-    """Move a file, or raise FileExistsError: by a second link, or, where a file system has none, by taking the name.
+    """Rename without replacing, or raise FileExistsError: by a hard link, which fails if the name is taken.
 
-    It is taken with an empty file; one that has been empty for long is left of a process that was killed.
+    On file systems without hard links the name is reserved with an empty file, which the rename then replaces.
     """
     if not hasattr(os, "link"):
-        draft.rename(path)  # Windows renames over nothing
+        draft.rename(path)  # on Windows a rename fails if the name is taken
         return
     try:
         os.link(draft, path)
@@ -132,11 +132,11 @@ def _rename_to_free_name(draft: Path, path: Path) -> None:
 
 
 Seen = dict[Path, tuple[int, ...]]
-"""Hold files with what tells each from a later one of its name; a number of a node alone is used again."""
+"""Files with what tells each from a later file of the same name; an inode number alone may be used again."""
 
 
 def seen_of(path: Path) -> Seen:
-    """Look at a database's file and those beside it that are there."""
+    """Look at a database's file, and at its side files that exist."""
     files = (path, *(path.with_name(path.name + suffix) for suffix in SIDE_FILES))
     return {file: found for file in files if (found := _looks(file)) is not None}
 
@@ -150,9 +150,10 @@ def _looks(file: Path) -> tuple[int, ...] | None:
 
 
 def remove(seen: Seen, mark: str) -> bool:
-    """Remove files that were looked at, and none that took one's name or was written to since; say whether all went.
+    """Delete the files in ``seen``; False if one of them was replaced or written to since, which then stays.
 
-    Each is moved to a name that carries ``mark`` and compared there; one that is another gets its name back.
+    Each is renamed first, to a name that holds ``mark``, and compared there, as nobody opens it under that name. A file
+    that differs gets its name back.
     """
     for file, found in seen.items():
         aside = gone(file, mark)
@@ -169,12 +170,13 @@ def remove(seen: Seen, mark: str) -> bool:
 
 
 def gone(file: Path, mark: str) -> Path:
+    """Return the name under which ``remove`` deletes a file."""
     return file.with_name(f"{file.name}.{mark}.gone")
 
 
 @contextmanager
 def storage_explained(folder: str = "TENANT_DATA_DIR") -> Iterator[None]:
-    """Say of what the system would not do with a file whether the disk is full or this process may not."""
+    """Translate OSError: the disk is full, or this process has no permission."""
     try:
         yield
     except OSError as error:
@@ -189,7 +191,7 @@ def refused_by_system(error: OSError, folder: str = "TENANT_DATA_DIR") -> Tenanc
 
 
 def sync_folder(folder: Path) -> None:
-    if os.name == "nt":  # Windows has no way to sync a folder, and needs none
+    if os.name == "nt":  # Windows cannot sync a folder, and does not need to
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -199,7 +201,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def look_at_folder(folder: Path) -> Storage:
-    """Say whether files could be written in a folder, or the folder made; nothing is, to find out."""
+    """Say whether files could be made in a folder, or the folder itself; nothing is made to find out."""
     there = next((place for place in (folder, *folder.absolute().parents) if place.exists()), None)
     if there is None:
         return Storage(str(folder), False, "TENANT_DATA_DIR cannot be made: no folder above it is there.", None, None)
@@ -213,7 +215,7 @@ def look_at_folder(folder: Path) -> Storage:
 
 
 def unwritable(path: Path) -> Path | None:
-    """Name what of a database (its folder, its file, or one beside it) this process may not write."""
+    """Return the path (folder, file or side file) for which this process lacks write permission; None if none."""
     folder = path.parent
     if not os.access(folder, os.X_OK):
         return folder if os.path.lexists(folder) else None
@@ -221,12 +223,12 @@ def unwritable(path: Path) -> Path | None:
     there = [file for file in files if os.path.lexists(file)]
     closed = next((Path(file) for file in there if not os.access(file, os.W_OK)), None)
     if closed is None and not {f"{path}-wal", f"{path}-shm"} <= set(there) and not os.access(folder, os.W_OK):
-        return folder  # SQLite makes these two where they are not there
+        return folder  # SQLite has to make the missing one
     return closed
 
 
 def not_writable(found: Path) -> AccessDeniedError:
-    """Name what cannot be written, and who it belongs to."""
+    """Say which path cannot be written, and who owns it."""
     return AccessDeniedError(
         f"{found.name} cannot be written by the user that this process runs as: it belongs to {_owner(found)}. "
         "Give it to the user that serves.",

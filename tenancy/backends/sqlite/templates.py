@@ -1,4 +1,4 @@
-"""Keep the migrated, empty database of each schema, so that a new tenant is a copy and takes milliseconds."""
+"""Keep the migrated, empty database of each schema: a new tenant is a copy of it, which takes milliseconds."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from tenancy.errors import ProvisionError
 
 
 class Template:
-    """Hold the migrated, empty database of one schema in memory, and fill copies of it, one at a time.
+    """Hold the template of one schema in memory, and fill copies of it, one at a time.
 
-    The connection is kept: a fresh one would read the whole schema again for every tenant.
+    One connection serves all copies: a new one would parse the whole schema for every tenant.
     """
 
     def __init__(self, fingerprint: str, content: bytes) -> None:
@@ -42,7 +42,7 @@ class Template:
 
 
 class Templates:
-    """Keep the template of each schema: a file beside the tenants, and the one at hand in memory."""
+    """Keep the templates as files in a folder beside the tenants, and the one used last in memory."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -50,7 +50,7 @@ class Templates:
         self._at_hand: Template | None = None
 
     def filled(self, blueprint: Blueprint) -> bytes:
-        """Give the bytes of a new database: the template, with the tenant's own rows written in memory."""
+        """Return the bytes of a new database: the template with the tenant's rows, which are written in memory."""
         with self._lock:
             if self._at_hand is None or self._at_hand.fingerprint != blueprint.fingerprint:
                 self._at_hand = Template(blueprint.fingerprint, self._load(blueprint))
@@ -84,10 +84,10 @@ class Templates:
 
 
 def sound(content: bytes) -> bool:
-    """Say whether these bytes are a whole database that holds the house's tables."""
+    """Say whether these bytes are an undamaged database with the tenancy tables."""
     with closing(sqlite3.connect(":memory:")) as memory:
         try:
-            memory.deserialize(content or b"empty")  # nothing at all would be MemoryError
+            memory.deserialize(content or b"empty")  # deserialize(b"") raises MemoryError
             memory.execute(WHOSE_SQL)
             return bool(memory.execute("PRAGMA integrity_check").fetchone()[0] == "ok")
         except sqlite3.Error:

@@ -1,10 +1,11 @@
-"""Choose the driver that opens SQL Server connections, and hold what each does its own way.
+"""Choose a driver for SQL Server connections, and hold what differs between the drivers.
 
-Microsoft's own driver comes in two ways: as an ODBC driver under pyodbc, and inside the package mssql-python. FreeTDS
-under pyodbc is for where neither is. An ODBC connection string has its own quoting: a value in braces is taken as it
-is, with a closing brace doubled (learn.microsoft.com, "SQLDriverConnect", Comments). FreeTDS knows no doubling: a
-value ends there with ``};``, which it therefore cannot hold. What cannot be said is refused. No value that somebody
-gave stands outside of braces.
+Microsoft's driver comes in two forms: as an ODBC driver for pyodbc, and inside the package mssql-python. FreeTDS, an
+ODBC driver too, is used if neither is installed.
+
+In an ODBC connection string a value stands in braces, with each closing brace doubled (learn.microsoft.com,
+"SQLDriverConnect", Comments). FreeTDS does not know the doubling: a value ends at the first ``};``, so a value that
+holds those two characters is refused. Every value that a user gave stands in braces.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ NO_DRIVER = (
     "database. On Debian and Ubuntu: apt-get install tdsodbc unixodbc (others: docs/how-to/deploy.md)."
 )
 CANNOT_LOAD = "Can't open lib"
-"""unixODBC's words for a driver that odbcinst.ini names, and whose file is not there or lacks a library."""
+"""unixODBC's text for a driver that odbcinst.ini names, but whose file, or a library that it needs, is missing."""
 
 _LOCK_MS = 3_000
 _SESSION = (
-    "SET LANGUAGE us_english; "  # what errors say is read
+    "SET LANGUAGE us_english; "  # error texts are read (_BY_WORDS)
     "SET QUOTED_IDENTIFIER ON; SET ANSI_NULLS ON; SET ANSI_WARNINGS ON; SET ANSI_PADDING ON; "
     "SET CONCAT_NULL_YIELDS_NULL ON; SET ARITHABORT ON; SET DATEFORMAT ymd; "
     f"SET TRANSACTION ISOLATION LEVEL READ COMMITTED; SET LOCK_TIMEOUT {_LOCK_MS}"
@@ -46,7 +47,7 @@ _STATES = {
     "Timeout expired": "HYT00",
     "Connection timeout expired": "HYT01",
 }
-"""mssql-python keeps no SQLSTATE, only its own words for each; these are read here."""
+"""mssql-python does not keep the SQLSTATE, only a text of its own for each."""
 
 
 class ErrorInfo(NamedTuple):
@@ -58,9 +59,9 @@ class ErrorInfo(NamedTuple):
 
 
 class Driver(ABC):
-    """Open connections with one driver; to make one is ImportError where it is not installed.
+    """Open connections with one driver; the constructor raises ImportError if it is not installed.
 
-    ``scheme`` names its dialect, ``errors`` is its module, which has the classes of PEP 249.
+    ``scheme`` names the SQLAlchemy dialect for it. ``errors`` is the driver's module, which has PEP 249's exceptions.
     """
 
     scheme: ClassVar[str]
@@ -70,7 +71,9 @@ class Driver(ABC):
     def open(self, login: Login) -> Any:
         options = login.options
         driver = self.connect(login, timeout=options.connect_timeout_s, autocommit=True)
-        with suppress(AttributeError):  # pyodbc's takes no more names: what such a server answers is not kept
+        with suppress(
+            AttributeError
+        ):  # pyodbc's connections take no new attributes, so nothing about their server is cached
             driver.server = login.server
         try:
             driver.timeout = options.answer_timeout_s
@@ -83,14 +86,14 @@ class Driver(ABC):
 
     @abstractmethod
     def connect(self, login: Login, **how: Any) -> Any:
-        """Connect with every field of the login stated, each by itself or quoted."""
+        """Connect with all fields of the login, each as an argument of its own or quoted."""
 
     @abstractmethod
     def error_info(self, error: Any) -> ErrorInfo:
         """Read what an error of this driver says."""
 
     def check(self, value: str, field: str) -> None:
-        """Refuse by the name of its field what this driver has no way to say."""
+        """Raise ConfigurationError, with the field's name, for a value that this driver cannot quote."""
         if self.cannot_say and self.cannot_say in value:
             raise ConfigurationError(
                 f"{field} may not contain '{self.cannot_say}': the driver that is installed ends there.", field=field
@@ -103,7 +106,7 @@ class _OverPyodbc(Driver):
 
     def __init__(self) -> None:
         self.errors = import_module("pyodbc")
-        self.errors.pooling = False  # the pools here are ours, and count what is open
+        self.errors.pooling = False  # SQLAlchemy pools, and our limits count open connections
         there = self.errors.drivers()
         found = [name for name in self.names if name in there]
         if not found:
@@ -158,13 +161,13 @@ class FreeTDS(_OverPyodbc):
 
 
 class MSSQLPython(Driver):
-    """Use mssql-python, which takes each field by itself and quotes it (``_ConnectionStringBuilder``)."""
+    """Use mssql-python, which takes each field as an argument and quotes it (its ``_ConnectionStringBuilder``)."""
 
     scheme = OVER_MSSQLPYTHON
 
     def __init__(self) -> None:
         self.errors = import_module("mssql_python")
-        self.errors.pooling(enabled=False)  # as above
+        self.errors.pooling(enabled=False)  # SQLAlchemy pools
 
     def connect(self, login: Login, **how: Any) -> Any:
         return self.errors.connect(**_microsofts(login), **how)
@@ -174,24 +177,27 @@ class MSSQLPython(Driver):
 
 
 DRIVERS: tuple[type[Driver], ...] = (Microsoft, MSSQLPython, FreeTDS)
-"""The drivers, in the order in which they are tried; tests leave only the one they are for."""
+"""The drivers in the order in which they are tried; a test may leave only one."""
 
 
 def chosen() -> Driver:
-    """Give the first driver that is installed; ImportError where no package is, else UnsupportedBackendError."""
+    """Return the first driver that is installed.
+
+    Raises ImportError if no Python package is installed, UnsupportedBackendError if only the ODBC driver is missing.
+    """
     for driver in DRIVERS:
         with suppress(ImportError):
             return driver()
     try:
-        import_module("pyodbc")  # which is the package to install, where neither is
+        import_module("pyodbc")  # its ImportError names the package to install
     except ImportError as error:
-        if error.path is None:  # else the package is here, and ODBC itself is not
+        if error.path is None:  # with a path, the package is installed, and the ODBC library is missing
             raise
     raise UnsupportedBackendError(NO_DRIVER)
 
 
 def server_of(login: Login) -> str:
-    """Give the host to connect to: with a port the name of an instance means nothing more."""
+    """Return the host to connect to, without the instance's name, which means nothing beside a port."""
     return login.addresses(float(login.options.connect_timeout_s))[0] if login.policy else login.host.partition("\\")[0]
 
 
@@ -200,7 +206,7 @@ def _entered(login: Login) -> dict[str, str]:
 
 
 def _microsofts(login: Login) -> dict[str, str]:
-    """Give the fields as Microsoft's driver knows them; a connection that was lost is told, not opened anew."""
+    """Return the fields as Microsoft's driver names them; it must report a lost connection, not reopen it."""
     verified = login.tls == "verify"
     said = _entered(login) | {
         "SERVER": f"tcp:{server_of(login)},{login.port}",
