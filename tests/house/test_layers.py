@@ -68,10 +68,13 @@ ORDERS = [
         "tenancy.backends.server",
         ("engines network sql tables", "backend", "checks replay", "restore_points"),
     ),
-    Order("tenancy.backends.sqlite", ("files", "driver", "engines restore_points", "checks templates", "backend")),
-    Order("tenancy.backends.postgresql", ("checks driver rights", "restore_points", "backend")),
-    Order("tenancy.backends.mysql", ("checks driver tables", "restore_points", "backend")),
-    Order("tenancy.backends.sqlserver", ("dialects tables", "checks driver restore_points", "backend")),
+    Order(
+        "tenancy.backends.sqlite",
+        ("files", "driver errors", "engines probe restore_points", "checks templates", "backend"),
+    ),
+    Order("tenancy.backends.postgresql", ("checks driver rights", "dialect errors restore_points", "backend")),
+    Order("tenancy.backends.mysql", ("checks driver tables", "dialect errors restore_points", "backend")),
+    Order("tenancy.backends.sqlserver", ("dialects tables", "checks driver restore_points", "errors", "backend")),
     Order(
         "tenancy.catalog",
         (

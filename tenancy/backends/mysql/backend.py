@@ -14,37 +14,27 @@ from typing import Any, ClassVar
 
 import pymysql
 import sqlalchemy as sa
-from pymysql.constants import CR, ER
-from sqlalchemy.dialects import registry
-from sqlalchemy.dialects.mysql.pymysql import MySQLDialect_pymysql
+from pymysql.constants import ER
 
 from tenancy.backends.access import Access, Login
 from tenancy.backends.base import FENCE_SQL
 from tenancy.backends.gates import Words
 from tenancy.backends.mysql.checks import MySQLChecks
-from tenancy.backends.mysql.driver import MODES, RULES, WORDS, be_patient, is_mariadb, open_connection
+from tenancy.backends.mysql.dialect import SCHEME
+from tenancy.backends.mysql.driver import RULES, WORDS, be_patient, is_mariadb, open_connection
+from tenancy.backends.mysql.errors import explain, lacks
 from tenancy.backends.mysql.restore_points import MySQLRestorePoints
 from tenancy.backends.mysql.tables import dump, q
 from tenancy.backends.placeholders import Rules
 from tenancy.backends.server.backend import LOCK_S, rights_on
-from tenancy.backends.server.engines import SharedDialect, make_engine
-from tenancy.backends.server.network import GONE, UNENCRYPTED, of_network
+from tenancy.backends.server.engines import make_engine
 from tenancy.backends.server.replay import ReplayingBackend, Statement
 from tenancy.backends.server.sql import column, one, run
 from tenancy.errors import (
-    AccessDeniedError,
     BackendError,
     DatabaseBusyError,
-    DatabaseExistsError,
-    DatabaseMissingError,
     DatabaseUnreachableError,
-    LoginRefusedError,
-    ReadOnlyRouteError,
-    StatementTooLongError,
-    StorageFullError,
     TenancyError,
-    TooManyConnectionsError,
-    WriteConflictError,
 )
 from tenancy.models import Origin, Tenant
 
@@ -53,63 +43,6 @@ PATIENCE_S = 600.0
 
 MIGRATION_LOCK_S = 30
 _PLAIN = "CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
-
-
-class SharedMySQLDialect(SharedDialect, MySQLDialect_pymysql):
-    """Know the server's version from its greeting, and the SQL mode because we set it: no statement asks for them."""
-
-    supports_statement_cache = True
-
-    def version_of(self, driver: Any) -> Any:
-        return (driver.get_server_info(), MODES)
-
-    def set_isolation_level(self, dbapi_connection: Any, level: Any) -> None:
-        """Set the level alone, and not the driver's autocommit: our own START TRANSACTION begins a transaction."""
-        if level != "AUTOCOMMIT":
-            dbapi_connection.query(f"SET SESSION TRANSACTION ISOLATION LEVEL {level}")
-
-    def schema_of(self, driver: Any) -> str | None:
-        name = driver.db
-        return name.decode() if isinstance(name, bytes) else name
-
-
-registry.register("mysql.unify", __name__, "SharedMySQLDialect")
-
-_MISSING = (DatabaseMissingError, "the server has no database of this name.")
-_DENIED = (AccessDeniedError, "the login has no right to do this.")
-_MET = (WriteConflictError, "another writer was first: try again.")
-_BUSY = (DatabaseBusyError, "the database is locked by another writer: try again.")
-_FULL = (StorageFullError, "the server's disk is full.")
-_MANY = (TooManyConnectionsError, "the server takes no further connections: try again.")
-_LATE = (StatementTooLongError, "the server took too long to answer.")
-_GONE = (DatabaseUnreachableError, GONE)
-
-_BY_CODE: dict[int, tuple[type[TenancyError], str]] = {
-    ER.BAD_DB_ERROR: _MISSING,
-    ER.DB_CREATE_EXISTS: (DatabaseExistsError, "a database of this name stands there already."),
-    ER.ACCESS_DENIED_ERROR: (LoginRefusedError, "the server does not take this login or its password."),
-    ER.HOST_NOT_PRIVILEGED: (LoginRefusedError, "the server does not take logins from this machine."),
-    ER.DBACCESS_DENIED_ERROR: _DENIED,
-    ER.TABLEACCESS_DENIED_ERROR: _DENIED,
-    ER.COLUMNACCESS_DENIED_ERROR: _DENIED,
-    ER.SPECIFIC_ACCESS_DENIED_ERROR: _DENIED,
-    ER.CON_COUNT_ERROR: _MANY,
-    ER.TOO_MANY_USER_CONNECTIONS: _MANY,
-    ER.USER_LIMIT_REACHED: _MANY,
-    ER.DISK_FULL: _FULL,
-    ER.RECORD_FILE_FULL: _FULL,
-    ER.LOCK_WAIT_TIMEOUT: _BUSY,
-    ER.LOCK_DEADLOCK: _MET,
-    1792: (ReadOnlyRouteError, "this unit of work may only read."),  # a write in START TRANSACTION READ ONLY
-    ER.QUERY_INTERRUPTED: _LATE,
-    1969: _LATE,  # MariaDB: max_statement_time exceeded
-    3024: _LATE,  # MySQL: max_execution_time exceeded
-    1698: (LoginRefusedError, "the server does not take this login or its password."),
-    1020: _MET,  # MariaDB: the record has changed since it was read
-    1053: _GONE,  # the server is shutting down
-    1927: _GONE,  # the connection was killed
-    CR.CR_SSL_CONNECTION_ERROR: (DatabaseUnreachableError, UNENCRYPTED),
-}
 
 
 _UNREADABLE = (
@@ -124,7 +57,7 @@ class MySQLBackend(ReplayingBackend):
 
     name: ClassVar[str] = "mysql"
     label: ClassVar[str] = "MySQL"
-    scheme: ClassVar[str] = "mysql+unify"
+    scheme: ClassVar[str] = SCHEME
     default_port: ClassVar[int] = 3306
     own_names: ClassVar[frozenset[str]] = frozenset(["information_schema", "mysql", "performance_schema", "sys"])
     rules: ClassVar[Rules] = RULES
@@ -284,28 +217,10 @@ class MySQLBackend(ReplayingBackend):
     # --- errors -----------------------------------------------------------------------------------------
 
     def _explain(self, error: BaseException) -> TenancyError | None:
-        if isinstance(error, OSError):  # from the socket that we open for the driver
-            return of_network(error)
-        if not isinstance(error, pymysql.err.Error):
-            return None
-        code = _code(error)
-        if code in _BY_CODE:
-            kind, text = _BY_CODE[code]
-            return kind(text)
-        if not 2000 <= code < 3000:  # client errors (dev.mysql.com, "Client Error Message Reference")
-            return DatabaseUnreachableError(GONE) if isinstance(error, pymysql.err.InterfaceError) else None
-        origin = (
-            getattr(error, "original_exception", None) or error.__context__
-        )  # PyMySQL keeps the cause in either place
-        return of_network(origin) if isinstance(origin, OSError) else DatabaseUnreachableError(GONE)
+        return explain(error)
 
     def lacks(self, error: BaseException) -> bool:
-        return _code(getattr(error, "orig", None) or error) in (ER.NO_SUCH_TABLE, ER.BAD_FIELD_ERROR)
-
-
-def _code(error: BaseException) -> int:
-    """Return the number of an error; 0 if it has none."""
-    return error.args[0] if error.args and isinstance(error.args[0], int) else 0
+        return lacks(error)
 
 
 def _run_at_once(driver: Any, statements: list[str]) -> None:

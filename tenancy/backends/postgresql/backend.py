@@ -20,8 +20,6 @@ from typing import Any, ClassVar
 import psycopg2
 import sqlalchemy as sa
 from psycopg2 import errorcodes as codes, extensions
-from sqlalchemy.dialects import registry
-from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 
 from tenancy import names
 from tenancy.backends.access import Access, Login
@@ -29,7 +27,9 @@ from tenancy.backends.base import FENCE_SQL, Blueprint
 from tenancy.backends.gates import Words
 from tenancy.backends.placeholders import Rules
 from tenancy.backends.postgresql.checks import PostgreSQLChecks
-from tenancy.backends.postgresql.driver import RULES, WORDS, AnswerTimeout, be_patient, open_connection, sqlstate
+from tenancy.backends.postgresql.dialect import SCHEME
+from tenancy.backends.postgresql.driver import RULES, WORDS, be_patient, open_connection, sqlstate
+from tenancy.backends.postgresql.errors import explain, lacks
 from tenancy.backends.postgresql.restore_points import PostgreSQLRestorePoints
 from tenancy.backends.postgresql.rights import (
     CLOSED,
@@ -50,24 +50,18 @@ from tenancy.backends.postgresql.rights import (
     there,
 )
 from tenancy.backends.server.backend import LOCK_S, ServerBackend, admin_of
-from tenancy.backends.server.engines import SharedDialect, make_engine
-from tenancy.backends.server.network import GONE, SILENT, why_unreachable
+from tenancy.backends.server.engines import make_engine
+from tenancy.backends.server.network import why_unreachable
 from tenancy.backends.server.sql import column, one, run
 from tenancy.errors import (
     AccessDeniedError,
-    DatabaseBusyError,
     DatabaseExistsError,
     DatabaseMissingError,
-    DatabaseTimeoutError,
     DatabaseUnreachableError,
     HostNotAllowedError,
     LoginRefusedError,
-    ReadOnlyRouteError,
-    StatementTooLongError,
-    StorageFullError,
     TenancyError,
     TooManyConnectionsError,
-    WriteConflictError,
 )
 from tenancy.models import Kind, Origin, Tenant
 from tenancy.schema.tables import tenancy_identity
@@ -89,51 +83,12 @@ _PROVIDERS_SINCE = 150_000
 """From version 15 on a database's collation has a provider; without a name it would be the server's, ICU perhaps."""
 
 
-class SharedPostgreSQLDialect(SharedDialect, PGDialect_psycopg2):
-    """Know the server's version from the connection itself, and send no statement when a connection is opened.
-
-    ``use_native_hstore`` would send one, for the number of the type hstore. In a new database that takes longer than
-    connecting; SQLAlchemy can read hstore without it.
-    """
-
-    supports_statement_cache = True
-
-    def __init__(self, **kw: Any) -> None:
-        super().__init__(use_native_hstore=False, **kw)  # type: ignore[no-untyped-call]  # untyped in SQLAlchemy
-
-    def version_of(self, driver: Any) -> Any:
-        return driver.server_version
-
-    def schema_of(self, driver: Any) -> str | None:
-        return "public"
-
-
-registry.register("postgresql.unify", __name__, "SharedPostgreSQLDialect")
-
-_BY_STATE: dict[str, tuple[type[TenancyError], str]] = {
-    codes.INVALID_CATALOG_NAME: (DatabaseMissingError, "the server has no database of this name."),
-    codes.DUPLICATE_DATABASE: (DatabaseExistsError, "a database of this name stands there already."),
-    codes.INVALID_PASSWORD: (LoginRefusedError, "the server does not take this login or its password."),
-    codes.INVALID_AUTHORIZATION_SPECIFICATION: (LoginRefusedError, "the server does not take this login."),
-    codes.INSUFFICIENT_PRIVILEGE: (AccessDeniedError, "the login has no right to do this."),
-    codes.TOO_MANY_CONNECTIONS: (TooManyConnectionsError, "the server takes no further connections: try again."),
-    codes.DISK_FULL: (StorageFullError, "the server's disk is full."),
-    codes.LOCK_NOT_AVAILABLE: (DatabaseBusyError, "the database is locked by another writer: try again."),
-    codes.DEADLOCK_DETECTED: (WriteConflictError, "the database is locked by another writer: try again."),
-    codes.SERIALIZATION_FAILURE: (WriteConflictError, "another writer was first: try again."),
-    codes.OBJECT_IN_USE: (DatabaseBusyError, "the database is in use: try again."),
-    codes.QUERY_CANCELED: (StatementTooLongError, "the server took too long to answer."),
-    codes.IDLE_IN_TRANSACTION_SESSION_TIMEOUT: (DatabaseUnreachableError, GONE),
-    codes.READ_ONLY_SQL_TRANSACTION: (ReadOnlyRouteError, "this unit of work may only read."),
-}
-
-
 class PostgreSQLBackend(ServerBackend):
     """Keep tenants in databases of PostgreSQL 13 or newer."""
 
     name: ClassVar[str] = "postgresql"
     label: ClassVar[str] = "PostgreSQL"
-    scheme: ClassVar[str] = "postgresql+unify"
+    scheme: ClassVar[str] = SCHEME
     default_port: ClassVar[int] = 5432
     own_names: ClassVar[frozenset[str]] = frozenset(
         ["postgres", "template0", "template1", "rdsadmin", "cloudsqladmin", "azure_maintenance", "azure_sys"]
@@ -410,23 +365,10 @@ class PostgreSQLBackend(ServerBackend):
     # --- errors -----------------------------------------------------------------------------------------
 
     def _explain(self, error: BaseException) -> TenancyError | None:
-        """Translate by SQLSTATE: a server's sentences are in the language of its locale."""
-        if not isinstance(error, psycopg2.Error):
-            return None
-        if isinstance(error, AnswerTimeout):
-            return DatabaseTimeoutError(SILENT)
-        state = sqlstate(error)
-        if state in _BY_STATE:
-            kind, text = _BY_STATE[state]
-            return kind(text)
-        gone = state is None and isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError)
-        if gone or (state or "")[:2] in ("08", "57"):  # connection exceptions; shutdown, crash, starting up
-            return DatabaseUnreachableError(GONE)
-        return None
+        return explain(error)
 
     def lacks(self, error: BaseException) -> bool:
-        cause = getattr(error, "orig", None) or error
-        return isinstance(cause, psycopg2.Error) and sqlstate(cause) in (codes.UNDEFINED_TABLE, codes.UNDEFINED_COLUMN)
+        return lacks(error)
 
 
 def _let_in(driver: Any, login: Login, role: str, *more: str) -> None:

@@ -39,36 +39,32 @@ from tenancy.backends.placeholders import Rules
 from tenancy.backends.sqlite.checks import SQLiteChecks
 from tenancy.backends.sqlite.driver import RULES, WORDS, FileConnection, check_file, open_file
 from tenancy.backends.sqlite.engines import make_engine, schema_changes, tenant_engine
+from tenancy.backends.sqlite.errors import explain, lacks
 from tenancy.backends.sqlite.files import (
     BUSY_TIMEOUT_S,
-    SIDE_FILES,
     gone,
     look_at_folder,
     make_empty_file,
-    not_writable,
     publish,
-    refused_by_system,
     remove,
     seen_of,
     size_of,
     storage_explained,
     sync_folder,
-    unwritable,
     url_path,
     write_durably,
 )
+from tenancy.backends.sqlite.probe import look_at_place
 from tenancy.backends.sqlite.restore_points import SQLiteRestorePoints
 from tenancy.backends.sqlite.templates import Templates
 from tenancy.errors import (
     AccessDeniedError,
     ConfigurationError,
     DatabaseBusyError,
-    DatabaseExistsError,
     DatabaseMissingError,
     DatabaseUnreachableError,
     IdentityError,
     MigrationError,
-    ReadOnlyRouteError,
     StorageFullError,
     TenancyError,
 )
@@ -86,7 +82,6 @@ _LOOKS = 3
 """How often ``drop`` looks at a file again that another process wrote to since the last look."""
 
 _TEMPLATES = ".templates"
-_ABOUT_RIGHTS = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_IOERR)
 
 
 class SQLiteBackend(Backend):
@@ -125,7 +120,7 @@ class SQLiteBackend(Backend):
             yield Check("space", "the disk that holds TENANT_DATA_DIR is full.", StorageFullError.code)
             return
         yield Check("space", f"{(found.free_bytes or 0) // 2**20} MiB are free.")
-        yield from self._look_at_file(tenant)
+        yield from look_at_place(self.path(tenant))
 
     @storage_explained()
     def storage(self) -> Storage:
@@ -321,63 +316,14 @@ class SQLiteBackend(Backend):
     driver_errors = (sqlite3.Error,)
 
     def _explain(self, error: BaseException) -> TenancyError | None:
-        if isinstance(error, OSError):
-            return refused_by_system(error)
-        code = getattr(error, "sqlite_errorcode", None)
-        if code is None:
-            return None
-        primary = code & 0xFF  # the low byte is the primary result code (sqlite.org/rescode.html)
-        path = getattr(error, "path", "")
-        if path and primary in _ABOUT_RIGHTS and (found := unwritable(Path(path))) is not None:
-            return not_writable(found)
-        if primary == sqlite3.SQLITE_READONLY:
-            return ReadOnlyRouteError("this unit of work may only read.")
-        if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            return DatabaseBusyError("the database is locked by another writer: try again.")
-        if primary == sqlite3.SQLITE_FULL:
-            return StorageFullError("the disk is full.")
-        if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            return DatabaseUnreachableError("the database file is damaged: restore it from a backup.")
-        if primary in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_PERM):
-            return DatabaseUnreachableError("the database file cannot be opened.")
-        return None
+        return explain(error)
 
     def lacks(self, error: BaseException) -> bool:
-        """Read the message: SQLite has no code of its own for this, and its messages are always in English."""
-        return str(getattr(error, "orig", error)).startswith(("no such table", "no such column"))
+        return lacks(error)
 
     def _outside(self, path: str) -> str:
         inside = (self.data_dir / path).absolute().is_relative_to(self.data_dir.absolute()) and ".." not in path
         return "" if inside else ", and this one lies outside TENANT_DATA_DIR"
-
-    def _look_at_file(self, tenant: Tenant) -> Iterator[Check]:
-        """Look whether the name is free, or a database; a WAL without its database would be replayed into a new one."""
-        path = self.path(tenant)
-        with storage_explained():
-            there, is_file = path.exists(), path.is_file()
-        if not there:
-            left = [path.name + suffix for suffix in SIDE_FILES if path.with_name(path.name + suffix).exists()]
-            if left:
-                yield Check("file", f"{left[0]} is left of another database: move it away.", DatabaseExistsError.code)
-            else:
-                yield Check("file", f"the name {path.name} is free.")
-            return
-        if not is_file:
-            yield Check("file", f"{path.name} is not a file.", DatabaseExistsError.code)
-            return
-        try:
-            with closing(open_file(path)) as driver:
-                driver.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-        except sqlite3.Error as error:
-            yield Check("file", *self._fault(path, error))
-        else:
-            yield Check("file", f"{path.name} stands there and is a database.")
-
-    def _fault(self, path: Path, error: sqlite3.Error) -> tuple[str, str]:
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_NOTADB:
-            return f"{path.name} stands there and is no database: move it away.", DatabaseExistsError.code
-        ours = self.explain(error) or DatabaseUnreachableError("the database file cannot be read.")
-        return f"{path.name}: {ours.message}", ours.code
 
     def path(self, tenant: Tenant) -> Path:
         """Return the tenant's file, or raise IdentityError if the stored name is not one made for this user."""

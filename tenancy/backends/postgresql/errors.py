@@ -1,0 +1,62 @@
+"""Translate the errors of PostgreSQL, and of psycopg2, by their SQLSTATE."""
+
+from __future__ import annotations
+
+import psycopg2
+from psycopg2 import errorcodes as codes
+
+from tenancy.backends.postgresql.driver import AnswerTimeout, sqlstate
+from tenancy.backends.server.network import GONE, SILENT
+from tenancy.errors import (
+    AccessDeniedError,
+    DatabaseBusyError,
+    DatabaseExistsError,
+    DatabaseMissingError,
+    DatabaseTimeoutError,
+    DatabaseUnreachableError,
+    LoginRefusedError,
+    ReadOnlyRouteError,
+    StatementTooLongError,
+    StorageFullError,
+    TenancyError,
+    TooManyConnectionsError,
+    WriteConflictError,
+)
+
+_BY_STATE: dict[str, tuple[type[TenancyError], str]] = {
+    codes.INVALID_CATALOG_NAME: (DatabaseMissingError, "the server has no database of this name."),
+    codes.DUPLICATE_DATABASE: (DatabaseExistsError, "a database of this name stands there already."),
+    codes.INVALID_PASSWORD: (LoginRefusedError, "the server does not take this login or its password."),
+    codes.INVALID_AUTHORIZATION_SPECIFICATION: (LoginRefusedError, "the server does not take this login."),
+    codes.INSUFFICIENT_PRIVILEGE: (AccessDeniedError, "the login has no right to do this."),
+    codes.TOO_MANY_CONNECTIONS: (TooManyConnectionsError, "the server takes no further connections: try again."),
+    codes.DISK_FULL: (StorageFullError, "the server's disk is full."),
+    codes.LOCK_NOT_AVAILABLE: (DatabaseBusyError, "the database is locked by another writer: try again."),
+    codes.DEADLOCK_DETECTED: (WriteConflictError, "the database is locked by another writer: try again."),
+    codes.SERIALIZATION_FAILURE: (WriteConflictError, "another writer was first: try again."),
+    codes.OBJECT_IN_USE: (DatabaseBusyError, "the database is in use: try again."),
+    codes.QUERY_CANCELED: (StatementTooLongError, "the server took too long to answer."),
+    codes.IDLE_IN_TRANSACTION_SESSION_TIMEOUT: (DatabaseUnreachableError, GONE),
+    codes.READ_ONLY_SQL_TRANSACTION: (ReadOnlyRouteError, "this unit of work may only read."),
+}
+
+
+def explain(error: BaseException) -> TenancyError | None:
+    """Translate by SQLSTATE: a server's sentences are in the language of its locale."""
+    if not isinstance(error, psycopg2.Error):
+        return None
+    if isinstance(error, AnswerTimeout):
+        return DatabaseTimeoutError(SILENT)
+    state = sqlstate(error)
+    if state in _BY_STATE:
+        kind, text = _BY_STATE[state]
+        return kind(text)
+    gone = state is None and isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError)
+    if gone or (state or "")[:2] in ("08", "57"):  # connection exceptions; shutdown, crash, starting up
+        return DatabaseUnreachableError(GONE)
+    return None
+
+
+def lacks(error: BaseException) -> bool:
+    cause = getattr(error, "orig", None) or error
+    return isinstance(cause, psycopg2.Error) and sqlstate(cause) in (codes.UNDEFINED_TABLE, codes.UNDEFINED_COLUMN)
