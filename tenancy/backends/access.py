@@ -139,8 +139,8 @@ class Login:
 class Access:
     """Hold what opens a tenant's database: the login that serves it, and the one that may change its schema.
 
-    Where the server is not ours both are the same; a file needs neither. ``installation`` marks the names of what is
-    made beside tenants' databases on a registered server.
+    On a server that a user named both are the same login; a file needs neither. ``installation`` is part of the names
+    of templates and other databases that the application makes for itself on a registered server.
     """
 
     login: Login | None = None
@@ -152,7 +152,7 @@ NO_ACCESS = Access()
 
 
 def user(text: str, name: str = "db_user") -> str:
-    """Give the name of a login, taken literally by every driver, or refuse."""
+    """Return the name of a login, or refuse one that a driver would not take literally."""
     if not text or len(text) > USER_MAX or not text.isprintable():
         raise ConfigurationError(f"{name} must be 1 to {USER_MAX} printable characters.", field=name)
     return text
@@ -171,9 +171,10 @@ def password(text: str, name: str = "db_password") -> str:
 
 
 def from_url(url: str, setting: str, *, default_port: int) -> Login:
-    """Read an operator's URL into structured fields; options other than ours are refused, not passed on.
+    """Read an operator's URL into fields; an option that is none of ours is refused, not passed on to the driver.
 
-    ``tls_ca`` is a file's path there, read now. ``charset=utf8mb4`` is taken and means nothing: it is always so.
+    In a URL ``tls_ca`` is the path of a file, which is read now. ``charset=utf8mb4`` is accepted and ignored, as
+    connections always use it.
     """
     try:
         parsed: sa.URL = make_url(url)

@@ -78,7 +78,7 @@ class ServerRestorePoints(RestorePoints):
     def create(self, tenant: Tenant, access: Access, point: str, *, step: Step = ignore_step) -> None:
         name = _point_of(tenant, point)
         _refuse_named(tenant)
-        with self._locked(tenant, access, name, step) as work:
+        with self._locked(tenant, access, name, step=step) as work:
             self._refuse_later(tenant, access)
             try:
                 with self.backend.explained():
@@ -109,7 +109,7 @@ class ServerRestorePoints(RestorePoints):
     ) -> None:
         name = _point_of(tenant, point)
         _refuse_named(tenant)
-        with self._locked(tenant, access, name, step, claim) as work:
+        with self._locked(tenant, access, name, step=step, claim=claim) as work:
             self._refuse_later(tenant, access)
             if not self.is_whole(work):
                 raise no_point(tenant, point)
@@ -142,9 +142,9 @@ class ServerRestorePoints(RestorePoints):
 
     @contextmanager
     def _locked(
-        self, tenant: Tenant, access: Access, name: str, step: Step = ignore_step, claim: HeldClaim | None = None
+        self, tenant: Tenant, access: Access, name: str, *, step: Step = ignore_step, claim: HeldClaim | None = None
     ) -> Iterator[Copying]:
-        with self._connected(tenant, access, name, step, claim) as work:
+        with self._connected(tenant, access, name, step=step, claim=claim) as work:
             if not self.backend.lock(work.driver, work.database):
                 busy = "another call works at this tenant's restore points: wait until it ends."
                 raise DatabaseBusyError(busy, others_at_work=True)
@@ -152,7 +152,7 @@ class ServerRestorePoints(RestorePoints):
 
     @contextmanager
     def _connected(
-        self, tenant: Tenant, access: Access, name: str, step: Step = ignore_step, claim: HeldClaim | None = None
+        self, tenant: Tenant, access: Access, name: str, *, step: Step = ignore_step, claim: HeldClaim | None = None
     ) -> Iterator[Copying]:
         with self.backend.administering(access) as driver:
             yield Copying(driver, tenant, access, name, step, claim)

@@ -70,7 +70,7 @@ class SQLiteRestorePoints(RestorePoints):
     ) -> None:
         path = self._path(tenant, point)
         with closing(self.backend.connect(tenant, access)) as live, self.backend.explained():
-            return_to(live, path, tenant, claim, step)
+            return_to(live, path, tenant, claim=claim, step=step)
 
     @storage_explained()
     def delete(self, tenant: Tenant, access: Access, point: str) -> None:

@@ -33,7 +33,7 @@ def tables_of(driver: Any, database: str) -> list[Table]:
     return [
         Table(
             table,
-            f"CREATE TABLE dbo.{q(table)} ({', '.join(_column(*column) for column in columns)})",
+            f"CREATE TABLE dbo.{q(table)} ({', '.join(map(_column, columns))})",
             ", ".join(q(column[0]) for column in columns),
             counted=any(column[-1] for column in columns),
         )
@@ -49,8 +49,9 @@ def standing_in(driver: Any, database: str) -> Iterator[None]:
     run(driver, "USE master")
 
 
-def _column(name: str, kind: str, length: int, precision: int, scale: int, *more: Any) -> str:
-    collation, nullable, counted = more
+def _column(found: tuple[Any, ...]) -> str:
+    """Write the definition of a column from its row of ``tables_of``."""
+    name, kind, length, precision, scale, collation, nullable, counted = found
     collate = f" COLLATE {collation}" if kind in _TEXTS else ""
     identity = " IDENTITY" if counted else ""
     return f"{q(name)} {_typed(kind, length, precision, scale)}{collate}{identity} {'' if nullable else 'NOT '}NULL"
