@@ -6,7 +6,6 @@ of a database, or no lock hints: it is then used without them.
 
 from __future__ import annotations
 
-import logging
 import re
 import time
 from collections.abc import Iterator, Sequence
@@ -40,8 +39,6 @@ from tenancy.errors import (
     TenancyError,
 )
 from tenancy.models import Origin, Tenant
-
-log = logging.getLogger(__name__)
 
 PATIENCE_S = 600
 MIGRATION_LOCK_S = 30
