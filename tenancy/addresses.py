@@ -1,9 +1,9 @@
-"""Say which addresses are globally reachable unicast ones: the lines of IANA's special-purpose registries.
+"""Know which addresses are globally reachable: a copy of IANA's special-purpose address registries.
 
-``IPv4 Special-Purpose Address Registry`` and ``IPv6 Special-Purpose Address Registry`` (iana.org/assignments): block,
-and whether it is globally reachable; N/A counts as not. Written down by the RFCs that made the lines, up to May 2025
-(RFC 9780, the dummy prefix); what was registered later is missing. The most specific line decides. Python's
-``ipaddress`` holds a copy too, of another day with each version; a test compares the two.
+``IPv4 Special-Purpose Address Registry`` and ``IPv6 Special-Purpose Address Registry`` (iana.org/assignments), each
+line a block and whether it is globally reachable (N/A counts as not). Complete up to May 2025 (RFC 9780, the dummy
+prefix). The most specific line decides. Python's ``ipaddress`` contains a copy as well, whose age depends on Python's
+version; a test compares the two.
 """
 
 from __future__ import annotations
@@ -71,11 +71,11 @@ _LINES = sorted(
     key=lambda line: line[0].prefixlen,
     reverse=True,
 )
-_GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")  # all that IANA hands out of IPv6 to anybody
+_GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")  # the only IPv6 space that IANA allocates to networks
 
 
 def globally_reachable(address: Address) -> bool:
-    """Say whether an address is a unicast one that packets reach from anywhere."""
+    """Return whether this is a unicast address that can be reached from anywhere on the Internet."""
     if address.is_multicast:
         return False
     for block, reachable in _LINES:

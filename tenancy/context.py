@@ -1,7 +1,7 @@
-"""Carry who the running code works for: tenant's owner, actor, request, and the way in that brought it here.
+"""Hold for whom the running code works: owner, tenant, actor, request and kind of caller.
 
-The context lives in a ``ContextVar``. ``web`` gives every WSGI call a copied context, so that nothing set
-here outlives a request; threads and tasks have their own by Python's rules.
+The context lives in a ``ContextVar``. ``web`` runs every WSGI call in a copied context, so nothing set here outlives a
+request; threads and asyncio tasks have their own context by Python's rules.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from tenancy.models import Tenant
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Say for whom code runs.
+    """Describe for whom code runs.
 
-    ``owner`` is None and ``main`` True after ``clear_user_context()``: the main database, chosen explicitly.
-    ``locked`` contexts (a web request, a ``tenant()`` block) refuse any user but ``held_for``; one that is held for
-    nobody is an administrator's call, whose every step names its user. ``actor`` says by which way somebody acts, as
-    the audit log shows it: one of the names below, or ``command`` with the operating system's user and host.
+    ``main`` is True (and ``owner`` None) after ``clear_user_context()``, which chooses the main database explicitly.
+    A ``locked`` context (a web request, a ``tenant()`` block) refuses every user but ``held_for``. If that is None, it
+    is an administrator's request, in which each call names its user. ``actor`` is the kind of caller as the audit log
+    shows it: one of the constants below, or ``command`` with the operating system's user and host.
     """
 
     owner: int | None = None
@@ -42,7 +42,7 @@ class Context:
 
 
 SELF, CONSOLE, HOUSEKEEPING, FLEET, LIBRARY = "self", "console", "housekeeping", "fleet", "library"
-"""Name the ways in: an account in its own name, an administrator, the two that run by themselves, a program's call."""
+"""The kinds of caller: a user, an administrator, background housekeeping, a fleet run, an embedding program."""
 
 _NOBODY = Context()
 _current: ContextVar[Context] = ContextVar("tenancy_context", default=_NOBODY)
@@ -53,13 +53,13 @@ def current() -> Context:
 
 
 def bind(context: Context) -> None:
-    """Set the whole context, for as long as the surrounding copied context lives."""
+    """Replace the whole context."""
     _current.set(context)
 
 
 @contextmanager
 def acting(actor: str, request_id: str | None = None) -> Iterator[None]:
-    """Say inside the block, in this thread or task only, by which way somebody acts; it counts as one request."""
+    """Set the kind of caller inside the block, in this thread or task only; the block counts as one request."""
     token = _current.set(replace(_current.get(), actor=actor, request_id=request_id or new_request_id()))
     try:
         yield
@@ -72,7 +72,7 @@ def new_request_id() -> str:
 
 
 def set_user(user_id: int) -> None:
-    """Work for a user from here on, or raise WrongTenantError where the context is held for another."""
+    """Work for a user from here on, or raise WrongTenantError if the context is held for another one."""
     here = _current.get()
     _check_held(here, user_id)
     if here.owner != user_id:
@@ -99,7 +99,7 @@ def held(user_id: int, actor_id: int | None) -> Iterator[None]:
 
 
 def owner(user_id: int | None = None) -> int:
-    """Give the user to work for: the one named, else the context's; nobody is NoTenantError."""
+    """Return the user to work for: the one named, else the context's; raise NoTenantError if there is none."""
     here = _current.get()
     if user_id is not None:
         user_id = names.user_id(user_id)

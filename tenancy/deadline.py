@@ -1,7 +1,7 @@
-"""Bound how long one request may wait for name services, servers and databases: one deadline for all of it together.
+"""Give one request a single deadline for all its waits: name service, servers, databases.
 
-Drivers ask ``left`` before each wait. A limit for each wait alone would not do: a server that answers every statement
-just in time, or sends a byte a second, would hold a thread as long as it likes.
+Drivers call ``left`` before each wait to learn how long it may take. A time limit for each wait alone would not be
+enough: a server that answers each statement just in time, or sends a byte a second, could occupy a thread forever.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 
 REQUEST_S = 4.5
-"""What a request or a probe may wait in all; answering takes the rest of the five seconds that people are promised."""
+"""How long a request or a probe may wait in total; the rest of the promised five seconds is for the answer."""
 
 LEAST_S = 0.1
-"""What a healthy server may take even after the deadline, so that slow work of our own is not blamed on it."""
+"""How long each wait may take even after the deadline, so that a healthy server is not blamed for our own slow work."""
 
 UNHURRIED_S = 30.0
-"""What somebody may wait who asked for a database: its server may be far away, or say nothing."""
+"""How long somebody may wait who asked for a database to be created: its server may be far away, or silent."""
 
 _until: ContextVar[float | None] = ContextVar("until", default=None)
 _at_last: ContextVar[float | None] = ContextVar("at_last", default=None)
@@ -31,9 +31,9 @@ def _sooner(mine: float, around: float | None) -> float:
 
 @contextmanager
 def within(seconds: float, *, at_last: bool = False) -> Iterator[None]:
-    """Let all waits inside take ``seconds`` together; an earlier deadline around it stands.
+    """Set a deadline for all waits inside the block together; an earlier deadline of an outer block stays.
 
-    ``at_last`` holds for what lifts its deadline too.
+    With ``at_last`` it also bounds blocks inside that lift their deadline (``lifted``).
     """
     mine = time.monotonic() + seconds
     tokens = [(each, each.set(_sooner(mine, each.get()))) for each in (_until, *([_at_last] if at_last else []))]
@@ -45,13 +45,13 @@ def within(seconds: float, *, at_last: bool = False) -> Iterator[None]:
 
 
 def unhurried() -> AbstractContextManager[None]:
-    """Bound work that a person asked for and waits for, which lifts its deadline: a thread is held no longer."""
+    """Bound work that a person waits for although it lifts its deadline, such as creating a database."""
     return within(UNHURRIED_S, at_last=True)
 
 
 @contextmanager
 def lifted() -> Iterator[None]:
-    """Let work inside take as long as it needs (provisioning, migrations); the deadline around it moves as much."""
+    """Lift the deadline inside the block (provisioning, migrations); afterwards it is later by the time that took."""
     around, began = _until.get(), time.monotonic()
     _until.set(_at_last.get())
     try:
@@ -61,26 +61,26 @@ def lifted() -> Iterator[None]:
 
 
 def left(limit_s: float) -> float:
-    """Give how many seconds a wait may take: ``limit_s``, or less where the deadline is nearer."""
+    """Return how many seconds a wait may take: ``limit_s``, or less if the deadline is nearer."""
     around = _until.get()
     return limit_s if around is None else min(limit_s, max(LEAST_S, around - time.monotonic()))
 
 
 @dataclass(frozen=True)
 class Patience:
-    """Say how long an answer may take: the whole of it, or with ``each_silence`` every wait for its next bytes."""
+    """Bound how long an answer may take in total or, with ``each_silence``, each wait for its next bytes."""
 
     seconds: float
     each_silence: bool = False
 
     def until(self) -> float:
-        """Give the moment at which a wait that begins now is given up."""
+        """Return the time (``time.monotonic``) at which a wait that begins now ends."""
         return time.monotonic() + left(self.seconds)
 
     def again(self, until: float) -> float:
-        """Give the moment at which the wait for more of an answer is given up, whose last wait ended at ``until``.
+        """Return the end of the next wait of the same answer; ``until`` was the end of the last one.
 
-        A server that sends a byte now and then gains nothing by it once the deadline is over.
+        Without a deadline each wait may take the full time. With one, bytes that trickle in extend the wait up to it.
         """
         around, begins = _until.get(), time.monotonic()
         return begins + self.seconds if around is None else max(until, min(begins + self.seconds, around))

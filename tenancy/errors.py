@@ -1,6 +1,6 @@
-"""Name everything that can go wrong under the application; every class carries fields and a stable code.
+"""Define every error that ``tenancy`` raises. Each class has a stable code, each instance carries fields.
 
-A message says what happened, to which tenant, and what to do next. It never holds a URL or a password.
+A message says what happened, to which tenant, and what to do next. It never contains a URL or a password.
 ``web/http/errors.py`` holds the one table from these classes to HTTP statuses.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 PREPARE_CATALOG = "run `unify db create-config-table` or call `manager.prepare_catalog()`"
-"""What to do about a missing catalog, or shared database: by Unify's command, or in another application's code."""
+"""How to create a missing catalog or shared database: by command, or from a program that embeds ``tenancy``."""
 
 
 class TenancyError(Exception):
@@ -17,7 +17,7 @@ class TenancyError(Exception):
 
     code: ClassVar[str] = "tenancy_error"
     retryable: ClassVar[bool] = False
-    """Whether it passes by itself: what failed over it is left as it was, and may be tried again."""
+    """Whether the cause is temporary: the operation changed nothing and may be tried again."""
 
     def __init__(self, message: str, **fields: object) -> None:
         super().__init__(message)
@@ -26,7 +26,7 @@ class TenancyError(Exception):
 
     @property
     def field(self) -> str | None:
-        """Name the input field at fault, where there is one."""
+        """The input field at fault, if there is one."""
         name = self.fields.get("field")
         return name if isinstance(name, str) else None
 
@@ -50,7 +50,7 @@ class CatalogNotReadyError(CatalogError):
 
 
 class CatalogDamagedError(CatalogError):
-    """Report a row of the catalog that cannot be read as it is."""
+    """Report a row of the catalog that cannot be read."""
 
     code = "catalog_damaged"
 
@@ -66,31 +66,31 @@ class ServerNotFoundError(CatalogError):
 
 
 class ServerExistsError(CatalogError):
-    """Refuse a second server of one name, or to remove one that holds databases."""
+    """Refuse a second server of the same name, or to remove one that still holds databases."""
 
     code = "server_exists"
 
 
 class NoServerError(CatalogError):
-    """Report that no registered server of a type takes another database."""
+    """Report that no registered server of the wanted type accepts another database."""
 
     code = "no_server"
 
 
 class UserExistsError(CatalogError):
-    """Refuse a second account for one e-mail address."""
+    """Refuse a second account for an e-mail address."""
 
     code = "user_exists"
 
 
 class TenantNotFoundError(CatalogError):
-    """Report a user without a database configuration."""
+    """Report a user who has no database."""
 
     code = "tenant_not_found"
 
 
 class TenantExistsError(CatalogError):
-    """Refuse to configure another database in place of the one there is."""
+    """Refuse to replace the database that a user already has."""
 
     code = "tenant_exists"
 
@@ -102,7 +102,7 @@ class TenantNotReadyError(CatalogError):
 
 
 class TenantCrowdedError(CatalogError):
-    """Refuse one more request at once of a user whose database does not answer; ``retry_after_s`` says when to come."""
+    """Refuse another concurrent request of a user whose database hangs; ``retry_after_s`` says when to try again."""
 
     code = "tenant_crowded"
 
@@ -114,25 +114,25 @@ class ClaimedError(CatalogError):
 
 
 class ClaimLostError(CatalogError):
-    """Stop a runner whose claim expired or was taken over: nothing more of it is written."""
+    """Stop a runner whose claim expired or was taken over; it must not write anything more."""
 
     code = "claim_lost"
 
 
 class RunNotFoundError(CatalogError):
-    """Report a fleet run that is not there."""
+    """Report a fleet run that does not exist."""
 
     code = "run_not_found"
 
 
 class RunStateError(CatalogError):
-    """Refuse what a fleet run's state does not allow; ``state`` says which, ``run_id`` whose."""
+    """Refuse what a fleet run's state does not allow; the fields are ``state`` and ``run_id``."""
 
     code = "run_state"
 
 
 class AuditBrokenError(CatalogError):
-    """Name the first audit row whose seal does not hold; ``row_id`` is its id."""
+    """Report the first audit row that is missing or was changed; ``row_id`` is its id."""
 
     code = "audit_broken"
 
@@ -150,13 +150,13 @@ class LastAdministratorError(AccountError):
 
 
 class BadCredentialsError(AccountError):
-    """Refuse a sign-in: the same words whether the account exists or not."""
+    """Refuse a sign-in, in the same words whether or not the account exists."""
 
     code = "bad_credentials"
 
 
 class ThrottledError(AccountError):
-    """Refuse for now; ``retry_after_s`` says how many seconds to wait."""
+    """Refuse because of too many attempts; ``retry_after_s`` is how many seconds to wait."""
 
     code = "too_many_attempts"
 
@@ -170,13 +170,13 @@ class PasswordTooWeakError(AccountError):
 
 
 class KeyNotFoundError(AccountError):
-    """Report an API key that is not there, or not this user's."""
+    """Report an API key that does not exist or is not this user's."""
 
     code = "key_not_found"
 
 
 class SessionNotFoundError(KeyNotFoundError):
-    """Report a session that has ended, or is not this user's."""
+    """Report a session that has ended or is not this user's."""
 
     code = "session_not_found"
 
@@ -198,7 +198,7 @@ class TamperedCredentialError(CredentialError):
 
 
 class BackendError(TenancyError):
-    """Report what a database server or file refused."""
+    """Report that a database server or file refused something."""
 
     code = "backend_error"
 
@@ -214,14 +214,14 @@ class DatabaseExistsError(BackendError):
 
 
 class DatabaseUnreachableError(BackendError):
-    """Report a database that is down, gone or silent."""
+    """Report a database that is down, gone or does not answer."""
 
     code = "database_unreachable"
     retryable = True
 
 
 class ConnectionRefusedByServerError(DatabaseUnreachableError):
-    """Report a machine that answers and has no server at that port."""
+    """Report a machine that answers but has no server listening at that port."""
 
     code = "connection_refused"
 
@@ -233,43 +233,43 @@ class DatabaseTimeoutError(DatabaseUnreachableError):
 
 
 class StatementTooLongError(DatabaseTimeoutError):
-    """Report a statement that a server gave up by its own limit: the server is well, and would do so again."""
+    """Report a statement that a healthy server cancelled at its own time limit, and would cancel again."""
 
     retryable = False
 
 
 class DatabaseMissingError(DatabaseUnreachableError):
-    """Report a database that was provisioned and is not there any more; none is made in its place."""
+    """Report a database that was provisioned and no longer exists; an empty one is never created in its place."""
 
     code = "database_missing"
     retryable = False
 
 
 class DatabaseBusyError(BackendError):
-    """Report a lock or a connection that was not free in time."""
+    """Report a lock or a connection that did not become free in time."""
 
     code = "database_busy"
     retryable = True
 
 
 class WriteConflictError(DatabaseBusyError):
-    """Report a transaction that was given up because another one wrote the same at that moment."""
+    """Report a transaction that lost a conflict (deadlock, serialization) with a concurrent one."""
 
 
 class TooManyConnectionsError(DatabaseBusyError):
-    """Report a server that takes no further connection."""
+    """Report a server that accepts no further connection."""
 
     code = "too_many_connections"
 
 
 class AccessDeniedError(BackendError):
-    """Report a login that may not do what was asked."""
+    """Report a login that lacks a right."""
 
     code = "access_denied"
 
 
 class LoginRefusedError(AccessDeniedError):
-    """Report a login or password that the server does not take."""
+    """Report a login or password that the server does not accept."""
 
     code = "login_refused"
 
@@ -293,7 +293,7 @@ class MigrationError(TenancyError):
 
 
 class RevisionMismatchError(MigrationError):
-    """Report a tenant behind or ahead of the code, or whose ledger and version table disagree."""
+    """Report a tenant whose revision the code does not serve, or whose ledger contradicts its version table."""
 
     code = "revision_mismatch"
 
@@ -303,7 +303,7 @@ class ArchiveError(TenancyError):
 
 
 class ScopeError(TenancyError):
-    """Refuse work whose owner is missing, foreign or out of date."""
+    """Refuse work for no user, for the wrong user, or by an outdated route."""
 
     code = "scope_error"
 
@@ -315,7 +315,7 @@ class NoTenantError(ScopeError):
 
 
 class WrongTenantError(ScopeError):
-    """Refuse another user's database than the one this context is for."""
+    """Refuse the database of another user than the context's."""
 
     code = "wrong_tenant"
 
@@ -327,25 +327,25 @@ class IdentityError(WrongTenantError):
 
 
 class StaleRouteError(ScopeError):
-    """Stop work whose route was replaced: the tenant was moved, restored or retired meanwhile."""
+    """Stop work by an outdated route: the tenant was moved, restored or retired in the meantime."""
 
     code = "stale_route"
 
 
 class ReadOnlyRouteError(ScopeError):
-    """Refuse a write in a unit of work that was opened for reading, or on a read-only tenant."""
+    """Refuse to write in a unit of work that was opened for reading, or to a read-only tenant."""
 
     code = "read_only"
 
 
 class UnfencedError(ScopeError):
-    """Refuse a statement that would write past the fence; the message says what to use in its place."""
+    """Refuse a statement that would bypass the write fence; the message names the alternative."""
 
     code = "unfenced"
 
 
 def code_and_message(error: BaseException) -> tuple[str, str]:
-    """Give code and words of an error, as the catalog keeps them; a driver's own words may hold anything."""
+    """Return what the catalog stores of an error; of a foreign one only its class, as its text may hold secrets."""
     if isinstance(error, TenancyError):
         return error.code, error.message
     return ProvisionError.code, type(error).__name__

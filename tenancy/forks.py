@@ -1,4 +1,4 @@
-"""Tell living objects that the process was forked, so that no connection is shared with the parent."""
+"""Run callbacks in forked children, so that no connection is shared with the parent."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import weakref
 from collections.abc import Callable
 
 _listeners: set[weakref.WeakMethod[Callable[[], None]]] = set()
-atexit.register(_listeners.clear)  # a WeakMethod that outlives its module's globals ends in an error on standard error
+atexit.register(_listeners.clear)  # else WeakMethods that outlive this module's globals print errors at exit
 
 
 def after_fork(method: Callable[[], None]) -> None:
-    """Call a bound method in every forked child, for as long as its object lives."""
+    """Register a bound method to be called in every forked child while its object lives (a weak reference)."""
     _listeners.add(weakref.WeakMethod(method, _listeners.discard))
 
 

@@ -1,8 +1,8 @@
-"""Say what the name of a host is, and to which addresses somebody may send this server.
+"""Check the names of hosts, and which addresses this server may be made to connect to (against SSRF).
 
-Syntax is checked for everybody (``host``, ``port``). Where users may name hosts themselves, ``HostPolicy`` also
-resolves the name and answers with the one address that was checked, which is then the one connected to. A name service
-that does not answer is given up (``resolved``).
+The syntax is checked for everybody (``host``, ``port``). Where users may name hosts themselves, ``HostPolicy`` also
+resolves the name and returns the address that it checked; the connection goes to that address and not to the name,
+which could resolve to another one by then (DNS rebinding). Name resolution has a time limit (``resolved``).
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ _METADATA = (
     "fd00:ec2::254",
     "fd20:ce::254",
 )
-"""Where clouds answer with an instance's secrets, beside the link-local addresses that most of them use."""
+"""Metadata services of clouds, which hand out an instance's secrets, outside the link-local range that most use."""
 _THIS_NETWORK = ipaddress.ip_network("0.0.0.0/8")  # RFC 791
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052
 LOOKUP_S = 3.0
 
 
 def host(text: str, field: str = FIELD) -> str:
-    """Give the name or address of a host, or refuse whatever a driver could take for anything else.
+    """Return the name or address of a host, or refuse it.
 
-    What looks like a number must be a whole address: ``0x7f000001`` and ``127.1`` are addresses to some resolvers.
+    Numbers that are no complete address are refused: to some resolvers ``0x7f000001`` and ``127.1`` are addresses.
     """
     if _is_address(text):
         return text
@@ -69,21 +69,21 @@ def port(number: object, field: str = "db_port") -> int:
 
 
 def machine_of(host: str) -> str:
-    """Give the machine that a host names, without the name of one of SQL Server's instances there."""
+    """Return the host without the name of a SQL Server instance (``host\\instance``)."""
     return host.partition("\\")[0]
 
 
 def is_loopback(name: str) -> bool:
-    """Say whether a host is this machine by its very name."""
+    """Return whether a host is ``localhost`` or a loopback address; nothing is resolved."""
     return name.lower() == "localhost" or (_is_address(name) and ipaddress.ip_address(name).is_loopback)
 
 
 @dataclass(frozen=True)
 class HostPolicy:
-    """Allow users to name the hosts that rules let through; without rules, what is globally reachable (IANA).
+    """Decide which hosts users may name: those that a rule allows or, without rules, those globally reachable (IANA).
 
-    A rule is an address, a network (``10.2.0.0/16``) or a name (``.db.example.org``: all below it). Addresses of
-    this machine, of its links and of cloud metadata are only let through by a rule for addresses.
+    A rule is an address, a network (``10.2.0.0/16``) or a name (``.db.example.org`` for all below it). Loopback,
+    link-local and cloud metadata addresses are allowed only by a rule for addresses, never by a name.
     """
 
     networks: tuple[Network, ...] = ()
@@ -91,7 +91,7 @@ class HostPolicy:
 
     @classmethod
     def of(cls, rules: Iterable[str]) -> HostPolicy:
-        """Read rules as they stand in TENANT_DB_HOSTS_ALLOWED, or refuse one that is none."""
+        """Parse the rules of TENANT_DB_HOSTS_ALLOWED, or raise ConfigurationError."""
         networks: list[Network] = []
         named: list[str] = []
         for rule in rules:
@@ -105,9 +105,9 @@ class HostPolicy:
         return cls(tuple(networks), tuple(named))
 
     def address(self, name: str, *, limit_s: float = LOOKUP_S) -> str:
-        """Resolve a host and give the first address that may be connected to, or HostNotAllowedError."""
+        """Resolve a host; return the first address that is allowed, or raise HostNotAllowedError."""
         for found in resolved(name, limit_s=limit_s):
-            # One with a zone ("fe80::1%eth0") is an address of this machine's links.
+            # An address with a zone ("fe80::1%eth0") is link-local.
             if "%" not in found and self.allows(name, ipaddress.ip_address(found)):
                 return found
         raise HostNotAllowedError(
@@ -115,11 +115,11 @@ class HostPolicy:
         )
 
     def allows(self, name: str, address: Address) -> bool:
-        """Say whether a name that resolved to this address may be connected to there."""
+        """Return whether users may connect to this address, which ``name`` resolved to."""
         meant = _unwrapped(address)
         if any(meant in network for network in self.networks if network.version == meant.version):
             return True
-        if _never(meant):
+        if _needs_address_rule(meant):
             return False
         lowered = name.lower().rstrip(".")
         if any(lowered == rule or (rule[0] == "." and lowered.endswith(rule)) for rule in self.names):
@@ -129,10 +129,10 @@ class HostPolicy:
 
 
 def resolved(name: str, *, limit_s: float = LOOKUP_S) -> list[str]:
-    """Give a host's addresses in the order to try them, or DatabaseUnreachableError, in time.
+    """Return a host's addresses in the order to try them, or raise DatabaseUnreachableError within the limit.
 
-    The C library's look-up cannot be interrupted, so it runs in a thread of its own; those who ask for a name that
-    is being looked up wait for the same answer, so that a dead name service holds one thread a name.
+    The C library's look-up cannot be interrupted, so it runs in a thread of its own. Callers who ask for the same name
+    meanwhile wait for the same answer, so a dead name service occupies one thread for each name.
     """
     if _is_address(name):
         return [name]
@@ -147,11 +147,11 @@ def resolved(name: str, *, limit_s: float = LOOKUP_S) -> list[str]:
 
 
 class _LookUps:
-    """Hold what the name service is being asked for."""
+    """Share one look-up among all who wait for the same name."""
 
     def __init__(self) -> None:
         self._start_afresh()
-        after_fork(self._start_afresh)  # the threads that would answer stayed with the parent
+        after_fork(self._start_afresh)  # the child does not inherit the threads that would answer
 
     def _start_afresh(self) -> None:
         self._lock = threading.Lock()
@@ -169,7 +169,7 @@ class _LookUps:
     def _ask(self, name: str, answer: Future[list[str]]) -> None:
         try:
             rows = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
-        except Exception as error:  # noqa: BLE001 - it is raised where the answer is waited for
+        except Exception as error:  # noqa: BLE001 - raised again in the threads that wait
             self._forget(name)
             answer.set_exception(error)
         else:
@@ -185,7 +185,7 @@ _look_ups = _LookUps()
 
 
 def _unwrapped(address: Address) -> Address:
-    """Give the IPv4 address that an IPv6 one stands for: it is that machine's own."""
+    """Return the IPv4 address that is embedded in an IPv6 one (NAT64, IPv4-mapped), because packets go there."""
     if isinstance(address, ipaddress.IPv4Address):
         return address
     if address in _NAT64:
@@ -193,11 +193,11 @@ def _unwrapped(address: Address) -> Address:
     return address.ipv4_mapped or address
 
 
-def _never(address: Address) -> bool:
-    """Say whether only a rule for addresses lets this one through, by whichever tunnel it would be reached."""
+def _needs_address_rule(address: Address) -> bool:
+    """Return whether only a rule for addresses may allow this one; addresses inside 6to4 and Teredo count too."""
     if isinstance(address, ipaddress.IPv6Address):
         carried = address.sixtofour or (address.teredo and address.teredo[1])
-        if carried and _never(carried):
+        if carried and _needs_address_rule(carried):
             return True
     special = address.is_loopback or address.is_link_local or address.is_unspecified or address.is_multicast
     return special or address.is_reserved or address in _THIS_NETWORK or str(address) in _METADATA

@@ -1,4 +1,4 @@
-"""The records that the rest of the engine passes around, and the states they can have."""
+"""Define the records that the modules of ``tenancy`` pass to each other, and the states that they can have."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tenancy.names import fold
 
 
 class State(StrEnum):
-    """Say what may be done with a tenant now; the request path honours every one of them."""
+    """List the states of a tenant; every request checks them."""
 
     PROVISIONING = "provisioning"
     READY = "ready"
@@ -36,27 +36,27 @@ WRITABLE = frozenset({State.READY})
 
 
 class Origin(StrEnum):
-    """Tell who said where a database stands; the check of that word runs again whenever the database is used."""
+    """List who may have chosen a database's place; the matching check of the host runs again on every connection."""
 
     SERVER = "server"
-    """A registered server, chosen by placement: the database and its login are ours."""
+    """Placement chose a registered server; the database and its login were created by us."""
 
     ADMIN = "admin"
-    """An administrator, who may name any host."""
+    """An administrator chose it, who may name any host."""
 
     USER = "user"
-    """The user, who may name what TENANT_DB_HOSTS_ALLOWED lets through."""
+    """The user chose it, who may name hosts that TENANT_DB_HOSTS_ALLOWED allows."""
 
 
 class ServerState(StrEnum):
-    """Say whether a registered server takes further databases."""
+    """List whether a registered server accepts further databases."""
 
     ACCEPTING = "accepting"
     DRAINING = "draining"
 
 
 class Kind(StrEnum):
-    """Tell a database of one user from the one that all users share."""
+    """Distinguish a database of one user from the one that all users share."""
 
     TENANT = "tenant"
     SHARED = "shared"
@@ -66,7 +66,7 @@ class Kind(StrEnum):
 class User:
     """Describe an account, without its password hash.
 
-    ``preferences`` is read when first asked for: most requests that bring it along never look at it.
+    ``preferences`` is parsed on first use, because most requests never look at it.
     """
 
     id: int
@@ -80,7 +80,7 @@ class User:
 
     @cached_property
     def preferences(self) -> Mapping[str, str]:
-        """Give the chosen texts by name; what was never chosen, or cannot be read, is not there."""
+        """Return the chosen values by name; what was never chosen, or cannot be read, is left out."""
         try:
             kept = json.loads(self.preferences_json or "{}")
         except (ValueError, RecursionError):
@@ -90,13 +90,13 @@ class User:
         return {name: value for name, value in kept.items() if isinstance(value, str)}
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the account without what its user has chosen for their own pages."""
+        """Return the account without the user's preferences."""
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "preferences_json"}
 
 
 @dataclass(frozen=True)
 class Tenant:
-    """Say where a tenant lives and how it is, as the catalog has it; ``sealed_password`` is ciphertext."""
+    """Describe a tenant as the catalog stores it: its state and its database; ``sealed_password`` is encrypted."""
 
     tenant_id: uuid.UUID
     user_id: int | None
@@ -123,10 +123,10 @@ class Tenant:
     server_id: int | None = None
     origin: str | None = None
     usable_from: str | None = None
-    """The oldest revision whose code can work with this database as it is."""
+    """The oldest revision whose code can still work with this database."""
 
     damaged: tuple[str, ...] = field(default=(), kw_only=True)
-    """The columns of this row that cannot be read, in a list; reading such a row alone is CatalogDamagedError."""
+    """Names of unreadable columns, when read as part of a list; reading such a row by itself is CatalogDamagedError."""
 
     @property
     def kind(self) -> Kind:
@@ -134,7 +134,7 @@ class Tenant:
 
     @property
     def binding(self) -> dict[str, object]:
-        """Give what the sealed password is bound to: a change of any of these makes it void."""
+        """Return the fields that are sealed with the password: if one of them changes, it can no longer be opened."""
         return {
             "purpose": "tenant-database-password",
             "tenant_id": str(self.tenant_id),
@@ -153,7 +153,7 @@ class Tenant:
         return replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the configuration without secrets: plain values, ``tenant_id`` as text, moments as datetimes."""
+        """Return the fields without secrets: plain values, ``tenant_id`` as text, times as datetimes."""
         shown = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("sealed_password", "damaged")}
         return shown | {
             "tenant_id": str(self.tenant_id),
@@ -165,7 +165,7 @@ class Tenant:
 
 @dataclass(frozen=True)
 class Pending(Tenant):
-    """Describe a database that stands ready for a user to come: a tenant's, and nobody's yet."""
+    """Describe a database that is kept ready for a future user: a tenant without an owner."""
 
     id: int = 0
 
@@ -183,7 +183,7 @@ _HIDDEN = ("sealed_password", "ready", "damaged")
 
 @dataclass(frozen=True)
 class Leftover(Tenant):
-    """Describe a database that its user left: replaced, forgotten, or half made by an attempt that ended."""
+    """Describe a database that no tenant uses any more: replaced, forgotten, or left half made by a failed attempt."""
 
     id: int = 0
     reason: str = ""
@@ -195,10 +195,11 @@ class Leftover(Tenant):
 
 @dataclass(frozen=True)
 class Server:
-    """Describe a registered database server; ``sealed_password`` is ciphertext, ``tenants`` how many stand there.
+    """Describe a registered database server; ``sealed_password`` is encrypted.
 
-    ``pending`` are kept ready there besides, of which ``ready`` can be taken now where that was asked for;
-    ``pool_error`` says why one could not be made.
+    ``tenants`` counts the databases in use there and ``pending`` those kept ready for future users. ``ready`` counts
+    the pending ones that can be taken now; only the query that chooses a server fills it in. ``pool_error`` says why
+    the last one could not be made.
     """
 
     id: int
@@ -219,16 +220,16 @@ class Server:
     ready: int = 0
     damaged: tuple[str, ...] = ()
     installation: str = ""
-    """The mark in the names of what is made there."""
+    """The installation's mark, which is part of every name created on this server."""
 
     @property
     def has_room(self) -> bool:
-        """Say whether one more may be made here; what stands ready is counted with what is in use."""
+        """Return whether one more database may be created here; pending ones count like those in use."""
         return self.max_tenants is None or self.tenants + self.pending < self.max_tenants
 
     @property
     def binding(self) -> dict[str, object]:
-        """Give what the sealed password is bound to: a change of any of these makes it void."""
+        """Return the fields that are sealed with the password: if one of them changes, it can no longer be opened."""
         return {
             "purpose": "database-server-password",
             "name_key": fold(self.name),
@@ -240,7 +241,7 @@ class Server:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the server without its secret."""
+        """Return the server without its password."""
         hidden = (*_HIDDEN, "installation")
         shown = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in hidden}
         return shown | {"state": str(self.state)}
@@ -248,7 +249,7 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Say who sent a request and where their rows live: everything the catalog decides, from one statement.
+    """Describe who sent a request and where their rows are: all that one catalog query per request decides.
 
     Exactly one of ``session_hash`` and ``key_id`` is set. ``tenant`` is None where the user has no database.
     """
@@ -270,7 +271,7 @@ class Principal:
 class TenantSchema:
     """Describe the application's part of a tenant database: its tables, its Alembic folder, its first rows.
 
-    ``first_rows(user_id)`` gives ``(table, values)`` pairs that are written with a new tenant.
+    ``first_rows(user_id)`` returns the ``(table, values)`` pairs that are inserted into a new tenant's database.
     """
 
     metadata: sa.MetaData

@@ -1,6 +1,6 @@
-"""Turn text into keys, identifiers and file names: the only way text becomes a name anywhere.
+"""Validate and build names: keys, SQL identifiers, logins and file names.
 
-Left of it in the house stand only the errors.
+Text becomes part of SQL or of a path through the functions of this module only.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _UNSEEN_KINDS = frozenset({"Zs", "Zl", "Zp", "Cc", "Cf", "Cs"})
 _UNSEEN = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2065\u2800\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufff8\U000e0000-\U000e0fff]"
 )
-"""What shows nothing and is of another kind: Unicode's Default_Ignorable_Code_Point, and the empty braille cell."""
+"""Invisible characters of other kinds: Unicode's Default_Ignorable_Code_Point, and the blank braille pattern."""
 
 _EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s.]+(\.[^@\s.]+)*")
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]{0,47}")
@@ -30,7 +30,7 @@ SCRATCH = f"{OURS}shape_"
 PARTIAL = f"{OURS}draft_"
 SHARED_LOGIN = f"{OURS}shared_"
 LOGIN_MAX = 32
-"""MySQL takes no longer names of logins."""
+"""The longest login name that MySQL accepts."""
 
 _MARK = "[0-9a-f]{6}"
 _PLANNED = re.compile(rf"({OURS}(?:({_MARK})_)?(\d{{1,10}}|ready)_[0-9a-f]{{8,12}})(?:_(.+))?")
@@ -40,13 +40,13 @@ _DRAFT = re.compile(r"([0-9a-f]{32})\.(\d{1,9})\.(?:new|gone)")
 
 
 def fold(text: str) -> str:
-    """Give the key by which two names are the same: NFKC, case folded, outer and repeated blanks gone."""
+    """Return the key that equal names share: NFKC, case folded, blanks collapsed."""
     once = unicodedata.normalize("NFKC", text).casefold()
     return " ".join(unicodedata.normalize("NFKC", once).split())
 
 
 def storable(text: str, field: str) -> str:
-    """Refuse what some engine cannot keep: NUL bytes and lone surrogates."""
+    """Return the text, or refuse what some product cannot store: NUL bytes and lone surrogates."""
     if "\x00" in text:
         raise ConfigurationError(f"{field} contains a NUL character.", field=field)
     if any("\ud800" <= character <= "\udfff" for character in text):
@@ -55,17 +55,17 @@ def storable(text: str, field: str) -> str:
 
 
 def is_storable(text: str) -> bool:
-    """Say whether every engine can keep (and so compare) a text."""
+    """Return whether every product can store (and so compare) a text."""
     return "\x00" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def is_visible(text: str) -> bool:
-    """Say whether a text shows anything: blanks, control and formatting characters and fillers show nothing."""
+    """Return whether a text has any visible character."""
     return any(unicodedata.category(each) not in _UNSEEN_KINDS and not _UNSEEN.match(each) for each in text)
 
 
 def email(text: str) -> str:
-    """Give the address as it is shown, or refuse what cannot be one."""
+    """Return the address without surrounding blanks, or refuse what cannot be one."""
     address = storable(text, "email").strip()
     if len(address) > EMAIL_MAX or not _EMAIL.fullmatch(address) or not address.isprintable():
         raise ConfigurationError("email is not an address like name@example.org.", field="email")
@@ -75,7 +75,7 @@ def email(text: str) -> str:
 
 
 def user_id(value: object) -> int:
-    """Give a positive integer id, or refuse (``0``, ``-1``, ``1;drop``, ``True``, 2^63)."""
+    """Return a positive integer, or refuse (``0``, ``-1``, ``1;drop``, ``True``, 2^63)."""
     if isinstance(value, str) and re.fullmatch(r"[0-9]{1,10}", value):
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= MAX_USER_ID:
@@ -84,17 +84,17 @@ def user_id(value: object) -> int:
 
 
 def user_reference(text: str) -> int | str:
-    """Give what names a user as people type it, an id or an e-mail address, or refuse."""
+    """Return the id or e-mail address that somebody typed, or refuse."""
     named = text.strip()
     try:
         return email(named) if "@" in named else user_id(named)
     except ConfigurationError as error:
-        told = f"{named[:EMAIL_MAX]!r} is no user: type a whole number such as 1, or an e-mail address."
-        raise ConfigurationError(told, field=error.field) from error
+        message = f"{named[:EMAIL_MAX]!r} is no user: type a whole number such as 1, or an e-mail address."
+        raise ConfigurationError(message, field=error.field) from error
 
 
 def user_references(text: str) -> list[int | str]:
-    """Read a list of users with commas between; a text that names nobody is refused, or it would mean everybody."""
+    """Read a comma-separated list of users. An empty one is refused, as callers take it for everybody."""
     found = [user_reference(part) for part in text.split(",") if part.strip()]
     if not found:
         raise ConfigurationError(
@@ -116,25 +116,25 @@ def database(text: str) -> str:
 
 
 def quoted(name: str, marks: str = '""') -> str:
-    """Give a name as SQL takes it; ``marks`` are the product's opening and closing mark, the closing one doubled."""
+    """Quote an identifier for SQL; ``marks`` are the product's opening and closing quotation mark."""
     return f"{marks[0]}{name.replace(marks[1], marks[1] * 2)}{marks[1]}"
 
 
 def planned_database(owner: int | None, tenant_id: uuid.UUID, epoch: int = 1, installation: str = "") -> str:
-    """Give the name of a user's database, and of its login, on a server of ours.
+    """Return the name of a user's database, and of its login, on a registered server.
 
-    No two installations meet in it, and no two attempts: whoever wakes late and makes or removes a database does so
-    under a name that nobody else has. One that is made before its user comes keeps the name that it has without one.
-    Where somebody else's server is named, no installation is said.
+    The name differs for every installation, tenant and epoch. So an attempt that was suspended and continues late
+    creates or drops a database under a name that no other attempt uses. A database that was made for the pool keeps
+    its name (``ready``) when a user takes it. On a server that is not registered, ``installation`` is empty.
     """
     whose = "ready" if owner is None else user_id(owner)
-    begun = f"{_of(OURS, installation)}{whose}_"
+    begun = f"{_prefixed(OURS, installation)}{whose}_"
     token = tenant_id if epoch == 1 else uuid.uuid5(tenant_id, str(epoch))
     return identifier(f"{begun}{token.hex[-min(12, LOGIN_MAX - len(begun)) :]}")
 
 
 def planned_in(found: str) -> tuple[str, int | None, str] | None:
-    """Read what ``planned_database`` wrote: the name, its user, and what follows it; None where it wrote none."""
+    """Parse a name made by ``planned_database`` into that name, its user and any suffix; None for other names."""
     matched = _PLANNED.fullmatch(found)
     if matched is None:
         return None
@@ -142,24 +142,24 @@ def planned_in(found: str) -> tuple[str, int | None, str] | None:
 
 
 def template(installation: str, fingerprint: str) -> str:
-    """Give the name of the database that is copied for each new tenant of a schema."""
-    return f"{_of(TEMPLATE, installation)}{fingerprint[:16]}"
+    """Return the name of the template database that is copied for new tenants of a schema."""
+    return f"{_prefixed(TEMPLATE, installation)}{fingerprint[:16]}"
 
 
 def partial(installation: str) -> str:
-    """Give a name that nothing has, for a template that is being made."""
-    return f"{_of(PARTIAL, installation)}{uuid.uuid4().hex[:16]}"
+    """Return a fresh name for a template that is still being made."""
+    return f"{_prefixed(PARTIAL, installation)}{uuid.uuid4().hex[:16]}"
 
 
 def scratch(installation: str) -> str:
-    """Give a name that nothing has, for a database that is only looked at."""
-    return f"{_of(SCRATCH, installation)}{uuid.uuid4().hex[:16]}"
+    """Return a fresh name for a scratch database, which is made to compare schemas."""
+    return f"{_prefixed(SCRATCH, installation)}{uuid.uuid4().hex[:16]}"
 
 
 def installation_in(found: str) -> str | None:
-    """Read of which installation a database or login is by its name.
+    """Return the installation's mark in the name of a database or login; None for a name that is not ours.
 
-    Nothing where the name says none, as those made before version 0.4; None where it is no name of ours.
+    Names made before version 0.4 have no mark: the answer is an empty text.
     """
     planned, beside = _PLANNED.fullmatch(found), _BESIDE.fullmatch(found)
     if planned is not None:
@@ -168,7 +168,7 @@ def installation_in(found: str) -> str | None:
 
 
 def is_tenants_login(found: str) -> bool:
-    """Say whether a login has the name of one that serves tenants, whichever installation's."""
+    """Return whether a name is that of a login that serves tenants, of any installation."""
     planned = planned_in(found)
     return found.startswith(SHARED_LOGIN) or (planned is not None and not planned[2])
 
@@ -179,24 +179,24 @@ def _matching(pattern: re.Pattern[str], text: str, rule: str, field: str) -> str
     return text
 
 
-def _of(beginning: str, installation: str) -> str:
+def _prefixed(beginning: str, installation: str) -> str:
     return f"{beginning}{installation}_" if installation else beginning
 
 
 def sqlite_file(owner: int | None, epoch: int = 1) -> str:
-    """Give the file name of a user's SQLite database; a later one's carries the epoch it was made for."""
+    """Return the file name of a user's SQLite database; from the second one on it contains the epoch."""
     later = "" if epoch == 1 else f"_{epoch}"
     return f"user_{user_id(owner)}{later}.db"
 
 
 def sqlite_file_in(found: str) -> tuple[str, int, str] | None:
-    """Read the name of a file beside ``sqlite_file``: the database's, its user, and what follows it."""
+    """Parse the name of a database file or of a file beside it: the database's name, its user and any suffix."""
     matched = _FILE.fullmatch(found)
     return None if matched is None else (matched[1], int(matched[2]), matched[3] or "")
 
 
 def draft_in(rest: str) -> tuple[uuid.UUID, int] | None:
-    """Read what follows a database's name in that of its draft, or of its rest: tenant and attempt."""
+    """Parse the suffix of a file that is being made (``.new``) or removed (``.gone``) into tenant and attempt."""
     matched = _DRAFT.fullmatch(rest)
     return None if matched is None else (uuid.UUID(matched[1]), int(matched[2]))
 
@@ -208,16 +208,16 @@ def restore_point(text: str) -> str:
 
 
 def point_database(name: str, point: str) -> str:
-    """Give the name of the database that holds a restore point: 59 characters at most, and PostgreSQL keeps 63."""
+    """Return the name of the database that holds a restore point: at most 59 characters, PostgreSQL allows 63."""
     return f"{database(name)}_{restore_point(point)}"
 
 
 def point_in(name: str, found: str) -> str:
-    """Give the restore point that a database beside another one belongs to; nothing where it is none."""
+    """Return the restore point that the database ``found`` belongs to; an empty text if it is none of ``name``."""
     matched = re.fullmatch(rf"{re.escape(name)}_({_POINT.pattern})(_new|_back|_old)?", found)
     return matched[1] if matched else ""
 
 
 def point_file(database: str, tenant_id: uuid.UUID, point: str) -> str:
-    """Give the file name of a restore point: of this database and tenant, and of no earlier one of the same user."""
+    """Return the file name of a restore point; the tenant's id tells it from points of the user's earlier databases."""
     return f"{database}.{tenant_id.hex}.{restore_point(point)}"

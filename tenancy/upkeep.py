@@ -1,4 +1,4 @@
-"""Keep a background thread of a process running: whatever ends it, the next call of ``ensure`` starts it again."""
+"""Keep a background thread running: if it ends for any reason, the next call of ``ensure`` starts it again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ log = logging.getLogger(__name__)
 
 
 class Upkeep:
-    """Run ``work`` in one named thread until ``stopped`` is set; ``restarts`` counts how often it ended by itself."""
+    """Run ``work`` in one named thread until ``stopped`` is set; ``restarts`` counts how often it died."""
 
     def __init__(self, name: str, work: Callable[[], None]) -> None:
         self.name = name
@@ -21,7 +21,7 @@ class Upkeep:
         self._starting = threading.Lock()
 
     def ensure(self) -> None:
-        """Start the thread where it does not run; a call that finds it running costs next to nothing."""
+        """Start the thread unless it is running; cheap enough to call on every request."""
         thread = self.thread
         if thread is not None and thread.is_alive():
             return
@@ -36,7 +36,7 @@ class Upkeep:
             self.thread = started
 
     def stop(self, wait_s: float | None = None) -> None:
-        """End the thread, and wait for it; it is not started again."""
+        """Stop the thread for good, and wait for it."""
         self.stopped.set()
         with self._starting:
             thread, self.thread = self.thread, None
