@@ -1,4 +1,4 @@
-"""What a tenant's database says of itself: its revisions, its ledger, whose it is, and how two schemas compare.
+"""The schema of a tenant's database: migrations, ledger, identity row, and the comparison of schemas.
 
-Nothing here knows the catalog or a database product; the rooms above hand in an open connection.
+Nothing here knows the catalog or a database product; callers pass an open connection.
 """

@@ -1,7 +1,7 @@
-"""Run one Alembic chain on one connection: each revision in a transaction of its own, with its ledger row.
+"""Run a chain of Alembic revisions on a connection, each in its own transaction together with its ledger row.
 
-Alembic's ``op`` is a module global, so one migration at a time runs in a process (a lock). The scripts are
-read once per chain. Alembic is imported when first needed: it is slow, and most commands migrate nothing.
+Alembic's ``op`` is a module global, so a lock allows one migration at a time in a process. The scripts are read once
+per chain. Alembic is imported on first use, because the import is slow and most commands migrate nothing.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 _one_at_a_time = threading.Lock()
 
 OnApply = Callable[[sa.Connection, str, str, str, int], None]
-"""Hear of a revision before it commits: connection, revision, direction, checksum, milliseconds it took."""
+"""Called before a revision commits: connection, revision, direction, checksum, duration in milliseconds."""
 
 
 class Chain:
-    """Read a folder of revisions and apply them; ``version_table`` keeps two chains in one database apart.
+    """Read a folder of revisions and apply them; two chains can share a database by their ``version_table``.
 
-    ``argument`` is what the caller's program calls the folder: errors about it name that.
+    ``argument`` is the caller's name for the folder in error messages.
     """
 
     def __init__(self, folder: Path, version_table: str, *, argument: str = "Chain(folder)") -> None:
@@ -61,7 +61,7 @@ class Chain:
 
     @cached_property
     def head(self) -> str:
-        """Give the newest revision; a chain with two heads cannot be run, nor one without any."""
+        """The newest revision; raise MigrationError if the chain has none, or more than one head."""
         heads = self._scripts.get_heads()
         if not heads:
             raise self._unreadable(
@@ -73,32 +73,32 @@ class Chain:
 
     @cached_property
     def checksums(self) -> dict[str, str]:
-        """Give the SHA-256 of each revision's file, oldest first; it does not depend on how lines end (Windows)."""
+        """The SHA-256 of each revision's file, oldest first, whatever its line endings."""
         scripts = reversed(list(self._scripts.walk_revisions()))
         return {script.revision: checksum(Path(script.path).read_bytes()) for script in scripts}
 
     @cached_property
     def fingerprints(self) -> dict[str, str]:
-        """Name the schema at each revision, oldest first: a name changes with the text of any revision up to it."""
-        told, found = "", {}
+        """A hash of the schema at each revision, oldest first: over the files of all revisions up to it."""
+        history, found = "", {}
         for revision, digest in self.checksums.items():
-            told += f"{revision}:{digest};"
-            found[revision] = hashlib.sha256(told.encode()).hexdigest()
+            history += f"{revision}:{digest};"
+            found[revision] = hashlib.sha256(history.encode()).hexdigest()
         return found
 
     @property
     def fingerprint(self) -> str:
-        """Name the schema at the head."""
+        """The fingerprint of the schema at head."""
         return self.fingerprints[self.head]
 
     def between(self, here: str | None, target: str) -> list[str]:
-        """List what leads from one revision to another: oldest first going forward, newest first going back."""
+        """List the revisions from one (exclusive) to another: oldest first going forward, newest first going back."""
         order = list(self.checksums)
         first, last = (-1 if here is None else order.index(here)), order.index(target)
         return order[first + 1 : last + 1] if last >= first else order[last + 1 : first + 1][::-1]
 
     def usable_from(self, revision: str | None) -> str | None:
-        """Give the oldest revision whose code can work with a database at this one: what is destructive ends that."""
+        """Return the oldest revision whose code can use a database at this one: back to the last destructive one."""
         if revision is None or not self.knows(revision):
             return None
         order = list(self.checksums)
@@ -108,12 +108,12 @@ class Chain:
         return order[place]
 
     def serves(self, revision: str | None, usable_from: str | None) -> bool:
-        """Say whether this code can work with a database: one at head, or one that newer code left usable by it."""
+        """Return whether this code can use a database: it is at head, or newer code migrated it compatibly."""
         newer = revision is not None and not self.knows(revision)
         return revision == self.head or (newer and usable_from is not None and self.knows(usable_from))
 
     def is_destructive(self, revision: str) -> bool:
-        """Say whether a revision takes something away that its downgrade cannot bring back (``destructive = True``)."""
+        """Return whether a revision loses what its downgrade cannot restore (``destructive = True`` in its file)."""
         return bool(getattr(self._scripts.get_revision(revision).module, "destructive", False))
 
     @cached_property
@@ -125,14 +125,14 @@ class Chain:
         return sa.select(self._versions.c.version_num)
 
     def current(self, connection: sa.Connection) -> str | None:
-        """Give a database's revision; None where nothing was ever applied."""
+        """Return a database's revision; None if nothing was ever applied."""
         try:
             found = connection.execute(self._current).scalars().all()
         except sa.exc.DBAPIError:
             connection.rollback()
             if not sa.inspect(connection).has_table(self.version_table):
                 return None
-            found = connection.execute(self._current).scalars().all()  # somebody has just made it, or it is broken
+            found = connection.execute(self._current).scalars().all()  # it was created meanwhile, or it is broken
         if len(found) > 1:
             raise RevisionMismatchError(f"the version table names {len(found)} revisions.", revisions=list(found))
         return str(found[0]) if found else None
@@ -149,9 +149,9 @@ class Chain:
         target: str = "head",
         at_once: bool = False,
     ) -> list[str]:
-        """Bring a database forward; give the revisions applied now, oldest first.
+        """Migrate a database forward; return the revisions applied, oldest first.
 
-        With ``at_once`` one transaction holds all of them, and no other process comes in between two.
+        With ``at_once`` all of them run in one transaction, so no other process can come in between.
         """
         here = self.current(connection)
         connection.rollback()
@@ -171,7 +171,7 @@ class Chain:
     def downgrade(
         self, connection: sa.Connection, target: str, *, transactional_ddl: bool, on_apply: OnApply | None = None
     ) -> list[str]:
-        """Take a database back; give the revisions undone, newest first."""
+        """Migrate a database back; return the revisions undone, newest first."""
         return self._run(
             connection, lambda heads: self._scripts._downgrade_revs(target, heads), transactional_ddl, on_apply
         )
@@ -186,9 +186,9 @@ class Chain:
         on_begin: Callable[[], None],
         on_apply: OnApply,
     ) -> list[str]:
-        """Lead a database from the revision it is at to another, forward or back; give what was applied or undone.
+        """Migrate a database from revision ``here``, forward or back; return the revisions applied or undone.
 
-        ``on_begin`` is called first in each revision's transaction, ``on_apply`` last.
+        Each revision's transaction begins with ``on_begin`` and ends with ``on_apply``.
         """
         if here == target:
             return []
@@ -213,7 +213,7 @@ class Chain:
         here: str | None = None,
         at_once: bool = False,
     ) -> list[str]:
-        """Run steps; ``here`` is the revision where the version table was read just now."""
+        """Run Alembic's steps; ``here`` is the database's revision if the caller has just read it."""
         from alembic.migration import MigrationContext  # slow: see the module's docstring
         from alembic.operations import Operations
 
@@ -259,7 +259,7 @@ class Chain:
 
 
 def checksum(text: bytes) -> str:
-    """Give the SHA-256 of a revision's file, whichever way its lines end."""
+    """Return the SHA-256 of a revision's file, whatever its line endings."""
     return hashlib.sha256(text.replace(b"\r\n", b"\n")).hexdigest()
 
 
@@ -272,15 +272,15 @@ def _after(first: Callable[[], None], then: Callable[..., None]) -> Callable[...
 
 
 def run_under_alembic(metadata: sa.MetaData, version_table: str) -> None:
-    """Serve a chain's ``migrations/tenant/env.py``: the plain `alembic` command, for people who write revisions.
+    """Run a chain under the plain `alembic` command, for people who write revisions; called by ``env.py``.
 
     The connection is ``config.attributes["connection"]``, or one to ``-x url=...``.
     """
-    from alembic import context  # only there while the command runs
+    from alembic import context  # works only while the command runs
     from alembic.util import CommandError
 
     def ours(name: str | None, kind: str, parents: object) -> bool:
-        """Leave other tables alone: those of the house, and of the other chain where both share a database."""
+        """Ignore tables of others: tenancy's own, and those of another chain in the same database."""
         return kind != "table" or name in metadata.tables
 
     def run(connection: sa.Connection) -> None:
@@ -305,7 +305,7 @@ def run_under_alembic(metadata: sa.MetaData, version_table: str) -> None:
 
 
 def _error_text(error: Exception) -> str:
-    """Say what went wrong in a revision's file, which may raise anything; Alembic's own errors are sentences."""
+    """Describe an error raised by a revision's file, with its line; Alembic's own errors are sentences already."""
     from alembic.util import CommandError  # slow: see the module's docstring
 
     if isinstance(error, CommandError):
@@ -319,5 +319,5 @@ def _error_text(error: Exception) -> str:
 
 
 def _first_line(error: BaseException) -> str:
-    """Give a driver's words without the statement and its values."""
+    """Return the driver's message without the statement and its values."""
     return str(getattr(error, "orig", error)).partition("\n")[0][:300]

@@ -1,8 +1,7 @@
-"""Hold revisions to what they say: one that is not marked ``destructive = True`` must leave the code before it at work.
+"""Check that a revision not marked ``destructive = True`` leaves the schema usable for the previous code.
 
-What a revision does is seen by its effect: the tables of a database are described before and after it, and whatever
-the code before it could do and now cannot is a break (expand first, contract in a later release). What a revision
-does to rows is not seen.
+The tables are described before and after the revision, and every change that breaks code written for the old schema is
+reported (expand first, contract in a later release). What a revision does to rows is not checked.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ Rule = tuple[Any, ...]
 
 
 def unmarked_breaking_changes(chain: Chain, connection: sa.Connection, *, transactional_ddl: bool) -> list[str]:
-    """Run a chain from nothing on an empty database; name what its revisions break without saying so, oldest first."""
+    """Run a chain on an empty database; list the breaking changes of revisions not marked destructive, oldest first."""
     found: list[str] = []
     before = described(connection)
     for revision in chain.checksums:
@@ -37,7 +36,7 @@ def unmarked_breaking_changes(chain: Chain, connection: sa.Connection, *, transa
 
 
 def backward_incompatible_changes(before: Shapes, after: Shapes) -> list[str]:
-    """Name what code that was written for one schema could no longer do with another."""
+    """List what code written for the schema ``before`` can no longer do with ``after``."""
     found: list[str] = []
     for table, old in before.items():
         found += _table(table, old, after[table]) if table in after else [f"drops table {table}"]
@@ -45,7 +44,7 @@ def backward_incompatible_changes(before: Shapes, after: Shapes) -> list[str]:
 
 
 def _unique(shape: Shape) -> frozenset[tuple[str, ...]]:
-    """Give the sets of columns that may not be the same twice."""
+    """Return the sets of columns that are unique."""
     sets = [*shape.uniques, *(index for index in shape.indexes if index["unique"])]
     return frozenset(tuple(sorted(filter(None, each["column_names"]))) for each in sets)
 
@@ -95,7 +94,7 @@ def _rules(table: str, old: Shape, new: Shape) -> Iterator[str]:
     for columns, parent, _ in sorted(_parents(new) - _parents(old)):
         added = [new.columns[column] for column in columns if column not in old.columns]
         left_empty = any(column["nullable"] and column["default"] is None for column in added)
-        if set(columns) & old.columns.keys() and not left_empty:  # a key with a NULL in it is not looked at
+        if set(columns) & old.columns.keys() and not left_empty:  # a foreign key with a NULL in it is not checked
             yield f"holds {_names(table, columns)} to rows of {parent}"
 
 
@@ -117,7 +116,7 @@ _ENDLESS = 2**40
 
 
 def holds(new: TypeEngine[Any], old: TypeEngine[Any]) -> bool:
-    """Say whether a type takes and gives every value of another, and compares texts alike."""
+    """Return whether a type can store every value of another, and compares texts by the same collation."""
     if repr(new) == repr(old):
         return True
     if isinstance(new, sa.String) and isinstance(old, sa.String):
@@ -137,7 +136,7 @@ def _name(kind: TypeEngine[Any]) -> str:
 
 
 def _length(kind: sa.String) -> int:
-    """Give how much a text may hold; MySQL's texts are told apart by their names, elsewhere TEXT has no end."""
+    """Return the maximum length of a text; MySQL's depends on the type's name, elsewhere TEXT is unlimited."""
     if kind.length is not None:
         return kind.length
     return _TEXTS.get(_name(kind), _ENDLESS) if type(kind).__module__.endswith("mysql.types") else _ENDLESS
@@ -148,18 +147,18 @@ def _collation(kind: sa.String) -> str | None:
 
 
 def _loses(new: sa.String, old: sa.String) -> bool:
-    """Say whether a text of any character would go into one of a code page (SQL Server)."""
+    """Return whether Unicode text (NVARCHAR) would become text in a code page (SQL Server)."""
     return _name(old).startswith("N") and not _name(new).startswith("N")
 
 
 def _fraction(kind: sa.DateTime) -> int:
-    """Give the digits of a second: MySQL says ``fsp``, SQL Server ``precision``, the others keep six."""
-    told = getattr(kind, "fsp", getattr(kind, "precision", 6))
-    return 0 if told is None else int(told)
+    """Return the digits of fractional seconds: MySQL's ``fsp``, SQL Server's ``precision``, six elsewhere."""
+    digits = getattr(kind, "fsp", getattr(kind, "precision", 6))
+    return 0 if digits is None else int(digits)
 
 
 def _digits(kind: sa.Numeric[Any]) -> tuple[int, int]:
-    """Give the digits before the point and after it."""
+    """Return the number of digits before and after the decimal point."""
     if kind.precision is None:
         return _ENDLESS, _ENDLESS
     return kind.precision - (kind.scale or 0), kind.scale or 0

@@ -1,6 +1,6 @@
-"""Describe a database's tables as the database tells them, and say how two descriptions differ.
+"""Describe a database's tables by SQLAlchemy's inspector, and list how two descriptions differ.
 
-What a database should be is what the chain makes of an empty one of the same product: both are told in the same words.
+The expected description is taken from an empty database of the same product on which the chain was run.
 """
 
 from __future__ import annotations
@@ -11,27 +11,27 @@ from typing import Any
 
 import sqlalchemy as sa
 
-Told = tuple[Any, ...]
-"""What SQLAlchemy's inspector tells of one thing each, in its own dicts."""
+Reflected = tuple[Any, ...]
+"""Dicts of SQLAlchemy's inspector."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Hold one table: its columns by name, and its rules."""
+    """Describe one table: its columns by name, and its keys, indexes and constraints."""
 
     columns: dict[str, Any]
     key: tuple[str, ...]
-    uniques: Told
-    indexes: Told
-    checks: Told
-    parents: Told
+    uniques: Reflected
+    indexes: Reflected
+    checks: Reflected
+    parents: Reflected
 
 
 Shapes = dict[str, Shape]
 
 
 def described(connection: sa.Connection) -> Shapes:
-    """Describe all tables of a database, by name."""
+    """Return descriptions of all tables of a database, by name."""
     there = sa.inspect(connection)
     keys, parents, indexes = there.get_multi_pk_constraint(), there.get_multi_foreign_keys(), there.get_multi_indexes()
     uniques, checks = _asked(there.get_multi_unique_constraints), _asked(there.get_multi_check_constraints)
@@ -49,11 +49,11 @@ def described(connection: sa.Connection) -> Shapes:
 
 
 def differences(wanted: Shapes, found: Shapes, dialect: sa.Dialect) -> Iterator[str]:
-    """Say in words how a database differs from what it should be, table by table."""
+    """Yield a line for each difference between a database and what it should be, table by table."""
     for name in sorted(wanted.keys() - found.keys()):
         yield f"table {name} is missing"
     for name in sorted(found.keys() - wanted.keys()):
-        yield f"table {name} is too many"
+        yield f"unknown table {name}"
     for name in sorted(wanted.keys() & found.keys()):
         yield from _of_table(name, wanted[name], found[name], dialect)
 
@@ -62,19 +62,19 @@ def _of_table(name: str, wanted: Shape, found: Shape, dialect: sa.Dialect) -> It
     for column in sorted(wanted.columns.keys() - found.columns.keys()):
         yield f"column {name}.{column} is missing"
     for column in sorted(found.columns.keys() - wanted.columns.keys()):
-        yield f"column {name}.{column} is too many"
+        yield f"unknown column {name}.{column}"
     for column in wanted.columns.keys() & found.columns.keys():
         should, is_now = (_column(shape.columns[column], dialect) for shape in (wanted, found))
         if should != is_now:
-            yield f"column {name}.{column} is {is_now}, and should be {should}"
+            yield f"column {name}.{column} is {is_now} but should be {should}"
     for line in sorted(_rules(wanted) - _rules(found)):
         yield f"{name} lacks {line}"
     for line in sorted(_rules(found) - _rules(wanted)):
-        yield f"{name} has {line} too many"
+        yield f"{name} has an unknown {line}"
 
 
 def _rules(shape: Shape) -> set[str]:
-    """Give keys, indexes and constraints, each in one line."""
+    """Return keys, indexes and constraints, each as one line."""
     lines = {f"primary key ({_list(shape.key)})"} if shape.key else set()
     lines |= {_foreign_key(key) for key in shape.parents}
     uniques = {f"unique ({_list(each['column_names'])})" for each in shape.uniques}
@@ -84,31 +84,31 @@ def _rules(shape: Shape) -> set[str]:
 
 
 def _asked(ask: Any) -> Any:
-    """Ask for what not every product tells."""
+    """Call a method of the inspector that not every product implements."""
     try:
         return ask()
     except NotImplementedError:
         return {}
 
 
-def _column(told: Any, dialect: sa.Dialect) -> str:
+def _column(column: Any, dialect: sa.Dialect) -> str:
     try:
-        kind = told["type"].compile(dialect=dialect)
+        kind = column["type"].compile(dialect=dialect)
     except sa.exc.CompileError:
-        kind = str(told["type"])
-    default = "" if told.get("default") is None else f" default {told['default']}"
-    return f"{kind}{'' if told['nullable'] else ' not null'}{default}"
+        kind = str(column["type"])
+    default = "" if column.get("default") is None else f" default {column['default']}"
+    return f"{kind}{'' if column['nullable'] else ' not null'}{default}"
 
 
-def _index(told: Any) -> str:
-    named = "unique" if told["unique"] else f"index {told['name']}"
-    return f"{'index ' if told['unique'] else ''}{named} ({_list(told['column_names'])})"
+def _index(index: Any) -> str:
+    named = "unique" if index["unique"] else f"index {index['name']}"
+    return f"{'index ' if index['unique'] else ''}{named} ({_list(index['column_names'])})"
 
 
-def _foreign_key(told: Any) -> str:
-    of, to = _list(told["constrained_columns"]), _list(told["referred_columns"])
-    also = told.get("options", {}).get("ondelete")
-    return f"foreign key ({of}) to {told['referred_table']} ({to}){f' on delete {also}' if also else ''}"
+def _foreign_key(key: Any) -> str:
+    of, to = _list(key["constrained_columns"]), _list(key["referred_columns"])
+    also = key.get("options", {}).get("ondelete")
+    return f"foreign key ({of}) to {key['referred_table']} ({to}){f' on delete {also}' if also else ''}"
 
 
 def _list(names: Any) -> str:

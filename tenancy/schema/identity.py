@@ -1,9 +1,8 @@
-"""Write the identity row of a tenant's database: whose it is, its epoch, and what may be done with it.
+"""Write the identity row of a tenant's database: its owner, epoch and state.
 
-The epoch is a fencing token: with every claim the catalog hands out a number that is higher than all before it. Whoever
-changes the state of a database stores the number of their claim, and only where a lower one stands. So a runner that
-wakes after its claim expired changes nothing once another runner was there, and no lock of the catalog is held while a
-database is worked on.
+The epoch is a fencing token. The catalog gives every claim a number higher than all before. A runner that changes a
+database's state writes its claim's number, WHERE the stored one is not higher. So a runner that was suspended until
+its claim expired changes nothing after another runner was there, and no lock in the catalog is held meanwhile.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from tenancy.models import Kind, Pending, State, Tenant
 from tenancy.schema.tables import tenancy_identity
 
 MOST = 2**30
-"""No epoch comes near it; whoever can write to a database of their own could else use up all that the catalog has."""
+"""A higher epoch is refused: users can write one into their own database, and the catalog would run out of numbers."""
 
 _row = tenancy_identity.c
 _insert = tenancy_identity.insert()
@@ -40,7 +39,7 @@ _hand_over = tenancy_identity.update().where(
 
 
 def write(connection: sa.Connection, tenant: Tenant) -> None:
-    """Say in a new database whose it is; one that waits for its user is not to be used yet."""
+    """Insert the identity row of a new database; a pending one is in state ``provisioning`` until it has a user."""
     connection.execute(
         _insert,
         {
@@ -56,7 +55,7 @@ def write(connection: sa.Connection, tenant: Tenant) -> None:
 
 
 def hand_over(connection: sa.Connection, tenant: Tenant, epoch: int) -> None:
-    """Give a database that stood ready to its user; whoever is first has it, else StaleRouteError."""
+    """Set the owner of a pending database; StaleRouteError if it was handed over or retired meanwhile."""
     given = {"user_id": tenant.user_id, "epoch": epoch, "state": str(State.READY)}
     changed = connection.execute(_hand_over, _upto(tenant, epoch) | given | {"created_at": datetime.now(UTC)})
     if changed.rowcount != 1:
@@ -64,10 +63,10 @@ def hand_over(connection: sa.Connection, tenant: Tenant, epoch: int) -> None:
 
 
 def mark(connection: sa.Connection, tenant: Tenant, epoch: int, state: State) -> None:
-    """Raise the epoch to a claim's and write a state, in the caller's transaction: writes under way are refused.
+    """Write a claim's epoch and a state, in the caller's transaction; writes by older routes fail from then on.
 
-    ClaimLostError where a later claim was here, StaleRouteError where the database is older than the catalog says,
-    IdentityError where it is not this tenant's.
+    Raises ClaimLostError if a later claim was here, StaleRouteError if the database is older than the catalog says,
+    and IdentityError if it is not this tenant's.
     """
     changed = connection.execute(_change, _upto(tenant, epoch) | {"epoch": epoch, "state": str(state)})
     if changed.rowcount != 1:
@@ -75,7 +74,7 @@ def mark(connection: sa.Connection, tenant: Tenant, epoch: int, state: State) ->
 
 
 def mark_restored(connection: sa.Connection, tenant: Tenant, epoch: int) -> None:
-    """Open a database that was put back as it was, whatever earlier epoch that had; else as ``mark``."""
+    """Mark a restored database as ready; like ``mark``, but any earlier epoch is accepted."""
     upto = {"whose": tenant.tenant_id, "upto": epoch}
     opened = {"epoch": epoch, "state": str(State.READY)}
     if connection.execute(_change_restored, upto | opened).rowcount != 1:
@@ -84,7 +83,7 @@ def mark_restored(connection: sa.Connection, tenant: Tenant, epoch: int) -> None
 
 @contextmanager
 def legible(tenant: Tenant) -> Iterator[None]:
-    """Say of an identity row whose values no database of ours can have that it is not this tenant's."""
+    """Turn errors about impossible values in an identity row into IdentityError."""
     try:
         yield
     except (ValueError, TypeError, OverflowError) as error:

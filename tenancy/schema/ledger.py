@@ -1,10 +1,11 @@
-"""Write into each tenant database what was applied there, and read it back.
+"""Write and read the ledger of a tenant's database: which revisions were applied there, when, with which checksum.
 
-The row is written in the revision's own transaction. The version table decides; the ledger tells.
+A row is written in the revision's own transaction. Which revision a database is at is decided by Alembic's version
+table; the ledger is the history.
 
-Machines whose clocks differ write into one ledger, so a row's time says nothing about its place. A row's id follows all
-ids that are there, and so gives the order. Older versions made ids by their machine's clock alone: what is applied is
-therefore found by counting, which needs no order, and listed in the order of the chain.
+Several machines with different clocks may write to one ledger, so rows are ordered by id, and a new id is always higher
+than the last one. Older versions made ids from the machine's clock alone. Therefore the applied revisions are found by
+counting upgrades and downgrades, which needs no order, and listed in the order of the chain.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def record(
 
 
 def date_as_new(connection: sa.Connection) -> None:
-    """Say of a copied template that its revisions were applied in this database now."""
+    """Set the time of all rows to now, in a database that was copied from a template."""
     connection.execute(_date, {"applied_at": datetime.now(UTC), "duration_ms": 0})
 
 
@@ -57,9 +58,9 @@ def entries(connection: sa.Connection) -> list[dict[str, Any]]:
 
 
 def applied_checksums(connection: sa.Connection, chain: Iterable[str]) -> dict[str, str]:
-    """Give the revisions that are applied here by the ledger's word, each with the checksum it was last applied with.
+    """Return the revisions applied according to the ledger, each with the checksum of its last upgrade.
 
-    They come in the order of ``chain``, oldest first; what that does not know comes last.
+    They are in the order of ``chain``, oldest first; revisions unknown to it come last.
     """
     places = {revision: place for place, revision in enumerate(chain)}
     surplus: Counter[str] = Counter()
@@ -73,7 +74,7 @@ def applied_checksums(connection: sa.Connection, chain: Iterable[str]) -> dict[s
 
 
 def contradiction(connection: sa.Connection, wanted: list[str]) -> str | None:
-    """Say where the rows do not tell how a database came to stand at ``wanted``, oldest first; None where they do."""
+    """Return how the rows contradict the revisions ``wanted`` (oldest first), or None."""
     surplus: Counter[str] = Counter()
     for row in connection.execute(_directions):
         surplus[row.revision] += _weight(row.direction)
@@ -89,6 +90,6 @@ def _weight(direction: str) -> int:
 
 
 def _next_id(last: str | None) -> uuid.UUID:
-    """Make an id that sorts after the last one there, also where the clock that made that one was ahead of ours."""
+    """Make an id that sorts after the last one, even if that was made by a clock ahead of ours."""
     made = new_id()
     return made if last is None or last < made.hex else uuid.UUID(int=int(last, 16) + 1)

@@ -1,4 +1,4 @@
-"""The two tables of ours in each tenant's database: whose it is, and what was applied."""
+"""Define tenancy's two tables in each tenant's database: the identity row and the ledger."""
 
 from __future__ import annotations
 
