@@ -1,7 +1,7 @@
-"""Keep users, where their databases live, who may operate on them, and what was done.
+"""The catalog: the admin database of users, their databases, servers, claims, runs and the audit log.
 
-The catalog is given an engine and begins every transaction here. One file a table; all of their functions
-take the connection of such a transaction.
+``Catalog`` is given an engine and begins the transactions. Each table has a file of functions, which take the
+connection of such a transaction.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Result = TypeVar("Result")
 
 
 class Explains(Protocol):
-    """Name errors of a database and its driver."""
+    """Translate errors of a database driver; each backend does."""
 
     def explain(self, error: BaseException) -> TenancyError | None: ...
 
@@ -49,14 +49,13 @@ class Explains(Protocol):
 class Catalog:
     """Begin transactions on the catalog; ``audit`` is its sealed log.
 
-    What its errors mean is known to the backend that made the engine (``Backend.catalog_engine``), and comes along in
-    the engine's options.
+    The backend that made the engine (``Backend.catalog_engine``) translates its errors; it is in the engine's options.
     """
 
     def __init__(self, engine: sa.Engine, audit_key: str, *, multi_tenant: bool = True) -> None:
         self.engine = engine
         self.place = _place_of(engine.url)
-        """Where it is, for operators: a file, or host, port and database."""
+        """The catalog's location for operators: a file, or host, port and database."""
         self.multi_tenant = multi_tenant
         self.audit = AuditLog(audit_key)
         self._reading = engine.execution_options(**READ)
@@ -67,18 +66,18 @@ class Catalog:
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
-        """Open one read transaction."""
+        """Open a read transaction."""
         with self._explained(), self._reading.connect() as connection:
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
-        """Open one write transaction; it commits on leaving and rolls back on any error."""
+        """Open a write transaction; it commits at the end of the block and rolls back on any error."""
         with self._explained(), self._writing.begin() as connection:
             yield connection
 
     def repeating(self, work: Callable[[sa.Connection], Result]) -> Result:
-        """Do ``work`` in a write transaction, and again where another one wrote the same at that moment."""
+        """Run ``work`` in a write transaction; repeat it if it conflicts with a concurrent one."""
         with self._explained():
             for _ in range(_ATTEMPTS - 1):
                 try:
@@ -91,7 +90,7 @@ class Catalog:
                 return work(connection)
 
     def revision(self) -> str | None:
-        """Give the catalog's revision; None where it was never migrated."""
+        """Return the catalog's revision; None if it was never migrated."""
         with self._explained(), self._reading.connect() as connection:
             if not sa.inspect(connection).has_table(CATALOG_VERSION_TABLE):
                 return None
@@ -100,7 +99,7 @@ class Catalog:
 
     @contextmanager
     def being_made(self) -> Iterator[None]:
-        """Say of what fails while the catalog is made or migrated that it is the catalog, and where that is."""
+        """Name the catalog and its place in errors raised inside the block, which creates or migrates it."""
         try:
             with self._explained():
                 yield
@@ -111,19 +110,19 @@ class Catalog:
         self.engine.dispose()
 
     def met_another(self, error: BaseException) -> bool:
-        """Say whether a write failed only because another transaction wrote the same at that moment."""
+        """Return whether a write failed only because of a conflict with a concurrent transaction."""
         return isinstance(error, IntegrityError) or isinstance(self._named(error), WriteConflictError)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """Say what to do when the catalog is down, busy or not migrated, without showing its URL."""
+        """Turn driver errors into CatalogNotReadyError, which says what to do and does not show the catalog's URL."""
         try:
             yield
         except (IntegrityError, DataError):
             raise
         except (DBAPIError, PoolTimeoutError, PendingRollbackError) as error:
             if _UNDECODED in str(error).lower():
-                raise damage.broken() from None  # the driver's words hold what stands in the row
+                raise damage.broken() from None  # no cause: the driver's message contains the row's data
             raise self._unusable(self._advice(error)) from error
         except CatalogNotReadyError as error:
             error.fields.setdefault("place", self.place)
@@ -147,19 +146,19 @@ class Catalog:
         return "the catalog cannot be reached: check ADMIN_DATABASE_URL and the server's log."
 
     def _forget_connections(self) -> None:
-        # The old pool is kept: closing its connections in the child would touch the parent's locks.
+        # Keep the old pool alive: closing its connections in the child would disturb the parent's.
         self._left_to_parent.append(self.engine.pool)
         self.engine.dispose(close=False)
 
 
 def _place_of(url: sa.URL) -> str:
-    """Say where a URL leads, without its login."""
+    """Return where a URL points to, without the login."""
     if url.host is None:
         return url.database or ""
     return f"{url.host}:{url.port}/{url.database}" if url.port else f"{url.host}/{url.database}"
 
 
 def now(connection: sa.Connection) -> datetime:
-    """Ask the catalog for its clock: claims of several machines compare by this one."""
+    """Return the catalog server's time, by which claims of several machines are compared."""
     moment: datetime = connection.execute(_now).scalar_one()
     return moment

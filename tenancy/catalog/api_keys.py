@@ -1,4 +1,4 @@
-"""Keep API keys: their hash and first characters only."""
+"""Store API keys, of which only the hash and the first characters are kept."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tenancy.errors import KeyNotFoundError
 from tenancy.types import new_id
 
 PREFIXES = {"api": "unify_", "calendar": "unifycal_"}
-"""Say by a key's first characters what it is for; a key of one purpose opens nothing else."""
+"""The first characters of a key by its purpose; a key is accepted for its own purpose only."""
 
 _SHOWN = 6
 _PUBLIC = (
@@ -39,7 +39,7 @@ def add(
     *,
     purpose: str = "api",
 ) -> tuple[dict[str, Any], str]:
-    """Make a key; give its public row and the key itself, which is not kept."""
+    """Make a key; return its public row and the key itself, which is not stored."""
     prefix = PREFIXES[purpose]
     key = prefix + secrets.token_urlsafe(32)
     row = {
@@ -70,7 +70,7 @@ def get(connection: sa.Connection, user_id: int, key_id: uuid.UUID, purpose: str
 
 
 def remove(connection: sa.Connection, key_id: uuid.UUID, user_id: int | None = None) -> int:
-    """Revoke a key (of one user, or by an operator of anyone); give whose it was."""
+    """Delete a key, of ``user_id`` or (None) of anybody; return whose it was."""
     condition = api_keys.c.id == key_id
     if user_id is not None:
         condition &= api_keys.c.user_id == user_id
@@ -82,7 +82,7 @@ def remove(connection: sa.Connection, key_id: uuid.UUID, user_id: int | None = N
 
 
 def touch(connection: sa.Connection, used: dict[uuid.UUID, datetime]) -> None:
-    """Write when keys were last used, gathered by the caller."""
+    """Write when keys were last used."""
     statement = api_keys.update().where(api_keys.c.id == sa.bindparam("of"))
     connection.execute(
         statement.values(last_used_at=sa.bindparam("at")),

@@ -1,10 +1,10 @@
-"""Append to the audit log and prove that nothing in it was changed.
+"""Append to the audit log, a hash chain, and verify that nothing in it was changed.
 
-Each row is sealed by an HMAC under AUDIT_KEY over itself and the seal before it. The newest seal (the
-head) also goes to the process's log now and then, so that a tail cut off in the database shows.
+Each row's seal is an HMAC under AUDIT_KEY over the row and the previous seal. The newest seal (the head) is written to
+the process's log from time to time, which shows if the end of the chain is cut off in the database.
 
-Every row names who acted (``actor_id``, an account), by which way (``actor``, see ``context.py``) and in which
-request. Rows of before catalog revision 0005 have no ``actor``; they are sealed without it and stay as they are.
+Every row has the account that acted (``actor_id``), the kind of caller (``actor``, see ``context.py``) and the request.
+Rows from before catalog revision 0005 have no ``actor`` and are sealed without it.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _TELL_EVERY = 50
 _VERIFIED_AT_ONCE = 1000
 
 FAILED = "tenant.failed"
-"""The action of a row that says that an operation on a tenant failed; its detail holds the operation and the code."""
+"""The action of rows about a failed operation on a tenant; their detail has the operation and the error's code."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ EVERYTHING = AuditFilter()
 
 
 class AuditLog:
-    """Seal and verify under one key; the key stays out of ``repr``."""
+    """Append, list and verify the rows of the log under one key."""
 
     def __init__(self, key: str) -> None:
         self._key = key.encode()
@@ -90,7 +90,7 @@ class AuditLog:
         tenant_id: uuid.UUID | None = None,
         detail: dict[str, Any] | None = None,
     ) -> None:
-        """Add a row in the caller's transaction; actor and request come from the context."""
+        """Add a row in the caller's transaction; actor and request are taken from the context."""
         self.append_many(connection, action, [(user_id, tenant_id)], detail=detail)
 
     def append_many(
@@ -101,7 +101,7 @@ class AuditLog:
         *,
         detail: dict[str, Any] | None = None,
     ) -> None:
-        """Add a row for each ``(user_id, tenant_id)`` in the caller's transaction, with one look at the head."""
+        """Add a row for each ``(user_id, tenant_id)`` in the caller's transaction, reading the head once."""
         here = context.current()
         head = self.lock(connection)
         shared: dict[str, Any] = {
@@ -133,9 +133,9 @@ class AuditLog:
         of: Sequence[tuple[int | None, uuid.UUID | None]],
         **detail: Any,
     ) -> None:
-        """Say in the caller's transaction that an operation on each ``(user_id, tenant_id)`` failed, by its code.
+        """Add a row for each ``(user_id, tenant_id)`` on which an operation failed, with the error's code.
 
-        The error's words are not repeated here: they stand with the tenant, and may change.
+        The error's text is left out: it is stored with the tenant.
         """
         code, _ = code_and_message(error)
         self.append_many(connection, FAILED, of, detail={"operation": operation, "code": code} | detail)
@@ -149,18 +149,19 @@ class AuditLog:
         tenant_id: uuid.UUID,
         detail: dict[str, Any],
     ) -> None:
-        """Add a row unless one says the same already: for what several processes notice."""
+        """Add a row unless an equal one exists, for an event that several processes notice."""
         self.lock(connection)
         owner = audit_log.c.user_id.is_(None) if user_id is None else audit_log.c.user_id == user_id
         same = (owner, audit_log.c.action == action, audit_log.c.tenant_id == tenant_id)
-        told = connection.execute(sa.select(audit_log.c.detail).where(*same)).scalars()
-        if json.dumps(detail, sort_keys=True) not in set(told):
+        known = connection.execute(sa.select(audit_log.c.detail).where(*same)).scalars()
+        if json.dumps(detail, sort_keys=True) not in set(known):
             self.append(connection, action, user_id=user_id, tenant_id=tenant_id, detail=detail)
 
     def lock(self, connection: sa.Connection) -> Any:
-        """Give the head, and hold it to the end of the transaction: whoever wants it next waits.
+        """Lock the head until the transaction ends, and return it.
 
-        It comes last in a transaction, with the audit row, unless something is decided for the whole catalog.
+        To prevent deadlocks a transaction takes this lock last, when it appends its row. The exceptions are decisions
+        about the whole catalog, which take it first to exclude each other.
         """
         head = connection.execute(_head_locked).first()
         if head is None:
@@ -177,7 +178,7 @@ class AuditLog:
         before_id: int | None = None,
         limit: int = 50,
     ) -> list[dict[str, Any]]:
-        """List rows, newest first, with the addresses of the account and the actor, without their seals."""
+        """List rows without their seals, newest first, with the e-mail addresses of account and actor."""
         rows, of, by = audit_log.c, users.alias("of"), users.alias("actor")
         conditions = wanted.conditions()
         conditions += [rows.id < before_id] if before_id is not None else []
@@ -195,13 +196,13 @@ class AuditLog:
         ]
 
     def actions(self, connection: sa.Connection) -> list[str]:
-        """List the actions there are."""
+        """List the actions that occur, by name."""
         return list(connection.execute(sa.select(audit_log.c.action).distinct().order_by(audit_log.c.action)).scalars())
 
     def verify(self, connection: sa.Connection, expect: str | None = None) -> dict[str, Any]:
-        """Check every row in order; give ``{"rows", "head"}`` or raise AuditBrokenError with ``row_id``.
+        """Check every row in order; return ``{"rows", "head"}``, or raise AuditBrokenError with ``row_id``.
 
-        ``expect`` is a head (``id:seal``) from the process's log that must still be part of the chain.
+        ``expect`` is a head (``id:seal``) from the process's log that must be part of the chain.
         """
         head = connection.execute(_head).first()
         if head is None:
@@ -223,7 +224,7 @@ class AuditLog:
         return {"rows": last, "head": f"{last}:{seal}"}
 
     def _rows(self, connection: sa.Connection, last: int) -> Iterator[dict[str, Any]]:
-        """Go through the rows up to one, some at a time: a driver may hold all that one statement finds."""
+        """Yield the rows up to ``last``, reading some at a time, as a driver may load a whole result into memory."""
         after, some = 0, True
         while some:
             some = False
@@ -235,7 +236,7 @@ class AuditLog:
                 after, some = shown["id"], True
 
     def _check_end(self, connection: sa.Connection, last: int, wanted: str | None) -> None:
-        """Look past the head: what others append meanwhile moves it, what is forged does not."""
+        """Look for rows after the head: appending moves the head, so such a row was forged."""
         forged = connection.execute(_beyond_head).scalar()
         if forged is not None:
             raise AuditBrokenError(f"audit row {forged} stands after the head.", row_id=int(forged))
@@ -261,7 +262,7 @@ class AuditLog:
 
 
 def _read_detail(text: str) -> dict[str, Any]:
-    """Give what a row tells besides; one that was changed by hand may hold anything."""
+    """Parse a row's detail, which contains anything if it was changed by hand."""
     try:
         detail = json.loads(text)
     except ValueError:
@@ -270,6 +271,6 @@ def _read_detail(text: str) -> dict[str, Any]:
 
 
 def _end(outermost: Callable[[Any], Any], condition: sa.ColumnElement[bool]) -> sa.ScalarSelect[Any]:
-    """Give the first or last id of the rows that meet a condition on their time."""
-    any_order = sa.func.coalesce(_there.c.id, _there.c.id)  # or SQLite looks for the end in the order of the ids
+    """Return a subquery for the first or last id of the rows that meet a condition on their time."""
+    any_order = sa.func.coalesce(_there.c.id, _there.c.id)  # else SQLite scans by id and not by the index on time
     return sa.select(outermost(any_order)).where(condition).scalar_subquery()

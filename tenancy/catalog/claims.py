@@ -1,12 +1,12 @@
-"""Give one runner at a time the right to operate on a tenant.
+"""Let one runner at a time operate on a tenant: a claim is a lease with a fencing token.
 
-A claim is a row with an attempt number, an expiry by the catalog's clock and the runner's name; no transaction stays
-open for it. Every write of the runner to the catalog goes through ``Claim.writing``, which first renews the row under
-its own attempt: a runner that slept past its expiry and was replaced finds nothing to renew and is stopped
-(ClaimLostError). What it writes to the tenant's own database carries the attempt as epoch (``identity.py``).
+A claim is a row with an attempt number (the fencing token), an expiry by the catalog's clock and the runner's name; no
+transaction stays open for it. The runner writes to the catalog through ``Claim.writing``, which first renews the row
+WHERE the attempt is its own. A runner that was suspended past its expiry and replaced updates no row and is stopped by
+ClaimLostError. In the tenant's own database the attempt number is written as the epoch (``schema/identity.py``).
 
-A claim whose operation ended well has no expiry. Any other was cut off or failed, and nobody knows what its runner did
-last, or still will: the next claim says so (``interrupted``), and its runner raises the epoch before it relies on it.
+A claim whose operation succeeded has no expiry. If there is one, the operation failed or was cut off, and its runner
+may have done, or may still do, anything. The next claim is then ``interrupted``, and its runner raises the epoch first.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ log = logging.getLogger(__name__)
 
 DEFAULT_TTL_S = 60.0
 LONGEST_TTL_S = 2 * DEFAULT_TTL_S
-"""No claim is taken for longer; one that ends later was written while the catalog's clock was ahead, and is void."""
+"""The longest lifetime of a claim; one that ends later was written while the catalog's clock was ahead, and is void."""
 _BEATS = 4
-"""So many times a claim is renewed before it would expire."""
+"""How often a claim is renewed within its lifetime."""
 
 is_void: sa.ColumnElement[bool] = sa.or_(claims.c.expires_at <= utc_now(), claims.c.expires_at > sa.bindparam("beyond"))
-"""Find claims that were left; ``beyond`` is the moment that ``beyond()`` gives."""
+"""The condition for expired claims; its parameter ``beyond`` is what ``beyond()`` returns."""
 
 _tenant: sa.BindParameter[uuid.UUID] = sa.bindparam("of")
 _mine = (claims.c.tenant_id == _tenant, claims.c.attempt == sa.bindparam("mine"), claims.c.expires_at > utc_now())
@@ -63,68 +63,68 @@ _expire_some = claims.update().where(_some)
 
 @dataclass(frozen=True)
 class Claim:
-    """Hold a tenant for one operation."""
+    """Hold the exclusive right to run one operation on a tenant."""
 
     catalog: Catalog
     tenant_id: uuid.UUID
     attempt: int
     ttl_s: float
     interrupted: bool = False
-    """Whether the operation before this one failed or was cut off."""
+    """Whether the previous operation failed or was cut off."""
 
     operation: str = ""
 
     @property
     def epoch(self) -> int:
-        """Give the number that this runner's changes to the tenant's own database carry."""
+        """The number that this runner writes into the tenant's own database."""
         return self.attempt
 
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
-        """Open a catalog write transaction that only commits while this claim holds."""
+        """Open a catalog write transaction that commits only while this claim is held."""
         with self.catalog.writing() as connection:
             self.renew(connection)
             yield connection
 
     def renew(self, connection: sa.Connection) -> None:
-        """Beat: move the expiry on, or raise ClaimLostError."""
+        """Extend the expiry, or raise ClaimLostError."""
         self._expire(connection, now(connection) + timedelta(seconds=self.ttl_s))
 
     @contextmanager
     def ending(self) -> Iterator[sa.Connection]:
-        """Open the runner's last write transaction: it only commits while this claim holds, and ends it."""
+        """Open the runner's last write transaction, which releases the claim, or raise ClaimLostError."""
         with self.catalog.writing() as connection:
             self.release(connection)
             yield connection
 
     @contextmanager
     def failing(self) -> Iterator[sa.Connection]:
-        """Open the last write transaction of a runner that failed: the claim expires, and the next one is told so."""
+        """Open a failed runner's last write transaction: the claim expires, so the next one is ``interrupted``."""
         with self.catalog.writing() as connection:
             self.lapse(connection)
             yield connection
 
     def lapse(self, connection: sa.Connection) -> None:
-        """Let the claim expire now, or raise ClaimLostError: what its runner did last is not known."""
+        """Let the claim expire now, as of an operation that was cut off, or raise ClaimLostError."""
         self._expire(connection, now(connection))
 
     def pass_over(self, epoch: int) -> None:
-        """Have the next claim begin above an epoch that was met in the database, while this one still holds.
+        """Make the next claim's number higher than an epoch found in the database; only while this claim is held.
 
-        Then no other runner put it there: the catalog was put back as it was before that.
+        While it is held no other runner can have written that epoch: the catalog was restored from an older backup.
         """
         with self.catalog.writing() as connection:
             mine = {"of": self.tenant_id, "mine": self.attempt}
             connection.execute(_renew, {**mine, "attempt": epoch, "expires_at": now(connection)})
 
     def check(self) -> None:
-        """Raise ClaimLostError unless this claim holds now."""
+        """Raise ClaimLostError unless this claim is held now."""
         with self.catalog.reading() as connection:
             if connection.execute(_held_now, {"of": self.tenant_id, "mine": self.attempt}).first() is None:
                 self.lost()
 
     def release(self, connection: sa.Connection) -> None:
-        """End the claim, or raise ClaimLostError; the attempt number stays, so that it is never used again."""
+        """Release the claim, or raise ClaimLostError; the row stays, so that its attempt number is never reused."""
         self._expire(connection, None)
 
     def _expire(self, connection: sa.Connection, at: datetime | None) -> None:
@@ -133,7 +133,7 @@ class Claim:
             self.lost()
 
     def lost(self) -> NoReturn:
-        """Say that another runner took over, as far as can be known here."""
+        """Raise ClaimLostError; the cause is another runner, or a commit whose answer was lost."""
         raise ClaimLostError(
             f"the claim on tenant {self.tenant_id} was lost: another runner took over, or the last commit "
             "went through although its answer was lost. Run it again: what is done stays done.",
@@ -143,7 +143,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Claims:
-    """Hold several new tenants for one operation, each by a claim of its own, which may be lost by itself."""
+    """Hold several new tenants for one operation, each by a claim of its own that can be lost separately."""
 
     catalog: Catalog
     tenant_ids: frozenset[uuid.UUID]
@@ -155,9 +155,9 @@ class Claims:
 
     @contextmanager
     def ending(self, of: Collection[uuid.UUID]) -> Iterator[tuple[sa.Connection, frozenset[uuid.UUID]]]:
-        """Open the last write transaction on some of them: it ends the claims that still hold, and gives their tenants.
+        """Open the last write transaction on some of them; it releases the claims that are still held.
 
-        What is lost is not to be written to: another runner took over.
+        Yields the connection and the tenants of these claims. The others must not be written to: they were taken over.
         """
         with self.catalog.writing() as connection:
             held = self._renewed(connection, of)
@@ -166,7 +166,7 @@ class Claims:
             yield connection, held
 
     def _renewed(self, connection: sa.Connection, of: Collection[uuid.UUID]) -> frozenset[uuid.UUID]:
-        """Move the expiries on; a written row stays as it is to the end of the transaction, on every product."""
+        """Extend the expiries, which locks the rows (UPDATE); return the tenants whose claims are held."""
         mine = {"of": list(of), "mine": self.attempt}
         until = now(connection) + timedelta(seconds=self.ttl_s)
         if connection.execute(_renew_ours, {**mine, "expires_at": until}).rowcount == len(of):
@@ -175,14 +175,14 @@ class Claims:
 
 
 def held(connection: sa.Connection, tenant_id: uuid.UUID) -> dict[str, Any] | None:
-    """Give the claim that holds a tenant now: operation, attempt, runner, expires_at."""
+    """Return operation, attempt, runner and expires_at of the claim on a tenant; None if nobody holds it."""
     query = sa.select(claims.c.operation, claims.c.attempt, claims.c.runner, claims.c.expires_at)
     row = connection.execute(query.where(claims.c.tenant_id == tenant_id, claims.c.expires_at > utc_now())).first()
     return None if row is None or not _holds(row.expires_at, now(connection)) else dict(row._mapping)
 
 
 def interrupted(connection: sa.Connection, tenant_id: uuid.UUID) -> bool:
-    """Say whether the last operation on a tenant failed or was cut off, and none is at work now."""
+    """Return whether the last operation on a tenant failed or was cut off and no other is running."""
     expires_at = connection.execute(_expires, {"of": tenant_id}).scalar()
     return expires_at is not None and not _holds(expires_at, now(connection))
 
@@ -190,9 +190,9 @@ def interrupted(connection: sa.Connection, tenant_id: uuid.UUID) -> bool:
 def cut_off(
     connection: sa.Connection, states: Collection[State]
 ) -> dict[int, tuple[State, tuple[str, int | None] | None]]:
-    """Give the users in one of these states whose last operation failed or was cut off, longest ago first.
+    """Return users in one of the states whose last operation failed or was cut off, the oldest first.
 
-    Beside each state stands the server (host, port) where the database is.
+    The values are the state and the database's server as (host, port), or None for a file.
     """
     theirs = user_database_configs
     query = (
@@ -206,14 +206,14 @@ def cut_off(
 
 
 def beyond(connection: sa.Connection) -> datetime:
-    """Give the moment after which no claim can end that was written while the catalog's clock was right."""
+    """Return the latest time at which a claim can expire; a later expiry was written by a wrong clock."""
     return now(connection) + timedelta(seconds=LONGEST_TTL_S)
 
 
 def release(connection: sa.Connection, tenant_id: uuid.UUID) -> dict[str, Any] | None:
-    """End a claim in its runner's place, for an operator who knows that it is gone; give what was held, or None.
+    """End a claim for an operator who knows that its runner is gone; return what was held, or None.
 
-    A runner that is still there all the same finds its claim lost.
+    If the runner is still alive, it gets ClaimLostError.
     """
     found = held(connection, tenant_id)
     if found is not None:
@@ -234,8 +234,8 @@ def take(
 ) -> Claim:
     """Claim a tenant inside the caller's write transaction, or raise ClaimedError.
 
-    ``first`` says that this transaction made the tenant, so that no claim on it needs to be looked for. The attempt's
-    number is at ``least`` this. ``user_id`` says whose it is, for whoever is refused.
+    ``first``: this transaction inserted the tenant, so no earlier claim is looked for. ``least`` is the lowest attempt
+    number to use. ``user_id`` is the tenant's owner, for the error's text.
     """
     wanted = _Wanted(operation, min(ttl_s, LONGEST_TTL_S), least, user_id)
     try:
@@ -249,7 +249,7 @@ def take(
 
 @dataclass(frozen=True)
 class _Wanted:
-    """Say what a claim is taken for, for how long, above which number, and for which user's database."""
+    """Describe the claim to take: operation, lifetime, lowest attempt number and the database's owner."""
 
     operation: str
     ttl_s: float
@@ -260,13 +260,13 @@ class _Wanted:
 def take_many(
     catalog: Catalog, connection: sa.Connection, least: Mapping[uuid.UUID, int], operation: str, ttl_s: float
 ) -> list[Claim]:
-    """Claim those of these tenants that nobody holds, in the caller's write transaction; the others are left out.
+    """Claim those of the tenants that nobody holds, in the caller's write transaction; the others are left out.
 
-    Each attempt's number is at ``least`` what stands there for its tenant. Where another runner claims one of them for
-    the first time at that moment, the transaction fails and is repeated by the caller (``Catalog.repeating``).
+    ``least`` maps each tenant to its lowest attempt number. If another runner inserts the first claim on one of them
+    at the same time, the transaction fails, and ``Catalog.repeating`` repeats it.
     """
     moment = now(connection)
-    # Looked at first without a lock: MySQL locks the gap where a missing row would be, against its neighbours too.
+    # Read without a lock first: for a missing row, MySQL's FOR UPDATE locks the gap, and with it neighbouring inserts.
     known = {row.tenant_id for row in connection.execute(_of_many, {"these": list(least)})}
     rows = connection.execute(_of_many.with_for_update(), {"these": list(known)}).all() if known else []
     free = [row for row in rows if not _holds(row.expires_at, moment)]
@@ -285,9 +285,9 @@ def take_many(
 def release_many(
     connection: sa.Connection, ours: Collection[Claim], lapsed: Collection[uuid.UUID] = ()
 ) -> frozenset[uuid.UUID]:
-    """End those of these claims that still hold, and give their tenants; what is lost is left to who took it over.
+    """Release those of the claims that are still held, and return their tenants.
 
-    Of the tenants in ``lapsed`` nobody knows what was done last: their claims expire instead (``Claim.lapse``).
+    Claims on tenants in ``lapsed`` expire instead, as it is unknown what was done to them last (``Claim.lapse``).
     """
     rows = connection.execute(_of_many.with_for_update(), {"these": [claim.tenant_id for claim in ours]}).all()
     moment = now(connection)
@@ -301,9 +301,9 @@ def release_many(
 
 @contextmanager
 def beating(catalog: Catalog, held: Sequence[Claim]) -> Iterator[None]:
-    """Keep claims from expiring while the block runs, however long: a thread moves their expiry on.
+    """Keep claims from expiring while the block runs: a thread renews them.
 
-    It only delays what others may do: whoever writes under a claim still has to find it held.
+    It does not replace the check at each write: a claim may be lost all the same.
     """
     done = threading.Event()
     every_s = min((claim.ttl_s for claim in held), default=DEFAULT_TTL_S) / _BEATS
@@ -333,7 +333,7 @@ def beating(catalog: Catalog, held: Sequence[Claim]) -> Iterator[None]:
 def take_new(
     catalog: Catalog, connection: sa.Connection, tenant_ids: Collection[uuid.UUID], operation: str, ttl_s: float
 ) -> Claims:
-    """Claim tenants that the caller's transaction made, all in one statement."""
+    """Claim tenants that the caller's transaction inserted, all in one statement."""
     until = now(connection) + timedelta(seconds=ttl_s)
     shared = {"operation": operation, "attempt": 1, "runner": runner(), "expires_at": until}
     if tenant_ids:
@@ -342,14 +342,14 @@ def take_new(
 
 
 def _next_attempt(connection: sa.Connection, tenant_id: uuid.UUID, wanted: _Wanted, first: bool) -> tuple[int, bool]:
-    """Write the claim; give its number, and whether the one before was cut off.
+    """Write the claim; return its number and whether the previous one was cut off.
 
-    Those who write a tenant's first claim at once meet in its primary key.
+    If two runners insert a tenant's first claim at once, the primary key refuses the second.
     """
     moment = now(connection)
     of = {"of": tenant_id}
     row = None
-    # Looked at first without a lock: MySQL locks the gap where a missing row would be, against its neighbours too.
+    # Read without a lock first: for a missing row, MySQL's FOR UPDATE locks the gap, and with it neighbouring inserts.
     if not first and connection.execute(_of_tenant, of).first():
         row = connection.execute(_of_tenant_locked, of).first()
     until = moment + timedelta(seconds=wanted.ttl_s)
@@ -361,17 +361,17 @@ def _next_attempt(connection: sa.Connection, tenant_id: uuid.UUID, wanted: _Want
         raise _busy(tenant_id, wanted, row)
     attempt = max(int(row.attempt) + 1, wanted.least)
     if connection.execute(_next_after, {**of, "seen": row.attempt, "attempt": attempt, **held}).rowcount != 1:
-        raise _busy(tenant_id, wanted)  # the row was read under a lock, where the product has one to give
+        raise _busy(tenant_id, wanted)  # only on a product whose FOR UPDATE locks nothing
     return attempt, row.expires_at is not None
 
 
 def _holds(expires_at: datetime | None, moment: datetime) -> bool:
-    """Say whether a claim holds now; one that ends too far in the future was written by a clock that was ahead."""
+    """Return whether a claim is held; an expiry too far in the future was written by a clock that was ahead."""
     return expires_at is not None and moment < expires_at <= moment + timedelta(seconds=LONGEST_TTL_S)
 
 
 def _busy(tenant_id: uuid.UUID, wanted: _Wanted, holder: Any = None) -> ClaimedError:
-    """Say which operation holds a tenant; who runs it is a field alone, for users do not learn names of machines."""
+    """Build the error that names the operation; its runner is a field only, as users must not see names of machines."""
     operation = wanted.operation if holder is None else holder.operation
     lasts = "" if holder is None else f" until {holder.expires_at:%H:%M:%S} UTC at the latest"
     whose = "the shared database" if wanted.user_id is None else f"the database of user {wanted.user_id}"
@@ -390,5 +390,5 @@ def _busy(tenant_id: uuid.UUID, wanted: _Wanted, holder: Any = None) -> ClaimedE
 
 
 def runner() -> str:
-    """Describe this runner for people; nothing is decided by it."""
+    """Return this thread's host, process and thread id, for people to read."""
     return f"{socket.gethostname()}:{os.getpid()}:{threading.get_native_id()}"[:128]

@@ -1,9 +1,9 @@
-"""Read lists of the catalog's rows so that one damaged row is named and hides no other.
+"""Read lists of catalog rows so that a damaged row is named and does not hide the others.
 
-SQLite keeps in a column whatever bytes stand there: a flipped bit can leave text that is no UTF-8, bytes where text
-belongs, or a moment that is none, and then reading any list with that row in it fails as a whole. Here a list is read
-at once, as always; where that fails, or a value is not of its column's kind, each row is read alone, and of a damaged
-one each column. What cannot be read is replaced by a stand-in, and the log names row and columns.
+SQLite returns whatever bytes a column contains. A flipped bit can leave invalid UTF-8, bytes instead of text, or an
+invalid timestamp, and then reading a list with that row fails as a whole. Here a list is first read at once. If that
+fails, or a value has the wrong type, each row is read by itself, and a damaged row column by column. Unreadable values
+are replaced, and the log names the row and its columns.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tenancy.errors import CatalogDamagedError
 log = logging.getLogger(__name__)
 
 UNREADABLE = "(unreadable)"
-"""Stands where a text belongs that cannot be read; other kinds of values are None."""
+"""Replaces a text that cannot be read; values of other types become None."""
 
 _AT_ONCE = 1000
 _DAMAGE = (DBAPIError, ValueError, TypeError, AttributeError)
@@ -29,16 +29,16 @@ Checks = Mapping[str, Callable[[Any], Any]]
 
 
 class Read(NamedTuple):
-    """Hold one row's values, in the order of the query's columns, and the names of those that are stand-ins."""
+    """Hold a row's values in the order of the query's columns, and the names of columns that could not be read."""
 
     values: Sequence[Any]
     damaged: tuple[str, ...] = ()
 
 
 def read(connection: sa.Connection, query: sa.Select[Any], checks: Checks | None = None) -> list[Read]:
-    """Read an ordered list, at most as long as the query's own limit.
+    """Return the rows of an ordered query.
 
-    ``checks`` has for a column, by its name, what raises ValueError where a value is none of its own.
+    ``checks`` maps names of columns to functions that raise ValueError for a value that the column cannot have.
     """
     sound = _Sound(query, checks or {})
     try:
@@ -56,7 +56,7 @@ def read(connection: sa.Connection, query: sa.Select[Any], checks: Checks | None
 def pages(
     connection: sa.Connection, query: sa.Select[Any], key: sa.ColumnElement[int], checks: Checks | None = None
 ) -> Iterator[Read]:
-    """Read a list of any length in the order of its key, some rows at a time; the key is the query's last column."""
+    """Yield rows in the order of ``key``, which must be the query's last column, reading some at a time."""
     after = 0
     while found := read(connection, query.where(key > after).order_by(key).limit(_AT_ONCE), checks):
         yield from found
@@ -64,13 +64,13 @@ def pages(
 
 
 def dicts(connection: sa.Connection, query: sa.Select[Any]) -> list[dict[str, Any]]:
-    """Read an ordered list as one dictionary a row; what cannot be read is UNREADABLE or None there."""
+    """Return the rows of an ordered query as dictionaries; unreadable values are UNREADABLE or None."""
     names = [column.key or "" for column in query.selected_columns]
     return [dict(zip(names, row.values, strict=True)) for row in read(connection, query)]
 
 
 def first(connection: sa.Connection, statement: sa.Select[Any], asked: Mapping[str, Any] | None = None) -> Any:
-    """Give the first row a statement finds, or None; one that cannot be read is CatalogDamagedError."""
+    """Return the first row, or None; raise CatalogDamagedError if it cannot be read."""
     try:
         return connection.execute(statement, asked or {}).first()
     except (ValueError, TypeError, AttributeError) as error:
@@ -86,7 +86,7 @@ def broken(what: str = "a row", **fields: object) -> CatalogDamagedError:
 
 
 class _Sound:
-    """Say of a query's rows whether their values are of the kinds that their columns have."""
+    """Check whether the values of a query's rows have the types of their columns."""
 
     def __init__(self, query: sa.Select[Any], checks: Checks) -> None:
         self.columns = list(query.selected_columns)
@@ -110,7 +110,7 @@ class _Sound:
 
 
 def _one(connection: sa.Connection, query: sa.Select[Any], sound: _Sound) -> Read:
-    """Read the one row of a query, column by column where it is damaged."""
+    """Read the single row of a query; column by column if it is damaged."""
     try:
         row = connection.execute(query).one()
         if sound.row(row):
@@ -139,13 +139,13 @@ def _one(connection: sa.Connection, query: sa.Select[Any], sound: _Sound) -> Rea
 
 
 def _refuse_loss(error: Exception) -> None:
-    """Pass an error of the connection on: no row is damaged, and nothing more can be read."""
+    """Re-raise the error if the connection was lost: then no row is damaged."""
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         raise error
 
 
 def _kind(kind: sa.types.TypeEngine[Any]) -> type | None:
-    """Give the class of a column's values; None where anything may come."""
+    """Return the Python class of a column's values; None if there is no single one."""
     plain = kind.impl_instance if isinstance(kind, sa.types.TypeDecorator) else kind
     try:
         return plain.python_type

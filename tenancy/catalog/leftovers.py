@@ -1,7 +1,7 @@
-"""Keep databases that were left behind: no tenant uses them any more, and they may still be there.
+"""Remember databases that no tenant uses any more and that may still exist.
 
-A row is written in the transaction that leaves the database, and deleted once the database is gone, so that nothing is
-lost from sight when a process is killed in between or the server does not answer.
+A row is inserted in the transaction that abandons the database and deleted after the database was removed. So no
+database is forgotten if the process is killed in between or the server does not answer.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ _all = sa.select(*tenants.columns(_table), _table.c.id, _table.c.reason).order_b
 
 
 class Reason(StrEnum):
-    """Say why nobody uses a database any more."""
+    """List why a database is no longer used."""
 
     REPLACED = "replaced"
-    """Its user has another one."""
+    """Its user has another database now."""
 
     FORGOTTEN = "forgotten"
-    """An operator let go of it: its server could not be reached."""
+    """An operator gave it up because its server could not be reached."""
 
     HALF_MADE = "half_made"
-    """The attempt to make it ended; the next attempt makes another one."""
+    """The attempt to create it failed; the next attempt creates another one."""
 
 
 def add(connection: sa.Connection, tenant: Tenant, reason: Reason) -> Leftover:
-    """Remember that a tenant's database may still be there; its password stays sealed as it is."""
+    """Insert a tenant's database; its sealed password is copied as it is."""
     found = {f.name: getattr(tenant, f.name) for f in fields(Tenant) if f.name != "sealed_password"}
     row = found | {"db_password": tenant.sealed_password, "state": State.ARCHIVED, "updated_at": datetime.now(UTC)}
     key = connection.execute(_table.insert(), row | {"reason": str(reason)}).inserted_primary_key
@@ -46,17 +46,17 @@ def add(connection: sa.Connection, tenant: Tenant, reason: Reason) -> Leftover:
 
 
 def of_user(connection: sa.Connection, user_id: int) -> list[Leftover]:
-    """List what a user's earlier databases left, oldest first; of a damaged row what can be read."""
+    """List a user's leftover databases, oldest first; damaged rows with what can be read of them."""
     return _listed(connection, _all.where(_table.c.user_id == user_id))
 
 
 def page(connection: sa.Connection, after: int, most: int) -> list[Leftover]:
-    """List what is left of all users' databases, oldest first, from behind one of them."""
+    """List up to ``most`` leftover databases after the id ``after``, oldest first."""
     return _listed(connection, _all.where(_table.c.id > after).limit(most))
 
 
 def every(connection: sa.Connection) -> list[Leftover]:
-    """List all that is left, oldest first."""
+    """List all leftover databases, oldest first."""
     return _listed(connection, _all)
 
 
@@ -71,20 +71,20 @@ def get(connection: sa.Connection, leftover_id: int) -> Leftover:
 
 
 def on_server(connection: sa.Connection, server_id: int) -> bool:
-    """Say whether any was left on a registered server."""
+    """Return whether a server has any leftover database."""
     return (
         connection.execute(sa.select(_table.c.id).where(_table.c.server_id == server_id).limit(1)).first() is not None
     )
 
 
 def failed(connection: sa.Connection, left: Leftover, message: str, code: str) -> None:
-    """Keep what stood in the way of removing one."""
-    told = {"last_error": message, "last_error_code": code, "updated_at": datetime.now(UTC)}
-    connection.execute(_table.update().where(_table.c.id == left.id), told)
+    """Record why a leftover could not be removed."""
+    changes = {"last_error": message, "last_error_code": code, "updated_at": datetime.now(UTC)}
+    connection.execute(_table.update().where(_table.c.id == left.id), changes)
 
 
 def remove(connection: sa.Connection, left: Sequence[Leftover]) -> None:
-    """Forget databases that are gone."""
+    """Delete the rows of databases that are gone."""
     if left:
         connection.execute(_table.delete().where(_table.c.id.in_([each.id for each in left])))
 

@@ -1,8 +1,9 @@
-"""List accounts with where their rows live: filtered, in any order, by key, and quick with 100,000 of them.
+"""List accounts with their databases: filtered, in several orders, paged by key, and fast with 100,000 of them.
 
-An order is a chain of segments, each walked along one index: those that have the value it sorts by, then those that
-have none (and, by size, then those without a database). A filter is first asked for its accounts alone: where they
-are few they are sorted, and where they are many the walk passes enough of them soon. No product has to guess which.
+An order is a chain of segments, each read along one index: first the accounts that have a value to sort by, then those
+without one (and, when sorting by size, those without a database). A filter is first evaluated for up to FEW ids. If
+there are no more, the page is chosen among these ids; if there are more, walking the order's index finds a page of
+matches soon. So no database's planner has to estimate which of the two is cheaper.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from tenancy.types import Timestamp
 SORTS = ("id", "email", "created", "used", "size")
 ACCOUNTS = ("active", "deactivated", "admin", "without")
 FEW = 1000
-"""Up to so many accounts that a filter finds are sorted instead of looked for along an index."""
+"""The largest number of matches that are looked up by id instead of along the order's index."""
 
 Condition = sa.ColumnElement[bool]
 Place = list[Any]
@@ -33,7 +34,7 @@ Place = list[Any]
 
 @dataclass(frozen=True)
 class Filter:
-    """Say which accounts are wanted; ``inactive_since``: not seen since, or never seen and older than that."""
+    """Describe the wanted accounts; ``inactive_since``: not seen since then, or never seen and made before then."""
 
     query: str | None = None
     state: str | None = None
@@ -56,18 +57,19 @@ class _Segment:
 
     @property
     def order(self) -> list[sa.ColumnElement[Any]]:
-        """Give what to sort by; an address is nobody else's, so that nothing comes after it."""
+        """The columns to sort by; the id is appended unless the key is unique by itself."""
         if self.key is None:
             return [self.id]
         return [self.key] if self.key is users.c.email_key else [self.key, self.id]
 
 
 class Listing:
-    """Hold the segments of each order for one mode."""
+    """List accounts in one mode (shared or multi-tenant); holds the segments of each order."""
 
     def __init__(self, *, multi_tenant: bool) -> None:
         table = user_database_configs if multi_tenant else shared_database
-        # The shared row is everybody's; that its id 1 is no higher than theirs ties it to them for SQLAlchemy's linter.
+        # The one shared row belongs to everybody. The always true comparison of ids joins it, or SQLAlchemy's linter
+        # would warn of a cartesian product.
         shared = sa.and_(table.c.id == SHARED_ID, table.c.id <= users.c.id)
         place = table.c.user_id == users.c.id if multi_tenant else shared
         self._table = table
@@ -95,7 +97,7 @@ class Listing:
         limit: int,
         after: Place | None,
     ) -> tuple[list[dict[str, Any]], Place | None]:
-        """Give a page of rows, and the place to go on after, or None at the end."""
+        """Return a page of rows and the place to continue after; None at the end."""
         segments = self._segments.get(sort)
         if segments is None:
             raise ConfigurationError(f"sort must be one of {', '.join(SORTS)}.", field="sort")
@@ -115,7 +117,7 @@ class Listing:
         return rows, _place_of(*found[limit - 1]) if len(found) > limit else None
 
     def _statement(self, segment: _Segment, chosen: sa.Select[Any], descending: bool) -> sa.Select[Any]:
-        """Give the rows of what is chosen: chosen by what stands in indexes, and only then looked up."""
+        """Join the ids chosen from an index to the tables, so that only the page's rows are looked up."""
         order = [column.desc() if descending else column.asc() for column in segment.order]
         sorted_by = sa.null() if segment.key is None else segment.key
         ids = chosen.order_by(*order).subquery("chosen")
@@ -123,7 +125,7 @@ class Listing:
         return sa.select(*self._columns, sorted_by.label("sorted_by")).select_from(source).order_by(*order)
 
     def _narrowed(self, connection: sa.Connection, wanted: Filter, head: str) -> list[Condition] | None:
-        """Give the conditions of a filter in the form that suits how many it finds; None where it finds none."""
+        """Return a filter's conditions in the form that suits its number of matches; None if there are none."""
         conditions = list(self._conditions(wanted, head, _as_it_is))
         if not conditions:
             return []
@@ -134,7 +136,7 @@ class Listing:
         return [users.c.id.in_(ids)] if ids else None
 
     def _source(self, wanted: Filter) -> sa.FromClause:
-        """Give the least that a filter's conditions can be asked of."""
+        """Return the smallest join that has all columns of the filter's conditions."""
         return self._with if wanted.of_databases else self._all if wanted.account == "without" else users
 
     def _conditions(self, wanted: Filter, head: str, of: Callable[[Any], Any]) -> Iterator[Condition]:
@@ -175,7 +177,7 @@ class Listing:
                 _Segment(self._with, table.c.user_id, None, (size.is_(None),)),
                 _Segment(self._all, users.c.id, None, (table.c.id.is_(None),)),
             ]
-        key = self._keys.get(sort)  # where all share one database they are all of one size
+        key = self._keys.get(sort)  # in shared mode all have the same size
         if key is None or not key.nullable:
             return [_Segment(users, users.c.id, key)]
         return [
@@ -189,18 +191,18 @@ def _as_it_is(column: Any) -> Any:
 
 
 def _unindexed(column: Any) -> Any:
-    """Keep a column's index out of the plan: the order's index is the one to walk."""
+    """Hide a column in COALESCE, so that the planner uses the order's index and not this column's."""
     return sa.func.coalesce(column, column)
 
 
 def _found(query: str) -> Condition:
-    """Find accounts by a part of their address or name, or by their whole id."""
+    """Return the condition that the address or name contains a text, or that it is the id."""
     found = matches(query)
     return sa.or_(users.c.id == int(query), found) if query.isascii() and query.isdigit() and len(query) < 10 else found
 
 
 def _beyond(segment: _Segment, value: Any, user_id: int, descending: bool) -> Condition:
-    """Give what comes after a place, written so that every product enters its index there."""
+    """Return the condition for rows after a place; written so that every product seeks to it in the index."""
     *major, last = segment.order
     at = user_id if last is segment.id else value
     beyond: Condition = last < at if descending else last > at
@@ -222,7 +224,7 @@ def _place_of(number: int, row: Any) -> Place:
 
 
 def _place(after: Place | None, segments: list[_Segment]) -> tuple[int, Any, int]:
-    """Read a place that ``_place_of`` gave, or refuse."""
+    """Parse a place that ``_place_of`` returned, or refuse it."""
     if after is None:
         return 0, None, 0
     try:

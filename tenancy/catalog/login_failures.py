@@ -1,8 +1,8 @@
-"""Count failed sign-ins in the catalog, so that all workers agree.
+"""Count failed sign-ins in the catalog, for all workers together.
 
-Two kinds of counters: one an account, and one for each browser that has signed in to it before. Guesses
-from elsewhere fill the first and so never lock the owner's own browser out. Scopes are stored hashed. Windows begin
-and end by the catalog's clock: machines whose clocks differ by more than a window would each begin it anew.
+There is one counter for each account, and one for each browser that has signed in to it before. Guesses from
+elsewhere count for the account only, so they cannot lock the owner's browser out. Scopes are stored hashed. Time
+windows use the catalog's clock, because machines whose clocks differ would each begin a new window.
 """
 
 from __future__ import annotations
@@ -25,19 +25,21 @@ def scope(*parts: str) -> str:
 
 
 def reserve(connection: sa.Connection, key: str) -> None:
-    """Count an attempt before its password is looked at, or raise ThrottledError.
+    """Count an attempt, or raise ThrottledError; called before the password is checked.
 
-    Counting first means that many guesses sent at once cannot all pass before one of them is counted.
+    Otherwise many concurrent guesses could all be checked before the first one is counted.
     """
     mine = sa.select(login_failures).where(login_failures.c.scope == key)
-    # Looked at first without a lock: MySQL locks the gap where a missing row would be, against its neighbours too.
+    # Read without a lock first: for a missing row, MySQL's FOR UPDATE locks the gap, and with it neighbouring inserts.
     row = connection.execute(mine).first() and connection.execute(mine.with_for_update()).first()
-    moment = now(connection)  # under the lock: else a window that began meanwhile would seem to lie ahead
+    moment = now(connection)  # read under the lock, or a window begun meanwhile would lie in the future
     if row is None:
         ends = moment + timedelta(seconds=WINDOW_S)
         connection.execute(login_failures.insert(), {"scope": key, "failures": 1, "window_ends_at": ends})
         return
-    fresh = not moment < row.window_ends_at <= moment + timedelta(seconds=WINDOW_S)  # or counted by a clock ahead
+    fresh = (
+        not moment < row.window_ends_at <= moment + timedelta(seconds=WINDOW_S)
+    )  # over, or begun by a clock that was ahead
     if row.failures >= LIMIT and not fresh:
         wait = max(1, int((row.window_ends_at - moment).total_seconds()))
         raise ThrottledError(f"too many failed sign-ins: try again in {wait} seconds.", retry_after_s=wait)
@@ -52,7 +54,7 @@ def clear(connection: sa.Connection, key: str) -> None:
 
 
 def purge(connection: sa.Connection) -> None:
-    """Forget the windows that are over, and those that a clock which was ahead has begun."""
+    """Delete windows that are over, and those begun by a clock that was ahead."""
     moment, ends = now(connection), login_failures.c.window_ends_at
     over = sa.or_(ends <= moment, ends > moment + timedelta(seconds=WINDOW_S))
     connection.execute(login_failures.delete().where(over))

@@ -1,7 +1,7 @@
-"""Keep the databases that stand ready on servers for users to come; nobody's yet.
+"""Store the databases that are kept ready on servers for future users.
 
-A row is there before its database is, and goes after it. One that is taken is deleted in the transaction that writes
-the same place into a user's configuration.
+A row is inserted before its database is created and deleted after it is dropped. When a user takes a database, its row
+is deleted in the transaction that makes it the user's.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _insert = _table.insert()
 
 
 def add(connection: sa.Connection, values: dict[str, Any]) -> Pending:
-    """Insert a database that is about to be made, in state ``provisioning``, and give it."""
+    """Insert and return a database that is about to be created, in state ``provisioning``."""
     moment = datetime.now(UTC)
     shared = {"state": State.PROVISIONING, "version": 1, "epoch": 1, "owned": True, "is_active": True}
     row = {**shared, "created_at": moment, "updated_at": moment, **values}
@@ -38,16 +38,16 @@ def add(connection: sa.Connection, values: dict[str, Any]) -> Pending:
 
 
 def take(connection: sa.Connection, server_id: int, fingerprint: str) -> Pending | None:
-    """Take the oldest that stands ready on a server with this schema, in the caller's transaction; None without one.
+    """Take the oldest ready database of this schema on a server, in the caller's transaction; None without one.
 
-    Of several who found the same, the one that deletes the row has it; the others look again.
+    Of several callers who found the same row, the one whose DELETE removes it has it; the others look again.
     """
     asked = {"server_id": server_id, "fingerprint": fingerprint}
     for _ in range(_TRIES):
         found = damage.read(connection, _oldest_ready.params(asked), tenants.CHECKS)
         if not found:
             return None
-        if found[0].damaged:  # it is not found again, and stands in the pool as one that failed
+        if found[0].damaged:  # marked as failed, so that the next look does not find it
             spoilt = _table.c.id == found[0].values[-1]
             connection.execute(_table.update().where(spoilt), {"state": str(State.FAILED)})
         elif connection.execute(_take, {"of": found[0].values[0]}).rowcount == 1:
@@ -56,18 +56,18 @@ def take(connection: sa.Connection, server_id: int, fingerprint: str) -> Pending
 
 
 def of_server(connection: sa.Connection, server_id: int) -> list[Pending]:
-    """List those of a server, oldest first, but for those whose row is damaged."""
+    """List a server's pending databases, oldest first, except those whose row is damaged."""
     rows = damage.read(connection, _of_server.params(server_id=server_id), tenants.CHECKS)
     return [_pending(row) for row in rows if not row.damaged]
 
 
 def every(connection: sa.Connection) -> list[Pending]:
-    """List all of them, oldest first."""
+    """List all pending databases, oldest first."""
     return [_pending(row) for row in damage.read(connection, _all, tenants.CHECKS)]
 
 
 def change(connection: sa.Connection, pending: Tenant, **changes: Any) -> bool:
-    """Update columns of one that is still in the state in which it was seen; say whether it was."""
+    """Update a row if it is still in the state of ``pending``; return whether it was."""
     mine = (_table.c.tenant_id == pending.tenant_id, _table.c.state == str(pending.state))
     changed = connection.execute(_table.update().where(*mine), {**changes, "updated_at": datetime.now(UTC)})
     return changed.rowcount == 1

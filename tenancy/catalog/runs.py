@@ -1,9 +1,10 @@
-"""Keep fleet runs: what was wanted, and one row a tenant that says what was done to it.
+"""Store fleet runs: what was asked for, and one row for each tenant with what was done to it.
 
-``fleet_runs`` has a row a run, ``fleet_items`` one for each tenant that the run has to touch; a tenant that stood at
-the wanted revision when the run was made has none, and is counted. Whoever works on a run locks its row first.
+``fleet_runs`` has a row for each run, ``fleet_items`` one for each tenant that the run has to change. Tenants that were
+at the wanted revision when the run was made have no row and are only counted (``already``). A runner locks the run's
+row before it takes or records anything.
 
-What a runner asks while it holds that lock (``get``, ``lowest_waves``, ``available``, ``failures``) reads one range of
+What a runner reads while it holds that lock (``get``, ``lowest_waves``, ``available``, ``failures``) reads one range of
 an index, no longer than a batch, however many tenants the run has. Only ``counted`` and ``places`` look at all of a
 run's rows; they are for transactions that read.
 """
@@ -30,11 +31,11 @@ table = user_database_configs
 
 
 Place = tuple[str, int | None]
-"""Say where tenants stand: their database's type, and the registered server, if it is on one."""
+"""A kind of database and a registered server (None for files and for users' own servers)."""
 
 
 class RunState(StrEnum):
-    """Say how a run is."""
+    """List the states of a run."""
 
     RUNNING = "running"
     PAUSED = "paused"
@@ -48,7 +49,7 @@ UNFINISHED = (RunState.RUNNING, RunState.PAUSED, RunState.HALTED)
 
 
 class ItemState(StrEnum):
-    """Say how a run stands with one tenant."""
+    """List what a run did, or has still to do, with one tenant."""
 
     WAITING = "waiting"
     RUNNING = "running"
@@ -62,15 +63,15 @@ class ItemState(StrEnum):
 
 OPEN = (ItemState.WAITING, ItemState.RUNNING)
 LEFT = (ItemState.FAILED, ItemState.OFFLINE, ItemState.SKIPPED)
-"""What a run that ended has not done; resuming it tries these again."""
+"""States of tenants that a run did not migrate; resuming it tries them again."""
 
 WORKABLE = (State.READY, State.FAILED, State.MIGRATING)
-"""The states of a tenant whose schema may be changed; the others are skipped, and caught up with later."""
+"""States of tenants whose schema may be changed; others are skipped and need another run later."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Say which tenants are meant: these users', those on a server, those of a type; nothing said means all."""
+    """Choose tenants by users, server and type; by default all of them."""
 
     users: tuple[int, ...] = ()
     server_id: int | None = None
@@ -79,7 +80,7 @@ class Selection:
     def conditions(self) -> list[sa.ColumnElement[bool]]:
         found: list[sa.ColumnElement[bool]] = []
         if self.users:
-            # Written into the statement: a product may take 2,100 parameters, and these are numbers.
+            # Literals, which is safe for numbers: SQL Server takes at most 2,100 parameters.
             ids: sa.BindParameter[Any] = sa.bindparam("users", self.users, expanding=True, literal_execute=True)
             found.append(table.c.user_id.in_(ids))
         if self.server_id is not None:
@@ -94,12 +95,12 @@ class Selection:
 
 @dataclass(frozen=True)
 class Rules:
-    """Say how a run goes.
+    """Describe how a run is rolled out.
 
-    ``waves`` are shares of all tenants, in percent and growing to 100; before them ``canary`` tenants go alone.
-    ``halt_after`` is a number of failures, or a share of all tenants where ``halt_percent``; a canary that fails
-    always halts. ``snapshot`` keeps a restore point of each tenant, whatever the revision says of itself; ``bare``
-    keeps none.
+    ``waves`` are cumulative percentages of all tenants, rising to 100; ``canary`` tenants are migrated before the first
+    wave. ``halt_after`` is the number of failures (with ``halt_percent`` their percentage) that halts a run; a failed
+    canary always does. ``snapshot`` keeps a restore point of each tenant even if no revision is destructive; ``bare``
+    keeps none even if one is.
     """
 
     canary: int = 0
@@ -110,12 +111,12 @@ class Rules:
     bare: bool = False
 
     def bounds(self, total: int) -> list[int]:
-        """Give after how many tenants each wave ends, the canary's first; the last bound is the total."""
+        """Return the cumulative number of tenants at the end of each wave, beginning with the canary."""
         shares = [-(-total * share // 100) for share in self.waves]
         return [int(bound) for bound in (self.canary, *shares[:-1])] + [total]
 
     def too_many(self, failed: int, total: int) -> bool:
-        """Say whether so many failures halt a run."""
+        """Return whether this number of failures halts a run."""
         if self.halt_after is None:
             return False
         return failed * 100 >= self.halt_after * total if self.halt_percent else failed >= self.halt_after
@@ -131,7 +132,7 @@ class Rules:
 
 @dataclass(frozen=True)
 class RunRow:
-    """Describe a run as its own row does, without counting its tenants."""
+    """Describe a run by its own row, without counting its tenants."""
 
     id: int
     kind: str
@@ -149,7 +150,7 @@ class RunRow:
 
 @dataclass(frozen=True)
 class Run(RunRow):
-    """Describe a run; ``counts`` says how many tenants are in which ``ItemState``."""
+    """Describe a run; ``counts`` is the number of its tenants in each ``ItemState``."""
 
     counts: dict[str, int] = field(default_factory=dict)
 
@@ -162,7 +163,7 @@ class Run(RunRow):
         return self.total - sum(self.counts.get(state, 0) for state in OPEN)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the run for programs and pages: plain values, moments as datetimes."""
+        """Return the run for programs and pages: plain values, times as datetimes."""
         rules = {name: getattr(self.rules, name) for name in self.rules.__dataclass_fields__}
         shown = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in ("rules", "selection")}
         more = {"state": str(self.state), "selection": json.loads(self.selection), "total": self.total}
@@ -180,7 +181,7 @@ _counts = (
 
 
 def get(connection: sa.Connection, run_id: int, *, lock: bool = False) -> RunRow:
-    """Give a run, or RunNotFoundError; with ``lock`` nobody else works on its rows until the transaction ends."""
+    """Return a run, or raise RunNotFoundError; with ``lock`` its row stays locked until the transaction ends."""
     row = connection.execute(_run.with_for_update() if lock else _run, {"run": run_id}).first()
     if row is None:
         raise RunNotFoundError(
@@ -190,7 +191,7 @@ def get(connection: sa.Connection, run_id: int, *, lock: bool = False) -> RunRow
 
 
 def counted(connection: sa.Connection, run_id: int) -> Run:
-    """Give a run with how many of its tenants are in which state, or RunNotFoundError."""
+    """Return a run with the counts of its tenants by state, or raise RunNotFoundError."""
     row = get(connection, run_id)
     counts = {row[0]: row[1] for row in connection.execute(_counts, {"run": run_id})}
     return Run(**vars(row), counts=counts)
@@ -225,7 +226,7 @@ def add(
     reverts: int | None = None,
     already: int = 0,
 ) -> int:
-    """Write a new run, and give its number."""
+    """Insert a run and return its id."""
     row = {"kind": kind, "state": RunState.RUNNING, "target": target, "reverts": reverts, "selection": selection}
     more = {"options": rules.written(), "already": already, "actor_id": context.current().actor_id}
     done = connection.execute(fleet_runs.insert(), row | more | {"created_at": datetime.now(UTC)})
@@ -235,7 +236,7 @@ def add(
 
 
 def change(connection: sa.Connection, run_id: int, state: RunState, reason: str | None = None) -> None:
-    """Set a run's state; one that ends is dated."""
+    """Set a run's state, and the time if it ends by this."""
     ended = None if state in UNFINISHED else datetime.now(UTC)
     values = {"state": state, "reason": reason, "ended_at": ended}
     connection.execute(fleet_runs.update().where(fleet_runs.c.id == run_id), values)
@@ -248,7 +249,7 @@ def add_items(
     target: sa.ColumnElement[Any],
     bounds: Sequence[int],
 ) -> None:
-    """Write a row for each tenant that meets the conditions, in the database itself, however many they are."""
+    """Insert a row for each tenant that meets the conditions, in one INSERT ... SELECT."""
     place = sa.func.row_number().over(order_by=table.c.user_id)
     wave = sa.case(*((place <= bound, index) for index, bound in enumerate(bounds)), else_=len(bounds) - 1)
     ready = sa.and_(table.c.state.in_(WORKABLE), table.c.is_active)
@@ -295,7 +296,7 @@ def items(
     after: int = 0,
     limit: int = 100,
 ) -> list[dict[str, Any]]:
-    """List a run's rows by user id, with the users' addresses; ``with_points`` those that have a restore point."""
+    """List a run's rows by user id, with the users' addresses; ``with_points`` only those with a restore point."""
     query = (
         sa.select(fleet_items, users.c.email)
         .outerjoin(users, users.c.id == fleet_items.c.user_id)
@@ -311,7 +312,7 @@ def items(
 
 
 def turn(connection: sa.Connection, run_id: int, before: Sequence[str], after: ItemState) -> int:
-    """Put a run's rows in these states into another; give how many. What waits again begins anew."""
+    """Move a run's rows from some states to another; return how many. Rows that wait again start from scratch."""
     values: dict[str, Any] = {"state": after}
     if after is ItemState.WAITING:
         values |= {"tries": 0, "error": None, "error_code": None, "ended_at": None}
@@ -331,7 +332,7 @@ def current_wave(lowest: Mapping[ItemState, int]) -> int | None:
 
 
 def places(connection: sa.Connection, run_id: int) -> dict[Place, int]:
-    """Say where a run's tenants stand (type and server) and how many there, most first: it looks at all of them."""
+    """Count a run's tenants at each place, most first; reads all rows of the run."""
     columns = (fleet_items.c.db_type, fleet_items.c.server_id)
     query = sa.select(*columns, sa.func.count()).where(fleet_items.c.run_id == run_id).group_by(*columns)
     found = {(row[0], row[1]): int(row[2]) for row in connection.execute(query)}
@@ -339,7 +340,7 @@ def places(connection: sa.Connection, run_id: int) -> dict[Place, int]:
 
 
 def at_work(connection: sa.Connection, run_id: int) -> dict[Place, int]:
-    """Say how many runners are at work at each place where one is."""
+    """Count the runners at work at each place; places without any are left out."""
     return {(row[0], row[1]): int(row[2]) for row in connection.execute(_at_work, {"run": run_id})}
 
 
@@ -364,7 +365,7 @@ def available(
 
 
 def failures(connection: sa.Connection, run_id: int) -> int:
-    """Count the tenants that a run could not bring where it wanted."""
+    """Count the tenants that a run failed to migrate."""
     return int(connection.execute(_failures, {"run": run_id}).scalar_one())
 
 
@@ -406,7 +407,7 @@ _item = fleet_items.update().where(
 
 
 def begin_items(connection: sa.Connection, run_id: int, user_ids: Sequence[int], *, runner: str, before: State) -> None:
-    """Mark rows as begun by a runner; ``before`` is their tenants' state, kept where an earlier runner kept none."""
+    """Mark rows as begun by a runner; ``before`` is their tenants' state, stored unless an earlier runner did so."""
     mine = (fleet_items.c.run_id == run_id, fleet_items.c.user_id.in_(user_ids))
     begun = {"state": ItemState.RUNNING, "runner": runner, "started_at": datetime.now(UTC)}
     kept = {
@@ -417,7 +418,7 @@ def begin_items(connection: sa.Connection, run_id: int, user_ids: Sequence[int],
 
 
 def change_items(connection: sa.Connection, run_id: int, rows: Sequence[dict[str, Any]]) -> None:
-    """Update rows, each by its ``user_id``; all must name the same columns."""
+    """Update rows by their ``user_id``; all must name the same columns."""
     if rows:
         values = [
             {"run": run_id, "of": row["user_id"]} | {k: v for k, v in row.items() if k != "user_id"} for row in rows
@@ -439,7 +440,7 @@ def blame(connection: sa.Connection, run_id: int, user_id: int, code: str) -> No
 
 
 def leave_offline(connection: sa.Connection, run_id: int, server_id: int, message: str, code: str) -> None:
-    """Leave what waits on a server that does not answer for later."""
+    """Mark all rows that wait on a server as offline, because it does not answer."""
     mine = (fleet_items.c.run_id == run_id, fleet_items.c.server_id == server_id)
     waiting = fleet_items.c.state == ItemState.WAITING
     values = {"state": ItemState.OFFLINE, "error": message, "error_code": code}
@@ -447,14 +448,14 @@ def leave_offline(connection: sa.Connection, run_id: int, server_id: int, messag
 
 
 def pace(connection: sa.Connection) -> dict[str, float]:
-    """Give by type how many milliseconds a tenant took in earlier runs."""
+    """Return by type the average milliseconds that a tenant took in earlier runs."""
     mine = (fleet_items.c.state == ItemState.DONE, fleet_items.c.duration_ms.is_not(None))
     query = sa.select(fleet_items.c.db_type, sa.func.avg(fleet_items.c.duration_ms)).where(*mine)
     return {db_type: float(ms) for db_type, ms in connection.execute(query.group_by(fleet_items.c.db_type))}
 
 
 def _listed(row: dict[str, Any]) -> dict[str, Any]:
-    """Give a run of a list; what is no state or no rules in a damaged row counts as given up, and as no rules."""
+    """Return a run's values for a list; if its state or rules are damaged, it counts as cancelled."""
     shown = {name: row[name] for name in _FIELDS}
     try:
         return shown | {"state": RunState(row["state"]), "rules": Rules.read(row["options"])}

@@ -1,4 +1,4 @@
-"""Keep the database servers that operators have registered, and choose one for a new database."""
+"""Store the database servers that operators registered, and choose one for a new database."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ _accepting = _all.add_columns(_ready).where(
 
 
 def add(connection: sa.Connection, name: str, **values: Any) -> int:
-    """Insert a server that takes databases, and give its id; ServerExistsError where the name is taken."""
+    """Insert a server and return its id, or raise ServerExistsError if the name is taken."""
     moment = datetime.now(UTC)
     row = {"name": name, "name_key": fold(name), "state": str(ServerState.ACCEPTING), **values}
     try:
@@ -71,17 +71,17 @@ def add(connection: sa.Connection, name: str, **values: Any) -> int:
 
 
 def every(connection: sa.Connection) -> list[Server]:
-    """List the servers by name, each with the number of databases that stand there."""
+    """List all servers by name, with the number of databases on each."""
     return [_listed(row) for row in damage.read(connection, _all.order_by(_table.c.name_key), _CHECKS)]
 
 
 def get(connection: sa.Connection, server_id: int) -> Server:
-    """Give a server with its credential, by its key alone: how many databases stand there is not counted."""
+    """Return a server with its credential, without counting its databases."""
     return _found(damage.first(connection, _alone, {"id": server_id}), server_id)
 
 
 def counted(connection: sa.Connection, server_id: int) -> Server:
-    """Give a server with how many databases stand there."""
+    """Return a server with the number of its databases."""
     return _found(damage.first(connection, _all.where(_table.c.id == server_id)), server_id)
 
 
@@ -99,7 +99,7 @@ def change(connection: sa.Connection, server: Server, **changes: Any) -> None:
 
 
 def remove(connection: sa.Connection, server: Server) -> None:
-    """Forget a server, or raise ServerExistsError while databases stand there."""
+    """Delete a server, or raise ServerExistsError while it has databases."""
     _hold(connection, _table.c.id == server.id)
     here = counted(connection, server.id)
     held = here.tenants + here.pending
@@ -117,17 +117,17 @@ def remove(connection: sa.Connection, server: Server) -> None:
 
 
 def hold(connection: sa.Connection, server_id: int) -> Server:
-    """Give a server that nobody else places on, or forgets, to the end of the transaction."""
+    """Lock a server until the transaction ends, so that nobody else places databases on it or deletes it."""
     _hold(connection, _table.c.id == server_id)
     return counted(connection, server_id)
 
 
 def place(connection: sa.Connection, db_type: str, *, lock: bool = True, fingerprint: str = "") -> Server:
-    """Choose the accepting server of a type with the most room for its weight, or raise NoServerError.
+    """Choose a server for a new database of a type, or raise NoServerError.
 
-    Room is what ``max_tenants`` leaves, or a database of the schema ``fingerprint`` that stands ready there; among
-    those with room the one that holds fewest databases for its weight. ``lock`` is for a transaction that is going to
-    place one there.
+    Candidates accept databases and have room by ``max_tenants``, or a pending database of the schema ``fingerprint``.
+    The one with the fewest databases in relation to its weight is chosen. ``lock`` is for a transaction that then
+    places a database there.
     """
     if lock:
         _hold(connection, _table.c.db_type == db_type)
@@ -145,9 +145,9 @@ def place(connection: sa.Connection, db_type: str, *, lock: bool = True, fingerp
 
 
 def _hold(connection: sa.Connection, which: sa.ColumnElement[bool]) -> None:
-    """Hold servers to the end of the transaction: two at once would both take the last room, or one removed meanwhile.
+    """Lock servers until the transaction ends, so that two transactions cannot both take the last room.
 
-    Writing nothing new locks rows on every product; SQLAlchemy says FOR UPDATE to SQL Server in no words at all.
+    An UPDATE that changes nothing locks rows on every product; SQLAlchemy leaves FOR UPDATE out for SQL Server.
     """
     connection.execute(_table.update().where(which).values(updated_at=_table.c.updated_at))
 
@@ -159,7 +159,7 @@ def _found(row: Any, server_id: int) -> Server:
 
 
 def _listed(row: damage.Read) -> Server:
-    """Build a server from a row of a list; one that is damaged says so, and takes no database."""
+    """Build a server from a row of a list; a damaged one is marked, and draining so that nothing is placed there."""
     values = dict(zip(_NAMES, row.values, strict=False))
     if row.damaged:
         values |= {"state": str(ServerState.DRAINING), "damaged": row.damaged}

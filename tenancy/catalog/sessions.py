@@ -1,7 +1,7 @@
-"""Keep signed-in sessions by the hash of their token, and answer in one statement who a token is.
+"""Store sessions by the hash of their token, and look up in one statement whose a token or key is.
 
-That statement also brings the account and where its tenant lives and how it is: the catalog decides at
-every request, and a change of any of these holds from the next request on, in every process.
+That statement also reads the account and its tenant. It runs on every request, so a change to any of them takes effect
+on the next request in every process.
 """
 
 from __future__ import annotations
@@ -27,14 +27,15 @@ def new_token() -> str:
 
 
 def token_hash(token: str) -> str:
-    """Give what is stored of a token or key; they are random, so one round of SHA-256 is enough."""
+    """Hash a token or key for storage; they are random, so one round of SHA-256 is enough."""
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _query(source: sa.Table, multi_tenant: bool, *extra: sa.ColumnElement[Any]) -> sa.Select[Any]:
-    """Join a session or key to its account and to the tenant's configuration."""
+    """Join a session or key to its account and to the tenant."""
     table = user_database_configs if multi_tenant else shared_database
-    # The shared row is everybody's; that its id 1 is no higher than theirs ties it to them for SQLAlchemy's linter.
+    # The one shared row belongs to everybody. The always true comparison of ids joins it, or SQLAlchemy's linter
+    # would warn of a cartesian product.
     shared = sa.and_(table.c.id == tenants.SHARED_ID, table.c.id <= users.c.id)
     place = table.c.user_id == users.c.id if multi_tenant else shared
     joined = source.join(users, users.c.id == source.c.user_id).outerjoin(table, place)
@@ -58,7 +59,7 @@ _by_key = {
 
 
 def principal_by_token(catalog: Catalog, token: str) -> Principal | None:
-    """Say who a session token is, or None where it is unknown, ended, expired or its account inactive."""
+    """Return whose session a token is; None if it is unknown, ended or expired, or the account is inactive."""
     hashed = token_hash(token)
     with catalog.reading() as connection:
         asked = {"hash": hashed, "now": datetime.now(UTC)}
@@ -69,7 +70,7 @@ def principal_by_token(catalog: Catalog, token: str) -> Principal | None:
 
 
 def principal_by_key(catalog: Catalog, key: str, purpose: str = "api") -> Principal | None:
-    """Say whose key this is; None where it is unknown, for something else, revoked, expired or its account inactive."""
+    """Return whose key this is; None if it is unknown, of another purpose or expired, or the account is inactive."""
     asked = {"hash": token_hash(key), "now": datetime.now(UTC), "purpose": purpose}
     with catalog.reading() as connection:
         row = damage.first(connection, _by_key[catalog.multi_tenant], asked)
@@ -80,14 +81,14 @@ def principal_by_key(catalog: Catalog, key: str, purpose: str = "api") -> Princi
 
 
 def add(connection: sa.Connection, user_id: int, token: str, expires_at: datetime, about: dict[str, str]) -> None:
-    """Store a session; ``about`` holds user_agent and address, for the list its owner sees."""
+    """Store a session; ``about`` has ``user_agent`` and ``address``, which its owner sees in a list."""
     moment = datetime.now(UTC)
     values = {"created_at": moment, "last_seen_at": moment, "expires_at": expires_at, "user_id": user_id}
     connection.execute(sessions.insert(), {"token_hash": token_hash(token), **values, **about})
 
 
 def of_user(connection: sa.Connection, user_id: int) -> list[dict[str, Any]]:
-    """List a user's sessions, newest first; ``id`` is the first part of the stored hash."""
+    """List a user's sessions, newest first; ``id`` is the beginning of the stored hash."""
     query = sa.select(sessions).where(sessions.c.user_id == user_id, sessions.c.expires_at > datetime.now(UTC))
     rows = damage.dicts(connection, query.order_by(sessions.c.created_at.desc()))
     shown = ("created_at", "expires_at", "last_seen_at", "user_agent", "address", "token_hash")
@@ -106,7 +107,7 @@ def end_one(connection: sa.Connection, user_id: int, hashed: str) -> None:
 
 
 def end_all(connection: sa.Connection, user_id: int, keep_token: str | None = None) -> int:
-    """End a user's sessions, but for one; give how many ended."""
+    """End a user's sessions, except the one with ``keep_token``; return how many ended."""
     condition = sessions.c.user_id == user_id
     if keep_token is not None:
         condition &= sessions.c.token_hash != token_hash(keep_token)
@@ -119,7 +120,7 @@ def purge(connection: sa.Connection) -> int:
 
 
 def touch(connection: sa.Connection, seen: dict[str, datetime]) -> None:
-    """Write when sessions were last seen, gathered by the caller."""
+    """Write when sessions were last seen."""
     statement = sessions.update().where(sessions.c.token_hash == sa.bindparam("of"))
     connection.execute(
         statement.values(last_seen_at=sa.bindparam("at")),

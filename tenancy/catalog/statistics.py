@@ -1,6 +1,6 @@
-"""Count what the catalog holds: accounts, databases by state, type and revision, sizes, growth. It reads indexes alone.
+"""Count accounts, databases by state, type and revision, sizes and growth, reading indexes only.
 
-Days are UTC's.
+Days are in UTC.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _accounts = sa.select(users.c.is_active, users.c.is_admin, sa.func.count()).grou
 
 
 def _ranges() -> sa.CompoundSelect[Any]:
-    """Count accounts made on each day, and seen since each moment: every count is one range of an index.
+    """Count accounts made on each day and seen since each time, each count as one range of an index.
 
-    Grouping by a day cut out of a moment is written differently on every product, and looks at every row.
+    GROUP BY the date would read every row, and products differ in how a date is taken from a timestamp.
     """
     made = [
         sa.select(sa.literal(f"made {n}"), sa.func.count()).where(
@@ -46,7 +46,7 @@ _in_ranges = _ranges()
 
 
 def accounts(connection: sa.Connection) -> dict[str, int]:
-    """Count accounts: all, administrators, those that are shut out."""
+    """Count all accounts, administrators and deactivated accounts."""
     groups = connection.execute(_accounts).all()
     return {
         "accounts": sum(count for _, _, count in groups),
@@ -56,7 +56,7 @@ def accounts(connection: sa.Connection) -> dict[str, int]:
 
 
 def databases(connection: sa.Connection, *, multi_tenant: bool, head: str) -> dict[str, Any]:
-    """Count databases by state, type and revision, and those that are not at ``head``."""
+    """Count databases by state, type and revision, and those that are not at revision ``head``."""
     table = user_database_configs if multi_tenant else shared_database
     how = (table.c.state, table.c.db_type, table.c.revision)
     groups = connection.execute(sa.select(*how, sa.func.count()).group_by(*how)).all()
@@ -70,7 +70,7 @@ def databases(connection: sa.Connection, *, multi_tenant: bool, head: str) -> di
 
 
 def sizes(connection: sa.Connection, *, multi_tenant: bool) -> dict[str, int]:
-    """Add up the databases' newest sizes; ``measured`` says of how many one is known."""
+    """Add up the databases' newest sizes; ``measured`` counts those whose size is known."""
     table = user_database_configs if multi_tenant else shared_database
     known = sa.select(sa.func.count(table.c.size_bytes), sa.func.sum(table.c.size_bytes))
     measured, total = connection.execute(known).one()
@@ -78,7 +78,7 @@ def sizes(connection: sa.Connection, *, multi_tenant: bool) -> dict[str, int]:
 
 
 def movement(connection: sa.Connection) -> dict[str, Any]:
-    """Give ``growth``, [(day, accounts made)] oldest first, and ``active``, accounts seen in the last so many days."""
+    """Return ``growth``, [(day, accounts made)] oldest first, and ``active``, {days: accounts seen within them}."""
     first = today() - timedelta(days=GROWTH_DAYS - 1)
     days = [first + timedelta(days=n) for n in range(GROWTH_DAYS + 1)]
     now = datetime.now(UTC)
@@ -92,7 +92,7 @@ def movement(connection: sa.Connection) -> dict[str, Any]:
 
 
 def largest(connection: sa.Connection) -> list[tuple[int, str, int]]:
-    """List the largest databases of single users: user id, address, bytes."""
+    """List the largest databases, as (user id, address, bytes)."""
     table = user_database_configs
     query = (
         sa.select(users.c.id, users.c.email, table.c.size_bytes)
@@ -105,7 +105,7 @@ def largest(connection: sa.Connection) -> list[tuple[int, str, int]]:
 
 
 def troubled(connection: sa.Connection) -> list[tuple[int | None, str | None, str, datetime]]:
-    """List the databases that something went wrong with last: user id, address, code, when; the shared one has None."""
+    """List the databases with the latest errors, as (user id, address, code, when); the shared one has no user."""
     table = tenant_errors
     query = (
         sa.select(users.c.id, users.c.email, table.c.code, table.c.last_at)
@@ -113,7 +113,7 @@ def troubled(connection: sa.Connection) -> list[tuple[int | None, str | None, st
         .order_by(table.c.last_at.desc())
     )
     found: dict[int | None, tuple[int | None, str | None, str, datetime]] = {}
-    for row in damage.read(connection, query.limit(_NAMED * 5)):  # one database may be there with several codes
+    for row in damage.read(connection, query.limit(_NAMED * 5)):  # a database has a row for each code
         user_id, email, code, at = row.values
         found.setdefault(user_id, (user_id, email, code, at))
     return list(found.values())[:_NAMED]

@@ -1,4 +1,4 @@
-"""The tables of the catalog; each is read and written by the file of this folder that has its name."""
+"""Define the catalog's tables; the file of the same name in this folder reads and writes each of them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ users = sa.Table(
 
 
 def _tenant_columns(*, unique: bool = True) -> list[sa.Column[Any]]:
-    """Give the columns that say where a tenant lives and how it is; ``unique`` where a table has one row a tenant."""
+    """Return the columns of ``Tenant``; with ``unique`` a table has at most one row for each tenant."""
     return [
         sa.Column("tenant_id", RowId(), nullable=False, unique=unique),
         sa.Column("db_type", Line(50), nullable=False, server_default="sqlite"),
@@ -185,7 +185,7 @@ installation = sa.Table(
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("mark", sa.String(6), nullable=False),
 )
-"""One row: what tells the names of this installation's databases from another's on the same server."""
+"""One row: the mark in all names that this installation creates on servers which others may share."""
 
 tenant_sizes = sa.Table(
     "tenant_sizes",
@@ -215,7 +215,7 @@ pending_databases = sa.Table(
     sa.Index(None, "server_id", "state", "id"),
     sqlite_autoincrement=True,
 )
-"""Databases that stand ready for users to come; nobody's yet."""
+"""Databases that are kept ready for future users."""
 
 leftover_databases = sa.Table(
     "leftover_databases",
@@ -226,7 +226,7 @@ leftover_databases = sa.Table(
     *_tenant_columns(unique=False),
     sqlite_autoincrement=True,
 )
-"""Databases that no tenant uses any more and that may still be there; a row goes once its database is gone."""
+"""Databases that no tenant uses any more; a row is deleted once its database is gone."""
 
 fleet_runs = sa.Table(
     "fleet_runs",
@@ -271,4 +271,4 @@ fleet_items = sa.Table(
 )
 
 SHARED_OWNER = 0
-"""Stands for the database that all share in ``tenant_sizes`` and ``tenant_errors``; no user has this id."""
+"""Stands for the shared database in ``tenant_sizes`` and ``tenant_errors``; no user has this id."""

@@ -1,6 +1,6 @@
-"""Keep what went wrong with tenants' databases: one row a tenant and code, with its first and last time and a count.
+"""Store errors of tenants' databases: one row for each tenant and code, with first and last time and a count.
 
-What went wrong with the database that all share stands under SHARED_OWNER.
+Errors of the shared database are stored under SHARED_OWNER.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ KEPT_DAYS = 90
 
 @dataclass
 class TenantErrorEntry:
-    """Gather how often one thing went wrong, and when."""
+    """Collect how often an error happened, and when, before it is written."""
 
     message: str
     first_at: datetime
@@ -43,7 +43,7 @@ _again = (
 
 
 def add(connection: sa.Connection, noted: Mapping[tuple[int, str], TenantErrorEntry]) -> None:
-    """Write what was gathered, by owner and code."""
+    """Write collected errors, whose keys are (owner, code)."""
     owners = sa.select(tenant_errors.c.user_id, tenant_errors.c.code).where(
         tenant_errors.c.user_id.in_({owner for owner, _ in noted})
     )
@@ -53,7 +53,7 @@ def add(connection: sa.Connection, noted: Mapping[tuple[int, str], TenantErrorEn
         for key, t in noted.items()
         if key in there
     ]
-    first = [{"user_id": key[0], "code": key[1], **vars(trouble)} for key, trouble in noted.items() if key not in there]
+    first = [{"user_id": key[0], "code": key[1], **vars(entry)} for key, entry in noted.items() if key not in there]
     if again:
         connection.execute(_again, again)
     if first:
@@ -61,14 +61,14 @@ def add(connection: sa.Connection, noted: Mapping[tuple[int, str], TenantErrorEn
 
 
 def of_owner(connection: sa.Connection, owner: int) -> list[dict[str, Any]]:
-    """List what went wrong with a tenant, newest first."""
+    """List a tenant's errors, newest first."""
     query = sa.select(tenant_errors).where(tenant_errors.c.user_id == owner)
     rows = damage.dicts(connection, query.order_by(tenant_errors.c.last_at.desc(), tenant_errors.c.code))
     return [{name: value for name, value in row.items() if name != "user_id"} for row in rows]
 
 
 def purge(connection: sa.Connection) -> None:
-    """Forget what has not happened for KEPT_DAYS."""
+    """Delete errors that have not happened for KEPT_DAYS."""
     before = datetime.now(UTC) - timedelta(days=KEPT_DAYS)
     connection.execute(tenant_errors.delete().where(tenant_errors.c.last_at < before))
 

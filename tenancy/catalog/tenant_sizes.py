@@ -1,6 +1,6 @@
-"""Keep how large tenants' databases were, one figure a day; the newest also stands beside their configuration.
+"""Store the size of each tenant's database once a day; the newest one is also written to the tenant's own row.
 
-The database that all share has its figures under SHARED_OWNER. Days are UTC's.
+The shared database has its sizes under SHARED_OWNER. Days are in UTC.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ def today() -> date:
 
 
 def known(connection: sa.Connection, owners: Collection[int], day: date) -> set[int]:
-    """Give those whose size of that day is there."""
+    """Return those of the owners whose size on that day is stored."""
     query = sa.select(tenant_sizes.c.user_id).where(tenant_sizes.c.user_id.in_(owners), tenant_sizes.c.day == day)
     return set(connection.execute(query).scalars())
 
 
 def add(connection: sa.Connection, day: date, measured: list[tuple[Tenant, int]]) -> None:
-    """Write the sizes of one day, and forget what is older than KEPT_DAYS of the same tenants."""
+    """Write the sizes of one day, and delete sizes of the same tenants older than KEPT_DAYS."""
     rows = [{"user_id": owner_of(tenant), "day": day, "size_bytes": size} for tenant, size in measured]
     connection.execute(tenant_sizes.insert(), rows)
     at = datetime.now(UTC)
@@ -48,7 +48,7 @@ def add(connection: sa.Connection, day: date, measured: list[tuple[Tenant, int]]
 
 
 def of_owner(connection: sa.Connection, owner: int) -> list[tuple[date, int]]:
-    """List the kept days' sizes, oldest first."""
+    """List ``(day, size in bytes)``, oldest first."""
     query = sa.select(tenant_sizes.c.day, tenant_sizes.c.size_bytes).where(tenant_sizes.c.user_id == owner)
     newest = connection.execute(query.order_by(tenant_sizes.c.day.desc()).limit(KEPT_DAYS)).all()
     return [(row.day, int(row.size_bytes)) for row in reversed(newest)]

@@ -1,7 +1,7 @@
-"""Keep where each tenant lives and how it is.
+"""Store tenants: where each database is, and its state.
 
-In multi-tenant mode a user's row stands in ``user_database_configs``; the database that all users share
-has the one row of ``shared_database``. Both have the same columns, in the order of ``Tenant``.
+In multi-tenant mode each user has a row in ``user_database_configs``; the database that all users share is the single
+row of ``shared_database``. Both tables have the columns of ``Tenant``.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ _FIELDS = (
 
 
 def columns(table: sa.Table) -> list[sa.ColumnElement[Any]]:
-    """Give the columns that ``from_row`` reads, in its order."""
+    """Return the columns in the order in which ``from_row`` expects them."""
     owner: sa.ColumnElement[Any] = table.c.user_id if "user_id" in table.c else sa.null().label("user_id")
     return [table.c.tenant_id, owner, *(table.c[name] for name in _FIELDS)]
 
 
 def from_row(row: Any) -> Tenant | None:
-    """Build a Tenant from a row of ``columns``; None where an outer join found nothing."""
+    """Build a Tenant from a row of ``columns``; None if an outer join found nothing."""
     if row[0] is None:
         return None
     try:
@@ -67,7 +67,7 @@ def from_row(row: Any) -> Tenant | None:
 
 
 def listed(row: damage.Read) -> Tenant:
-    """Build a Tenant from a row of a list; one that is damaged says so, counts as failed and is not worked on."""
+    """Build a Tenant from a row of a list; a damaged one is inactive and has the damage as its error."""
     if not row.damaged:
         return _present(row.values)
     tenant_id, user_id, db_type, state, *rest = row.values
@@ -95,7 +95,7 @@ _update_some = user_database_configs.update().where(
 )
 _all = sa.select(*columns(user_database_configs))
 CHECKS = {"state": State}
-"""What a row of a tenant has to be besides of its columns' kinds."""
+"""Checks of ``damage.read`` for a tenant's row, beyond the types of its columns."""
 
 
 def find(connection: sa.Connection, user_id: int) -> Tenant | None:
@@ -104,14 +104,14 @@ def find(connection: sa.Connection, user_id: int) -> Tenant | None:
 
 
 def of_account(connection: sa.Connection, user_id: int) -> Tenant | None:
-    """Return the tenant of an account, None where it has no database yet; UserNotFoundError without account."""
+    """Return an account's tenant, None if it has no database yet; raise UserNotFoundError without an account."""
     return of_account_with_epoch(connection, user_id)[0]
 
 
 def of_account_with_epoch(connection: sa.Connection, user_id: int) -> tuple[Tenant | None, int]:
-    """Return the tenant of an account, and the epoch above which the account's next database begins.
+    """Return an account's tenant, and the epoch above which its next database must begin.
 
-    The epoch is 0 where the names of the account's earlier databases are free again.
+    The epoch is 0 if the names of earlier databases may be reused.
     """
     row = damage.first(connection, _of_account, {"user_id": user_id})
     if row is None:
@@ -124,7 +124,7 @@ def of_account_with_epoch(connection: sa.Connection, user_id: int) -> tuple[Tena
 
 
 def of_users(connection: sa.Connection, user_ids: Collection[int]) -> dict[int, Tenant]:
-    """Give the configurations of those among some users that have one."""
+    """Return the tenants of the users who have one."""
     mine = _all.where(user_database_configs.c.user_id.in_(list(user_ids))).order_by(user_database_configs.c.user_id)
     rows = damage.read(connection, mine, CHECKS)
     return {row.values[1]: listed(row) for row in rows}
@@ -141,13 +141,13 @@ def get(connection: sa.Connection, user_id: int) -> Tenant:
 
 
 def shared(connection: sa.Connection, *conditions: sa.ColumnElement[bool]) -> Tenant | None:
-    """Give the shared database's configuration, where there is one that meets the conditions."""
+    """Return the shared database if it exists and meets the conditions."""
     row = damage.first(connection, _shared.where(*conditions) if conditions else _shared)
     return None if row is None else from_row(row)
 
 
 def add(connection: sa.Connection, user_id: int | None, values: dict[str, Any]) -> Tenant:
-    """Insert a configuration in state ``provisioning``, and give it; ClaimedError where another runner was first."""
+    """Insert a tenant in state ``provisioning`` and return it; raise ClaimedError if another runner was first."""
     table, key = _table(user_id)
     row = _fresh(values)
     try:
@@ -160,20 +160,20 @@ def add(connection: sa.Connection, user_id: int | None, values: dict[str, Any]) 
 
 
 def add_many(connection: sa.Connection, values: Mapping[int, dict[str, Any]]) -> list[Tenant]:
-    """Insert configurations of several users in state ``provisioning``, and give them; their columns are the same."""
+    """Insert tenants of several users in state ``provisioning`` and return them; all must have the same columns."""
     rows = {user_id: _fresh(row) for user_id, row in values.items()}
     connection.execute(_insert[user_database_configs], [{"user_id": each, **row} for each, row in rows.items()])
     return [_of_values(user_id, row) for user_id, row in rows.items()]
 
 
 def change(connection: sa.Connection, tenant: Tenant, **changes: Any) -> None:
-    """Update columns of one configuration; a new place or password must also raise ``version``."""
+    """Update columns of a tenant; a new place or password must also raise ``version``."""
     table, _ = _table(tenant.user_id)
     connection.execute(_update[table], {"of": tenant.tenant_id, **changes, "updated_at": datetime.now(UTC)})
 
 
 def change_grouped(connection: sa.Connection, rows: Sequence[dict[str, Any]]) -> None:
-    """Update users' configurations, each by its ``tenant_id``; those with the same values in one statement."""
+    """Update tenants by their ``tenant_id``; those with the same values in one statement."""
     groups: dict[tuple[tuple[str, Any], ...], list[uuid.UUID]] = {}
     for row in rows:
         groups.setdefault(tuple(_without(row, "tenant_id").items()), []).append(row["tenant_id"])
@@ -182,7 +182,7 @@ def change_grouped(connection: sa.Connection, rows: Sequence[dict[str, Any]]) ->
 
 
 def change_alike(connection: sa.Connection, tenant_ids: Collection[uuid.UUID], **changes: Any) -> None:
-    """Update the same columns of several users' configurations alike."""
+    """Update several tenants with the same values."""
     connection.execute(_update_some, {"of": list(tenant_ids), **changes, "updated_at": datetime.now(UTC)})
 
 
@@ -208,14 +208,14 @@ def page(
 
 
 def every(connection: sa.Connection) -> Iterator[Tenant]:
-    """Go through all configurations in the order in which they were made."""
+    """Yield all tenants in the order in which they were made."""
     query = _all.add_columns(user_database_configs.c.id)
     for row in damage.pages(connection, query, user_database_configs.c.id, CHECKS):
         yield listed(damage.Read(row.values[:-1], row.damaged))
 
 
 def measured(connection: sa.Connection) -> Iterator[tuple[Tenant, int | None, datetime | None]]:
-    """Go through all configurations, each with its size as it was last measured, and when that was."""
+    """Yield all tenants, each with its last measured size and the time of that."""
     table = user_database_configs
     query = _all.add_columns(table.c.size_bytes, table.c.measured_at, table.c.id)
     for row in damage.pages(connection, query, table.c.id, CHECKS):
@@ -224,12 +224,12 @@ def measured(connection: sa.Connection) -> Iterator[tuple[Tenant, int | None, da
 
 
 def shared_listed(connection: sa.Connection) -> list[Tenant]:
-    """Give the shared database's configuration, if there is one, as lists have it."""
+    """Return a list with the shared database, or an empty one."""
     return [listed(row) for row in damage.read(connection, _shared, CHECKS)]
 
 
 def shared_measured(connection: sa.Connection) -> Iterator[tuple[Tenant, int | None, datetime | None]]:
-    """Give the shared database's configuration like ``measured``, if there is one."""
+    """Yield the shared database as ``measured`` does, if it exists."""
     sizes = sa.select(shared_database.c.size_bytes, shared_database.c.measured_at)
     tenant = shared(connection)
     row = damage.first(connection, sizes.where(shared_database.c.id == SHARED_ID)) if tenant else None
@@ -238,7 +238,7 @@ def shared_measured(connection: sa.Connection) -> Iterator[tuple[Tenant, int | N
 
 
 def users_without(connection: sa.Connection) -> list[int]:
-    """List active users that have no configuration."""
+    """List active users who have no database."""
     table = user_database_configs
     query = (
         sa.select(users.c.id)
@@ -250,7 +250,7 @@ def users_without(connection: sa.Connection) -> list[int]:
 
 
 def touch(connection: sa.Connection, used: dict[uuid.UUID, datetime]) -> None:
-    """Write when tenants were last used, gathered by the caller."""
+    """Write when tenants were last used."""
     rows = [{"of": tenant, "at": moment} for tenant, moment in sorted(used.items())]
     for table in (user_database_configs, shared_database):
         mine = table.c.tenant_id == sa.bindparam("of")

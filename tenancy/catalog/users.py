@@ -1,4 +1,4 @@
-"""Keep accounts: one row a person, unique by the folded e-mail address; ids are never used again."""
+"""Read and write accounts, which are unique by the folded e-mail address; ids are never reused."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ COLUMNS = (
     users.c.last_seen_at,
     users.c.preferences,
 )
-"""The columns of ``User``, in its order."""
+"""The columns of ``User``, in the order of its fields."""
 
 _by_id = sa.select(*COLUMNS).where(users.c.id == sa.bindparam("id"))
 _had_some = sa.select(users.c.id).where(
@@ -38,7 +38,7 @@ _keep_epoch = users.update().where(users.c.id == sa.bindparam("of"))
 
 
 _others = users.alias("others")
-# In a list of its own with an end, because MySQL does not read the table that it updates in any other.
+# A subquery with LIMIT: MySQL materializes it, and refuses to read the table that it updates otherwise.
 _administer = (
     sa.select(_others.c.id)
     .where(_others.c.is_admin, _others.c.is_active, _others.c.id != sa.bindparam("of"))
@@ -49,7 +49,7 @@ _another_administers = sa.exists(sa.select(_administer.c.id))
 
 
 def add(connection: sa.Connection, email: str, display_name: str, password_hash: str | None, is_admin: bool) -> User:
-    """Insert an account, or raise UserExistsError when the address is taken."""
+    """Insert an account, or raise UserExistsError if the address is taken."""
     moment = datetime.now(UTC)
     row = {
         "email": email,
@@ -77,15 +77,15 @@ def get(connection: sa.Connection, user_id: int) -> User:
 
 
 def with_earlier_databases(connection: sa.Connection, user_ids: Collection[int]) -> set[int]:
-    """Give those of some users of whose earlier databases somebody may still try to remove something."""
+    """Return those of the users who have a ``database_epoch``: a late runner may still remove an earlier database."""
     return set(connection.execute(_had_some, {"ids": list(user_ids)}).scalars())
 
 
 def keep_database_epoch(connection: sa.Connection, user_id: int, epoch: int) -> None:
-    """Have a user's next database begin above this epoch, so that its name was never in use.
+    """Make a user's next database begin above this epoch, and so have a name that was never in use.
 
-    For when the runner of an operation on the present one was lost from sight: should it wake and remove a file, that
-    file must not be another database's by then.
+    Used after an operation was interrupted: if its runner continues late and removes the database under the old name,
+    no other database must have that name by then.
     """
     connection.execute(_keep_epoch, {"of": user_id, "database_epoch": epoch})
 
@@ -103,7 +103,7 @@ def by_email(connection: sa.Connection, email: str) -> User:
 
 
 def secret_of(connection: sa.Connection, email: str) -> tuple[User, str | None] | None:
-    """Give an account with its password hash, for signing in alone."""
+    """Return an account with its password hash, which only signing in needs."""
     if not names.is_storable(email):
         return None
     query = sa.select(*COLUMNS, users.c.password_hash).where(users.c.email_key == names.fold(email))
@@ -112,14 +112,14 @@ def secret_of(connection: sa.Connection, email: str) -> tuple[User, str | None] 
 
 
 def hold(connection: sa.Connection, user_id: int) -> tuple[str | None, bool]:
-    """Give an account's password hash and whether it is active, unchanged to the end of the transaction."""
+    """Lock an account until the transaction ends; return its password hash and whether it is active."""
     query = sa.select(users.c.password_hash, users.c.is_active).where(users.c.id == user_id)
     row = connection.execute(query.with_for_update()).one()
     return row[0], bool(row[1])
 
 
 def held_preferences(connection: sa.Connection, user_id: int) -> User:
-    """Give an account whose preferences are about to change: whoever changes them next waits."""
+    """Lock an account until the transaction ends, to change its preferences."""
     row = connection.execute(_by_id.with_for_update(), {"id": user_id}).first()
     if row is None:
         raise no_user(user_id)
@@ -132,16 +132,16 @@ def hash_of(connection: sa.Connection, user_id: int) -> str | None:
 
 
 def change(connection: sa.Connection, user_id: int, **changes: Any) -> User:
-    """Update an account's columns and give the account as it is now."""
+    """Update an account's columns and return the changed account."""
     values = {**changes, "updated_at": datetime.now(UTC)}
     connection.execute(users.update().where(users.c.id == user_id), values)
     return get(connection, user_id)
 
 
 def change_unless_last(connection: sa.Connection, user_id: int, **changes: Any) -> User:
-    """Update an account that stops administering, or raise LastAdministratorError where no other one would be left.
+    """Update an account that stops being an administrator, or raise LastAdministratorError if no other one is left.
 
-    The caller holds the audit log's head: of two that take each other away at once, the second sees what the first did.
+    The caller has locked the audit log's head, so two administrators who demote each other at once take turns.
     """
     values = {**changes, "updated_at": datetime.now(UTC)}
     kept = sa.or_(users.c.is_admin.is_(sa.false()), users.c.is_active.is_(sa.false()), _another_administers)
@@ -156,7 +156,7 @@ def change_unless_last(connection: sa.Connection, user_id: int, **changes: Any) 
 
 
 def page(connection: sa.Connection, after: int, limit: int, query: str | None) -> list[User]:
-    """List accounts by id, optionally those whose address or name contains ``query``."""
+    """List accounts by id; with ``query`` only those whose address or name contains it."""
     statement = sa.select(*COLUMNS).where(users.c.id > after).order_by(users.c.id).limit(limit)
     if query:
         statement = statement.where(matches(query))
@@ -164,7 +164,7 @@ def page(connection: sa.Connection, after: int, limit: int, query: str | None) -
 
 
 def matches(query: str) -> sa.ColumnElement[bool]:
-    """Give the condition under which an account's address or name contains ``query``."""
+    """Return the condition that an account's address or name contains ``query``."""
     names.storable(query, "query")
     return sa.or_(
         looked_in(users.c.email_key, users.c.email).contains(names.fold(query), autoescape=True),
@@ -181,6 +181,6 @@ def any_there(connection: sa.Connection) -> bool:
 
 
 def touch(connection: sa.Connection, seen: dict[int, datetime]) -> None:
-    """Write when accounts were last seen, gathered by the caller."""
+    """Write when accounts were last seen."""
     statement = users.update().where(users.c.id == sa.bindparam("of")).values(last_seen_at=sa.bindparam("at"))
     connection.execute(statement, [{"of": user_id, "at": moment} for user_id, moment in sorted(seen.items())])
