@@ -1,1 +1,1 @@
-"""Seal the passwords of databases, and seal them anew when keys change."""
+"""Encrypt the stored passwords of databases, and re-encrypt them when keys change."""

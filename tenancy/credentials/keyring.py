@@ -1,7 +1,8 @@
-"""Seal the passwords of tenants' databases under TENANT_CREDENTIAL_KEYS.
+"""Seal (encrypt and bind) the passwords of tenants' databases under TENANT_CREDENTIAL_KEYS.
 
-Fernet has no associated data, so what a secret belongs to stands inside the payload: a ciphertext that is
-copied to another row, or whose row was edited, is refused. A sealed value is ``<key id>.<Fernet token>``.
+Fernet has no associated data, so the payload contains the fields of the row that the secret belongs to (the binding).
+A ciphertext that was copied to another row, or whose row was edited, is refused. A sealed value is
+``<key id>.<Fernet token>``.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ Binding = Mapping[str, object]
 
 
 def generate_key() -> str:
-    """Make a fresh key for TENANT_CREDENTIAL_KEYS."""
+    """Return a new key for TENANT_CREDENTIAL_KEYS."""
     return Fernet.generate_key().decode()
 
 
 def check_keys(keys: Sequence[str]) -> None:
-    """Refuse missing, short or repeated keys by position, without showing a byte of them."""
+    """Refuse missing, short or repeated keys; the error has their position, never their text."""
     if not keys:
         raise ConfigurationError(
             f"{SETTING} is empty: make a key with `unify credentials generate-key` or `keyring.generate_key()`.",
@@ -38,7 +39,7 @@ def check_keys(keys: Sequence[str]) -> None:
         )
     decoded: list[bytes] = []
     for position, key in enumerate(keys, 1):
-        # The decoder skips what is no base64, so that a mistyped key would pass as another one.
+        # The decoder skips invalid characters, so a mistyped key would pass as another one.
         raw = base64.urlsafe_b64decode(key) if _KEY.fullmatch(key) else b""
         if len(raw) != 32:
             raise ConfigurationError(
@@ -56,7 +57,7 @@ def _key_id(key: str) -> str:
 
 
 class Keyring:
-    """Seal under the newest key, open under any."""
+    """Seal under the newest key, open under any of them."""
 
     def __init__(self, keys: Sequence[str]) -> None:
         check_keys(keys)
@@ -68,20 +69,19 @@ class Keyring:
         return self.key_ids[0]
 
     def seal(self, secret: str, binding: Binding) -> str:
-        """Give the sealed form of ``secret`` for the row that ``binding`` describes."""
+        """Return the sealed form of ``secret`` for the row that ``binding`` describes."""
         payload = json.dumps({"binding": dict(binding), "secret": secret}, sort_keys=True)
         return f"{self.newest}.{self._fernets[self.newest].encrypt(payload.encode()).decode()}"
 
     def open(self, sealed: str, binding: Binding) -> str:
-        """Give the secret back, or raise UnknownKeyError or TamperedCredentialError."""
+        """Return the secret, or raise UnknownKeyError or TamperedCredentialError."""
         key_id, _, token = sealed.partition(".")
         fernet = self._fernets.get(key_id)
         if fernet is None:
             raise UnknownKeyError(f"a stored credential needs key {key_id[:8]!r}, which is not in {SETTING}.")
         try:
-            if not _TOKEN.fullmatch(
-                token
-            ):  # the decoder knows other spellings of the same bytes, and skips what it does not
+            # The decoder accepts other spellings of the same bytes, and skips invalid characters.
+            if not _TOKEN.fullmatch(token):
                 raise InvalidToken
             payload = json.loads(fernet.decrypt(token.encode()))
         except (InvalidToken, ValueError) as error:
@@ -93,5 +93,5 @@ class Keyring:
 
     @staticmethod
     def key_of(sealed: str) -> str:
-        """Give the id of the key that a sealed value needs."""
+        """Return the id of the key that a sealed value needs."""
         return sealed.partition(".")[0]

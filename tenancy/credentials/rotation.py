@@ -1,7 +1,7 @@
-"""Seal every stored credential under the newest key, while the application serves.
+"""Re-seal every stored credential under the newest key while the application runs.
 
-Each row is changed by compare-and-set on its old ciphertext: a password changed meanwhile is never
-overwritten. It can stop anywhere and is finished by running it again.
+Each row is updated WHERE it still has the old ciphertext (compare-and-set), so a password changed meanwhile is never
+overwritten. An interrupted rotation is completed by running it again.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ _SEALED = (user_database_configs, shared_database, database_servers, pending_dat
 
 
 def keys_in_use(connection: sa.Connection) -> Counter[str]:
-    """Count the stored credentials that each key, by its id, has sealed; no credential leaves the catalog."""
+    """Count the stored credentials by the id of their key; only ids are read, no ciphertexts."""
     used: Counter[str] = Counter()
     for table in _SEALED:
         key = sa.func.substring(table.c.db_password, 1, KEY_ID_LENGTH, type_=sa.Unicode()).label("key_id")
         sealed = sa.select(key).where(table.c.db_password.is_not(None)).subquery("sealed")
-        # By a subquery's column: SQL Server takes an expression with values in it for another one each time (8120).
+        # Group by a subquery's column: SQL Server treats equal expressions with parameters as different (error 8120).
         counted = sa.select(sealed.c.key_id, sa.func.count()).group_by(sealed.c.key_id)
         for row in damage.read(connection, counted.order_by(sealed.c.key_id)):
             key_id, count = row.values
@@ -46,7 +46,7 @@ def keys_in_use(connection: sa.Connection) -> Counter[str]:
 
 
 def status(catalog: Catalog, keyring: Keyring) -> dict[str, Any]:
-    """Say how many stored credentials need each key, and which keys no credential needs."""
+    """Return how many stored credentials need each key, and which keys no credential needs."""
     with catalog.reading() as connection:
         used = keys_in_use(connection)
     keys = [
@@ -65,7 +65,7 @@ def status(catalog: Catalog, keyring: Keyring) -> dict[str, Any]:
 
 
 def rotate(catalog: Catalog, keyring: Keyring, on_step: Step | None = None) -> dict[str, Any]:
-    """Seal anew what an older key sealed; give counts, and the tenants that could not be opened, by code."""
+    """Re-seal what an older key sealed; return counts, and which credentials could not be opened, with error codes."""
     rotated, changed_meanwhile, failed = 0, 0, []
     with catalog.reading() as connection:
         old = [each for each in _sealed(connection) if keyring.key_of(each.sealed_password or "") != keyring.newest]
@@ -106,7 +106,7 @@ def _rotate_one(catalog: Catalog, keyring: Keyring, holder: Tenant | Server) -> 
 
 
 def _sealed(connection: sa.Connection) -> list[Tenant | Server]:
-    """List what has a credential: tenants, the shared database, what stands ready or was left, registered servers."""
+    """List all that has a credential: tenants, the shared, pending and leftover databases, registered servers."""
     shared = tenant_rows.shared_listed(connection)
     tenants = [*tenant_rows.every(connection), *shared, *pending.every(connection), *leftovers.every(connection)]
     return [tenant for tenant in tenants if tenant.sealed_password is not None] + servers.every(connection)
