@@ -1,9 +1,9 @@
-"""Bound how many of a process's threads one user may hold, so that a database that hangs leaves the others theirs.
+"""Limit how many of a process's threads one user may occupy, so that a hanging database cannot block the others.
 
-A user may hold half of the threads that the other users leave free: so however many databases hang, the next user
-finds some. Those whose databases were seen to hang hold no more than half of all together.
+A user may occupy half of the threads that the other users leave free, so however many databases hang, the next user
+finds a thread. All users whose databases were seen to hang may occupy half of the threads together.
 
-Whoever serves says how many threads there are (``share``); elsewhere, in commands and tests, nothing is bounded.
+The server sets the number of threads (``share``); elsewhere, in commands and tests, there is no limit.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from tenancy.errors import TenantCrowdedError
 from tenancy.forks import after_fork
 
 PATIENCE_S = 0.4
-"""Where no place comes free for so long, nobody waits for one; a burst to a database that is well waits its turn."""
+"""How recently a place of the user must have been released for a request to wait: a burst waits, a hang does not."""
 
 STALL_S = 2.0
-"""A quarter of the threads may wait for so long for one user, so that a short pause of a server refuses nobody."""
+"""The same while few (a quarter of the threads) wait for the user, so that a server's short pause refuses nobody."""
 
 HANGS_S = 2.0
-"""Behind a database that took so long nobody waits at all, until it has answered again."""
+"""A database that took this long hangs: nobody waits for it until it answers again."""
 
 AGAIN_S = 5
-"""After so many seconds the work that hangs now was given up."""
+"""The ``retry_after_s`` of refused requests; by then those that hang have reached their deadline."""
 
 
 class Bulkhead:
-    """Give the users places, one a thread; ``refused`` counts who found none."""
+    """Give users places, one for each thread; ``refused`` counts requests that got none."""
 
     def __init__(self, threads: int | None = None) -> None:
         self._threads = threads
@@ -39,12 +39,12 @@ class Bulkhead:
         after_fork(self._reset)
 
     def share(self, threads: int) -> None:
-        """Say how many threads the users have between them."""
+        """Set the number of threads that all users share."""
         self._threads = threads
 
     @contextmanager
     def place(self, owner: int) -> Iterator[None]:
-        """Hold a place for this thread, or raise TenantCrowdedError; within a place the same thread has it already."""
+        """Hold a place for this thread, or raise TenantCrowdedError; nested calls of the same thread share one."""
         thread = threading.get_ident()
         if self._threads is None or thread in self._held.get(owner, ()):
             yield
@@ -69,7 +69,7 @@ class Bulkhead:
             self._held.setdefault(owner, {})[thread] = self._moved[owner] = time.monotonic()
 
     def _wait(self, owner: int, patience_s: float) -> None:
-        """Wait for a place to come free, or refuse where none of the user's has moved for too long."""
+        """Wait for a place, or refuse if none of the user's was taken or released for ``patience_s``."""
         wait_s = self._moved.get(owner, 0.0) + patience_s - time.monotonic()
         if owner in self._hung or wait_s <= 0:
             self.refused += 1
@@ -82,7 +82,7 @@ class Bulkhead:
         self._left.wait(wait_s)
 
     def _may(self, owner: int, threads: int) -> bool:
-        """Say whether a user may hold one more."""
+        """Return whether a user may occupy one more thread."""
         held = {each: len(places) for each, places in self._held.items()}
         hanging = sum(number for each, number in held.items() if each in self._hung)
         if owner in self._hung and hanging >= max(1, threads // 2):
@@ -94,7 +94,7 @@ class Bulkhead:
         with self._left:
             held, now = self._held.get(owner, {}), time.monotonic()
             if thread not in held:
-                return  # forked meanwhile: the place is the parent's
+                return  # the process was forked meanwhile: the place is the parent's
             if now - held.pop(thread) > HANGS_S:
                 self._hung.add(owner)
             else:
@@ -109,6 +109,6 @@ class Bulkhead:
         self._left = threading.Condition()
         self._held: dict[int, dict[int, float]] = {}
         self._moved: dict[int, float] = {}
-        """When a place of a user was last taken or given back."""
+        """When a user last took or released a place."""
         self._waiting: Counter[int] = Counter()
         self._hung: set[int] = set()

@@ -1,4 +1,4 @@
-"""Bound how many database connections a process holds: in all, and at each server, whatever engines they belong to."""
+"""Limit the database connections of a process, in total and at each server, over all engines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _DESCRIPTORS_KEPT = 128
 
 
 def connection_limit() -> int:
-    """Derive how many connections this process may open from its limit on open files."""
+    """Derive the number of connections that this process may open from its limit of open files."""
     try:
         import resource  # absent on Windows
     except ImportError:
@@ -24,9 +24,9 @@ def connection_limit() -> int:
 
 
 class Budgets:
-    """Hold the budget of the process, and of each server that it connects to.
+    """Hold the budget of the process, and one for each server that it connects to.
 
-    ``server_limit`` is this process's share of what a server may be asked for; None is no bound but the process's.
+    ``server_limit`` is this process's share of a server's connections; None leaves only the process's limit.
     """
 
     def __init__(self, process_limit: int, server_limit: int | None) -> None:
@@ -36,7 +36,7 @@ class Budgets:
         self._servers: dict[str, ConnectionBudget] = {}
 
     def of(self, server: str | None) -> list[ConnectionBudget]:
-        """Give the budgets that a connection counts in: the server's, which is the scarcer, and the process's."""
+        """Return the budgets that a connection counts in: the server's (the scarcer one first) and the process's."""
         if server is None or self.server_limit is None:
             return [self.process]
         with self._lock:
@@ -46,7 +46,7 @@ class Budgets:
 
 
 class ConnectionBudget:
-    """Bound open connections of all engines together; those who wait are served in order."""
+    """Limit the open connections of all engines together; waiting threads are served in order."""
 
     def __init__(self, limit: int, patience_s: float = 4.0) -> None:
         self.limit = limit
@@ -57,7 +57,7 @@ class ConnectionBudget:
 
     @property
     def waiting(self) -> int:
-        """Count those in line: while there are any, a connection that comes free is closed, not kept."""
+        """The number of waiting threads; while there are any, a returned connection is closed and not pooled."""
         return len(self._line)
 
     def take(self, make_room: Callable[[ConnectionBudget], None], may_wait: bool) -> None:
@@ -68,7 +68,7 @@ class ConnectionBudget:
                 self.open += 1
                 return
             self._line.append(turn)
-        make_room(self)  # once in line: what comes free from here on is ours when our turn comes
+        make_room(self)  # after queueing, so that a place freed from here on is not missed
         if turn.wait(left(self._patience_s) if may_wait else 0):
             return
         with self._lock:
@@ -78,7 +78,7 @@ class ConnectionBudget:
         raise DatabaseBusyError("all database connections that this process may have are in use: try again.")
 
     def give_back(self) -> None:
-        """Free a place, or pass it on to the first in line."""
+        """Free a place, or hand it to the first waiting thread."""
         with self._lock:
             if self._line:
                 self._line.popleft().set()
@@ -87,7 +87,7 @@ class ConnectionBudget:
 
 
 def take(budgets: list[ConnectionBudget], make_room: Callable[[ConnectionBudget], None], may_wait: bool) -> None:
-    """Take a place in each, or in none."""
+    """Take a place in every budget, or in none."""
     taken: list[ConnectionBudget] = []
     try:
         for budget in budgets:

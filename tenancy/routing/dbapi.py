@@ -1,7 +1,7 @@
-"""Offer plain SQL: DBAPI connections of a tenant that hold a lease until they are closed.
+"""Offer plain SQL on a tenant: DBAPI connections that hold a lease on the engine until they are closed.
 
-``LeasedConnection`` begins transactions as PEP 249 says, by itself with the first statement: a reading one
-for SELECT, a fenced writing one for anything else.
+As PEP 249 says, ``LeasedConnection`` begins a transaction with the first statement: a reading one for SELECT, a fenced
+writing one for anything else.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from tenancy.errors import UnfencedError
 log = logging.getLogger(__name__)
 
 _SENDS = frozenset(("executescript", "callproc", "copy_from", "copy_to", "copy_expert"))
-"""Ways of drivers' cursors to send something; the connection under them may be another's by the time they are used."""
+"""Methods of drivers' cursors that would send SQL without passing the fence."""
 
 _READS = re.compile(r"\s*(SELECT|VALUES|EXPLAIN|SHOW)\b", re.IGNORECASE)
 
 
 def only_reads(sql: str) -> bool:
-    """Say whether a statement certainly changes nothing; what is not known to only read takes the fence."""
+    """Return whether a statement certainly changes nothing; all others must pass the fence."""
     return _READS.match(sql) is not None and " into " not in f" {sql.lower()} "
 
 
 class LeasedConnection:
     """Behave as a DBAPI connection of one tenant; ``close()`` rolls back and ends the lease.
 
-    Whatever fails, the lease ends once, and a connection that may be left in a transaction is thrown away.
+    Whatever fails, the lease ends exactly once. A connection that may still be in a transaction is discarded.
     """
 
     def __init__(self, engine: sa.Engine, release: Callable[[], None]) -> None:
@@ -56,12 +56,12 @@ class LeasedConnection:
         self._end(sa.Connection.rollback)
 
     def close(self) -> None:
-        """End the lease; calling it twice is no harm.
+        """Roll back and end the lease; calling it twice does no harm.
 
-        A rollback that fails is no error here: with its connection ends whatever was open in it.
+        A failed rollback is only logged: the connection is closed, which ends its transaction too.
         """
         try:
-            release = self._release.pop()  # of two threads that close it, one gets it
+            release = self._release.pop()  # if two threads close it, one of them gets it
         except IndexError:
             return
         try:
@@ -82,12 +82,12 @@ class LeasedConnection:
             self.close()
 
     def driver_cursor(self, sql: str) -> Any:
-        """Begin the transaction that ``sql`` needs, and give a cursor of the driver in it."""
+        """Begin the transaction that ``sql`` needs, and return a cursor of the driver in it."""
         if not self._release:
             raise sa.exc.InvalidRequestError("this connection is closed.")
         write = not only_reads(sql)
         if self._open is not None and write and not self._writing:
-            self.commit()  # a reading transaction becomes a writing one only by starting anew
+            self.commit()  # a reading transaction cannot become a writing one
         if self._open is None:
             self._begin(write)
         assert self._open is not None  # noqa: S101 - begun above
@@ -95,7 +95,7 @@ class LeasedConnection:
 
     @contextmanager
     def undone_where_refused(self) -> Iterator[None]:
-        """Leave nothing begun for a statement that is refused before it is sent."""
+        """Roll back the transaction that was begun for a statement which is then refused before it is sent."""
         idle = self._open is None
         try:
             yield
@@ -105,7 +105,7 @@ class LeasedConnection:
             raise
 
     def _begin(self, write: bool) -> None:
-        """Open a transaction; where the fence refuses it, nothing stays open that could be written to without one."""
+        """Open a transaction; if the fence refuses it, discard the connection, which could be written to otherwise."""
         opened = self._engine.connect().execution_options(**(WRITE if write else READ))
         try:
             opened.begin()
@@ -127,14 +127,14 @@ class LeasedConnection:
 
 
 def _throw_away(opened: sa.Connection) -> None:
-    """Close a connection for good: nobody knows what is still open in it."""
+    """Close a connection instead of returning it to the pool: its transaction's state is unknown."""
     if not opened.closed:
         opened.invalidate()
         opened.close()
 
 
 class LeasedCursor:
-    """Behave as a DBAPI cursor; statements take the driver's own placeholders."""
+    """Behave as a DBAPI cursor; statements use the driver's own placeholders."""
 
     def __init__(self, connection: LeasedConnection) -> None:
         self.connection = connection
@@ -157,7 +157,7 @@ class LeasedCursor:
             self._cursor.close()
 
     def __getattr__(self, name: str) -> Any:
-        """Pass fetchone, fetchall, rowcount, description and the like on to the driver's cursor."""
+        """Delegate fetchone, fetchall, rowcount, description and the like to the driver's cursor."""
         if name in _SENDS:
             raise UnfencedError(f"{name}() would be sent past the fence: use execute() or executemany().")
         if self._cursor is None:

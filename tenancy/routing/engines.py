@@ -1,7 +1,7 @@
-"""Keep one engine per tenant, lease it, and stay within the process's limits (``connection_limits.py``).
+"""Cache one engine per tenant, lease it, and stay within the process's limits (``connection_limits.py``).
 
-Every connection is checked against the identity row when it opens, every transaction that does not say it only reads
-passes the fence when it begins (``guards.py``). So whoever gets an engine, by whichever way, is guarded.
+Every new connection is checked against the identity row. Every transaction passes the write fence when it begins,
+unless it is marked as reading only (``guards.py``). Both are part of the engine, so all its users are guarded.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ IDLE_S = 30.0
 
 
 class Entry:
-    """Hold a tenant's engine and tend it: guard its transactions, count its connections."""
+    """Hold a tenant's engine, guard its transactions and count its connections."""
 
     __slots__ = ("backend", "budgets", "connected", "engine", "leases", "retired", "tenant", "used_at")
 
@@ -47,7 +47,7 @@ class Entry:
         guards.begin(self.backend, self.tenant, connection)
 
     def may_keep(self) -> bool:
-        """Say no to what comes back to a retired engine, and to what somebody waits for."""
+        """Return whether the pool keeps a returned connection: not if the engine is retired or others wait."""
         if self.retired or waited_for(self.budgets):
             return False
         self.connected = True
@@ -58,7 +58,7 @@ class Entry:
 
 
 class Holder:
-    """Count the leases that one thread has begun: who holds one never waits for a second."""
+    """Count the leases of one thread; a thread that holds one never waits for a second (deadlock)."""
 
     __slots__ = ("leases",)
 
@@ -74,8 +74,8 @@ class _ThisThread(threading.local):
 class EngineCache:
     """Lease engines by tenant and configuration version.
 
-    An engine in use is never closed; idle ones go least recently used first once there are more than
-    ``size``; one that has been idle for IDLE_S keeps its place and gives back its connections.
+    An engine in use is never closed. Beyond ``size`` engines the least recently used idle ones are evicted. An engine
+    that was idle for IDLE_S stays in the cache but closes its connections.
     """
 
     def __init__(
@@ -103,12 +103,12 @@ class EngineCache:
 
     @property
     def budget(self) -> ConnectionBudget:
-        """Give the budget of all connections of this process."""
+        """The budget of all connections of this process."""
         return self.budgets.process
 
     @contextmanager
     def lease(self, tenant: Tenant) -> Iterator[sa.Engine]:
-        """Use a tenant's engine; it stays open until the block ends."""
+        """Lease a tenant's engine until the block ends."""
         with self.leased(self.acquire(tenant)) as entry:
             yield entry.engine
 
@@ -132,11 +132,11 @@ class EngineCache:
         return entry
 
     def holder(self) -> Holder:
-        """Give this thread as one that holds leases."""
+        """Return this thread's count of leases."""
         return self._held.holder
 
     def release(self, entry: Entry, holder: Holder | None = None) -> None:
-        """End a lease; where another thread may have begun it, ``holder`` is that one."""
+        """End a lease; if another thread may have begun it, ``holder`` is that thread's."""
         holder = holder or self.holder()
         with self._lock:
             entry.leases -= 1
@@ -147,14 +147,14 @@ class EngineCache:
         _dispose(out)
 
     def retire(self, tenant_id: uuid.UUID) -> None:
-        """Close a tenant's engine: at once when idle, else when its last lease ends."""
+        """Close a tenant's engine: at once if it is idle, else when its last lease ends."""
         with self._lock:
             entry = self._entries.pop(tenant_id, None)
             out = [entry] if entry is not None and self._retired(entry) else []
         _dispose(out)
 
     def sweep(self) -> None:
-        """Give back the connections of engines that have been idle for IDLE_S."""
+        """Close the connections of engines that have been idle for IDLE_S."""
         self._close_idle(self._clock() - IDLE_S)
 
     def stats(self) -> dict[str, int]:
@@ -176,7 +176,7 @@ class EngineCache:
         _dispose(entries)
 
     def _current(self, tenant: Tenant) -> tuple[Entry, list[Entry]]:
-        """Give the tenant's entry, and the older one it replaced when that can be closed."""
+        """Return the tenant's entry, and the older one that it replaced if that can be closed."""
         entry = self._entries.get(tenant.tenant_id)
         if entry is not None and entry.tenant.version == tenant.version:
             self._entries.move_to_end(tenant.tenant_id)
@@ -191,7 +191,7 @@ class EngineCache:
         return fresh, [entry] if entry is not None and self._retired(entry) else []
 
     def _over_size(self) -> list[Entry]:
-        """Take out the least recently used idle engines above the cap; where all are leased, it is exceeded."""
+        """Remove the least recently used idle engines beyond ``size``, which leased engines may exceed."""
         if len(self._entries) <= self.size:
             return []
         surplus = len(self._entries) - self.size
@@ -205,7 +205,7 @@ class EngineCache:
 
     @staticmethod
     def _retired(entry: Entry) -> bool:
-        """Mark an entry as out of use; say whether it can be closed now."""
+        """Mark an entry as retired; return whether it can be closed now."""
         entry.retired = True
         return entry.leases == 0
 
@@ -217,7 +217,7 @@ class EngineCache:
         _dispose(idle)
 
     def _make_room(self, budget: ConnectionBudget) -> None:
-        """Close what lies unused in pools, least recently used first, until a place of this budget is free."""
+        """Close pooled connections, least recently used first, until nobody waits for this budget any more."""
         with self._lock:
             entries = [entry for entry in self._entries.values() if entry.connected and budget in entry.budgets]
         for entry in entries:
@@ -228,7 +228,7 @@ class EngineCache:
             _dispose([entry])
 
     def _make(self, tenant: Tenant) -> Entry:
-        access = self._serving(tenant)  # first: what was tampered with is found without a driver
+        access = self._serving(tenant)  # first, so that a tampered password is found before a driver is loaded
         backend = self._backend_of(tenant.db_type)
         entry = Entry(tenant, backend, self.budgets.of(backend.budget_key(tenant)))
         entry.engine = backend.engine(lambda: self._connect(entry, access))
@@ -255,9 +255,9 @@ class EngineCache:
         return driver
 
     def _forget(self) -> None:
-        """Start empty in a forked child; the parent's connections are kept untouched, never used or closed here."""
+        """Start empty in a forked child; the parent's connections are kept, and never used or closed here."""
         for entry in self._entries.values():
-            entry.retired, entry.leases = True, 0  # whoever kept the engine is refused, as with any retired one
+            entry.retired, entry.leases = True, 0  # whoever still has the engine is refused, as with any retired one
             self._left_to_parent.append(entry.engine.pool)
             entry.engine.dispose(close=False)
         self._entries = OrderedDict()
@@ -267,6 +267,6 @@ class EngineCache:
 
 
 def _dispose(entries: list[Entry]) -> None:
-    """Close what lies unused in the pools. The pools stay: what is in use comes back to them and is counted."""
+    """Close pooled connections. The pools stay, because connections in use return to them and must be counted."""
     for entry in entries:
         entry.engine.pool.dispose()

@@ -1,6 +1,6 @@
-"""Guard what passes between an engine and a database: whose it is, whether a write may go on, what an error means.
+"""Check that a database belongs to the tenant and that writes are allowed, and translate errors.
 
-Every connection of every tenant engine passes ``check_identity`` when it opens, every transaction ``begin``.
+Every new connection of a tenant's engine passes ``check_identity``, every transaction passes ``begin``.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tenancy.schema.tables import tenancy_identity
 
 
 class Occupant(Enum):
-    """Say what stands where a tenant's database belongs."""
+    """List what may be found at the place of a tenant's database."""
 
     EMPTY = "empty"
     HALF = "half-made"
@@ -40,10 +40,10 @@ class Occupant(Enum):
 
 
 def check_identity(backend: Backend, tenant: Tenant, driver: Any, head: str | None, *, or_later: bool = False) -> None:
-    """Compare a fresh connection's database with what the catalog says stands there.
+    """Compare a new connection's database with the tenant in the catalog: owner, epoch and revision.
 
-    Without ``head`` the revision is left aside: the caller is about to migrate, or to look. ``or_later`` lets a higher
-    epoch pass.
+    ``head`` is the expected revision; None skips that check, for callers that migrate or inspect. ``or_later`` accepts
+    a higher epoch.
     """
     cursor = driver.cursor()
     try:
@@ -63,7 +63,7 @@ def check_identity(backend: Backend, tenant: Tenant, driver: Any, head: str | No
 
 def _compare(tenant: Tenant, row: Sequence[Any], head: str | None, *, or_later: bool) -> None:
     tenant_id, user_id, kind, epoch, revision = row
-    # One that stood ready for whoever came, and was claimed for this user, has not been told of them yet.
+    # A pending database that was taken for this user has no owner in its identity row yet.
     waiting = user_id is None and tenant.revision is None
     owner = tenant.user_id if waiting else user_id
     if (uuid.UUID(str(tenant_id)), owner, kind) != (tenant.tenant_id, tenant.user_id, tenant.kind):
@@ -77,12 +77,12 @@ def _compare(tenant: Tenant, row: Sequence[Any], head: str | None, *, or_later: 
 
 
 def check_whose(backend: Backend, tenant: Tenant, driver: Any) -> None:
-    """Compare whose a database is; an operation that was cut off may have raised its epoch already."""
+    """Check the owner only; an operation that was cut off may have raised the epoch already."""
     check_identity(backend, tenant, driver, None, or_later=True)
 
 
 def inspect_occupant(tenant: Tenant, connection: sa.Connection) -> Occupant:
-    """Look whose a database is that stands where a tenant's belongs."""
+    """Look whose database is at the place of a tenant's."""
     tables = set(sa.inspect(connection).get_table_names())
     if not tables:
         return Occupant.EMPTY
@@ -99,7 +99,7 @@ def inspect_occupant(tenant: Tenant, connection: sa.Connection) -> Occupant:
 
 
 def revision_mismatch(tenant: Tenant, revision: str | None, head: str) -> RevisionMismatchError:
-    """Say that a tenant and the code are not at the same revision, and what to do."""
+    """Build the error for a tenant whose revision the code does not serve; it says what to do."""
     whose = "the shared database" if tenant.user_id is None else f"the database of user {tenant.user_id}"
     cure = f"run `unify db init {tenant.user_id}` or call `manager.provision({tenant.user_id})`"
     if tenant.user_id is None:
@@ -114,7 +114,7 @@ def revision_mismatch(tenant: Tenant, revision: str | None, head: str) -> Revisi
 
 
 def way_on(tenant: Tenant) -> str:
-    """Say of a tenant that cannot be used what keeps it so, or what ends that."""
+    """Return how a tenant in an unusable state becomes usable again, or else its last error."""
     if tenant.state is State.SUSPENDED and tenant.user_id is not None:
         return f"an operator ends that with `unify db resume {tenant.user_id}` or `manager.resume({tenant.user_id})`."
     if tenant.state is State.ARCHIVED and tenant.user_id is not None:
@@ -126,9 +126,9 @@ def way_on(tenant: Tenant) -> str:
 
 
 def begin(backend: Backend, tenant: Tenant, connection: sa.Connection) -> None:
-    """Begin a transaction; unless it says that it only reads, it must pass the fence.
+    """Begin a transaction; unless it is marked as reading only, it must pass the fence.
 
-    In AUTOCOMMIT there is none that could hold the fence: each statement reads by itself, and a write is refused.
+    The fence is a lock held until the transaction ends. AUTOCOMMIT has no transaction, so writes are refused there.
     """
     options = connection.get_execution_options()
     write = options.get("tenancy_write", True)
@@ -151,6 +151,7 @@ def begin(backend: Backend, tenant: Tenant, connection: sa.Connection) -> None:
 
 
 def pass_fence(backend: Backend, tenant: Tenant, connection: sa.Connection) -> None:
+    """Read epoch and state of the identity row under a shared lock; raise StaleRouteError if they changed."""
     cursor = connection.connection.cursor()
     try:
         cursor.execute(backend.fence_sql)
@@ -165,6 +166,6 @@ def pass_fence(backend: Backend, tenant: Tenant, connection: sa.Connection) -> N
 
 @contextmanager
 def explained(backend: Backend) -> Iterator[None]:
-    """Turn errors of a driver's and of SQLAlchemy's into ours."""
+    """Translate errors of the driver and of SQLAlchemy into ours."""
     with backend.explained():
         yield

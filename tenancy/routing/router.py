@@ -1,7 +1,7 @@
-"""Answer with a route to a user's rows: which tenant, on behalf of which owner, and whether it may be written.
+"""Find the route to a user's rows (tenant, owner, whether it may be written) and open a connection along it.
 
-Everything of ours that reaches a tenant passes ``Router.connected``: the catalog's word on state and revision comes
-before any connection, a lease holds the engine meanwhile, and the engine's own guards do the rest (``guards.py``).
+Our own code reaches tenants through ``Router.connected`` only. It checks the tenant's state and revision in the catalog
+before it connects, and leases the engine meanwhile; the engine has guards of its own (``guards.py``).
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ from tenancy.schema.chain import Chain
 log = logging.getLogger(__name__)
 
 MIGRATING_S = 1
-"""After so many seconds a tenant in migration is asked for again: most take far less."""
+"""The ``retry_after_s`` of a tenant that is being migrated; most migrations take far less."""
 
 
 OnError = Callable[[Tenant, BaseException], None]
-"""Hears what went wrong with a tenant on the way to its rows."""
+"""Is called with each error on the way to a tenant's rows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Lead to one owner's rows; tenant, version and epoch are the tenant's."""
+    """Describe the way to one owner's rows; ``write`` tells whether it may be written to."""
 
     owner: int
     tenant: Tenant
@@ -51,7 +51,7 @@ class Route:
 
 
 class Router:
-    """Find routes and open what they lead to."""
+    """Find routes and open connections along them."""
 
     def __init__(self, catalog: Catalog, chain: Chain, engines: EngineCache, on_error: OnError) -> None:
         self._catalog = catalog
@@ -61,10 +61,10 @@ class Router:
         self.bulkhead = Bulkhead()
         self._alarmed: set[str] = set()
         self.on_behind: Callable[[Tenant], None] | None = None
-        """Hears of a tenant that is behind before its route is refused; it may bring it to head."""
+        """Is called with a tenant that is behind before its route is refused, and may migrate it."""
 
     def route(self, owner: int, *, write: bool) -> Route:
-        """Give the way to an owner's rows, or refuse. A web request brings its tenant along: nothing is asked again."""
+        """Return the route to an owner's rows, or raise. The tenant of a web request is known and not read again."""
         here = context.current()
         tenant = (here.tenant if here.owner == owner else None) or self.tenant_of(owner)
         if self.on_behind is not None and self._is_behind(tenant):
@@ -77,7 +77,7 @@ class Router:
 
     @contextmanager
     def connected(self, owner: int, *, write: bool) -> Iterator[tuple[sa.Connection, Backend]]:
-        """Open a connection to an owner's rows; its transaction says by itself whether it only reads."""
+        """Open a connection to an owner's rows, with the execution options for reading or writing."""
         with self.bulkhead.place(owner), self._connected(owner, write=write) as found:
             yield found
 
@@ -98,7 +98,7 @@ class Router:
 
     @contextmanager
     def leased(self, route: Route) -> Iterator[sa.Engine]:
-        """Use the engine a route leads to; it stays open until the block ends."""
+        """Lease the engine of a route until the block ends."""
         with self._engines.leased(self.acquire(route)) as entry:
             yield entry.engine
 
@@ -115,7 +115,7 @@ class Router:
             raise
 
     def tenant_of(self, user_id: int) -> Tenant:
-        """Ask the catalog where a user's rows live; in shared mode that is the shared database."""
+        """Read a user's tenant from the catalog; in shared mode that is the shared database."""
         with self._catalog.reading() as connection:
             if self._catalog.multi_tenant:
                 return tenants.get(connection, user_id)
@@ -128,11 +128,11 @@ class Router:
     def _is_behind(self, tenant: Tenant) -> bool:
         return tenant.revision not in (None, self._chain.head) and self._chain.knows(tenant.revision or "")
 
-    def _caught_up(self, owner: int, bring: Callable[[Tenant], None]) -> Tenant:
-        """Have a tenant brought to head, unless it is by now: what a request knows of it may be old."""
+    def _caught_up(self, owner: int, migrate: Callable[[Tenant], None]) -> Tenant:
+        """Read the tenant again, as the request's may be outdated, and have it migrated if it is still behind."""
         tenant = self.tenant_of(owner)
         if self._is_behind(tenant):
-            bring(tenant)
+            migrate(tenant)
             tenant = self.tenant_of(owner)
         return tenant
 
@@ -154,7 +154,7 @@ class Router:
         return route
 
     def _alarm(self, tenant: Tenant, error: TamperedCredentialError) -> None:
-        """Say in the audit log that a stored password was tampered with: once, whoever else notices it too."""
+        """Record in the audit log, once, that a stored password was tampered with."""
         log.error("tenant %s of user %s: %s", tenant.tenant_id, tenant.user_id, error.message)
         evidence = hashlib.sha256(f"{tenant.sealed_password} {sorted(tenant.binding.items())}".encode()).hexdigest()
         if evidence in self._alarmed:
