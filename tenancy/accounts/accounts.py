@@ -1,6 +1,6 @@
-"""Make accounts, sign them in and out, and keep their keys: one function an operation, for pages and commands.
+"""Create accounts, sign users in and out, and manage their keys: one method per operation, for pages and commands.
 
-Takes values and gives values: cookies, forms and addresses of clients are the caller's business.
+Arguments and results are plain values; cookies, forms and client addresses are the caller's business.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Users = list[User]
 
 @dataclass(frozen=True)
 class AccountRules:
-    """Hold the settings that accounts depend on; ``admin_emails`` are folded (``names.fold``)."""
+    """Hold the settings about accounts; ``admin_emails`` are folded (``names.fold``)."""
 
     registration_open: bool = True
     admin_emails: frozenset[str] = frozenset()
@@ -49,9 +49,9 @@ class AccountRules:
 
 @dataclass(frozen=True)
 class SignIn:
-    """Carry a new session: ``token`` goes to the browser and is kept nowhere else.
+    """Describe a new session; ``token`` is for the browser and stored nowhere else.
 
-    ``device`` is to be kept by the browser (signed by the caller) and given with its next sign-in.
+    ``device`` identifies the browser. The caller stores it there (signed) and passes it to the next sign-in.
     """
 
     user: User
@@ -61,7 +61,7 @@ class SignIn:
 
 
 class Accounts:
-    """Work on accounts in the catalog; actor and request come from the context."""
+    """Manage accounts in the catalog; actor and request are taken from the context."""
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class Accounts:
     def create(
         self, email: str, *, display_name: str = "", password: str | None = None, is_admin: bool = False
     ) -> User:
-        """Make an account as an operator; addresses in ADMIN_EMAILS become administrators."""
+        """Create an account as an operator; addresses in ADMIN_EMAILS become administrators."""
         address, name, hashed = self._new(email, display_name, password)
         admin = is_admin or names.fold(address) in self.rules.admin_emails
         with self.catalog.writing() as connection:
@@ -92,7 +92,7 @@ class Accounts:
         return user
 
     def register(self, email: str, password: str, display_name: str = "", *, may_bootstrap: bool = False) -> User:
-        """Make an account as a visitor; the first one of an empty catalog may become administrator."""
+        """Create an account as a visitor; the first one of an empty catalog may become administrator."""
         if not self.rules.registration_open:
             raise RegistrationClosedError("registration is closed: ask an administrator for an account.")
         address, name, hashed = self._new(email, display_name, password)
@@ -101,14 +101,14 @@ class Accounts:
         with self.catalog.writing() as connection:
             first = self.rules.bootstrap_first_admin and may_bootstrap
             if first:
-                self.catalog.audit.lock(connection)  # of two that come first at once, one sees the other
+                self.catalog.audit.lock(connection)  # two that register at once take turns, so only one is the first
                 first = not users.any_there(connection)
             user = users.add(connection, address, name, hashed, first)
             self.catalog.audit.append(connection, "user.register", user_id=user.id, detail={"is_admin": first})
         return user
 
     def bootstrap_open(self) -> bool:
-        """Say whether the next account may become administrator."""
+        """Return whether the next account may become administrator."""
         if not self.rules.bootstrap_first_admin:
             return False
         with self.catalog.reading() as connection:
@@ -124,27 +124,27 @@ class Accounts:
         return self._change(user_id, "user.activate", is_active=True)
 
     def demote(self, user_id: int, *, force: bool = False) -> User:
-        """Make an administrator an ordinary account; the only active one only with ``force``."""
+        """Take administrator rights away; from the only active administrator only with ``force``."""
         return self._change(user_id, "user.demote", force=force, is_admin=False)
 
     def deactivate(self, user_id: int, *, force: bool = False) -> User:
-        """Shut an account out, from its next request on, in every process; the only administrator with ``force``."""
+        """Lock an account out, from its next request on; the only active administrator only with ``force``."""
         return self._change(user_id, "user.deactivate", force=force, is_active=False)
 
     def rename(self, user_id: int, display_name: str) -> User:
-        """Give an account another name to be shown by; without one it is the address's first part."""
+        """Change the displayed name; an empty one becomes the address's local part."""
         name = _name(display_name, "display_name") or self.get(user_id).email.partition("@")[0]
         return self._change(user_id, "user.rename", display_name=name)
 
     def set_preferences(self, user_id: int, changes: Mapping[str, str | None]) -> User:
-        """Change some of an account's preferences; None takes one away, and those not named stay."""
+        """Change some of an account's preferences; None deletes one, and those not named stay."""
         preferences.check(changes)
         with self.catalog.writing() as connection:
             before = users.held_preferences(connection, user_id).preferences
             return users.change(connection, user_id, preferences=preferences.merged(before, changes))
 
     def change_password(self, user_id: int, current: str, new: str, *, keep_token: str | None) -> None:
-        """Set a new password and end the other sessions; the current one must be right."""
+        """Set a new password and end the other sessions; the current password must be right."""
         with self.catalog.reading() as connection:
             user, hashed = users.get(connection, user_id), users.hash_of(connection, user_id)
         passwords.check_rules(new, user.email)
@@ -158,13 +158,13 @@ class Accounts:
         def change(connection: sa.Connection) -> None:
             login_failures.clear(connection, key)
             if users.hold(connection, user_id)[0] != hashed:
-                raise wrong  # it was changed while this one was looked at
+                raise wrong  # it was changed while it was being verified
             self._store_password(connection, user_id, fresh, keep_token)
 
-        self.catalog.repeating(change)  # MySQL lets clearing and counting at the same moment stand in each other's way
+        self.catalog.repeating(change)  # clearing and counting at once may deadlock on MySQL
 
     def set_password(self, user_id: int, new: str) -> User:
-        """Set a password as an operator, for an account that has none or has lost it; all its sessions end."""
+        """Set a password as an operator; all the account's sessions end."""
         user = self.get(user_id)
         fresh = self._hash(new, user.email)
 
@@ -208,7 +208,7 @@ class Accounts:
         user_agent: str = "",
         address: str = "",
     ) -> SignIn:
-        """Begin a session, or raise BadCredentialsError: the same words and work for unknown accounts."""
+        """Begin a session, or raise BadCredentialsError, with the same message and work for unknown accounts."""
         with self.catalog.reading() as connection:
             found = users.secret_of(connection, email)
         user, hashed = found if found is not None else (None, None)
@@ -229,24 +229,24 @@ class Accounts:
     def sign_in_without_password(
         self, user_id: int, *, remember: bool = False, user_agent: str = "", address: str = ""
     ) -> SignIn:
-        """Begin a session for somebody who was just proven otherwise (registration, an identity provider)."""
+        """Begin a session for somebody authenticated otherwise (registration, an identity provider)."""
         return self._begin(self.get(user_id), remember, {"user_agent": user_agent, "address": address}, None)
 
     def sign_out(self, token: str) -> None:
-        """End a session for good."""
+        """End a session."""
         with self.catalog.writing() as connection:
             sessions.end(connection, token)
 
     def principal_by_session(self, token: str) -> Principal | None:
-        """Say who a token is, where their rows live and how that database is: one statement."""
+        """Look up a session's account and tenant in one statement."""
         return sessions.principal_by_token(self.catalog, token)
 
     def principal_by_key(self, key: str, purpose: str = "api") -> Principal | None:
-        """Say whose key for this purpose it is, where their rows live and how that database is: one statement."""
+        """Look up the account and tenant of a key for this purpose in one statement."""
         return sessions.principal_by_key(self.catalog, key, purpose)
 
     def seen(self, principal: Principal) -> None:
-        """Note a request, in memory; it is written later, off the request."""
+        """Record a request in memory; it is written later (``Activity``)."""
         self._activity.seen(principal)
 
     def sessions(self, user_id: int) -> Rows:
@@ -278,9 +278,9 @@ class Accounts:
         purpose: str = "api",
         made_by: uuid.UUID | None = None,
     ) -> tuple[dict[str, Any], str]:
-        """Make a key; give its public row and the key, which is shown this once.
+        """Make a key; return its public row and the key, which cannot be shown again.
 
-        ``made_by`` is the key that asks for it: the new one may do no more than that one, and no longer.
+        ``made_by`` is the key of the request: the new key must not have more rights or a longer life.
         """
         label = _name(name, "name")
         if purpose not in api_keys.PREFIXES:
@@ -338,7 +338,7 @@ class Accounts:
         self.catalog.audit.append(connection, "user.password", user_id=user_id, detail={"sessions_ended": ended})
 
     def _change(self, user_id: int, action: str, *, force: bool = True, **changes: Any) -> User:
-        """Change an account and say so in the audit log; without ``force`` an administrator has to be left."""
+        """Change an account, with an audit row; without ``force`` an active administrator must remain."""
 
         def work(connection: sa.Connection) -> User:
             users.get(connection, user_id)
@@ -371,7 +371,7 @@ class Accounts:
         proven: str | None = None,
         fresh_hash: str | None = None,
     ) -> SignIn:
-        """Store a session, unless the account was stopped or its password changed since ``proven`` was looked at."""
+        """Store a session, unless the account was deactivated or its password hash is no longer ``proven``."""
         token = sessions.new_token()
         lasts = timedelta(days=self.rules.remember_days) if remember else timedelta(hours=self.rules.session_hours)
         signed_in = SignIn(user, token, device or f"{user.id}.{secrets.token_urlsafe(16)}", datetime.now(UTC) + lasts)

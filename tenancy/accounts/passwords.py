@@ -1,4 +1,4 @@
-"""Hash and check the passwords of accounts: argon2id at 46 MiB (OWASP's recommendation), two at once."""
+"""Hash and verify passwords of accounts with argon2id at 46 MiB (OWASP's recommendation), at most two at once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PATIENCE_S = 2.0
 
 
 def check_rules(password: str, email: str) -> None:
-    """Refuse a password that is too short, too long or the address itself."""
+    """Refuse a password that is too short, too long, or equal to the e-mail address."""
     if not MIN_LENGTH <= len(password) <= MAX_LENGTH:
         raise PasswordTooWeakError(
             f"a password has at least {MIN_LENGTH} and at most {MAX_LENGTH} characters.", field="password"
@@ -30,7 +30,7 @@ def check_rules(password: str, email: str) -> None:
 
 
 class Passwords:
-    """Bound the memory that hashing may take: more than two at once wait shortly, then ThrottledError."""
+    """Hash and verify; more than two calls at once wait, then ThrottledError, to limit the memory used."""
 
     def __init__(self, memory_kib: int = 47104) -> None:
         self._hasher = PasswordHasher(time_cost=1, memory_cost=memory_kib, parallelism=1)
@@ -42,7 +42,7 @@ class Passwords:
             return self._hasher.hash(password)
 
     def verify(self, hashed: str | None, password: str) -> bool:
-        """Say whether the password is right, with the same work where there is no account or no password."""
+        """Return whether the password is right; without a hash a decoy is verified, so that both take equally long."""
         with _Slot(self._slots):
             if self._decoy is None:
                 self._decoy = self._hasher.hash(secrets.token_urlsafe())

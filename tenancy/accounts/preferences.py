@@ -1,7 +1,7 @@
-"""Keep what people choose for themselves beside their account: short texts by name, in one JSON column.
+"""Check and merge users' preferences: short texts by name, in one JSON column of the account.
 
-The catalog brings them along with every request (``User.preferences``), so there are few and they are short; what a
-name means is the application's business.
+They are read with every request (``User.preferences``), so their number and length are limited. What the names mean is
+the application's business.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _NAME = re.compile(r"[a-z_.]{1,32}")
 
 
 def check(changes: Mapping[str, str | None]) -> None:
-    """Refuse a name or a text that cannot be kept; the error's field is the name."""
+    """Refuse invalid names and texts; the error's field is the name."""
     for name, value in changes.items():
         if not _NAME.fullmatch(name):
             raise ConfigurationError("a preference's name is 1 to 32 of a-z, . and _.", field="preferences")
@@ -28,7 +28,7 @@ def check(changes: Mapping[str, str | None]) -> None:
 
 
 def merged(before: Mapping[str, str], changes: Mapping[str, str | None]) -> str | None:
-    """Give what to store: None where nothing is chosen any more."""
+    """Return the text to store, or None if no preference is left."""
     kept = {name: value for name, value in {**before, **changes}.items() if value is not None}
     if len(kept) > MOST:
         raise ConfigurationError(f"an account keeps at most {MOST} preferences.", field="preferences")

@@ -1,1 +1,1 @@
-"""What is known of tenants: activity, errors, sizes, inspection, and the reports that the console shows."""
+"""Observe tenants: activity, errors, sizes, inspection, and the reports of the console."""

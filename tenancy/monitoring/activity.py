@@ -1,8 +1,8 @@
-"""Gather who was seen and which tenants were used, and write it seldom, off the request, with what was observed.
+"""Collect who was seen and which tenants were used in memory, and write it every few minutes, outside of requests.
 
-One background thread a process does this, gives back idle connections, and settles what was cut off
-(``lifecycle/reconcile.py``). Requests start it, so that it runs in the workers and not in the process they were forked
-from, and so that it is started again if anything ends it.
+One background thread in each process does this. It also closes idle connections and completes interrupted operations
+(``lifecycle/reconcile.py``). Requests start the thread, so it runs in the workers and not in the process they were
+forked from, and is started again if it dies.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _TICK_S = 10
 
 
 class Activity:
-    """Remember sightings in memory; ``flush`` writes them, off the request."""
+    """Collect sightings in memory; ``flush`` writes them."""
 
     _users: dict[int, datetime]
     _sessions: dict[str, datetime]
@@ -50,7 +50,7 @@ class Activity:
         after_fork(self._reset)
 
     def seen(self, principal: Principal) -> None:
-        """Note a request: three dictionary writes, nothing else."""
+        """Record a request, which is only a few dictionary writes."""
         moment = datetime.now(UTC)
         self._users[principal.user.id] = moment
         if principal.session_hash is not None:
@@ -62,7 +62,7 @@ class Activity:
         self.upkeep.ensure()
 
     def flush(self) -> None:
-        """Write what was gathered, and clear away what has expired."""
+        """Write what was collected, and delete what has expired."""
         users, self._users = self._users, {}
         seen, self._sessions = self._sessions, {}
         keys, self._keys = self._keys, {}
@@ -73,7 +73,7 @@ class Activity:
             self._observations.flush(tenant for tenant, _ in tenants.values())
 
     def close(self) -> None:
-        """Stop the thread and write what is left."""
+        """Stop the thread and write what was collected."""
         self.upkeep.stop()
         self.flush()
 
@@ -92,7 +92,7 @@ class Activity:
                 api_keys.touch(connection, keys)
             if tenants:
                 tenant_rows.touch(connection, tenants)
-        # Each on its own: a server locks the ranges that these search, and sign-ins write there.
+        # In separate transactions: each DELETE locks index ranges (gap locks) into which sign-ins insert.
         for purge in (sessions.purge, login_failures.purge):
             with self._catalog.writing() as connection:
                 purge(connection)
@@ -107,7 +107,7 @@ class Activity:
         self._keys = {}
         self._tenants = {}
         self.failures = 0
-        """How many rounds of the housekeeping failed since the start."""
+        """How many pieces of housekeeping have failed since the start."""
         self.upkeep = Upkeep("unify-housekeeping", self._run)
 
     def _run(self) -> None:
@@ -121,12 +121,12 @@ class Activity:
                 self._attempt("sightings could not be written", self.flush)
 
     def _attempt(self, failed: str, work: Callable[[], object]) -> None:
-        """Do one piece of the work; the next one is done whatever came of it."""
+        """Do one piece of the housekeeping; log its error, so that the next ones are done."""
         try:
             work()
         except TenancyError as error:
             self.failures += 1
             log.warning("%s: %s", failed, error.message)
-        except Exception:  # told with its traceback; the thread goes on
+        except Exception:  # logged with its traceback; the thread must go on
             self.failures += 1
             log.exception("%s", failed)

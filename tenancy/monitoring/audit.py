@@ -1,4 +1,4 @@
-"""Be ``manager.audit``: read the audit log, page by page or whole, and check its seals."""
+"""Read the audit log, page by page or whole, and verify it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ EXPORTED_AT_ONCE = 500
 
 
 class AuditReports:
-    """Read the audit log; what writes it is ``catalog/audit.py``."""
+    """Read the audit log, as ``manager.audit``; it is written by ``catalog/audit.py``."""
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog

@@ -1,4 +1,4 @@
-"""Answer operators' questions about databases: configuration, size, state, health. Nothing is changed."""
+"""Report to operators on single databases: place, size, state, health. Nothing is changed."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _INFO = (
 
 
 class Inspection:
-    """Look at tenants' databases; ``overview.py`` adds what is asked of the whole fleet."""
+    """Report on tenants' databases; ``overview.py`` adds reports on the whole fleet."""
 
     def __init__(self, services: Services, catalog_chain: Chain, tenant_of: Callable[[int], Tenant]) -> None:
         self._services = services
@@ -51,7 +51,7 @@ class Inspection:
         self._tenant_of = tenant_of
 
     def shown(self, tenant: Tenant, user_id: int) -> dict[str, Any]:
-        """Give a configuration for people: no secrets, ``db_path`` whole."""
+        """Return a tenant's fields for people: without secrets, with the absolute ``db_path``."""
         return tenant.to_dict() | {
             "user_id": user_id,
             "db_path": self._path(tenant),
@@ -62,7 +62,7 @@ class Inspection:
         return self.shown(self._tenant_of(names.user_id(user_id)), user_id)
 
     def info(self, user_id: int) -> dict[str, Any]:
-        """Give what GET /admin/user/<user_id>/database/info answers."""
+        """Return the answer of GET /admin/user/<user_id>/database/info."""
         user_id = names.user_id(user_id)
         with self._catalog.reading() as connection:
             users.get(connection, user_id)
@@ -82,7 +82,7 @@ class Inspection:
         inactive_since: datetime | None = None,
         query: str | None = None,
     ) -> list[dict[str, Any]]:
-        """List users' configurations, with their address, by user id; ``after`` is the last user id seen.
+        """List users' databases with the users' addresses, by user id; ``after`` is the last user id seen.
 
         In shared mode every user has the configuration of the shared database.
         """
@@ -97,10 +97,10 @@ class Inspection:
         return [self._row(tenant, tenant.user_id or 0) | _listed(email, tenant) for email, tenant in found]
 
     def stats(self) -> dict[str, Any]:
-        """Give totals, counts by status and type, and one entry a database with its size and age; none is opened.
+        """Return totals, counts by status and type, and an entry for each database; no database is opened.
 
-        A file's size is its own, now. What a server keeps has the size that was measured last, and ``measured_at``
-        says when; what was never measured has None, and ``measured`` says of how many the total is.
+        The size of a file is its current one. That of a database on a server was measured at ``measured_at``, or is
+        None if it never was; ``measured`` is the number of databases that the total includes.
         """
         with self._catalog.reading() as connection:
             rows = tenants.measured(connection) if self._catalog.multi_tenant else tenants.shared_measured(connection)
@@ -119,7 +119,7 @@ class Inspection:
     def _entry(
         self, tenant: Tenant, size: int | None, measured_at: datetime | None
     ) -> tuple[dict[str, Any], int | None]:
-        """Give a database's line of the statistics, and its size in bytes."""
+        """Return a database's entry of the statistics, and its size in bytes."""
         modified = None
         if not self._on_server(tenant):
             size, measured_at, modified = self._size(tenant), datetime.now(UTC), self._modified(tenant)
@@ -135,14 +135,14 @@ class Inspection:
         return entry | ({"damaged": list(tenant.damaged)} if tenant.damaged else {}), size
 
     def _on_server(self, tenant: Tenant) -> bool:
-        """Say whether a server keeps a database; one whose product is not known here is not looked for either."""
+        """Return whether a database is on a server; True for unknown products, whose files are not looked for."""
         try:
             return self._services.backends.get(tenant.db_type).on_server
         except TenancyError:
             return True
 
     def test(self, user_id: int) -> dict[str, Any]:
-        """Connect to a user's database and say how it is; a failure is an answer, not an error."""
+        """Connect to a user's database and return how it is; a failure is returned, not raised."""
         services, user_id = self._services, names.user_id(user_id)
         tenant = self._tenant_of(user_id)
         answer = {"user_id": user_id, "revision": tenant.revision, "head_revision": services.chain.head}
@@ -163,7 +163,7 @@ class Inspection:
         return answer | {"ok": True, "code": "ok", "message": "the database answers.", "latency_ms": _ms(started)}
 
     def catalog(self) -> dict[str, Any]:
-        """Say whether the catalog, and in shared mode the shared database, can be reached and is at head."""
+        """Return whether the catalog, and in shared mode the shared database, can be reached and is at head."""
         head = self._catalog_chain.head
         try:
             revision = self._catalog.revision()
@@ -240,7 +240,7 @@ class Inspection:
 
 
 def _listed(email: str, tenant: Tenant) -> dict[str, Any]:
-    """Give what a row of a list has besides: whose it is, and which of its columns cannot be read."""
+    """Return the additional fields of a row in a list: the user's address and the columns that cannot be read."""
     return {"email": email, "damaged": list(tenant.damaged)}
 
 

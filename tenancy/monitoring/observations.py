@@ -1,4 +1,4 @@
-"""Gather what is noticed of tenants' databases on the way, and write it seldom, off the request: errors and sizes."""
+"""Collect errors of tenants' databases and measure their sizes, and write both outside of requests."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ from tenancy.models import Tenant
 log = logging.getLogger(__name__)
 
 TOLD = (BackendError, CredentialError, IdentityError, MigrationError, ProvisionError)
-"""What is wrong with a database; that it is busy with an operation, suspended or read-only is no error of its own."""
+"""Errors that show a problem of a database; that it is busy, suspended or read-only is none."""
 
 MOST_NOTES = 10_000
 LONGEST = 1000
 LARGEST = 2**63 - 1
 MEASURING_S = 30.0
-"""So long one round of measuring may take; a single database that is silent takes ``deadline.REQUEST_S`` at most."""
+"""How long one round of measuring may take; a single silent database takes ``deadline.REQUEST_S`` at most."""
 
 _AT_ONCE = 200
 
@@ -49,7 +49,7 @@ Item = TypeVar("Item")
 
 
 class Observations:
-    """Remember errors in memory until ``flush``; measure databases that were used, once a day each."""
+    """Collect errors in memory until ``flush``; measure each used database once a day."""
 
     _gathered: dict[tuple[int, str], TenantErrorEntry]
     _day: date | None
@@ -65,7 +65,7 @@ class Observations:
         after_fork(self._reset)
 
     def note(self, owner: int, code: str, message: str, request_id: str | None) -> None:
-        """Remember that something went wrong with a tenant; the same again is only counted."""
+        """Collect an error of a tenant; repetitions are counted."""
         moment = datetime.now(UTC)
         with self._lock:
             known = self._gathered.get((owner, code))
@@ -76,12 +76,12 @@ class Observations:
                 self._gathered[owner, code] = TenantErrorEntry(message[:LONGEST], moment, moment, request_id)
 
     def noticed(self, tenant: Tenant, error: BaseException) -> None:
-        """Remember an error of the engine's own, where it says that something is wrong with the database."""
+        """Collect an error if it shows a problem of the tenant's database."""
         if isinstance(error, TOLD) and isinstance(error, TenancyError):
             self.note(tenant_sizes.owner_of(tenant), error.code, error.message, context.current().request_id)
 
     def flush(self, used: Iterable[Tenant] = ()) -> None:
-        """Write what was noted, and today's sizes of the databases that were used."""
+        """Write collected errors, and today's sizes of the databases that were used."""
         with self._lock:
             gathered, self._gathered = self._gathered, {}
         for some in _chunks(gathered.items()):
@@ -92,9 +92,9 @@ class Observations:
         self._measure(used)
 
     def _measure(self, used: Iterable[Tenant]) -> None:
-        """Measure what was not measured today, and hold nothing of the catalog meanwhile, however long that takes.
+        """Measure databases not measured today; no catalog transaction is open meanwhile, however long it takes.
 
-        What there is no time for, or stands on a server that is silent, is left to a later round.
+        Databases on a silent server, or for which there is no time, are left to a later round.
         """
         day = tenant_sizes.today()
         if day != self._day:
@@ -113,7 +113,7 @@ class Observations:
                 self._catalog.repeating(partial(_write_sizes, day=day, measured=measured))
 
     def _size(self, tenant: Tenant, silent: set[str | None]) -> int | None:
-        """Ask a database for its size; whatever comes of that concerns this tenant alone."""
+        """Ask a database for its size; return None after any error, which must not affect other tenants."""
         server = None
         try:
             backend = self._backends.get(tenant.db_type)
@@ -140,7 +140,7 @@ class Observations:
 
 
 def _write_sizes(connection: sa.Connection, day: date, measured: list[tuple[Tenant, int]]) -> None:
-    """Write what nobody else has written meanwhile; of two databases that a user had since, the later one's."""
+    """Write sizes that no other process has written yet; if a user had two databases, the later one's."""
     latest = {tenant_sizes.owner_of(tenant): (tenant, size) for tenant, size in measured}
     known = tenant_sizes.known(connection, set(latest), day)
     fresh = [found for owner, found in latest.items() if owner not in known]

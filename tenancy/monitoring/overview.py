@@ -1,4 +1,4 @@
-"""Answer operators' questions about the whole fleet: an overview, accounts in one table, a tenant's report, health.
+"""Report to operators on the whole fleet: overview, list of accounts, a tenant's report, health.
 
 It changes nothing and gives no secrets. What a whole fleet is asked for comes from the catalog's indexes alone.
 """
@@ -33,7 +33,7 @@ Rows = list[dict[str, Any]]
 
 
 class Reports(Inspection):
-    """Be ``manager.reports``: questions about one tenant (``inspection.py``) and about all of them."""
+    """Report on one tenant (``inspection.py``) and on all of them, as ``manager.reports``."""
 
     def __init__(
         self, services: Services, catalog_chain: Chain, tenant_of: Callable[[int], Tenant], engines: EngineCache
@@ -43,7 +43,7 @@ class Reports(Inspection):
         self._listing = Listing(multi_tenant=services.catalog.multi_tenant)
 
     def overview(self) -> dict[str, Any]:
-        """Count accounts and databases; say how they grow, which are the largest, and which are in trouble."""
+        """Count accounts and databases; report their growth, the largest ones and those with errors."""
         mode = self._catalog.multi_tenant
         with self._catalog.reading() as connection:
             found: dict[str, Any] = dict(statistics.accounts(connection))
@@ -67,7 +67,7 @@ class Reports(Inspection):
         account: str | None = None,
         inactive_since: datetime | None = None,
     ) -> tuple[Rows, Place | None]:
-        """List accounts with where their rows live, and the place to give as ``after``, None at the end."""
+        """List accounts with their databases; return the rows and the place to pass as ``after``, None at the end."""
         wanted, head = Filter(query, state, db_type, behind, account, inactive_since), self._services.chain.head
         asked: dict[str, Any] = {"sort": sort, "descending": descending, "limit": limit, "after": after}
         with self._catalog.reading() as connection:
@@ -93,14 +93,14 @@ class Reports(Inspection):
         return report | (self._asked_itself(tenant) if tenant else {"identity": None, "ledger": []})
 
     def database_types(self) -> Rows:
-        """List the backends there are, each with the fields that somebody who initializes a database is asked for."""
+        """List the backends, each with the fields that a form for creating a database has to ask for."""
         return [
             {"name": backend.name, "label": backend.label, "fields": [asdict(asked) for asked in backend.asks]}
             for backend in self._services.backends.registered()
         ]
 
     def health(self) -> dict[str, Any]:
-        """Say how catalog, folders, engines and keys are; a catalog out of reach is told, not raised."""
+        """Return the health of catalog, folders, engines and keys; an unreachable catalog is reported, not raised."""
         started = time.perf_counter()
         catalog = self.catalog()
         catalog["latency_ms"] = round((time.perf_counter() - started) * 1000, 2)
@@ -158,7 +158,7 @@ class Reports(Inspection):
 
 
 def _identity_and_ledger(backend: Backend, tenant: Tenant, driver: Any) -> dict[str, Any]:
-    """Read whose a database says it is and what was applied in it; its identity has been checked."""
+    """Read a database's identity row and ledger; the identity has been checked."""
     engine = backend.engine(lambda: driver)
     with engine.connect().execution_options(tenancy_write=False) as connection:
         guards.begin(backend, tenant, connection)

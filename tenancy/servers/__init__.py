@@ -1,1 +1,1 @@
-"""Where databases may stand: registered database servers, and databases kept ready on them."""
+"""Registered database servers, and the pool of databases kept ready on them."""

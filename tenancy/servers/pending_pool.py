@@ -1,8 +1,8 @@
-"""Keep databases ready on servers, so that a new user's is claimed and not made.
+"""Keep databases ready on servers, so that a new user's database is taken from a pool and not created first.
 
-Each is made like any tenant's, with an identity that names no user yet; ``Provisioner`` hands it over. What is behind
-the code, half made or too many is retired: marked, dropped, forgotten, in this order. One filler works on a server at
-a time, under a claim; what it leaves when it is killed the next one clears away.
+They are created like any tenant's, with an identity row that has no owner yet; ``Provisioner`` hands them over.
+Databases that are behind the code, half made or too many are retired: marked, dropped, and their row deleted, in this
+order. One process at a time fills a server's pool, under a claim; if it is killed, the next one cleans up after it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from tenancy.upkeep import Upkeep
 log = logging.getLogger(__name__)
 
 LOOK_EVERY_TICKS = 6
-"""So many ticks of the housekeeping pass between two looks at the pools."""
+"""The pools are looked at on every n-th tick of the housekeeping."""
 
 _CLAIMS = uuid.UUID("5d0f3f3e-6f0c-5c1b-9d0a-1f3d8f0a7b11")
 _CLOSING_S = 10.0
@@ -39,7 +39,7 @@ _CLOSING_S = 10.0
 
 @dataclass(frozen=True)
 class Filled:
-    """Say how a server's pool is after it was filled; ``busy`` where another process was filling it."""
+    """Describe a server's pool after filling; ``busy`` if another process was filling it."""
 
     name: str
     wanted: int
@@ -52,7 +52,7 @@ class Filled:
 
 
 class PendingPool(Operation):
-    """Keep ``size`` databases ready on every server that takes databases."""
+    """Keep ``size`` databases ready on every accepting server."""
 
     def __init__(self, services: Services, size: int) -> None:
         super().__init__(services)
@@ -64,13 +64,13 @@ class PendingPool(Operation):
     # --- filling ----------------------------------------------------------------------------------------
 
     def fill(self, name: str | None = None) -> list[dict[str, Any]]:
-        """Fill the pool of one server, or of all, now; say of each how it is, and what stood in the way."""
+        """Fill the pool of one server, or of all, now; return the state of each pool, with the error if one failed."""
         with self.catalog.reading() as connection:
             found = servers.every(connection) if name is None else [servers.by_name(connection, name)]
         return [asdict(self._filled(server, self.size)) for server in found]
 
     def empty(self, server: Server) -> None:
-        """Retire all that stands ready on a server that is about to be forgotten, or raise what stands in the way."""
+        """Retire all pending databases of a server that is about to be removed, or raise an error."""
         try:
             with self._claimed(server) as claim:
                 for found in self._there(server):
@@ -90,7 +90,7 @@ class PendingPool(Operation):
                 made, retired = self._work(server, claim, wanted)
         except ClaimedError:
             busy = True
-        except Exception as error:  # noqa: BLE001 - it is told; other servers' pools are filled
+        except Exception as error:  # noqa: BLE001 - reported; the other servers' pools must be filled
             code, message = code_and_message(error)
             problem = {"code": code, "error": message}
             log.warning("the pool of server %r is not full: %s", server.name, message)
@@ -99,7 +99,7 @@ class PendingPool(Operation):
 
     @contextmanager
     def _claimed(self, server: Server) -> Iterator[Claim]:
-        """Be the only one who fills or empties a server's pool, or raise ClaimedError."""
+        """Claim the pool of a server, or raise ClaimedError."""
         with self.catalog.writing() as connection:
             key = uuid.uuid5(_CLAIMS, str(server.id))
             claim = claims.take(self.catalog, connection, key, "fill", self.services.claim_ttl_s)
@@ -113,7 +113,7 @@ class PendingPool(Operation):
                 log.warning("another process took over the pool of server %r", server.name)
 
     def _work(self, server: Server, claim: Claim, wanted: int) -> tuple[int, int]:
-        """Retire what is of no use, then make what is missing; give how many."""
+        """Retire useless databases, then create missing ones; return the numbers made and retired."""
         there = self._there(server)
         good = [each for each in there if self._good(each)]
         useless = [each for each in there if self._useless(each)] + good[wanted:]
@@ -131,7 +131,7 @@ class PendingPool(Operation):
         return found.state is State.READY and found.schema_fingerprint == self.chain.fingerprint
 
     def _useless(self, found: Pending) -> bool:
-        """Say whether one is half made, failed, or behind; what a newer version of the code made is left to that."""
+        """Return whether one is half made, failed or behind; those of a newer version of the code are left alone."""
         if found.state is not State.READY:
             return True
         return not self._good(found) and self.chain.knows(found.revision or "")
@@ -139,7 +139,7 @@ class PendingPool(Operation):
     # --- one database -----------------------------------------------------------------------------------
 
     def _make(self, server: Server, claim: Claim) -> bool:
-        """Make one more; say whether the server had room for it."""
+        """Create one more database; return False if the server had no room for it."""
         self.step("record pending")
         with claim.writing() as connection:
             here = servers.hold(connection, server.id)
@@ -166,22 +166,22 @@ class PendingPool(Operation):
         backend.create(found, self.services.access(found), self._seeding.blueprint(found, backend), attempt)
 
     def _planned(self, server: Server) -> dict[str, Any]:
-        """Give the columns of a database that is about to be made, with a password sealed for it alone."""
-        self.services.server_login(server)  # an edited row must not say where a password goes
+        """Return the columns of a database that is about to be created, with its sealed password."""
+        self.services.server_login(server)  # verifies the seal: an edited row must not redirect a password
         tenant_id = new_id()
         place = self.backends.get(server.db_type).plan(Whose(None, tenant_id), {}, server) | {"tenant_id": tenant_id}
         binding = Pending(user_id=None, state=State.PROVISIONING, version=1, epoch=1, **place).binding
         return place | {"db_password": self.services.keyring.seal(fresh_password(), binding)}
 
     def _drop_own(self, found: Pending) -> None:
-        """Take away what was made after another filler took over: that one knows nothing of it, and nobody has it."""
+        """Drop a database that was created after the claim was lost; nobody else knows of it."""
         try:
             self.backends.get(found.db_type).drop(found, self.services.access(found))
         except TenancyError as error:
             log.error("pending database %s could not be removed again: %s", found.db_name, error.message)
 
     def _failed_to_make(self, found: Pending, claim: Claim, error: Exception) -> None:
-        """Leave word of a failure; the row stays until what there is of its database was dropped."""
+        """Record a failure; the row stays until the remains of its database were dropped."""
         code, message = code_and_message(error)
         log.error("pending database %s could not be made: %s", found.db_name, message)
         try:
@@ -194,7 +194,7 @@ class PendingPool(Operation):
             log.error("that failure could not be recorded: %s", second.message)
 
     def _retire(self, found: Pending, claim: Claim) -> bool:
-        """Drop a database and forget it, unless a user took it meanwhile; once it is archived nobody can take it."""
+        """Drop a database, unless a user took it meanwhile; first it is marked as archived, so nobody can take it."""
         self.step("retire")
         with claim.writing() as connection:
             servers.hold(connection, found.server_id or 0)
@@ -210,7 +210,7 @@ class PendingPool(Operation):
     # --- in the background ------------------------------------------------------------------------------
 
     def tick(self) -> None:
-        """Have the pools looked at now and then, in a thread of their own; the housekeeping of a server calls this."""
+        """Wake the pools' thread on every LOOK_EVERY_TICKS-th call; called by the housekeeping."""
         if self.size == 0:
             return
         self.upkeep.ensure()
@@ -219,11 +219,11 @@ class PendingPool(Operation):
         self._ticks += 1
 
     def noted(self) -> None:
-        """Have the pools filled again where a thread does that: a user took one, or found none."""
+        """Wake the pools' thread, because a user took a database or found none."""
         self._wake.set()
 
     def close(self) -> None:
-        """Stop the thread after the database it is making."""
+        """Stop the thread after the database that it is creating."""
         self.upkeep.stopped.set()
         self._wake.set()
         self.upkeep.stop(_CLOSING_S)
@@ -240,5 +240,5 @@ class PendingPool(Operation):
             try:
                 with context.acting(context.HOUSEKEEPING):
                     self.fill()
-            except Exception:  # the thread goes on; what stood in the way is in the log, and in the rows
+            except Exception:  # the thread must go on; the error is in the log
                 log.exception("the pools could not be filled")

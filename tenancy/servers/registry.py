@@ -1,7 +1,7 @@
-"""Keep the database servers of the operator: register, test, drain and forget them, and keep their passwords.
+"""Register, test, drain and remove database servers, and store their passwords.
 
-A server is only registered once it has answered, and only forgotten when no database stands there. Which of them a
-new database is placed on is decided in ``catalog/servers.py``.
+A server is registered only after it answered, and removed only when it has no databases. ``catalog/servers.py`` decides
+on which server a new database is placed.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ TENANTS_MAX = 1_000_000
 NO_RIGHTS = "the login may not make databases and logins."
 
 Notify = Callable[[list[str], list[str]], None]
-"""Hear what was done on a server, and what its operator should do there, a sentence each."""
+"""Called with what was done on a server and what its operator should do there, each a list of sentences."""
 
 
 def silent(done: list[str], remarks: list[str]) -> None:
-    """Let it pass: nobody is there to be told."""
+    """Ignore the notification."""
 
 
 class Servers(Operation):
-    """Be ``manager.servers``: register servers, and say how they are. Called, it lists them."""
+    """Manage the registered servers, as ``manager.servers``; calling it lists them."""
 
     def __init__(self, services: Services, empty_pool: Callable[[Server], None]) -> None:
         super().__init__(services)
         self._empty_pool = empty_pool
 
     def __call__(self) -> list[dict[str, Any]]:
-        """List the servers by name, without their secrets, each with how many databases stand there."""
+        """List the servers by name, without passwords, with the number of databases on each."""
         with self.catalog.reading() as connection:
             return [server.to_dict() for server in servers.every(connection)]
 
@@ -59,11 +59,9 @@ class Servers(Operation):
         weight: int = 1,
         notify: Notify = silent,
     ) -> dict[str, Any]:
-        """Register a server by its URL (or login) once it has answered and its login may do its work.
+        """Register a server that answers and whose login has the needed rights; return it without its password.
 
-        Returns it without its secret.
-
-        ``notify`` hears what was done to rights on the server, and what its operator should do there.
+        ``notify`` is told which rights were changed on the server, and what its operator should do there.
         """
         backend = self._backend(db_type)
         login = self.read_login(db_type, url) if isinstance(url, str) else url
@@ -91,7 +89,7 @@ class Servers(Operation):
         return made
 
     def read_login(self, db_type: str, url: str) -> Login:
-        """Read the URL of a server into structured fields; a database in it is not looked at."""
+        """Parse the URL of a server; a database in it is ignored."""
         backend = self._backend(db_type)
         if self.backends.for_url(url, "url") is not backend:
             raise ConfigurationError(f"url is not one of {backend.label}.", field="url")
@@ -101,10 +99,10 @@ class Servers(Operation):
         return self._find(name).to_dict()
 
     def test(self, name: str) -> dict[str, Any]:
-        """Connect to a server and say how it is; a failure is an answer, not an error.
+        """Connect to a server and return how it is; a failure is returned, not raised.
 
-        ``may_create`` says whether the login may make databases and logins, None where the product does not tell;
-        ``remarks`` what its operator should do there, a sentence each.
+        ``may_create`` is whether the login may create databases and logins, None if the product cannot tell.
+        ``remarks`` are sentences about what its operator should do.
         """
         server = self._find(name)
         started = time.perf_counter()
@@ -122,7 +120,7 @@ class Servers(Operation):
         return {"name": server.name, **found, "latency_ms": took, "may_create": may, "remarks": remarks}
 
     def tidy(self, name: str) -> dict[str, Any]:
-        """Remove what this installation left on a server and nothing needs; say what was ``done``, and what remains."""
+        """Remove this installation's unused objects from a server; return what was ``done``, and ``remarks``."""
         server = self._find(name)
         with self._entered(server) as (backend, driver):
             done = backend.prepare(driver, beside_others=True)
@@ -133,14 +131,14 @@ class Servers(Operation):
         return {"name": server.name, "done": done, "remarks": remarks}
 
     def drain(self, name: str) -> dict[str, Any]:
-        """Place nothing more on a server; what stands there stays."""
+        """Place no more databases on a server; those on it stay."""
         return self._set(name, ServerState.DRAINING)
 
     def accept(self, name: str) -> dict[str, Any]:
         return self._set(name, ServerState.ACCEPTING)
 
     def set_password(self, name: str, password: str) -> dict[str, Any]:
-        """Keep a new password of a server's login once it has opened the server; one that does not changes nothing."""
+        """Store a new password of a server's login after connecting with it; on failure nothing changes."""
         server = self._find(name)
         login = replace(self.services.server_login(server), password=access.password(password, "password"))
         if _met(self._backend(server.db_type), login) is False:
@@ -152,10 +150,9 @@ class Servers(Operation):
             return servers.by_name(connection, name).to_dict()
 
     def remove(self, name: str, notify: Notify = silent) -> None:
-        """Forget a server on which no user's database stands, and drop the databases kept ready there.
+        """Remove a server that has no users' databases, and drop the pending ones.
 
-        ServerExistsError while users' databases stand there. ``notify`` hears what was done there, and what may be
-        left.
+        Raises ServerExistsError while it has any. ``notify`` is told what was done on the server and what may be left.
         """
         server = self._find(name)
         if not server.tenants and server.pending:
@@ -205,13 +202,13 @@ class Servers(Operation):
 
 
 def _met(backend: ServerBackend, login: Login) -> bool | None:
-    """Enter a server, and say whether the login may make databases and logins there."""
+    """Connect to a server; return whether the login may create databases and logins there."""
     with closing(backend.at_server(login)) as driver:
         return backend.may_create(driver)
 
 
 def _name(text: str) -> str:
-    """Give the name as it is shown; its folded form, which may be longer, has to fit beside it."""
+    """Return the name with blanks collapsed, or refuse it; its folded form, which may be longer, must fit too."""
     name = " ".join(text.split())
     if not is_visible(name) or not text.strip().isprintable() or max(len(name), len(fold(name))) > NAME_MAX:
         raise ConfigurationError(f"name must be 1 to {NAME_MAX} printable characters.", field="name")
