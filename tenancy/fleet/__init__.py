@@ -1,1 +1,1 @@
-"""Work on all tenants at once: bring them to a revision, know who is behind, check them deeply."""
+"""Operate on all tenants: migrate them to a revision, report which are behind, verify and repair them."""

@@ -1,4 +1,4 @@
-"""Be what ``manager.fleet`` is: fleet runs, the work on them, and how the fleet stands."""
+"""Define ``manager.fleet``: fleet runs, the work on them, status and verification."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tenancy.models import Tenant
 
 @dataclass(frozen=True)
 class Checked:
-    """Say what was found of one tenant (None: of none), what was mended, and whether its tables were compared."""
+    """Describe the check of one tenant, or (None) of something without a tenant; ``mended`` are repaired codes."""
 
     tenant: Tenant | None
     found: list[Finding]
@@ -30,19 +30,19 @@ class Checked:
 
 
 class Fleet(Runs, Status):
-    """Work on all tenants at once."""
+    """Operate on all tenants."""
 
     def work(self, run_id: int, *, alive: Callable[[], bool] = lambda: True, per_server: int = PER_SERVER) -> Run:
-        """Work on a run in this process until it ends, is paused or halts; others may do so at the same time."""
+        """Work on a run in this process until it ends, is paused or halts; other processes may work on it too."""
         Runner(self.services).work(run_id, alive=alive, per_server=per_server)
         return self.get(run_id)
 
     def verify(self, selection: Selection, *, repair: bool = False, orphans: bool = True) -> Iterator[Checked]:
-        """Open tenants' databases one after another and say of each what is wrong; then what belongs to nobody.
+        """Open tenants' databases one after another and yield the problems of each; at the end, orphans.
 
-        What belongs to nobody is only looked for where all tenants are meant, and ``orphans``: another installation's
-        databases on the same server look as if they did. With ``repair`` what is safe is mended,
-        and looked at again: what is given then is what is left.
+        Orphans are looked for only with ``orphans`` and if all tenants are selected; databases of another installation
+        on the same server look like orphans. With ``repair`` safe problems are repaired, and those that remain after a
+        second check are yielded.
         """
         looking = Verification(self.services)
         for tenant in looking.tenants(selection):
@@ -72,5 +72,5 @@ class Fleet(Runs, Status):
             yield Checked(None, [] if mended else [found], mended)
 
     def discard(self, run_id: int) -> int:
-        """Remove a run's restore points; give how many there were."""
+        """Delete a run's restore points; return how many there were."""
         return RestorePoints(self.services).delete(run_id)

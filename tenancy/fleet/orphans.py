@@ -1,6 +1,6 @@
-"""Find what no row of the catalog knows: databases, logins, files and restore points that were left somewhere.
+"""Find databases, logins, files and restore points that the catalog does not know.
 
-They are named and left. What bears a tenant's name may be a database that a restored catalog has forgotten.
+They are only reported, because a catalog restored from a backup may have forgotten a database that is in use.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from tenancy.models import Server
 TO_DO = "restore the catalog if that was lost; else look at what this is, and remove it"
 
 MOST_LEFT = 1000
-"""So many leftovers are named; where there are more, removing those shows the next."""
+"""How many leftovers are reported at most; removing them shows the next."""
 
 
 @dataclass(frozen=True)
 class Known:
-    """Hold what the catalog knows of one place: databases by name, with their tenants."""
+    """Hold the databases that the catalog knows at one place: (tenant id, user id) by name."""
 
     names: dict[str, tuple[str, int | None]]
 
@@ -38,12 +38,12 @@ class Known:
 
 
 class Orphans(Operation):
-    """Look for what belongs to nobody."""
+    """Find what belongs to no tenant."""
 
     _left: frozenset[str] | set[str] = frozenset()
 
     def found(self) -> Iterator[Finding]:
-        """Go through what was left behind, then files, then server after server."""
+        """Yield findings: leftovers first, then files, then server after server."""
         with self.catalog.reading() as connection:
             left = leftovers.page(connection, 0, MOST_LEFT)
         self._left = {each.db_path or each.db_name or "" for each in left}
@@ -94,7 +94,7 @@ class Orphans(Operation):
                 yield Finding(code, f"the {item.kind} {item.name} {where} belongs to nobody in this catalog: {TO_DO}")
 
     def _is_made(self, item: InventoryItem) -> bool:
-        """Say whether an attempt is under way that writes this very draft."""
+        """Return whether a running attempt is making this partial database."""
         if item.tenant_id is None:
             return False
         with self.catalog.reading() as connection:

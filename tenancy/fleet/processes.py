@@ -1,7 +1,7 @@
-"""Work on a fleet run in several processes: Alembic's ``op`` is a module global, one migration a process.
+"""Work on a fleet run in several processes, because Alembic allows one migration at a time in a process.
 
-The process that starts them does no work itself. It watches: a worker that is lost is replaced, one that takes too
-long over a tenant is ended. If it is killed itself, its workers stop after what they have begun.
+The parent does no work itself. It replaces workers that die and kills workers that take too long over a tenant. If the
+parent is killed, its workers stop after what they have begun.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ _LOOK_S = 0.2
 
 @dataclass(frozen=True)
 class Crew:
-    """Say how many processes work, how many of them at one server, and how long one tenant may take.
+    """Describe the worker processes: how many in total and at each server, and how long one tenant may take.
 
-    ``build`` makes in a worker what has a ``manager`` and a ``close``; it has to be picklable.
+    ``build`` is called in each worker, so it must be picklable; it returns an object with ``manager`` and ``close``.
     """
 
     build: Callable[[], Any]
@@ -50,7 +50,7 @@ class Crew:
 
 
 def work_in_processes(fleet: Fleet, run_id: int, crew: Crew, watch: Callable[[Run], None]) -> Run:
-    """Work on a run until it ends, is paused or halts; ``watch`` hears how far it is, some times a second."""
+    """Work on a run until it ends, is paused or halts; ``watch`` is called with its progress several times a second."""
     context: Any = multiprocessing.get_context("fork" if _may_fork() else "spawn")
     watcher = _Watcher(fleet, run_id, crew)
     open_items = fleet.get(run_id)
@@ -89,12 +89,12 @@ def _join_any(team: list[BaseProcess]) -> None:
 
 
 def _may_fork() -> bool:
-    """Say whether a fork is safe and cheap: there is one, and no other thread whose locks would be left closed."""
+    """Return whether fork can be used: other threads may hold locks, which would stay locked in the child."""
     return hasattr(os, "fork") and threading.active_count() == 1
 
 
 def _work(build: Callable[[], Any], run_id: int, per_server: int) -> None:
-    """Be a worker process; Ctrl-C is its parent's business."""
+    """Run a worker process; Ctrl-C is handled by the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     parts = build()
@@ -105,16 +105,16 @@ def _work(build: Callable[[], Any], run_id: int, per_server: int) -> None:
 
 
 class _Watcher:
-    """End workers that take too long over a tenant; a revision that loops never ends by itself.
+    """Kill workers that take too long over a tenant, for example in a revision that loops forever.
 
-    How long a row has not moved is measured here: the clocks that write into rows may be set meanwhile.
+    The time is measured here and not by ``started_at``, because the clock that wrote that may be set meanwhile.
     """
 
     def __init__(self, fleet: Fleet, run_id: int, crew: Crew) -> None:
         self._fleet, self._run_id, self._limit_s = fleet, run_id, crew.time_limit_s
         self._next_look = time.monotonic()
         self._met: dict[sa.Row[int, str, datetime], float] = {}
-        """When each row that a runner is at work on was first met as it is."""
+        """When each begun row was first seen in its present form."""
 
     def end_late_ones(self, team: list[BaseProcess]) -> None:
         now = time.monotonic()

@@ -1,12 +1,13 @@
-"""Mend what is safe to mend of what a verification found: under the tenant's claim, and told in the audit log.
+"""Repair what a verification found and what is safe to repair, under the tenant's claim and with an audit row.
 
-A database that knows better than the catalog is believed where its own identity, version table and ledger agree. No
-database, no login and no row is ever removed.
+Where database and catalog differ, the database is believed if its identity row, version table and ledger agree. No
+database, login or row is ever removed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -24,13 +25,10 @@ _WORKABLE = (State.READY, State.MIGRATING, State.FAILED)
 
 
 class Repair(Operation):
-    """Mend one tenant at a time."""
+    """Repair one tenant at a time."""
 
     def mend(self, user_id: int, looking: Verification) -> list[str]:
-        """Look again at a tenant, now that nobody else changes it, and mend what is safe; give the findings' codes.
-
-        Raises what stands in the way.
-        """
+        """Check a tenant again, under its claim, and repair what is safe; return the codes of what was repaired."""
 
         def work(tenant: Tenant, claim: Claim) -> tuple[set[str], dict[str, object]]:
             codes = {each.code for each in looking.look_under(claim, tenant) if each.repairable}
@@ -39,7 +37,7 @@ class Repair(Operation):
         return self._under_claim(user_id, work)
 
     def clear_drafts(self, user_id: int) -> list[str]:
-        """Remove what earlier attempts to make a tenant's database left beside it; give what that is called."""
+        """Remove files that earlier attempts to create a tenant's database left; return their finding's code."""
 
         def work(tenant: Tenant, claim: Claim) -> tuple[set[str], dict[str, object]]:
             backend = self.services.backend(tenant)
@@ -52,7 +50,7 @@ class Repair(Operation):
     def _under_claim(
         self, user_id: int, work: Callable[[Tenant, Claim], tuple[set[str], dict[str, object]]]
     ) -> list[str]:
-        """Do work that gives what was mended, and what the catalog is to say from here on."""
+        """Do work under a claim; it returns the repaired codes and the tenant's new columns."""
         with self.catalog.writing() as connection:
             tenant = tenants.get(connection, user_id)
             claim = self.claim(connection, tenant, "repair")
@@ -63,8 +61,8 @@ class Repair(Operation):
         with claim.ending() as connection:
             if mended:
                 tenants.change(connection, tenant, **changes)
-                told = {"user_id": user_id, "tenant_id": tenant.tenant_id, "detail": {"found": mended}}
-                self.catalog.audit.append(connection, "tenant.repair", **told)  # type: ignore[arg-type]  # by name
+                row: dict[str, Any] = {"user_id": user_id, "tenant_id": tenant.tenant_id, "detail": {"found": mended}}
+                self.catalog.audit.append(connection, "tenant.repair", **row)
         return mended
 
     def _mended(self, tenant: Tenant, claim: Claim, codes: Collection[str]) -> dict[str, object]:
@@ -90,7 +88,7 @@ class Repair(Operation):
         }
 
     def _restamp(self, connection: sa.Connection) -> None:
-        """Let the ledger say what the files of the revisions are now: they make the very tables that stand here."""
+        """Write the checksums of the revisions' present files into the ledger; they make exactly these tables."""
         for revision, checksum in self.chain.checksums.items():
             mine = (tenancy_ledger.c.revision == revision, tenancy_ledger.c.direction == "upgrade")
             connection.execute(tenancy_ledger.update().where(*mine), {"checksum": checksum})

@@ -1,7 +1,8 @@
 """Create a restore point of a tenant before a fleet run changes its schema, and restore it when the run is reverted.
 
-A point is created while the database is closed to writes: what were written after it, the restore would lose without a
-word. A runner that takes over from one that was killed never replaces a point by the state that the run already made.
+It is created while the database is closed to writes, so no write between the restore point and the migration can get
+lost unnoticed. A runner that takes over from a killed one never replaces a restore point that exists already, which
+might otherwise contain the migrated database.
 """
 
 from __future__ import annotations
@@ -28,16 +29,16 @@ PAGE = 200
 
 
 class RestorePoints(Operation):
-    """Use the restore points of fleet runs; ``backend.restore_points`` makes the copies."""
+    """Create, restore and delete the restore points of fleet runs; ``backend.restore_points`` does the copying."""
 
     def wanted(self, rules: Rules, here: str | None, target: str) -> bool:
-        """Say whether a tenant needs a point: the run asks for one, or a revision of the run is destructive."""
+        """Return whether a tenant needs a restore point: the run asks for it, or a revision is destructive."""
         if rules.bare or here is None or not self.chain.knows(here):
             return False
         return rules.snapshot or any(self.chain.is_destructive(name) for name in self.chain.between(here, target))
 
     def create(self, tenant: Tenant, claim: Claim, backend: Backend, item: dict[str, Any]) -> bool:
-        """Close a database to writes and create a point of it as it was before the run; say whether there is one."""
+        """Close a database to writes and create a restore point; return whether there is one of before the run."""
         here = Upgrade(self.services).close(tenant, claim, backend)
         access, point = self.services.access(tenant), _name(item["run_id"])
         if here != item["from_revision"]:
@@ -51,7 +52,7 @@ class RestorePoints(Operation):
         return True
 
     def restore(self, tenant: Tenant, claim: Claim, backend: Backend, item: dict[str, Any], taken_back: int) -> Reached:
-        """Make a database what it was before the run ``taken_back``; what was written since then is lost."""
+        """Restore a database from before the run ``taken_back``; everything written since is lost."""
         upgrade, access, point = Upgrade(self.services), self.services.access(tenant), _name(taken_back)
         if not backend.restore_points.has(tenant, access, point):
             raise MigrationError("its restore point is gone: bring back a backup.", tenant_id=tenant.tenant_id)
@@ -70,7 +71,7 @@ class RestorePoints(Operation):
         return upgrade.open(tenant, claim, backend, target)
 
     def delete(self, run_id: int) -> int:
-        """Delete the points of a run, which they can then no longer revert; return how many there were."""
+        """Delete a run's restore points, so it cannot be rolled back by them any more; return how many there were."""
         after, removed = 0, 0
         while rows := self._with_points(run_id, after):
             for row in rows:
@@ -79,16 +80,16 @@ class RestorePoints(Operation):
         return removed
 
     def says_whose(self, tenant: Tenant, backend: Backend) -> bool:
-        """Say whether a database has an identity row; one that is half restored has none, as that row comes last."""
+        """Return whether a database has an identity row; a restore inserts it last."""
         with backend.checks.looking(backend.connect_to_migrate(tenant, self.services.access(tenant))) as connection:
             there = sa.inspect(connection).has_table(tenancy_identity.name)
             return there and connection.execute(sa.select(tenancy_identity.c.id)).first() is not None
 
     @contextmanager
     def _open_again(self, tenant: Tenant, claim: Claim, backend: Backend) -> Iterator[None]:
-        """Open a closed database again if the block fails, and put the revision it is at into the error.
+        """Reopen a closed database if the block fails, and put its revision and epoch into the error.
 
-        It stays closed if another runner still works on it: the one from which this runner took the claim over.
+        It stays closed if the runner from which this one took the claim over is still at work there.
         """
         try:
             yield

@@ -1,8 +1,8 @@
-"""Do a fleet run's work: take some tenants, migrate each, record the outcome, until nothing is left.
+"""Work on a fleet run: take a batch of tenants, migrate each, record the outcomes, until nothing is left.
 
-Any number of processes may do this to one run at once, and any of them may be killed. What is taken is claimed, tenant
-by tenant, in the transaction that marks it; a runner that is gone loses its claims by time, and another one takes
-its tenants again, one by one. Batches are small, so that no tenant is closed for longer than a blink.
+Any number of processes may work on one run, and any of them may be killed. Each tenant is claimed in the transaction
+that marks it as begun. The claims of a killed runner expire, and another runner takes its tenants, one at a time.
+Batches are small, so that no tenant is closed to writes for more than a moment.
 """
 
 from __future__ import annotations
@@ -41,32 +41,32 @@ log = logging.getLogger(__name__)
 
 BATCH_S = 0.15
 MOST_AT_ONCE = 32
-"""Taking so many, and recording what came of them, each hold the catalog's lock for a few milliseconds."""
+"""The largest batch: taking it and recording it each hold the run's lock for a few milliseconds."""
 LOST_TOO_OFTEN = 3
 PER_SERVER = 4
 CLAIM_TTL_S = 15.0
-"""Claims are renewed while the work goes on; after a kill nobody waits longer than this for a tenant."""
+"""Lifetime of claims, which are renewed during the work; after a kill others wait this long for a tenant."""
 _LOOK_AGAIN_S = 0.1
 
 TOO_LONG = "took_too_long"
-"""Stands in a row whose runner was ended because it took too long over that tenant alone."""
+"""The error code of a tenant whose runner was killed because it took too long over it."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """Hold one tenant that is to be worked on, under its claim."""
+    """Hold one tenant to migrate, and its claim."""
 
     run: RunRow
     item: dict[str, Any]
     tenant: Tenant
     claim: Claim
     kept: list[bool] = field(default_factory=list)
-    """Whether a restore point was kept, once that is known."""
+    """Whether a restore point was created; empty until that is known."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Say how a tenant fared; ``reached`` is missing where nothing is known of its database."""
+    """Describe what became of a tenant; ``reached`` is None if the state of its database is unknown."""
 
     job: Job
     state: ItemState
@@ -77,20 +77,20 @@ class Outcome:
 
     @property
     def server_is_away(self) -> bool:
-        """Say whether the same would come of every other database of this server."""
+        """Return whether every other database on this server would fail in the same way."""
         away = isinstance(self.error, DatabaseUnreachableError | TooManyConnectionsError)
         return away and self.state is ItemState.OFFLINE and self.job.item["server_id"] is not None
 
 
 class Runner(Operation):
-    """Work on fleet runs."""
+    """Work on fleet runs in one process."""
 
     def __init__(self, services: Services) -> None:
         super().__init__(services)
         self._places: dict[int, dict[Place, int]] = {}
 
     def work(self, run_id: int, *, alive: Callable[[], bool] = lambda: True, per_server: int = PER_SERVER) -> None:
-        """Do what there is to do until the run ends, is paused or halts, or this runner is to stop."""
+        """Work until the run ends, is paused or halts, or ``alive`` returns False."""
         with context.acting(context.FLEET, f"run-{run_id}"):
             self._work(run_id, alive, per_server)
 
@@ -103,7 +103,7 @@ class Runner(Operation):
             jobs = self.catalog.repeating(partial(self._take, run_id=run_id, size=size, per_server=per_server))
             if jobs is None:
                 return
-            if not jobs:  # others are at work on what is left, or were killed: their claims end
+            if not jobs:  # other runners have what is left, or their claims must expire
                 nothing_comes.wait(_LOOK_AGAIN_S)
                 continue
             started = time.perf_counter()
@@ -116,7 +116,7 @@ class Runner(Operation):
     # --- taking -----------------------------------------------------------------------------------------
 
     def _take(self, connection: sa.Connection, run_id: int, size: int, per_server: int) -> list[Job] | None:
-        """Claim and mark some tenants of one place; nothing where others hold them all, None where the run is over."""
+        """Claim and mark some tenants of one place; [] if others hold all that is left, None if the run is over."""
         run = runs.get(connection, run_id, lock=True)
         if run.state is not RunState.RUNNING:
             return None
@@ -149,7 +149,7 @@ class Runner(Operation):
     def _available(
         self, connection: sa.Connection, run_id: int, wave: int, size: int, per_server: int
     ) -> list[dict[str, Any]]:
-        """List rows that can be taken, where the fewest are at work, and of those places the fullest first."""
+        """List rows to take, from the place with the fewest runners; of equal places from that with most tenants."""
         busy = runs.at_work(connection, run_id)
         places = self._places_of(connection, run_id)
         for place in sorted(places, key=lambda place: busy.get(place, 0)):
@@ -161,13 +161,13 @@ class Runner(Operation):
         return []
 
     def _places_of(self, connection: sa.Connection, run_id: int) -> dict[Place, int]:
-        """Say where a run's tenants stand; that is written when the run is made and asked once."""
+        """Count a run's tenants by place; read once, as rows are only added when a run is made."""
         if run_id not in self._places:
             self._places[run_id] = runs.places(connection, run_id)
         return self._places[run_id]
 
     def _reason(self, run: RunRow, row: dict[str, Any], tenant: Tenant | None) -> str | None:
-        """Say why a tenant is not to be touched."""
+        """Return why a tenant must not be touched, or None."""
         if tenant is None or tenant.tenant_id != row["tenant_id"]:
             return "its database was deleted since"
         if tenant.state not in runs.WORKABLE or not tenant.is_active:
@@ -177,7 +177,7 @@ class Runner(Operation):
         return None
 
     def _is_there(self, row: dict[str, Any], tenant: Tenant | None) -> bool:
-        """Say whether somebody else has brought a tenant where it is wanted."""
+        """Return whether a tenant is already where the run wants it."""
         wanted = (row["tenant_id"], State.READY, row["to_revision"], self.chain.fingerprints[row["to_revision"]])
         found = tenant and (tenant.tenant_id, tenant.state, tenant.revision, tenant.schema_fingerprint)
         return found == wanted
@@ -193,7 +193,7 @@ class Runner(Operation):
     # --- doing ------------------------------------------------------------------------------------------
 
     def _done(self, jobs: list[Job]) -> list[Outcome]:
-        """Migrate one tenant after the other; those on a server that does not answer are not tried one by one."""
+        """Migrate one tenant after another; once a server does not answer, the rest on it are not tried."""
         outcomes: list[Outcome] = []
         silent: Outcome | None = None
         for job in jobs:
@@ -214,7 +214,7 @@ class Runner(Operation):
             with explained(backend):
                 reached = self._migrated(job, backend)
         except TenancyError as error:
-            problem, reached = error, error.fields.pop("reached", None)  # type: ignore[assignment]  # put there by bring
+            problem, reached = error, error.fields.pop("reached", None)  # type: ignore[assignment]  # set by migrate_to
         except Exception as error:
             log.exception("tenant %s of user %s could not be migrated", job.tenant.tenant_id, job.tenant.user_id)
             problem = MigrationError(f"{type(error).__name__}: see the log.")
@@ -222,7 +222,7 @@ class Runner(Operation):
         return Outcome(job, self._verdict(job, problem), took_ms, reached, problem, any(job.kept))
 
     def _migrated(self, job: Job, backend: Backend) -> Reached:
-        """Migrate a tenant, but give up on one over which runner after runner was lost: the next would be too."""
+        """Migrate a tenant, but fail without trying if several runners died over it or it took too long."""
         upgrade, item = Upgrade(self.services), job.item
         late = item["error_code"] == TOO_LONG
         if not late and item["tries"] < LOST_TOO_OFTEN:
@@ -231,13 +231,13 @@ class Runner(Operation):
         try:
             reached = upgrade.reopen(job.tenant, job.claim, backend)
         except IdentityError:
-            if job.run.reverts is None or not item["restore_point"]:  # else half put back, it stays closed
+            if job.run.reverts is None or not item["restore_point"]:  # half restored, it stays closed
                 raise
         why = "it took too long and was ended" if late else f"its runner was lost {item['tries']} times over it"
         raise MigrationError(f"{why}: what it runs into is in the database, or in the revision.", reached=reached)
 
     def _brought(self, job: Job, backend: Backend) -> Reached:
-        """Migrate a tenant, with a restore point before where one is wanted, or take it back by the one it has."""
+        """Migrate a tenant, after creating a restore point if one is wanted, or restore the one it has."""
         points, run, item = RestorePoints(self.services), job.run, job.item
         held = (job.tenant, job.claim, backend)
         if run.reverts is not None and item["restore_point"]:
@@ -256,7 +256,7 @@ class Runner(Operation):
     # --- recording --------------------------------------------------------------------------------------
 
     def _record(self, connection: sa.Connection, run_id: int, outcomes: list[Outcome]) -> None:
-        """Write what was done, for as long as the claims held; whoever took a tenant over records it instead."""
+        """Write the outcomes of tenants whose claims are still held; others were taken over, and are recorded there."""
         run = runs.get(connection, run_id, lock=True)
         unknown = [o.job.tenant.tenant_id for o in outcomes if o.error is not None and o.reached is None]
         held = claims.release_many(connection, [outcome.job.claim for outcome in outcomes], lapsed=unknown)
@@ -274,7 +274,7 @@ class Runner(Operation):
             self._halt(connection, run, any(outcome.job.item["wave"] == 0 for outcome in failed))
 
     def _config(self, outcome: Outcome) -> dict[str, Any]:
-        """Give what the catalog knows of a tenant from here on; one that failed is as usable as it was."""
+        """Return the new columns of a tenant; a failed one is as usable as before."""
         tenant, reached, error = outcome.job.tenant, outcome.reached, outcome.error
         before = outcome.job.item["before_state"] or _resting(tenant.state)
         revision = reached.revision if reached else tenant.revision
@@ -295,7 +295,7 @@ class Runner(Operation):
         }
 
     def _tell(self, connection: sa.Connection, run: RunRow, outcomes: list[Outcome]) -> None:
-        """Say in the audit log what was done, and remember what went wrong; a server that is away is left alone."""
+        """Write the audit log and collect errors; what waits on an unreachable server is marked as offline."""
         for outcome in outcomes:
             if outcome.error is None:
                 continue
@@ -312,7 +312,7 @@ class Runner(Operation):
             self.catalog.audit.append_many(connection, action, of, detail={"revision": revision, "run": run.id})
 
     def _halt(self, connection: sa.Connection, run: RunRow, first_failed: bool) -> None:
-        """Halt a run in which a canary, or more tenants than its rules allow, could not be migrated."""
+        """Halt a run if a canary failed, or more tenants than its rules allow."""
         canary = bool(run.rules.canary) and first_failed
         failed = runs.failures(connection, run.id)
         total = sum(self._places_of(connection, run.id).values())
@@ -323,15 +323,15 @@ class Runner(Operation):
 
 def _pass_over(connection: sa.Connection, run_id: int, reasons: dict[int, str]) -> None:
     skipped = {"state": ItemState.SKIPPED, "ended_at": datetime.now(UTC), "error_code": "tenant_not_ready"}
-    told = [{"user_id": user_id, "error": reason} | skipped for user_id, reason in reasons.items()]
-    runs.change_items(connection, run_id, told)
+    rows = [{"user_id": user_id, "error": reason} | skipped for user_id, reason in reasons.items()]
+    runs.change_items(connection, run_id, rows)
 
 
 def _say_there(connection: sa.Connection, run_id: int, rows: list[dict[str, Any]]) -> None:
-    """Count tenants as done with which nothing had to be done: there is nothing to take back either."""
+    """Mark tenants as done that need nothing; equal revisions make a rollback leave them out."""
     done = {"state": ItemState.DONE, "ended_at": datetime.now(UTC), "duration_ms": 0}
-    told = [{"user_id": row["user_id"], "from_revision": row["to_revision"]} | done for row in rows]
-    runs.change_items(connection, run_id, told)
+    changes = [{"user_id": row["user_id"], "from_revision": row["to_revision"]} | done for row in rows]
+    runs.change_items(connection, run_id, changes)
 
 
 def _item(outcome: Outcome) -> dict[str, Any]:
@@ -347,5 +347,5 @@ def _item(outcome: Outcome) -> dict[str, Any]:
 
 
 def _resting(state: State) -> State:
-    """Give the state in which a tenant is left when nothing comes of it; one that was cut off rests nowhere else."""
+    """Return the state that a tenant has after a failure; one found in ``migrating`` was ready before."""
     return State.READY if state is State.MIGRATING else state

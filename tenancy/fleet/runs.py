@@ -1,7 +1,7 @@
-"""Make fleet runs, stop them, take them up again, and take them back: decisions in the catalog, nothing else.
+"""Start, pause, resume, cancel and roll back fleet runs; this changes rows of the catalog only.
 
-One run is unfinished at a time. Who asks for the same again joins it; who asks for another is told which one there is.
-The work itself is done by ``runner.py``, in as many processes as like to.
+There is one unfinished run at most. Asking for the same run again joins it; asking for another one is refused. The work
+itself is done by ``runner.py``, in any number of processes.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ MIGRATE, ROLLBACK = "migrate", "rollback"
 
 
 class Runs(Operation):
-    """Decide what becomes of fleet runs."""
+    """Control fleet runs."""
 
     def start(self, selection: Selection, rules: Rules, target: str | None = None) -> Run:
-        """Make a run that brings tenants forward to a revision, head unless one is named; or join the one that does."""
+        """Start a run that migrates tenants forward to a revision (by default head), or join an equal one."""
         target = self.target(target)
         if rules.snapshot and rules.bare:
             raise ConfigurationError("a restore point of each database, and none: choose one.", field="snapshot")
@@ -44,10 +44,10 @@ class Runs(Operation):
         return self.catalog.repeating(work)
 
     def plan(self, selection: Selection, target: str | None = None) -> dict[str, Any]:
-        """Say per tenant what a run would do, and how long one after another would take by what earlier runs took.
+        """Return what a run would do to each tenant, without starting one.
 
-        ``{"target", "already", "tenants": [{user_id, db_type, state, from, revisions}], "estimate_s"}``; the estimate
-        is None where no earlier run tells.
+        ``{"target", "already", "tenants": [{user_id, db_type, state, from, revisions}], "estimate_s"}``. The estimate
+        is for one tenant after another, from the durations of earlier runs; None without any.
         """
         target = self.target(target)
         columns = (table.c.user_id, table.c.db_type, table.c.state, table.c.revision)
@@ -74,7 +74,7 @@ class Runs(Operation):
         }
 
     def rollback(self, run_id: int) -> Run:
-        """Make a run that takes back exactly what another did, tenant by tenant; or join the one that does."""
+        """Start a run that undoes exactly what another one did, tenant by tenant, or join an equal one."""
 
         def work(connection: sa.Connection) -> Run:
             known = self._alone(connection)
@@ -91,11 +91,11 @@ class Runs(Operation):
         return self.catalog.repeating(work)
 
     def pause(self, run_id: int) -> Run:
-        """Let runners end what they have begun and take no more."""
+        """Pause a run: runners finish what they have begun and take no more."""
         return self._turned(run_id, [RunState.RUNNING], RunState.PAUSED, "fleet.pause")
 
     def resume(self, run_id: int, *, failed_only: bool = False) -> Run:
-        """Go on with a run: with what waits and with what it could not do, or with what failed alone."""
+        """Continue a run with all tenants that it has not migrated or, with ``failed_only``, those that failed."""
 
         def before(connection: sa.Connection) -> None:
             if failed_only:
@@ -106,7 +106,7 @@ class Runs(Operation):
         return self._turned(run_id, list(RunState), RunState.RUNNING, "fleet.resume", before)
 
     def cancel(self, run_id: int) -> Run:
-        """Give up what waits; what a runner has begun is finished."""
+        """Cancel waiting tenants; runners finish what they have begun."""
 
         def before(connection: sa.Connection) -> None:
             runs.turn(connection, run_id, [ItemState.WAITING], ItemState.CANCELLED)
@@ -130,7 +130,7 @@ class Runs(Operation):
             return runs.items(connection, run_id, states=states, after=after, limit=limit)
 
     def target(self, revision: str | None) -> str:
-        """Give the revision that is meant, head where none is said."""
+        """Return the revision, head for None, or refuse an unknown one."""
         if revision is None:
             return self.chain.head
         if not self.chain.knows(revision):
@@ -138,7 +138,7 @@ class Runs(Operation):
         return revision
 
     def wanting(self, selection: Selection, target: str) -> list[sa.ColumnElement[bool]]:
-        """Give the conditions on a tenant that is not at a revision nor past it, by what the catalog knows of it."""
+        """Return the conditions for selected tenants that are neither at a revision nor past it, by the catalog."""
         order = list(self.chain.checksums)
         past = table.c.revision.in_(order[order.index(target) + 1 :])
         there = sa.and_(
@@ -155,7 +155,7 @@ class Runs(Operation):
         return {"all": connection.execute(made).scalar_one(), "wanted": connection.execute(wanted).scalar_one()}
 
     def _alone(self, connection: sa.Connection) -> RunRow | None:
-        """Give the unfinished run; until the transaction ends nobody else can make one."""
+        """Return the unfinished run; the audit head stays locked, so nobody else can start one meanwhile."""
         self.catalog.audit.lock(connection)
         return runs.unfinished(connection)
 
@@ -196,7 +196,7 @@ class Runs(Operation):
 
 
 def ended(connection: sa.Connection, run_id: int, there: Collection[str]) -> None:
-    """Close a run in which nothing is left to do; ``there`` are the states in which it has rows."""
+    """End a run in which nothing is left to do; ``there`` are the states in which it has rows."""
     left = any(state in there for state in runs.LEFT)
     closed = RunState.CANCELLED if ItemState.CANCELLED in there else RunState.DONE
     runs.change(connection, run_id, RunState.INCOMPLETE if left else closed)

@@ -1,4 +1,4 @@
-"""Say how the fleet stands, by what the catalog knows: no tenant's database is opened."""
+"""Report at which revisions the fleet's tenants are, from the catalog alone; no tenant's database is opened."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ AT_HEAD, BEHIND, AHEAD, EDITED, UNKNOWN = "at_head", "behind", "ahead", "edited"
 
 
 class Status(Operation):
-    """Count tenants by where they stand, and list those that are not where they should be."""
+    """Count tenants by their standing, and list those that are not at head."""
 
     def status(self) -> dict[str, Any]:
-        """Give ``{"head", "total", "at_head", "behind", "ahead", "edited", "unknown", "failed", "offline", ...}``.
+        """Return ``{"head", "total", "at_head", "behind", "ahead", "edited", "unknown", "failed", "offline", ...}``.
 
-        ``behind`` counts those that miss revisions, ``by_revision`` says how many stand at which and how many
-        revisions that is behind (None where this code does not know it); ``failed`` and ``offline`` count, among
-        all that are not at head, those whose last work went wrong or whose database did not answer.
+        ``by_revision`` has the number of tenants at each revision and how many revisions that is behind (None if this
+        code does not know it). ``failed`` and ``offline`` count, among those not at head, the tenants whose last
+        operation failed and those whose database did not answer.
         """
         standings = (
             table.c.db_type,
@@ -73,7 +73,7 @@ class Status(Operation):
         return {"head": self.chain.head, "total": total, **found, "by_revision": known, "by_type": by_type}
 
     def behind(self, *, after: int = 0, limit: int = 100) -> list[dict[str, Any]]:
-        """List tenants that are not at head, by user id, each with its standing and the reason, if one is known."""
+        """List tenants that are not at head by user id, each with its standing and the reason."""
         columns = (
             table.c.user_id,
             table.c.tenant_id,
@@ -127,7 +127,7 @@ _REASONS = {
 
 
 def standing_of(chain: Chain, revision: str | None, fingerprint: str | None) -> str:
-    """Say how a tenant stands to this code, by the revision and fingerprint that the catalog keeps."""
+    """Compare a tenant's revision and fingerprint in the catalog with this code's."""
     if revision is None:
         return UNKNOWN
     if not chain.knows(revision):

@@ -1,7 +1,7 @@
-"""Open tenants' databases and hold them against what they should be: whose, at which revision, of which shape.
+"""Open tenants' databases and check owner, revision, tables and rows against what they should be.
 
-Nothing is changed; ``repair.py`` mends what is safe to mend. What the catalog does not know at all is found by
-``orphans.py``.
+Nothing is changed; ``repair.py`` repairs what is safe to repair, and ``orphans.py`` finds what the catalog does not
+know.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _RESTING = {State.READY: "ready", State.SUSPENDED: "suspended"}
 
 @dataclass(frozen=True)
 class Finding:
-    """Say what is wrong with one tenant, or with what belongs to none."""
+    """Describe one problem of a tenant, or of something that belongs to none."""
 
     code: str
     what: str
@@ -49,7 +49,7 @@ class Finding:
 
 
 class Verification(Operation):
-    """Look deeply at one tenant after another."""
+    """Check one tenant after another."""
 
     def __init__(self, services: Services) -> None:
         super().__init__(services)
@@ -57,27 +57,27 @@ class Verification(Operation):
         self._away: dict[str, DatabaseUnreachableError] = {}
         self._mine: Claim | None = None
         self.not_compared: list[int] = []
-        """Users whose database has a product of which no scratch database could be made, to compare it with."""
+        """Users whose tables were not compared, because no scratch database could be made for the comparison."""
 
     def tenants(self, selection: Selection) -> Iterator[Tenant]:
-        """Go through the tenants that are meant, by user id, some at a time."""
+        """Yield the selected tenants by user id, reading some at a time."""
         after = 0
         while rows := self._page(selection, after):
             yield from (found for _, found in rows)
             after = rows[-1][1].user_id or 0
 
     def look(self, tenant: Tenant) -> list[Finding]:
-        """Give what is wrong with a tenant, which may be that nothing of it can be seen; none while it is claimed."""
+        """Return a tenant's problems; none while another operation holds its claim."""
         if tenant.revision is None:
             cure = f"`unify db init {tenant.user_id}` or `manager.provision({tenant.user_id})`"
             return [self._finding(tenant, "unmade", f"its database was never finished: {cure}")]
         found = self._found(tenant)
         if found and self._at_work(tenant):
-            return []  # somebody is at work on it, and what was seen is on its way to something else
+            return []  # another operation is changing it
         return [self._finding(tenant, *each) for each in found]
 
     def look_under(self, claim: Claim, tenant: Tenant) -> list[Finding]:
-        """Look again at a tenant that the caller has claimed: nobody else changes it from here on."""
+        """Check a tenant that the caller has claimed, so nobody else changes it meanwhile."""
         self._mine = claim
         try:
             return self.look(tenant)
@@ -107,11 +107,11 @@ class Verification(Operation):
             found += self._denied(tenant, backend, there)
 
     def _opened(self, tenant: Tenant, backend: Backend) -> Any:
-        """Open a database; a server that does not answer is not waited for again, tenant after tenant."""
+        """Open a database; for a server that did not answer once, raise its error again without waiting."""
         server = backend.budget_key(tenant)
         if server in self._away:
             known = self._away[server]
-            raise type(known)(known.message, **known.fields)  # a new one: the same would grow with every tenant
+            raise type(known)(known.message, **known.fields)  # a new one, as a traceback grows each time it is raised
         try:
             return backend.connect_to_migrate(tenant, self.services.access(tenant))
         except DatabaseMissingError:
@@ -136,8 +136,8 @@ class Verification(Operation):
         if isinstance(here, tuple):
             yield from (*_unsafe(identity_found), here)
             return
-        told = ledger.applied_checksums(connection, self.chain.checksums)
-        last = next(reversed(told), None)
+        applied = ledger.applied_checksums(connection, self.chain.checksums)
+        last = next(reversed(applied), None)
         if last != here:
             yield from _unsafe(identity_found)
             yield "ledger", f"the version table says {here}, the ledger {last}"
@@ -147,7 +147,8 @@ class Verification(Operation):
             yield from _unsafe(identity_found)
             yield "ledger", contradiction
             return
-        edited = [name for name in told if told[name] != self.chain.checksums.get(name, told[name])]
+        known = self.chain.checksums
+        edited = [name for name, checksum in applied.items() if checksum != known.get(name, checksum)]
         different = list(self._shape(tenant, backend, connection, here))
         yield from _unsafe(identity_found) if different else identity_found
         yield from (("shape", each) for each in different)
@@ -170,13 +171,13 @@ class Verification(Operation):
             yield "closed", f"it says it is {row.state}, the catalog says {tenant.state}, and nobody works on it"
 
     def _at_work(self, tenant: Tenant) -> bool:
-        """Say whether somebody else is at work on a tenant."""
+        """Return whether another operation holds the tenant's claim."""
         with self.catalog.reading() as connection:
             found = claims.held(connection, tenant.tenant_id)
         return found is not None and (self._mine is None or found["attempt"] != self._mine.attempt)
 
     def _version(self, connection: sa.Connection) -> str | tuple[str, str]:
-        """Give the revision, or what is wrong with the version table."""
+        """Return the revision, or the problem with the version table."""
         try:
             here = self.chain.current(connection)
         except RevisionMismatchError as error:
@@ -201,7 +202,7 @@ class Verification(Operation):
         yield from differences(wanted, described(connection), connection.dialect)
 
     def _wanted(self, tenant: Tenant, backend: Backend, revision: str) -> Shapes | None:
-        """Give what the chain makes of an empty database there; it is made once for each place and revision."""
+        """Describe the tables that the chain makes there in a scratch database, once per revision; None if it fails."""
         place = (tenant.db_type, tenant.server_id or (tenant.db_host, tenant.db_port), revision)
         if place not in self._shapes:
             try:
@@ -241,5 +242,5 @@ class Verification(Operation):
 
 
 def _unsafe(found: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Mark as nothing to be mended what would open a database whose tables or ledger are not in order."""
+    """Rename codes so that they are not repairable: repairs reopen the database, whose tables or ledger are wrong."""
     return [(f"{code}_and_other", what) for code, what in found]
