@@ -1,4 +1,4 @@
-"""Keep the application's tables and its queries, each scoped to an owner.
+"""The application's tables and queries, each scoped to an owner.
 
-Right of ``tenancy``, which gives the sessions; left of ``web``, ``utils`` and ``compose``, which ask the questions.
+Repositories work in sessions of ``tenancy`` and are used by ``web``, ``utils`` and ``compose``.
 """

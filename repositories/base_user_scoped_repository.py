@@ -1,4 +1,4 @@
-"""The documented name of ``base/repository.py``, for programs that derive repositories of their own."""
+"""The documented module to import BaseUserScopedRepository from; it is defined in ``base/repository.py``."""
 
 from repositories.base.repository import BaseUserScopedRepository
 

@@ -1,7 +1,7 @@
-"""Show what a user deleted lately, and bring it back: the bin keeps a row for 30 days.
+"""List and restore a user's deleted rows, which the bin keeps for 30 days.
 
-Rows get there by ``discard`` and ``discard_where`` of their own repositories. What was deleted together is one batch
-and comes back together.
+``discard`` and ``discard_where`` of the other repositories move rows into it. Rows that were deleted together are one
+batch and are restored together.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ _SHOWN = statements.columns(bin, without=statements.HIDDEN | {"row"})
 
 
 class BinRepository(ScopedRepository):
-    """List, restore and finally delete what its owner threw away."""
+    """List deleted rows, restore them, or delete them for good."""
 
     table = bin
 
     def page(self, *, limit: int = 50, after: Sequence[Any] | None = None) -> Page:
-        """Give entries (``id``, ``batch``, ``kind``, ``title``, ``deleted_at``), deleted last first; one statement."""
+        """Return entries (``id``, ``batch``, ``kind``, ``title``, ``deleted_at``), newest first, in one statement."""
         return self._page(self._kept(sa.select(*_SHOWN)), _NEWEST, limit, after)
 
     def restore(self, batch: Any) -> list[tuple[str, UUID]]:
-        """Bring back what was deleted together; give kind and id of each row.
+        """Restore a batch, completely or not at all; return kind and id of each row.
 
-        All of it or nothing: NotFoundError where there is no such batch, ConflictError where an id or a name is
-        taken by now. A row whose category is gone is put into "Uncategorized".
+        Raises NotFoundError if there is no such batch, and ConflictError if an id or a name is taken by now. A row
+        whose category no longer exists goes to "Uncategorized".
         """
         key = self._known(batch)
         entries = self._rows(self._kept(sa.select(bin.c.kind, bin.c.row)).where(bin.c.batch == key))
@@ -64,14 +64,14 @@ class BinRepository(ScopedRepository):
             raise self._missing()
 
     def empty(self) -> int:
-        """Delete everything for good, and say how many entries there were."""
+        """Delete all entries for good; return how many there were."""
         return self._execute(self.apply_user_filter(sa.delete(bin)))
 
     def _kept(self, statement: sa.Select[Any]) -> sa.Select[Any]:
         return self.apply_user_filter(statement).where(bin.c.deleted_at >= bin_storage.kept_since())
 
     def _known(self, id: Any) -> UUID:
-        """Read an id that is looked for; one that cannot be is one that is not there."""
+        """Parse an id; an invalid one is NotFoundError, as if it did not exist."""
         try:
             found: UUID = values.row_id(id, "id")
         except ConfigurationError:
@@ -90,7 +90,7 @@ class BinRepository(ScopedRepository):
         return [(kind, row["id"]) for row in rows]
 
     def _recategorize(self, rows: Rows) -> None:
-        """Let rows whose category is gone have the one that is always there."""
+        """Put rows whose category no longer exists into "Uncategorized"."""
         wanted = {row["category_id"] for row in rows} - {None}
         there: set[UUID] = set()
         for some in _chunks(list(wanted)):
@@ -101,7 +101,7 @@ class BinRepository(ScopedRepository):
             row |= {"category_id": self._uncategorized, "version": row["version"] + 1}
 
     def _give_back(self, category: UUID, members: Members) -> None:
-        """Give a category the rows it held, but for those that were moved elsewhere since."""
+        """Move a category's former rows back into it, except those that were moved elsewhere since."""
         for name, ids in members.items():
             table = KINDS[name]
             key = sa.type_coerce(table.c.id, AnyRowId())
@@ -123,7 +123,7 @@ def _given(column: sa.Column[Any]) -> sa.BindParameter[Any]:
 
 
 def _alike(rows: Rows) -> dict[tuple[str, ...], Rows]:
-    """Put rows of the same columns together: one statement writes them."""
+    """Group rows by their columns, so that one statement can insert each group."""
     found: dict[tuple[str, ...], Rows] = {}
     for row in rows:
         found.setdefault(tuple(row), []).append(row)

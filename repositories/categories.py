@@ -1,4 +1,4 @@
-"""Keep a user's categories; one of them, "Uncategorized", is always there and takes what has no other."""
+"""Store a user's categories. "Uncategorized" always exists and has the rows without another category."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _uncategorized() -> sa.Select[Any]:
 
 
 class CategoryRepository(PagedRepository):
-    """Read and write categories; two names that differ in case or width only are the same name."""
+    """Read and write categories, whose names are unique regardless of case and width (NFKC)."""
 
     table = categories
     fields: ClassVar = {"name": values.line(CATEGORY_NAME_MAX), "color": values.optional(values.color)}
@@ -53,30 +53,30 @@ class CategoryRepository(PagedRepository):
     sorts: ClassVar = {"name": up(categories.c.name_key, categories.c.id)}
 
     def uncategorized(self) -> UUID:
-        """Give the id of "Uncategorized", which is made again where raw SQL took it away."""
+        """Return the id of "Uncategorized"; it is created again if raw SQL deleted it."""
         found = self._find_uncategorized()
         if found is None:
             found = self.create({"name": UNCATEGORIZED})["id"]
         return found
 
     def by_name(self, name: str) -> Row | None:
-        """Give the category of this name, in any case or width; None where there is none."""
+        """Return the category of this name, regardless of case and width, or None."""
         plain: str = values.text()(name, "name")
         statement = self._shown().where(categories.c.name_key == fold(plain))
         return next(iter(self._rows(statement)), None)
 
     def choices(self, *, limit: int = 200) -> tuple[Rows, bool]:
-        """Give the first categories by name, for a form to choose from, and whether there are more.
+        """Return the first categories by name, for a form to choose from, and whether there are more.
 
-        "Uncategorized" leads: it is where a row goes whose category nobody chose.
+        "Uncategorized" comes first, because it is the default.
         """
         rows, place = self.page(sort="name", limit=limit)
         return sorted(rows, key=lambda row: fold(row["name"]) != UNCATEGORIZED_KEY), place is not None
 
     def counts(self, ids: Sequence[Any] | None = None) -> dict[UUID, dict[str, int]]:
-        """Give how many tasks, notes and events each of these categories holds (without ids: every one).
+        """Count the tasks, notes and events of each category, in three statements; by default of every category.
 
-        Three statements. A category that is not there holds nothing.
+        A category that does not exist has none.
         """
         among = None if ids is None else row_ids(ids, "ids")
         found: dict[UUID, dict[str, int]] = {id: {table.name: 0 for table in HOLDING} for id in among or ()}
@@ -97,23 +97,23 @@ class CategoryRepository(PagedRepository):
         return super().update(id, changes, if_version=if_version)
 
     def delete(self, id: Any, *, if_version: int | None = None) -> None:
-        """Delete a category after moving its rows to "Uncategorized", which itself stays (ConflictError)."""
+        """Delete a category and move its rows to "Uncategorized", which cannot be deleted (ConflictError)."""
         uncategorized, key = self.uncategorized(), self._found_key(id)
         if key == uncategorized:
             raise _stays()
-        with self._refusals({}):  # a stale version takes the moves back too
+        with self._refusals({}):  # a stale version rolls the moves back too
             for table in HOLDING:
                 self._move(table, [key], uncategorized)
             super().delete(id, if_version=if_version)
 
     def update_where(self, changes: Mapping[str, Any], **filters: Any) -> int:
-        """Change all categories alike, which can never mean their names."""
+        """Set the same values in many categories; names are unique, so they cannot be among them."""
         if "name" in self._changes(changes):
             raise values.refuse("name", "is unique, so it cannot be the same for many.")
         return super().update_where(changes, **filters)
 
     def delete_where(self, **filters: Any) -> int:
-        """Delete every category that the filters leave, but never "Uncategorized"."""
+        """Delete every matching category except "Uncategorized"."""
         key = categories.c.id
         statement = self.apply_user_filter(sa.select(key)).where(key != self.uncategorized())
         statement = statement.where(*self._conditions(filters, bulk=True))
@@ -123,13 +123,13 @@ class CategoryRepository(PagedRepository):
         return len(found)
 
     def discard(self, id: Any, *, batch: Any = None, if_version: int | None = None) -> UUID:
-        """Delete a category into the bin as ``delete`` does; restored, it has its rows again."""
+        """Move a category to the bin, and its rows to "Uncategorized"; restoring gives them back."""
         if self._found_key(id) == self.uncategorized():
             raise _stays()
         return super().discard(id, batch=batch, if_version=if_version)
 
     def _matching(self, text: str) -> Conditions:
-        """Find the names that begin with a text."""
+        """Match names that begin with the text."""
         start = fold(search.checked(text))
         return [categories.c.name_key >= start, categories.c.name_key < start + LAST_CHARACTER] if start else []
 

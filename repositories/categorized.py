@@ -1,4 +1,4 @@
-"""Add a category to a resource: the owner's own, or "Uncategorized" where none is named."""
+"""Add a category to a resource; it is "Uncategorized" if none is given."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Name what a repository can refuse; ``web/http/errors.py`` turns the classes into HTTP statuses."""
+"""Define the errors of repositories; ``web/http/errors.py`` turns the classes into HTTP statuses."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ class RepositoryError(TenancyError):
 
 
 class NotFoundError(RepositoryError):
-    """Report a row that is not there, or that is somebody else's: the two cannot be told apart."""
+    """Report a row that does not exist or belongs to another user; callers cannot tell which."""
 
     code = "not_found"
 
 
 class ConflictError(RepositoryError):
-    """Refuse what another row already has, or what must stay as it is; ``field`` names it."""
+    """Refuse a value that another row already has, or that must not change; ``field`` names it."""
 
     code = "conflict"
 
 
 class StaleVersionError(RepositoryError):
-    """Refuse a change to a row that was changed meanwhile; ``version`` is the one it has now."""
+    """Refuse a change to a row that was changed meanwhile; ``version`` is its current one."""
 
     code = "stale_version"
 

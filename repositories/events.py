@@ -1,4 +1,4 @@
-"""Keep a user's events, none of which ends before it starts."""
+"""Store a user's events, none of which ends before it starts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from repositories.categorized import CATEGORY, IN_CATEGORY, CategorizedRepositor
 from repositories.schema import LOCATION_MAX, TITLE_MAX, events
 from tenancy.errors import ConfigurationError
 
-# An event that raw SQL gave no start stands where it was made.
+# An event without a start, from raw SQL, counts as starting when it was created.
 _STARTS = sa.func.coalesce(events.c.starts_at, events.c.created_at)
 _ALL_DAY = events.c.all_day == sa.true()
 
@@ -58,23 +58,23 @@ class EventRepository(CategorizedRepository):
     }
 
     def between(self, start: datetime, end: datetime, *, first_day: date, last_day: date, limit: int = 500) -> Rows:
-        """Give the events that touch a span of time, by their start, with their category; one statement.
+        """Return the events that overlap a span of time, by their start, with their category; one statement.
 
-        Timed events are compared as moments with ``[start, end)``, the span's bounds in UTC. All-day events are the
-        days from the UTC date of ``starts_at`` to that of ``ends_at``, both included, in whatever zone they are
-        looked at; they are compared with ``first_day`` to ``last_day``, the span's days on the viewer's calendar,
-        both included. For a month: ``day_bounds`` of its first day and of the day after its last, and the two days.
+        Timed events are compared with ``[start, end)``, the span in UTC. An all-day event lasts from the UTC date of
+        ``starts_at`` to that of ``ends_at``, both included, in every time zone; it is compared with ``first_day`` to
+        ``last_day``, the span's days in the viewer's calendar, both included. For a month, ``start`` and ``end`` are
+        ``day_bounds`` of its first day and of the day after its last, and the days are its first and last.
         """
         starts_at, ends_at = events.c.starts_at, events.c.ends_at
         since, until = values.moment(start, "start"), values.moment(end, "end")
         first, last = _day_starts(first_day, "first_day"), _day_ends(last_day, "last_day")
         timed = sa.and_(~_ALL_DAY, starts_at < until, sa.or_(starts_at >= since, ends_at > since))
         whole_days = sa.and_(_ALL_DAY, starts_at <= last, sa.or_(starts_at >= first, ends_at >= first))
-        # Said of both at once, it lets every engine end inside its index.
+        # The bound common to both lets every database stop within the index.
         return self._touching(sa.and_(starts_at <= max(until, last), sa.or_(timed, whole_days)), limit)
 
     def upcoming(self, now: datetime, *, today: date | None = None, limit: int = 10) -> Rows:
-        """Give the events that are not over (``agenda``), the soonest first, with their category; one statement."""
+        """Return the events that are not over (``agenda``), the soonest first, with their category; one statement."""
         return self._touching(sa.not_(_over(now, today)), limit)
 
     def agenda(
@@ -88,18 +88,18 @@ class EventRepository(CategorizedRepository):
         text: str | None = None,
         **filters: Any,
     ) -> Page:
-        """Give a page of the events that are not over, the soonest first, or with ``past`` of the others, latest first.
+        """Return a page of the events that are not over, the soonest first; with ``past`` of the others, latest first.
 
-        Each event is in one of the two lists: a timed one is over when it has ended (one without an end as soon as it
-        has begun), a whole-day one when its last day has. ``today`` is the viewer's date, which says when that is;
-        without it it is the date in UTC. The rest is as in ``page``.
+        A timed event is over when it has ended or, without an end, as soon as it has begun. An all-day event is over
+        when its last day is before ``today``, the viewer's date (by default the date in UTC). The other arguments are
+        those of ``page``.
         """
         over = _over(now, today)
         statement = self._narrowed(text, filters).where(over if past else sa.not_(over))
         return self._page(statement, self._sort("latest" if past else "starts"), limit, after)
 
     def feed(self, since: datetime) -> Iterator[Row]:
-        """Yield the events that end at a moment or later, by their start; a statement for each 500."""
+        """Yield the events that end at ``since`` or later, by their start; one statement per 500 rows."""
         place: list[Any] | None = None
         while True:
             rows, place = self.page(sort="starts", limit=CHUNK, after=place, ends_after=since)
@@ -117,7 +117,7 @@ class EventRepository(CategorizedRepository):
         return super()._derived(row)
 
     def _allowing(self, changes: Row) -> Conditions:
-        """Hold the end that changes against the one that stays, in the statement that writes."""
+        """Compare a changed start or end with the stored other one, in the UPDATE itself."""
         starts_at, ends_at = events.c.starts_at, events.c.ends_at
         if "starts_at" in changes and "ends_at" not in changes:
             return [sa.or_(ends_at.is_(None), ends_at >= changes["starts_at"])]
@@ -132,7 +132,7 @@ class EventRepository(CategorizedRepository):
 
 
 def _over(now: datetime, today: date | None) -> sa.ColumnElement[bool]:
-    """Say which events are over at a moment, on a day of the viewer's calendar."""
+    """Return the condition that an event is over, at a time that is ``today`` in the viewer's calendar."""
     at = values.moment(now, "now")
     first = _day_starts(at.date() if today is None else today, "today")
     ends_at = events.c.ends_at

@@ -1,4 +1,4 @@
-"""Keep a user's notes."""
+"""Store a user's notes."""
 
 from __future__ import annotations
 
@@ -34,4 +34,4 @@ class NoteRepository(CategorizedRepository):
         "oldest": up(notes.c.created_at, notes.c.id),
         "title": up(sa.func.lower(notes.c.title), notes.c.id),
     }
-    """``recent``: the pinned ones first, then what was changed last."""
+    """``recent``: pinned notes first, then the last changed."""

@@ -1,8 +1,8 @@
-"""Let an owner put rows in an order by hand.
+"""Add a manual order to a resource.
 
-A row's ``position`` is a moment, and the later stands higher: a new row begins on top. Moving a row writes the middle
-between its new neighbours and nothing else; only where there is no room left between two are some of the rows above
-spread out. Neither counts as a change of a row: its version stays, so an edit that is under way is not refused.
+A row's ``position`` is a timestamp; later means higher, so a new row is on top. Moving a row sets its position halfway
+between its new neighbours. Only if there is no room between them, some of the rows above are spread out. The version
+of a row does not change by this, so an edit in progress is not refused as stale.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ FAR = timedelta(seconds=1)
 MICROSECOND = timedelta(microseconds=1)
 STEPS_MAX = 1000
 SPREAD = 64
-"""Rows that are spread out at first; four times as many as long as that gives no room."""
+"""How many rows are spread out at first; four times as many each time while there is not enough room."""
 
 
 def by_hand(table: sa.Table) -> Sort:
-    """Give the order that the owner made."""
+    """Return the manual order."""
     return sorting.down(table.c.position, table.c.id)
 
 
 class Place(NamedTuple):
-    """Say where a row stands; of two with one position the greater id stands higher."""
+    """Identify a row's place; of two rows with the same position the one with the greater id is higher."""
 
     position: datetime
     id: Any
@@ -40,9 +40,9 @@ class OrderedRepository(CategorizedRepository):
     """Read and write rows that have a ``position``."""
 
     def move(self, id: Any, *, before: Any = None, after: Any = None) -> None:
-        """Put a row right above another (``before``), right below another (``after``), or on top.
+        """Move a row right above another (``before``), right below another (``after``), or to the top.
 
-        ``before`` counts where both are given. NotFoundError where one of the rows is not there. Three statements.
+        If both are given, ``before`` counts. Raises NotFoundError if one of the rows does not exist. Three statements.
         """
         key = self._found_key(id)
         beside = None if before is None and after is None else self._found_key(after if before is None else before)
@@ -58,9 +58,9 @@ class OrderedRepository(CategorizedRepository):
         self._put_between(key, low, high)
 
     def move_by(self, id: Any, steps: int, *, text: str | None = None, **filters: Any) -> bool:
-        """Move a row down by some steps (up by negative ones) among the rows that a page shows.
+        """Move a row down by some steps (negative: up) among the rows that the text and filters match.
 
-        Give whether it moved: at the end of them it does not.
+        Returns whether it moved, which it does not at the end.
         """
         wanted = values.whole(-STEPS_MAX, STEPS_MAX)(steps, "steps")
         if not wanted:
@@ -82,7 +82,7 @@ class OrderedRepository(CategorizedRepository):
         return super()._history(now) | {"position": now}
 
     def _places(self, *keys: Any) -> dict[Any, Place]:
-        """Give the place of each row, or raise NotFoundError where one of them is not there."""
+        """Return the place of each row, or raise NotFoundError if one does not exist."""
         wanted = {key for key in keys if key is not None}
         statement = self.apply_user_filter(sa.select(*self._place())).where(self.table.c.id.in_(wanted))
         places = {row["id"]: Place(**row) for row in self._rows(statement)}
@@ -91,13 +91,13 @@ class OrderedRepository(CategorizedRepository):
         return places
 
     def _next_to(self, place: Place | None, moved: Any, *, upwards: bool) -> Place | None:
-        """Give the row right above or below a place, the moved one aside; without a place, the top one."""
+        """Return the row right above or below a place, ignoring the moved one; without a place, the top row."""
         return next(iter(self._beyond(place, moved, upwards=upwards, limit=1)), None)
 
     def _beyond(
         self, place: Place | None, moved: Any, *, upwards: bool, limit: int, statement: Any = None
     ) -> list[Place]:
-        """Give rows above or below a place, the nearest first, the moved one aside."""
+        """Return rows above or below a place, the nearest first, ignoring the moved one."""
         columns = self.table.c.position, self.table.c.id
         sort = sorting.up(*columns) if upwards else sorting.down(*columns)
         chosen = self.apply_user_filter(sa.select(*self._place())) if statement is None else statement
@@ -108,7 +108,7 @@ class OrderedRepository(CategorizedRepository):
         return [Place(**row) for row in self._rows(chosen.order_by(*order).limit(limit))]
 
     def _put_between(self, moved: Any, low: Place | None, high: Place | None) -> None:
-        """Write the moved row's new position: above ``low`` and below ``high``, where None is the end of the list."""
+        """Write the moved row's new position, above ``low`` and below ``high``; None is the end of the list."""
         if low is None:
             self._write({moved: high.position - FAR if high else datetime.now(UTC)})
             return
@@ -122,7 +122,7 @@ class OrderedRepository(CategorizedRepository):
             self._write(self._spread(moved, low))
 
     def _spread(self, moved: Any, low: Place) -> dict[Any, datetime]:
-        """Give the moved row and as many rows above it as need it places of their own above ``low``."""
+        """Return new positions above ``low`` for the moved row and for as many rows above it as necessary."""
         count, step = SPREAD, 0
         while not step:
             above = self._beyond(low, moved, upwards=True, limit=count + 1)

@@ -27,7 +27,7 @@ RESOURCES: dict[str, type[BaseUserScopedRepository]] = {
 
 
 class RepositoryFactory:
-    """Make repositories: of a user's rows in a session, and of the users' configurations."""
+    """Make repositories of a user's rows in a session, and of users' database configurations."""
 
     @overload
     @staticmethod
@@ -35,7 +35,7 @@ class RepositoryFactory:
 
     @overload
     @staticmethod
-    def get_repository(  # type: ignore[overload-overlap]  # the repository of "bin" alone has other verbs
+    def get_repository(  # type: ignore[overload-overlap]  # only the repository of "bin" has other methods
         name: Literal["bin"], session: Session, user_id: int | None = None
     ) -> BinRepository: ...
 
@@ -47,7 +47,7 @@ class RepositoryFactory:
     def get_repository(
         name: str, session: Session | None = None, user_id: int | None = None
     ) -> BaseUserScopedRepository | BinRepository | UserDatabaseConfigRepository:
-        """Give the repository with this name; one of a user's rows needs the session it works in."""
+        """Return the repository of this name; all but ``user_database_config`` need a session."""
         if name == "user_database_config":
             return UserDatabaseConfigRepository()
         if name not in RESOURCES and name != "bin":

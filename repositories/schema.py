@@ -1,12 +1,13 @@
-"""Define the tables that stand in every tenant database, as the tenant chain makes them.
+"""Define the application's tables in every tenant database.
 
-``migrations/tenant`` is what makes the tables; a test holds the two equal on every engine. Each table is led by
-``user_id``, in its key and its indexes, so that a wrong engine alone cannot show another user's rows.
+The tables are created by ``migrations/tenant``; a test checks on every product that both agree. ``user_id`` is the
+first column of each table's key and indexes, so connecting to a wrong database is not enough to see another user's
+rows.
 
 An event's ``starts_at`` may be NULL in the database, so that raw SQL needs no more than ``id``, ``user_id`` and
-``title``; the repository asks for it. A task's ``position`` is where its owner put it in the list, as a moment (the
-later, the higher: a new task begins on top), so that there is room between any two; ``due_time`` is the owner's wall
-clock, "HH:MM", on its ``due_date``.
+``title``; the repository requires it. A task's ``position`` is its place in the manual order, as a timestamp: later
+means higher, so a new task is on top, and there is room between any two. ``due_time`` ("HH:MM") is local time of the
+owner on ``due_date``.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations" / "tenant"
 
 metadata = sa.MetaData(naming_convention=NAMING)
 
-# MySQL and MariaDB take these from the server where a table does not say: one server's "a" is another's "A".
+# Without these MySQL and MariaDB use the server's defaults, and collations differ in whether "a" equals "A".
 _PORTABLE: dict[str, Any] = {
     f"{product}_{option}": value
     for product in ("mysql", "mariadb")
@@ -56,7 +57,7 @@ def _key() -> list[sa.schema.SchemaItem]:
 
 
 def _category() -> list[sa.schema.SchemaItem]:
-    """Give a row its category, by owner and id: so the database itself refuses another user's."""
+    """Return the column, foreign key and index of a category; the owner is part of the key, so it must be the same."""
     return [
         sa.Column("category_id", RowId()),
         sa.ForeignKeyConstraint(["user_id", "category_id"], ["categories.user_id", "categories.id"]),
@@ -151,12 +152,12 @@ bin = _table(
 
 
 def first_rows(user_id: int) -> Sequence[tuple[sa.Table, dict[str, Any]]]:
-    """Give the rows that are written with a new user's database: the category of what has none."""
+    """Return the rows of a new user's database: the category "Uncategorized"."""
     now = datetime.now(UTC)
     category = {"user_id": user_id, "id": new_id(), "name": UNCATEGORIZED, "name_key": UNCATEGORIZED_KEY}
     return [(categories, category | {"created_at": now, "updated_at": now})]
 
 
 def tenant_schema(app_version: str) -> TenantSchema:
-    """Describe these tables to the tenancy engine."""
+    """Describe these tables for ``tenancy``."""
     return TenantSchema(metadata=metadata, migrations=MIGRATIONS, first_rows=first_rows, app_version=app_version)

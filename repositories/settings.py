@@ -1,4 +1,4 @@
-"""Keep a user's settings: texts under keys like ``theme`` or ``calendar.first_day``."""
+"""Store a user's settings: texts under keys like ``theme`` or ``calendar.first_day``."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ _KEY = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 
 
 class SettingRepository(BaseUserScopedRepository):
-    """Read and write settings; their ``key`` stands where other rows have an ``id``."""
+    """Read and write settings, which have a ``key`` in place of the ``id`` of other rows."""
 
     table = settings
     fields: ClassVar = {"value": values.text()}
     searched = ("key", "value")
 
     def put(self, key: str, value: str, *, if_version: int | None = None) -> tuple[Row, bool]:
-        """Write a setting, and give its row and whether it is new; with ``if_version`` it must be there."""
+        """Write a setting; return its row and whether it is new. With ``if_version`` it must exist."""
         if if_version is not None or self._is_there(key):
             return self.update(key, {"value": value}, if_version=if_version), False
         try:
             return self.create({"key": key, "value": value}), True
-        except ConflictError:  # somebody else made it between the two statements
+        except ConflictError:  # another request created it between the two statements
             return self.update(key, {"value": value}), False
 
     def _is_there(self, key: object) -> bool:
-        # Asked first: an UPDATE that finds nothing locks the gap on MySQL, and two of those wait for each other.
+        # An UPDATE that matches no row locks the gap on MySQL, and two of them deadlock at the INSERT; so look first.
         return isinstance(key, str) and bool(_KEY.fullmatch(key)) and self.exists(key)
 
     def _new_key(self, given: Row) -> Row:

@@ -1,4 +1,4 @@
-"""Keep a user's tasks."""
+"""Store a user's tasks."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from repositories.schema import PRIORITIES, STATUSES, TITLE_MAX, tasks
 from tenancy.errors import ConfigurationError
 
 DONE = STATUSES[-1]
-# What has no date or no time comes after all that has: a day and a time that sort last stand in for it.
+# Tasks without a date or time sort last: NULL is replaced by the greatest value.
 _DUE = sa.func.coalesce(tasks.c.due_date, sa.literal(date.max)), sa.func.coalesce(tasks.c.due_time, "24:00")
 
 
 def _is(wanted: sa.ColumnElement[bool]) -> Any:
-    """Compare whether something is so with a flag, which may be a parameter."""
+    """Return a filter that compares a condition with a flag; as numbers, since the flag may be a parameter."""
     return lambda _, flag: sa.case((wanted, 1), else_=0) == flag
 
 
 class TaskRepository(OrderedRepository):
-    """Read and write tasks; ``due_time`` is on the owner's wall clock, and only with a ``due_date``."""
+    """Read and write tasks; ``due_time`` is the owner's local time, and needs a ``due_date``."""
 
     table = tasks
     fields: ClassVar = {
@@ -72,9 +72,9 @@ class TaskRepository(OrderedRepository):
     }
 
     def agenda(self, today: date, *, limit: int = 10) -> Rows:
-        """Give open tasks with a date, the soonest due first: up to ``limit`` each overdue, of today, and later.
+        """Return open tasks with a date, the soonest due first: up to ``limit`` each of overdue, today and later.
 
-        Three statements, so that many overdue tasks do not hide what is due today.
+        Three statements, so that many overdue tasks do not hide those due today.
         """
         tomorrow = values.day(today, "today") + timedelta(days=1)
         spans: Sequence[Row] = (
@@ -85,11 +85,11 @@ class TaskRepository(OrderedRepository):
         return [row for span in spans for row in self.page(sort="due", limit=limit, open=True, **span).rows]
 
     def set_status(self, ids: Sequence[Any], status: str) -> int:
-        """Give many tasks a status, and say how many there were."""
+        """Set the status of many tasks; return how many there were."""
         return self.update_where({"status": status}, ids=ids)
 
     def _derived(self, row: Row) -> Row:
-        """Take the time away together with its date."""
+        """Clear the time together with the date."""
         if "due_date" in row and row["due_date"] is None:
             if row.get("due_time") is not None:
                 raise _time_without_date()
@@ -97,7 +97,7 @@ class TaskRepository(OrderedRepository):
         return super()._derived(row)
 
     def _allowing(self, changes: Row) -> Conditions:
-        """Let a time be given alone where there is a date, in the statement that writes."""
+        """Require a stored date for a time that is set alone, in the UPDATE itself."""
         if changes.get("due_time") is not None and "due_date" not in changes:
             return [tasks.c.due_date.is_not(None)]
         return []

@@ -1,4 +1,4 @@
-"""Show where a user's database is, as the catalog has it; the password is never part of it."""
+"""Read a user's database configuration from the catalog, without the password."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tenancy import current_manager
 
 @dataclass(frozen=True)
 class UserDatabaseConfig:
-    """Hold one user's configuration without secrets."""
+    """Hold one user's configuration, without secrets."""
 
     values: Mapping[str, Any]
 
@@ -20,8 +20,8 @@ class UserDatabaseConfig:
 
 
 class UserDatabaseConfigRepository:
-    """Read configurations through the manager that an entry point installed."""
+    """Read configurations through the installed manager."""
 
     def get_by_user_id(self, user_id: int) -> UserDatabaseConfig:
-        """Give a user's configuration; TenantNotFoundError where there is none."""
+        """Return a user's configuration, or raise TenantNotFoundError."""
         return UserDatabaseConfig(current_manager().load_user_db_config(user_id))

@@ -1,7 +1,7 @@
-"""Write deleted rows into the bin as JSON, and read them back; people's half is ``repositories/bin.py``.
+"""Write deleted rows into the bin as JSON, and read them back; ``repositories/bin.py`` lists and restores them.
 
-A row comes back as it was: same id, same values, same version. A category is kept with the ids of the rows that it
-held (its members), which are in "Uncategorized" meanwhile.
+A row is restored with the same id, values and version. A category is stored with the ids of its rows (its members),
+which are in "Uncategorized" meanwhile.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from tenancy.types import Timestamp, new_id
 KEPT_DAYS = 30
 PURGED_AT_ONCE = 100
 KINDS: Mapping[str, sa.Table] = {table.name: table for table in (categories, tasks, notes, events)}
-"""The tables whose rows the bin takes, in the order in which they come back: what is referred to first."""
+"""The tables whose rows the bin takes, in the order of restoring: referenced tables first."""
 
 Members = dict[str, list[str]]
-"""Names of tables, and the ids of the rows in them that a category held."""
+"""The rows of a category: ids by the name of their table."""
 
 
 def keep(repository: ScopedRepository, rows: Rows, members: Sequence[Members], batch: UUID) -> None:
-    """Write rows of a repository into its owner's bin."""
+    """Insert rows of a repository into its owner's bin."""
     kind, now = repository.table.name, datetime.now(UTC)
     entries = [
         repository.set_user_id(
@@ -49,7 +49,7 @@ def keep(repository: ScopedRepository, rows: Rows, members: Sequence[Members], b
 
 
 def purge(repository: ScopedRepository) -> None:
-    """Delete some of what has been in the owner's bin for too long: few at once, for it is done on the way."""
+    """Delete some expired entries of the owner's bin; only a few, because it runs along with other requests."""
     statement = repository.apply_user_filter(sa.select(bin.c.id)).where(bin.c.deleted_at < kept_since())
     old = repository.session.execute(statement.order_by(bin.c.deleted_at).limit(PURGED_AT_ONCE)).scalars().all()
     if old:
@@ -57,12 +57,12 @@ def purge(repository: ScopedRepository) -> None:
 
 
 def kept_since() -> datetime:
-    """Give the moment before which everything in the bin counts as gone."""
+    """Return the time before which entries of the bin are expired."""
     return datetime.now(UTC) - timedelta(days=KEPT_DAYS)
 
 
 def read(kind: str, text: str) -> tuple[Row, Members]:
-    """Give the row as its table takes it, and its members; a column that is no more is left out."""
+    """Return a row for its table, and its members; columns that no longer exist are left out."""
     kept, table = json.loads(text), KINDS[kind]
     row = {name: _value(table.c[name].type, value) for name, value in kept["row"].items() if name in table.c}
     return row, kept["members"]

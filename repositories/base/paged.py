@@ -1,4 +1,4 @@
-"""Add to a resource what pages do with it: sorted pages, the words of a search, and deleting into the bin."""
+"""Add sorted pages, word search and deletion into the bin to a resource."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ CHUNK = 500
 
 
 def row_ids(value: object, field: str) -> list[UUID]:
-    """Take up to ``IDS_MAX`` ids."""
+    """Check a list of up to ``IDS_MAX`` ids."""
     if not isinstance(value, list | tuple | set | frozenset) or len(value) > IDS_MAX:
         raise values.refuse(field, f"must be a list of at most {IDS_MAX} ids.")
     return [values.row_id(each, field) for each in value]
 
 
 AMONG = Filter("id", lambda column, ids: column.in_(ids), row_ids)
-"""The filter ``ids``: somebody else's among them are rows that are not there."""
+"""The filter ``ids``; ids of other users' rows match nothing."""
 
 
 class PagedRepository(BaseUserScopedRepository):
-    """Read rows page by page in one of several orders, and discard rows so that they can come back."""
+    """Read rows page by page in one of several orders, and move rows to the bin."""
 
     sorts: ClassVar[Mapping[str, Sort]] = {}
 
@@ -43,20 +43,19 @@ class PagedRepository(BaseUserScopedRepository):
         text: str | None = None,
         **filters: Any,
     ) -> Page:
-        """Give up to ``limit`` rows in an order, and the place to give as ``after`` for the next ones; one statement.
+        """Return up to ``limit`` rows and the place to pass as ``after`` for the next page; one statement.
 
-        ``sort`` is one of ``sorts``; ``text`` and the filters narrow, and None is none of them. The place (None at
-        the end) is a list of plain JSON values, good for the same sort alone; it holds what the rows are sorted by,
-        so with long titles it is up to 2 KB of text. Rows are whole, with ``category_name`` and ``category_color``
-        where they have a category.
+        ``sort`` is one of ``sorts``; ``text`` and the filters narrow the rows, unless None. The place (None at the end)
+        is a list of JSON values, valid for the same sort only. It contains the sorted values, so with long titles it is
+        up to 2 KB of text. Rows have all columns, and ``category_name`` and ``category_color`` if they have a category.
         """
         statement = self._narrowed(text, filters)
         return self._page(statement, self._sort(sort), limit, after)
 
     def found(self, text: str, *, limit: int = 50) -> Rows:
-        """Give the rows that hold the words of a text (``search.py``), whole and best first; one statement.
+        """Return the rows that contain the words of a text (``search.py``), the best first; one statement.
 
-        Best are those whose titles (names) hold most of the words, then the newest. Blank text finds nothing.
+        Rows with the most words in their titles (names) are best, then the newest. Blank text finds nothing.
         """
         conditions = search.holds(self._searched, text)
         if not conditions:
@@ -67,9 +66,9 @@ class PagedRepository(BaseUserScopedRepository):
         return self._rows(statement.order_by(*order).limit(self._limit(limit)))
 
     def discard(self, id: Any, *, batch: Any = None, if_version: int | None = None) -> UUID:
-        """Delete a row into the bin, and give the batch by which ``restore`` brings it back.
+        """Move a row to the bin; return the batch, by which ``BinRepository.restore`` restores it.
 
-        ``if_version`` as in ``update``. What lies in the bin for too long goes for good on the way.
+        ``if_version`` is as in ``update``. Some expired entries of the bin are deleted on this occasion.
         """
         key = statements.key_of(self.table)
         statement = self._whole().where(key == self._found_key(id)).with_for_update()
@@ -84,9 +83,9 @@ class PagedRepository(BaseUserScopedRepository):
         return chosen
 
     def discard_where(self, *, batch: Any = None, **filters: Any) -> tuple[UUID, int]:
-        """Delete all rows that the filters leave into the bin; give their batch and how many there were.
+        """Move all matching rows to the bin; return their batch and how many there were.
 
-        Four statements for each 500 rows.
+        Four statements per 500 rows.
         """
         chosen, count = self._batch(batch), 0
         statement = self._whole().where(*self._conditions(filters, bulk=True), *self._discardable())
@@ -97,25 +96,25 @@ class PagedRepository(BaseUserScopedRepository):
         bin_storage.purge(self)
         return chosen, count
 
-    # What a resource may refine.
+    # --- for resources to override ------------------------------------------------------------------------
 
     def _shown(self) -> sa.Select[Any]:
-        """Select what a page shows of the owner's rows."""
+        """Select the columns of a page, from the owner's rows."""
         return statements.whole(self.table)
 
     def _matching(self, text: str) -> Conditions:
-        """Say what holds of the rows that a text finds."""
+        """Return the conditions for rows that a text finds."""
         return search.holds(self._searched, text)
 
     def _discardable(self) -> Conditions:
-        """Say which rows may be discarded, of those that the filters leave."""
+        """Return further conditions for rows that ``discard_where`` may move."""
         return []
 
     def _leaving(self, rows: Rows) -> Sequence[bin_storage.Members]:
-        """Let go of what holds rows that are about to be deleted; give what was held by each."""
+        """Release the rows that refer to rows about to be deleted; return them for each, as members."""
         return [{}] * len(rows)
 
-    # What the verbs are made of.
+    # --- parts of the methods above -----------------------------------------------------------------------
 
     @property
     def _searched(self) -> Sequence[sa.Column[Any]]:
@@ -131,7 +130,7 @@ class PagedRepository(BaseUserScopedRepository):
         return self.sorts[name]
 
     def _whole(self) -> sa.Select[Any]:
-        """Select all that is kept of a row in the bin."""
+        """Select all columns that the bin stores."""
         return self.apply_user_filter(sa.select(*statements.columns(self.table, without=frozenset({"user_id"}))))
 
     def _batch(self, batch: Any) -> UUID:

@@ -1,11 +1,11 @@
-"""Give every resource the same verbs, each of which begins scoped to its owner.
+"""Give every resource the same methods, each of which works on the rows of one owner.
 
-A repository speaks SQLAlchemy Core through the session of a unit of work (``manager.session``), which commits or
+A repository runs SQLAlchemy Core statements in the session of a unit of work (``manager.session``), which commits or
 rolls back; a refused write leaves that session usable. Rows are dicts from column name to value, with ``version``
-and without ``user_id``. Values are checked by ``values.py``, statements scoped by ``scope.py``.
+and without ``user_id``. Values are checked by ``values.py``, statements are scoped by ``scope.py``.
 
-Every verb raises NoTenantError without an owner, and ConfigurationError(field=...) for a value, column or filter
-that cannot be.
+Every method raises NoTenantError without an owner, and ConfigurationError(field=...) for an invalid value, column or
+filter.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ from tenancy.errors import ConfigurationError
 from tenancy.types import new_id
 
 Position = tuple[datetime, UUID | str]
-"""Where a page ended: ``created_at`` and key of its last row."""
+"""Where a page of ``list`` ended: ``created_at`` and key of its last row."""
 
 Conditions = list[sa.ColumnElement[bool]]
 
 
 class BaseUserScopedRepository(ScopedRepository):
-    """Read and write the rows of one owner in one table; a resource says which table, columns and filters."""
+    """Read and write the rows of one owner in one table; a subclass defines table, columns and filters."""
 
     fields: ClassVar[Mapping[str, Check]] = {}
     defaults: ClassVar[Mapping[str, Any]] = {}
     filters: ClassVar[Mapping[str, Filter]] = {}
     searched: ClassVar[tuple[str, ...]] = ()
     referring: ClassVar[frozenset[str]] = frozenset()
-    """Columns whose new value a constraint may refuse."""
+    """Columns whose new value may violate a constraint."""
 
     def list(self, *, limit: int = 50, after: Position | None = None, **filters: Any) -> Rows:
-        """Give up to ``limit`` rows, oldest first by ``created_at`` and key, that come after a position.
+        """Return up to ``limit`` rows after a position, ordered by ``created_at`` and key.
 
-        This is the list of ``/api/v1``, with the columns it has there; ``get`` gives all of a row. A filter of
-        None is none. ``..._after`` includes its value, ``..._before`` does not.
+        Rows have the columns that ``/api/v1`` lists; ``get`` returns all. A filter that is None is ignored.
+        ``..._after`` includes its value, ``..._before`` does not.
         """
         parameters: Row = {"p_limit": self._limit(limit)}
         shape: tuple[tuple[str, Filter], ...] = ()
@@ -61,16 +61,16 @@ class BaseUserScopedRepository(ScopedRepository):
         return self._rows(statements.listing(self.table, shape, after=after is not None), parameters)
 
     def get(self, id: Any) -> Row:
-        """Give the row with this key, or raise NotFoundError."""
+        """Return the row with this key, or raise NotFoundError."""
         rows = self._rows(statements.one(self.table), {"p_key": self._found_key(id)})
         if not rows:
             raise self._missing()
         return rows[0]
 
     def create(self, values: Mapping[str, Any]) -> Row:
-        """Write a row and give it; ConflictError where its key or name is taken.
+        """Insert a row and return it; raise ConflictError if its key or name is taken.
 
-        ``id`` may be given; without it the row gets a new one. ``created_at`` is this process's clock.
+        ``id`` may be given; by default the row gets a new one. ``created_at`` is taken from this process's clock.
         """
         given = self.set_user_id(values)
         given.pop("user_id")
@@ -84,9 +84,9 @@ class BaseUserScopedRepository(ScopedRepository):
         return {str(column.name): row[column.name] for column in self.table.columns if column.name not in HIDDEN}
 
     def update(self, id: Any, changes: Mapping[str, Any], *, if_version: int | None = None) -> Row:
-        """Change a row and give it as it is now; its ``version`` grows by one.
+        """Change a row and return it; its ``version`` grows by one.
 
-        ``if_version`` is compared in the statement that writes; StaleVersionError where it is another.
+        ``if_version`` is compared in the UPDATE itself; if it differs, StaleVersionError is raised.
         """
         checked = self._changes(changes)
         if not checked:
@@ -97,7 +97,7 @@ class BaseUserScopedRepository(ScopedRepository):
         return self.get(id)
 
     def delete(self, id: Any, *, if_version: int | None = None) -> None:
-        """Delete a row; ``if_version`` as in ``update``."""
+        """Delete a row; ``if_version`` is as in ``update``."""
         if not self._execute(self._only(sa.delete(self.table), id, if_version)):
             raise self._missed(id, if_version, {})
 
@@ -111,9 +111,9 @@ class BaseUserScopedRepository(ScopedRepository):
         return self.session.execute(statement).first() is not None
 
     def search(self, text: str, *, limit: int = 50) -> Rows:
-        """Give up to ``limit`` rows that contain the text in any case, oldest first; blank text finds every row.
+        """Return up to ``limit`` rows that contain the text, ignoring case, oldest first; blank text finds every row.
 
-        ``search.py`` says what "in any case" means beyond ASCII.
+        ``search.py`` describes how case is ignored beyond ASCII.
         """
         statement = self.apply_user_filter(sa.select(*statements.listed(self.table)))
         wanted = values.text(search.SEARCH_MAX)(text, "text").strip()
@@ -124,7 +124,7 @@ class BaseUserScopedRepository(ScopedRepository):
         return self._rows(statement.order_by(*order).limit(self._limit(limit)))
 
     def update_where(self, changes: Mapping[str, Any], **filters: Any) -> int:
-        """Change all the owner's rows that the filters leave, and say how many there were."""
+        """Change all the owner's rows that match the filters; return how many there were."""
         checked = self._changes(changes)
         conditions = self._conditions(filters, bulk=True)
         if not checked:
@@ -133,46 +133,46 @@ class BaseUserScopedRepository(ScopedRepository):
         return self._change(statement.where(*conditions, *self._allowing(checked)), checked)
 
     def delete_where(self, **filters: Any) -> int:
-        """Delete all the owner's rows that the filters leave, and say how many there were."""
+        """Delete all the owner's rows that match the filters; return how many there were."""
         statement = self.apply_user_filter(sa.delete(self.table))
         return self._execute(statement.where(*self._conditions(filters, bulk=True)))
 
-    # What a resource may refine.
+    # --- for resources to override ------------------------------------------------------------------------
 
     def _new_key(self, given: Row) -> Row:
-        """Take the key out of the values, or make one."""
+        """Remove the key from the values and return it, or make one."""
         id = given.pop("id", None)
         return {"id": new_id() if id is None else values.row_id(id, "id")}
 
     def _found_key(self, id: Any) -> Any:
-        """Read a key that is looked for; one that cannot be is one that is not there."""
+        """Parse a key; an invalid one is NotFoundError, as if it did not exist."""
         try:
             return values.row_id(id, "id")
         except ConfigurationError:
             raise self._missing() from None
 
     def _history(self, now: datetime) -> Row:
-        """Give what a new row begins with."""
+        """Return the columns that a new row begins with."""
         return {"created_at": now, "updated_at": now, "version": 1}
 
     def _derived(self, row: Row) -> Row:
-        """Fill in what follows from other values."""
+        """Add columns that are derived from others."""
         return row
 
     def _allowing(self, changes: Row) -> Conditions:
-        """Say what must hold of a row for the changes to be allowed, as part of the statement that writes them."""
+        """Return conditions that a row must meet for the changes; they become part of the UPDATE."""
         return []
 
     def _explain(self, row: Row) -> RepositoryError:
-        """Say why a constraint refused a row, or some columns of one; asked after the write was undone."""
+        """Return the error for a row, or changed columns, that violated a constraint; called after the rollback."""
         key = statements.key_of(self.table).name
         return ConflictError(f"There is a row with this {key} already.", field=key)
 
     def _explain_missed(self, changes: Row) -> Exception:
-        """Say why a row that is there and not stale was not changed."""
+        """Return the error for an existing row of the right version that the UPDATE did not match."""
         return StaleVersionError("The row was changed meanwhile; read it again.")
 
-    # What the verbs are made of.
+    # --- parts of the methods above -----------------------------------------------------------------------
 
     def _change(self, statement: sa.Update, changes: Row) -> int:
         table = self.table
@@ -186,11 +186,11 @@ class BaseUserScopedRepository(ScopedRepository):
         scoped = self.apply_user_filter(statement).where(statements.key_of(self.table) == self._found_key(id))
         if if_version is None:
             return scoped
-        # A number no version can have must not reach a driver that cannot carry it.
+        # An impossible version must not reach a driver, which may not be able to send so large a number.
         return scoped.where(self.table.c.version == (if_version if 0 < if_version < 2**31 else 0))
 
     def _refusals(self, row: Row) -> AbstractContextManager[None]:
-        """Undo what a constraint refuses, and explain it by the row."""
+        """Roll the block back (savepoint) if a constraint is violated, and raise the row's ``_explain``."""
         return self._undoing(lambda: self._explain(row))
 
     def _missed(self, id: Any, if_version: int | None, changes: Row) -> Exception:
@@ -220,12 +220,12 @@ class BaseUserScopedRepository(ScopedRepository):
 
     def _conditions(self, filters: Row, *, bulk: bool = False) -> Conditions:
         if bulk and None in filters.values():
-            # Left out, as when reading, it would change or delete more than was meant.
+            # Ignored, as when reading, it would change or delete more rows than intended.
             raise ConfigurationError("A filter of None is not allowed where many rows change.", field="filters")
         return [rule.compare(self.table.c[rule.column], value) for rule, value in self._used(filters).values()]
 
     def _used(self, filters: Row) -> dict[str, tuple[Filter, Any]]:
-        """Check the filters and give them in one order, whatever the order they were given in."""
+        """Check the filters and sort them by name, so that equal sets share a cached statement."""
         used: dict[str, tuple[Filter, Any]] = {}
         for name in sorted(filters):
             if name not in self.filters:

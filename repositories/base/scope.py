@@ -1,6 +1,6 @@
-"""Bind a statement to its owner: the one place where a query gets its ``user_id`` predicate.
+"""Scope a statement to its owner: the only place where a query gets its ``user_id`` predicate.
 
-Every statement of every repository passes through ``owned``; what it cannot scope it refuses.
+Every statement of every repository passes through ``owned``, which refuses those that it cannot scope.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ Statement = TypeVar("Statement", "sa.Select[Any]", sa.Update, sa.Delete)
 
 
 def owned(statement: Statement, owner: int | sa.BindParameter[int]) -> Statement:
-    """Add the owner's predicate for each table the statement reads from or writes to.
+    """Add the owner's predicate for each table that the statement reads from or writes to.
 
-    Raises ScopeError where that cannot be done: no table with an owner, a union, an outer join whose ON clause does
-    not name the owner. Subqueries inside expressions are scoped by whoever writes them.
+    Raises ScopeError if that is impossible: without a table that has an owner, for a union, and for an outer join
+    whose ON clause does not name the owner. Subqueries inside expressions must be scoped by their author.
     """
     froms = _froms(statement)
     columns = [from_.c[OWNER] for each in froms for from_ in _with_owner(each)]
@@ -40,7 +40,7 @@ def _froms(statement: Any) -> list[FromClause]:
 
 
 def _with_owner(from_: FromClause) -> Iterator[FromClause]:
-    """Yield what the predicate must name; an outer-joined side is held by its ON clause instead."""
+    """Yield the tables that need a predicate; an outer-joined one must be scoped by its ON clause instead."""
     if not isinstance(from_, Join):
         if OWNER not in from_.c:
             raise ScopeError("The statement reads from something that has no owner, so it cannot be scoped to one.")

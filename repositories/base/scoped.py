@@ -1,4 +1,4 @@
-"""Hold a repository to one owner and one session: what every repository is made of, whatever its verbs are."""
+"""Bind a repository to one owner and one session: the base of all repositories."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LIMIT_MAX = 1000
 
 
 class ScopedRepository:
-    """Send statements for one owner's rows of one table, each of them scoped."""
+    """Run statements on one owner's rows of one table, each of them scoped."""
 
     table: ClassVar[sa.Table]
 
@@ -36,7 +36,7 @@ class ScopedRepository:
             )
 
     def with_user(self, user_id: int) -> Self:
-        """Give the same repository for another owner."""
+        """Return the same repository for another owner."""
         return type(self)(self.session, user_id)
 
     @property
@@ -46,24 +46,24 @@ class ScopedRepository:
         return self.user_id
 
     def apply_user_filter(self, statement: scope.Statement) -> scope.Statement:
-        """Scope a SELECT, UPDATE or DELETE to the owner; ScopeError where that is impossible."""
+        """Scope a SELECT, UPDATE or DELETE to the owner, or raise ScopeError if that is impossible."""
         return scope.owned(statement, self.owner)
 
     def set_user_id(self, values: Mapping[str, Any]) -> Row:
-        """Give the values with their owner; another user's raise WrongTenantError."""
+        """Return the values with their owner; raise WrongTenantError if they have another one."""
         owner = self.owner
         if values.get("user_id", owner) != owner:
             raise WrongTenantError("The values belong to another user than the repository's owner.", user_id=owner)
         return {**values, "user_id": owner}
 
     def _rows(self, statement: sa.Select[Any], parameters: Row | None = None) -> Rows:
-        """Give the rows of a scoped statement; those of ``statements.py`` name their owner ``p_owner``."""
+        """Return the rows of a scoped statement; in those of ``statements.py`` the owner is parameter ``p_owner``."""
         result = self.session.execute(statement, {"p_owner": self.owner, **(parameters or {})})
-        columns = tuple(map(str, result.keys()))  # plain text: SQLAlchemy's names are a subclass that orjson refuses
+        columns = tuple(map(str, result.keys()))  # plain str: orjson refuses SQLAlchemy's subclass
         return [dict(zip(columns, row, strict=True)) for row in result.all()]
 
     def _page(self, statement: sa.Select[Any], sort: sorting.Sort, limit: int, after: Sequence[Any] | None) -> Page:
-        """Give the rows of a scoped statement in an order, from a place on, and the place where they end."""
+        """Return a page of a scoped statement's rows, after a place."""
         wanted = self._limit(limit)
         rows = self._rows(sorting.sorted_from(statement, sort, after).limit(wanted + 1))
         return sorting.cut(rows, sort, wanted)
@@ -74,9 +74,9 @@ class ScopedRepository:
 
     @contextmanager
     def _undoing(self, explain: Callable[[], Exception]) -> Iterator[None]:
-        """Undo a block that a constraint refuses, keep the session, and say what was wrong.
+        """Run the block in a savepoint; if a constraint is violated, roll back and raise ``explain()``.
 
-        The driver's own error is left behind: its text holds the user's values.
+        The driver's error is not chained, because its text contains the user's values.
         """
         try:
             with self.session.begin_nested():

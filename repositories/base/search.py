@@ -1,12 +1,12 @@
-"""Turn what somebody typed into portable, case-blind LIKEs.
+"""Build portable, case-insensitive LIKE conditions from a search text.
 
-``/api/v1`` looks for the text as a whole. The pages look for its words, all of which must occur, in any column and
-order: ``"two words"`` in quotes are one, and ``-word`` must not occur.
+``/api/v1`` searches for the text as a whole. Pages search for its words, all of which must occur, in any column and
+order; ``"two words"`` in quotes count as one, and ``-word`` must not occur.
 
-Where a database folds ASCII letters only (SQLite, PostgreSQL in the C locale) three spellings stand in for the rest:
-all small, all capitals, each word with a capital. So "äpfel" finds "Äpfel" and "ÄPFEL" everywhere; a word that mixes
-capital and small letters beyond ASCII in another way is found as it was typed. Accents count: "apfel" does not
-find "äpfel". Texts are compared as they were stored, without Unicode normalization.
+Some databases lower ASCII letters only (SQLite, PostgreSQL in the C locale). For them three spellings are tried: lower
+case, upper case and title case. So "äpfel" finds "Äpfel" and "ÄPFEL" everywhere; a word with another mix of upper and
+lower case beyond ASCII is found only as it was typed. Accents matter: "apfel" does not find "äpfel". Texts are compared
+as stored, without Unicode normalization.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from repositories.base import values
 
 SEARCH_MAX = 200
 WORDS_MAX = 20
-"""Words that count in one search; each is looked for in every text that holds the words before it."""
+"""How many words of a search text are used; each one costs a comparison with every remaining text."""
 
 _WORD = re.compile(r'(-?)(?:"([^"]*)"?|([^\s"]+))')
 _ESCAPE = "!"
@@ -29,20 +29,20 @@ _ASCII_SMALL = str.maketrans({chr(code): chr(code + 32) for code in range(ord("A
 
 
 def words(text: str) -> list[str]:
-    """Give the words and phrases that a text looks for, each once, as they were typed: what to highlight."""
+    """Return the words and phrases to highlight, each once, as they were typed."""
     return _parsed(text)[0]
 
 
 def holds(columns: Sequence[sa.ColumnElement[str]], text: object) -> list[sa.ColumnElement[bool]]:
-    """Say that the columns together hold the words of a text, and none of those it excludes."""
+    """Return the conditions that the columns together contain the words of a text, and none that it excludes."""
     wanted, unwanted = _parsed(checked(text))
-    # A column that is NULL holds no word; NOT would make it unknown.
+    # NOT (NULL LIKE ...) would be unknown, so NULL counts as empty text.
     present = [sa.func.coalesce(column, "") for column in columns]
     return [matches(columns, word) for word in wanted] + [sa.not_(matches(present, word)) for word in unwanted]
 
 
 def title_hits(title: sa.ColumnElement[str], text: str) -> sa.ColumnElement[int]:
-    """Count the words of a text that a title holds."""
+    """Return an expression that counts the words of a text in a title."""
     hits: sa.ColumnElement[int] = sa.literal(0)
     for word in words(text):
         hits = hits + sa.case((matches([title], word), 1), else_=0)
@@ -50,7 +50,7 @@ def title_hits(title: sa.ColumnElement[str], text: str) -> sa.ColumnElement[int]
 
 
 def checked(text: object) -> str:
-    """Give a text that can be searched for, or refuse it."""
+    """Return the stripped search text, or refuse it."""
     plain: str = values.text(SEARCH_MAX)(text, "text")
     return plain.strip()
 
@@ -65,7 +65,7 @@ def _parsed(text: str) -> tuple[list[str], list[str]]:
 
 
 def _split(text: str) -> Iterator[tuple[bool, str]]:
-    """Yield each word and whether it is excluded; a quote that is never closed reaches to the end."""
+    """Yield whether a word is excluded, and the word; an unclosed quote extends to the end."""
     for minus, phrase, plain in _WORD.findall(text):
         word = (phrase or plain).strip()
         if word and word != "-":
@@ -73,19 +73,19 @@ def _split(text: str) -> Iterator[tuple[bool, str]]:
 
 
 def matches(columns: Sequence[sa.ColumnElement[str]], text: str) -> sa.ColumnElement[bool]:
-    """Say that one of the columns contains the text, in any case."""
+    """Return the condition that one of the columns contains the text, ignoring case."""
     found = [sa.func.lower(column).like(pattern, escape=_ESCAPE) for column in columns for pattern in patterns(text)]
-    if not text.isascii():  # lower() may change such a letter into another that no spelling foresees
+    if not text.isascii():  # lower() may turn such a letter into one that no spelling covers
         found += [column.like(_pattern(text), escape=_ESCAPE) for column in columns]
     return sa.or_(*found)
 
 
 def patterns(text: str) -> list[str]:
-    """Give the LIKE patterns that find the text in what ``lower`` gives of a column."""
+    """Return the LIKE patterns to compare with ``lower(column)``."""
     spellings = (text.lower(), text.upper(), text.title(), text)
     return list(dict.fromkeys(_pattern(spelling.translate(_ASCII_SMALL)) for spelling in spellings))
 
 
 def _pattern(text: str) -> str:
-    """Let what LIKE reads as a wildcard stand for itself; ``[`` is one on SQL Server only, and harmless elsewhere."""
+    """Escape the wildcards of LIKE; ``[`` is one on SQL Server only, where escaping it elsewhere does no harm."""
     return f"%{text.translate(_SPECIAL)}%"

@@ -1,8 +1,8 @@
-"""Put rows in an order and page through it by key: a page begins where the one before ended, however long the list.
+"""Sort rows and page through them by key (keyset pagination), so a page costs the same however far down it is.
 
-A sort is a list of expressions that are never NULL (where NULL sorts differs from engine to engine), with the row's
-id last, so that no two rows are equal. The place where a page ended is what the database said of these expressions,
-as plain JSON values, so it means the same to the database that is asked again.
+A sort is a list of expressions that are never NULL, because products differ in where NULL sorts, with the row's id
+last, so that no two rows are equal. The place where a page ended is these expressions' values as the database returned
+them, in JSON, so that it means the same to the database in the next query.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Rows = list[Row]
 
 
 class Key(NamedTuple):
-    """Name one expression of a sort and its direction."""
+    """One expression of a sort, and its direction."""
 
     by: sa.ColumnElement[Any]
     descending: bool = False
@@ -34,24 +34,24 @@ Sort = tuple[Key, ...]
 
 
 class Page(NamedTuple):
-    """Hold rows and the place where they end: JSON values to ask for the next page with, None at the end."""
+    """Rows, and the place to ask for the next page with: JSON values, None at the end."""
 
     rows: Rows
     place: list[Any] | None
 
 
 def up(*keys: sa.ColumnElement[Any]) -> Sort:
-    """Sort by these, the smallest first."""
+    """Return a sort by these expressions, ascending."""
     return tuple(Key(_plain(by)) for by in keys)
 
 
 def down(*keys: sa.ColumnElement[Any]) -> Sort:
-    """Sort by these, the greatest first."""
+    """Return a sort by these expressions, descending."""
     return tuple(Key(_plain(by), descending=True) for by in keys)
 
 
 def sorted_from(statement: sa.Select[Any], sort: Sort, after: Sequence[Any] | None) -> sa.Select[Any]:
-    """Order a statement, begin it after a place, and have it give what the next place is made of."""
+    """Order a statement, start it after a place, and add the columns that the next place is made of."""
     if after is not None:
         statement = statement.where(beyond(sort, _read(sort, after)))
     shown = [key.by.label(_label(number)) for number, key in enumerate(sort)]
@@ -59,7 +59,7 @@ def sorted_from(statement: sa.Select[Any], sort: Sort, after: Sequence[Any] | No
 
 
 def cut(rows: Rows, sort: Sort, limit: int) -> Page:
-    """Cut the row that only shows that there are more, and take the sort's values out of the others."""
+    """Remove the extra row that shows that there are more, and the columns of the place from the others."""
     more = len(rows) > limit
     del rows[limit:]
     places = [[row.pop(_label(number)) for number in range(len(sort))] for row in rows]
@@ -67,7 +67,7 @@ def cut(rows: Rows, sort: Sort, limit: int) -> Page:
 
 
 def beyond(sort: Sort, place: Sequence[Any]) -> sa.ColumnElement[bool]:
-    """Compare with a place; the redundant first half lets every engine start inside its index."""
+    """Return the condition for rows after a place; the redundant first half lets every product seek in its index."""
     (by, descending), value = sort[0], sa.literal(place[0], sort[0].by.type)
     past = by < value if descending else by > value
     if len(sort) == 1:
@@ -77,7 +77,7 @@ def beyond(sort: Sort, place: Sequence[Any]) -> sa.ColumnElement[bool]:
 
 
 def _plain(by: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
-    """Let an id that raw SQL wrote in another form take part in the order."""
+    """Read an id column as ``AnyRowId``, which accepts ids that raw SQL wrote in another form."""
     return sa.type_coerce(by, AnyRowId()) if isinstance(by.type, sa.Uuid) else by
 
 

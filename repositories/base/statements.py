@@ -1,6 +1,6 @@
-"""Build the statements that are asked most, once per table and shape, so that a request only fills in values.
+"""Build the most frequent statements once per table and form, so that a request only fills in parameters.
 
-A statement is built with its owner as a parameter, through ``scope.owned`` like every other.
+Like all others they pass through ``scope.owned``, with the owner as a parameter.
 """
 
 from __future__ import annotations
@@ -18,14 +18,11 @@ from repositories.schema import categories
 
 HIDDEN = frozenset({"user_id", "name_key"})
 UNLISTED = frozenset({"position", "due_time"})
-"""Columns that pages show and ``/api/v1`` does not have, so that its lists do not read them."""
+"""Columns that only pages show, so the lists of ``/api/v1`` do not read them."""
 
 
 class Filter(NamedTuple):
-    """Name the column a filter looks at, what compares it with the value, and what checks the value.
-
-    Without a check it is the column's own.
-    """
+    """Describe a filter: its column, the comparison, and the check of the value (by default the column's own)."""
 
     column: str
     compare: Callable[[Any, Any], Any]
@@ -34,8 +31,8 @@ class Filter(NamedTuple):
 
 @lru_cache(4096)
 def read_id(text: str | None) -> UUID | str | None:
-    """Read an id as a UUID, or leave it the text it is."""
-    # Kept, because a page's rows share a few categories and lists are asked again: a look-up costs a tenth.
+    """Return an id as a UUID, or as text if it is none."""
+    # Cached, because a page's rows share few categories and lists are read again; a look-up costs a tenth.
     try:
         return None if text is None else UUID(text)
     except ValueError:
@@ -43,9 +40,9 @@ def read_id(text: str | None) -> UUID | str | None:
 
 
 class AnyRowId(sa.types.UserDefinedType[Any]):
-    """Give a row id as a UUID, and what raw SQL wrote in another form as the text it is.
+    """Read a row id as a UUID, or as text if raw SQL wrote it in another form.
 
-    One odd row must not make its owner's whole list unreadable.
+    Otherwise one odd row would make its owner's whole list unreadable.
     """
 
     cache_ok = True
@@ -58,12 +55,12 @@ class AnyRowId(sa.types.UserDefinedType[Any]):
 
 
 def key_of(table: sa.Table) -> sa.Column[Any]:
-    """Give the column that tells an owner's rows apart: ``id``, or ``key``."""
+    """Return the second column of the primary key: ``id``, or ``key``."""
     return list(table.primary_key.columns)[1]
 
 
 def columns(table: sa.Table, *, without: frozenset[str] = HIDDEN) -> list[sa.ColumnElement[Any]]:
-    """Give the columns of a row, as they are read."""
+    """Return a table's columns for a SELECT, with ids as ``AnyRowId``."""
     return [
         sa.type_coerce(column, AnyRowId()).label(column.name) if isinstance(column.type, sa.Uuid) else column
         for column in table.columns
@@ -72,7 +69,7 @@ def columns(table: sa.Table, *, without: frozenset[str] = HIDDEN) -> list[sa.Col
 
 
 def listed(table: sa.Table) -> list[sa.ColumnElement[Any]]:
-    """Give the columns that the lists of ``/api/v1`` show a row with."""
+    """Return the columns of the lists of ``/api/v1``."""
     return columns(table, without=HIDDEN | UNLISTED)
 
 
@@ -99,13 +96,13 @@ def listing(table: sa.Table, filters: tuple[tuple[str, Filter], ...] = (), *, af
 
 @cache
 def whole(table: sa.Table) -> sa.Select[Any]:
-    """Select the owner's rows with all that pages show of them; parameter ``p_owner``."""
+    """Select the owner's rows with all columns that pages show; parameter ``p_owner``."""
     return scope.owned(sa.select(*columns(table)), sa.bindparam("p_owner", type_=sa.Integer))
 
 
 @cache
 def with_category(table: sa.Table) -> sa.Select[Any]:
-    """Select what ``whole`` does and the category's name and color, which are None for a row without one."""
+    """Select like ``whole``, and also the category's name and color, None for a row without a category."""
     same = sa.and_(categories.c.user_id == table.c.user_id, categories.c.id == table.c.category_id)
     labels = categories.c.name.label("category_name"), categories.c.color.label("category_color")
     statement = sa.select(*columns(table), *labels).select_from(table.outerjoin(categories, same))
@@ -113,7 +110,7 @@ def with_category(table: sa.Table) -> sa.Select[Any]:
 
 
 def _after(table: sa.Table) -> sa.ColumnElement[bool]:
-    """Compare with a position; the redundant first half lets every engine start inside its index."""
+    """Return the condition for rows after a position; its redundant first half lets every product seek in its index."""
     key = key_of(table)
     at: sa.BindParameter[Any] = sa.bindparam("after_at")
     later_key = sa.type_coerce(key, AnyRowId()) if isinstance(key.type, sa.Uuid) else key

@@ -1,8 +1,7 @@
-"""Check what is written to a column: each check gives the value as every engine keeps it, or refuses it.
+"""Check values before they are written: each check returns the value as every product stores it, or refuses it.
 
-A check takes a value and the name of its field and raises ConfigurationError(field=...). What one engine would
-refuse or change (NUL, lone surrogates, a longer text, a number out of range, a moment without a zone) is refused
-for all of them.
+A check takes a value and the name of its field, and raises ConfigurationError(field=...). What any product would refuse
+or change (NUL, lone surrogates, too long a text, a number out of range, a time without a zone) is refused for all.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from tenancy.errors import ConfigurationError
 from tenancy.names import is_visible, storable
 
 TEXT_MAX = 1_000_000
-"""Characters in a long text: below what a MySQL server takes in one packet as it comes."""
+"""The longest text in characters: below MySQL's default limit of a packet."""
 
 Check = Callable[[object, str], Any]
 _CLOCK = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
@@ -29,7 +28,7 @@ def refuse(field: str, why: str) -> ConfigurationError:
 
 
 def text(maximum: int = TEXT_MAX) -> Check:
-    """Take text of up to ``maximum`` characters."""
+    """Accept text of up to ``maximum`` characters."""
 
     def check(value: object, field: str) -> str:
         if not isinstance(value, str):
@@ -42,7 +41,7 @@ def text(maximum: int = TEXT_MAX) -> Check:
 
 
 def line(maximum: int) -> Check:
-    """Take text that shows something: not empty, not blanks or other invisible characters alone."""
+    """Accept text that has a visible character."""
     plain = text(maximum)
 
     def check(value: object, field: str) -> str:
@@ -86,7 +85,7 @@ def flag(value: object, field: str) -> bool:
 
 
 def flag_as_number(value: object, field: str) -> int:
-    """Take a flag that is compared with what a CASE gives, which no engine has as a truth value."""
+    """Accept a flag, as the number that CASE expressions return on every product."""
     return int(flag(value, field))
 
 
@@ -97,14 +96,14 @@ def day(value: object, field: str) -> date:
 
 
 def clock(value: object, field: str) -> str:
-    """Take a time of day as a wall clock shows it."""
+    """Accept a time of day in the form HH:MM."""
     if not isinstance(value, str) or not _CLOCK.fullmatch(value):
         raise refuse(field, "must be a time like 09:30.")
     return value
 
 
 def moment(value: object, field: str) -> datetime:
-    """Take a moment with a time zone and give it in UTC."""
+    """Accept a time with a time zone, and return it in UTC."""
     if not isinstance(value, datetime) or value.utcoffset() is None:
         raise refuse(field, "must be a moment with a time zone.")
     try:
@@ -117,7 +116,7 @@ def row_id(value: object, field: str) -> uuid.UUID:
     if isinstance(value, uuid.UUID):
         return value
     try:
-        return uuid.UUID(value)  # type: ignore[arg-type]  # whatever is not text fails below
+        return uuid.UUID(value)  # type: ignore[arg-type]  # other types fail in the except clause
     except (AttributeError, TypeError, ValueError):
         raise refuse(field, "must be a UUID.") from None
 
