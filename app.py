@@ -1,4 +1,4 @@
-"""Make the WSGI application: ``gunicorn 'app:create_app()'``, ``flask --app app run``, ``python app.py``."""
+"""Create the WSGI application: ``gunicorn 'app:create_app()'``, ``flask --app app run``, ``python app.py``."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def create_app(settings: Settings | None = None) -> Flask:
 
 
 def _under_bare_gunicorn() -> bool:
-    """Say whether gunicorn makes this app, and not the worker that gunicorn.conf.py and `unify serve` give it."""
+    """Return whether gunicorn runs this app with a worker other than the one that gunicorn.conf.py sets."""
     return "gunicorn.arbiter" in sys.modules and "utils.worker" not in sys.modules
 
 
 def _for_flask_command(asked: click.Context) -> Flask:
-    """Build the application for Flask's own command, which shows errors of click's kind in one line."""
+    """Build the application for the `flask` command, and raise errors as click's, which it prints in one line."""
     try:
         app = web.create(compose.build(Settings.load()))
     except TenancyError as error:
@@ -61,7 +61,7 @@ def _tell(app: Flask, host: str, port: int) -> None:
 
 
 def main() -> None:
-    """Serve for development on HOST and PORT, without Flask's debugger: it runs code for whoever reaches it."""
+    """Serve for development on HOST and PORT. Flask's debugger stays off: it runs code for whoever can connect."""
     try:
         settings = Settings.load()
         app = create_app(settings)

@@ -1,4 +1,4 @@
-"""Join the parts from settings: for the web application and for the command alike."""
+"""Build all parts from the settings, for the web application and for the command line alike."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Parts:
-    """Hold what an entry point works with."""
+    """Hold the objects that an entry point works with."""
 
     settings: Settings
     catalog: Catalog
@@ -40,16 +40,16 @@ class Parts:
     activity: Activity
 
     def work_on(self, run_id: int) -> None:
-        """Work on a fleet run in a process of its own, which outlives this one; the catalog says how far it is."""
+        """Start a process that works on a fleet run and outlives this one; the catalog shows its progress."""
         words = [sys.executable, "-c", _WORKER]
         process = subprocess.Popen(words, stdin=subprocess.PIPE, cwd=PROJECT, start_new_session=True)
-        assert process.stdin is not None  # noqa: S101 - it was asked for
-        with process.stdin as told:  # not in the arguments: settings hold secrets
-            pickle.dump((self.settings, run_id), told)
+        assert process.stdin is not None  # noqa: S101 - stdin is PIPE
+        with process.stdin as pipe:  # arguments can be read by other users, and settings hold secrets
+            pickle.dump((self.settings, run_id), pipe)
         threading.Thread(target=process.wait, name=f"unify-fleet-{run_id}", daemon=True).start()
 
     def close(self) -> None:
-        """Write what was gathered and close every connection."""
+        """Write pending activity and close every connection."""
         self.activity.close()
         self.manager.close()
 
@@ -58,7 +58,7 @@ _WORKER = "import pickle, sys, compose; compose.work(*pickle.load(sys.stdin.buff
 
 
 def work(settings: Settings, run_id: int) -> None:
-    """Work on a fleet run until it ends, is paused or halts."""
+    """Work on a fleet run until it ends, is paused or halts; the main function of ``Parts.work_on``'s process."""
     from tenancy.fleet.processes import work_in_processes
 
     parts = build(settings)
@@ -69,9 +69,9 @@ def work(settings: Settings, run_id: int) -> None:
 
 
 def build(settings: Settings) -> Parts:
-    """Make all parts and put the manager into the process-wide slot; nothing is connected to yet."""
+    """Build all parts and install the manager for this process; no connection is opened yet."""
     backends = Backends(settings.tenant_data_dir)
-    _check_served(backends, settings)
+    _check_supported(backends, settings)
     engine = backends.for_url(settings.admin_database_url, "ADMIN_DATABASE_URL").catalog_engine(
         settings.admin_database_url
     )
@@ -86,7 +86,7 @@ def build(settings: Settings) -> Parts:
             shared_url=settings.shared_database_url,
             default_type=settings.default_tenant_db_type,
             cache_size=settings.tenant_engine_cache_size,
-            server_connections=_share(settings),
+            server_connections=_connections_per_worker(settings),
             hosts=settings.tenant_db_hosts_allowed,
             user_databases=settings.allow_user_databases,
             migrate_on_first_touch=settings.migrate_on_first_touch,
@@ -107,19 +107,19 @@ def build(settings: Settings) -> Parts:
 
 
 def crew(settings: Settings, workers: int | None = None, **limits: Any) -> Crew:
-    """Say who works on a fleet run: as many processes as there are cores, unless said otherwise."""
-    from tenancy.fleet.processes import Crew  # multiprocessing is for runs alone
+    """Return how many processes work on a fleet run (by default one per core), and how they are started."""
+    from tenancy.fleet.processes import Crew  # loads multiprocessing, which only fleet runs need
 
     return Crew(partial(build, settings), workers or os.cpu_count() or 1, **limits)
 
 
-def _share(settings: Settings) -> int:
-    """Give one worker's part of a server's connections; a place is left for those that the server is still closing."""
+def _connections_per_worker(settings: Settings) -> int:
+    """Divide a server's connections among the workers, less one each: the server may still be closing old ones."""
     return max(1, settings.server_connection_budget // settings.web_concurrency - 1)
 
 
-def _check_served(backends: Backends, settings: Settings) -> None:
-    """Stop the start for a database that this version does not serve, not the first request that needs it."""
+def _check_supported(backends: Backends, settings: Settings) -> None:
+    """Refuse an unsupported kind of database at the start, and not at the first request that needs it."""
     backends.for_url(settings.shared_database_url, "SHARED_DATABASE_URL")
     try:
         backends.get(settings.default_tenant_db_type)
@@ -129,7 +129,7 @@ def _check_served(backends: Backends, settings: Settings) -> None:
 
 
 def bootstrap_token(settings: Settings) -> str:
-    """Give the token that every process of one installation knows: the one that printed it may not be the one asked."""
+    """Derive the bootstrap token from SECRET_KEY, so that every worker knows the one that was printed."""
     return hmac.new(settings.secret_key.encode(), b"unify bootstrap token", "sha256").hexdigest()[:32]
 
 
@@ -140,7 +140,7 @@ OTHERS_REFUSED = (
 
 
 def first_steps(parts: Parts, host: str | None = None, port: int | None = None) -> list[str]:
-    """Say what whoever starts a server should know: how to become its first administrator, or what is missing."""
+    """Return the lines that a server prints at the start: how to become the first administrator, or what is missing."""
     settings = parts.settings
     host = host or settings.host
     only_here = all(is_loopback(name.strip("[]")) for name in settings.trusted_hosts)
@@ -159,7 +159,7 @@ def first_steps(parts: Parts, host: str | None = None, port: int | None = None) 
 
 
 def _named(host: str) -> str:
-    """Give the host as it stands in an address that somebody on this machine can open."""
+    """Return the host for a URL that can be opened on this machine."""
     if host in ("0.0.0.0", "::", ""):  # noqa: S104 - compared, not bound
         return "localhost"
     return f"[{host}]" if ":" in host else host

@@ -1,8 +1,8 @@
-"""Read the settings of the application: one table, one frozen object, the only reader of the environment.
+"""Read the application's settings from the environment and ``.env`` into one frozen object.
 
-``SETTINGS`` is what ``.env.example`` and ``docs/reference/settings.md`` are checked against. Every value is
-parsed at the start, and a wrong one stops it with one line that names the setting. Nothing is guessed: words
-are taken as documented, and an empty value is a value, allowed where the default is empty too.
+No other module reads the environment. Tests check ``.env.example`` and ``docs/reference/settings.md`` against
+``SETTINGS``. All values are parsed at the start; a wrong one ends it with one line that names the setting. Values must
+be spelled as documented. An empty value is allowed only where the default is empty.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ class SettingsError(ConfigurationError):
 
 @dataclass(frozen=True)
 class Setting:
-    """Describe one setting; ``default`` is what one would type, None where there is none and one must be given.
+    """Describe one setting; ``default`` is text as one would type it, or None if the setting is required.
 
-    ``parse`` gives the value, or raises ValueError with the rest of a sentence that begins with the name.
+    ``parse`` returns the value, or raises ValueError whose text continues a sentence that begins with the name.
     """
 
     name: str
@@ -77,7 +77,7 @@ def _number(least: int, most: int) -> Callable[[str], int]:
 
 
 def _items(text: str) -> tuple[str, ...]:
-    """Split a comma-separated list; no text is no items, an item without text is a mistake."""
+    """Split a comma-separated list; an empty text is an empty list, an empty item is an error."""
     if not text.strip():
         return ()
     items = tuple(item.strip() for item in text.split(","))
@@ -88,7 +88,7 @@ def _items(text: str) -> tuple[str, ...]:
 
 MIN_SECRET_LENGTH = 32
 _PUBLISHED_SECRETS = re.compile(
-    # What examples and generators put where a secret belongs; the last is printed in Flask's own manual.
+    # Placeholders of examples and generators; the last one stands in Flask's manual.
     r"change.?(me|this)|replace.?(me|this)|your.?secret|django.insecure"
     r"|192b9bdd22ab9ed4d12e236c78afcb9a393ec15f71bbf5dc987d54727823bcbf",
     re.IGNORECASE,
@@ -123,7 +123,7 @@ def _metrics_token(text: str) -> str | None:
 
 
 def _database_url(text: str) -> str:
-    """Give the URL with an absolute path where it names a file; the backends say later which they serve."""
+    """Check a database URL and make the path of a file absolute; the backends check later what they support."""
     try:
         url = make_url(text)
         family = url.get_backend_name()
@@ -153,7 +153,7 @@ def _folder(text: str) -> Path:
 
 
 def _absolute(path: str) -> Path:
-    """Take a relative path from the project's folder, wherever the command was typed."""
+    """Resolve a relative path against the project's folder, not the working directory."""
     return Path(os.path.abspath(PROJECT / path))
 
 
@@ -167,7 +167,7 @@ _HOST_NAME = re.compile(
 
 
 def _host(text: str) -> str:
-    """Take a name or an address to listen on; an IPv6 address stands without brackets here."""
+    """Check a name or an address to listen on; IPv6 addresses are written without brackets here."""
     if not _HOST_NAME.fullmatch(text) and not _is_ipv6(text):
         raise ValueError(f"must be an address or a host name, not {_shown(text)}")
     return text
@@ -368,7 +368,7 @@ TEST_SETTINGS = {
     "TEST_MYSQL_URL": "mysql://root@127.0.0.1:3306/?charset=utf8mb4",
     "TEST_MSSQL_URL": "",
 }
-"""Servers on which the tests may create and drop databases, with what is tried where nothing is set."""
+"""Servers on which the tests may create and drop databases, with the default of each."""
 
 COMPOSE_SETTINGS = {
     "COMPOSE_PROFILES": "postgresql,mysql",
@@ -378,7 +378,7 @@ COMPOSE_SETTINGS = {
     "ACCEPT_EULA": "Y",
     "MSSQL_PID": "Developer",
 }
-"""What ``docker-compose.yml`` and its images read, under their own names; None where it is made at random."""
+"""Variables that ``docker-compose.yml`` and its images read; None for a random value."""
 
 _NOT_OURS = re.compile(r"(FLASK|GUNICORN|PROMETHEUS|PYTHON|REQUIRE|COMPOSE|DOCKER)_")
 
@@ -421,7 +421,7 @@ class Settings:
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None, dotenv: Path | None = DOTENV) -> Settings:
-        """Read every setting; the environment wins over the file. Raises SettingsError at the first wrong one."""
+        """Read every setting; the environment overrides the file. Raise SettingsError at the first wrong one."""
         from_file, environment = _from_file(dotenv), _environment(environ)
         if dotenv is not None:
             _warn_of_unknown(dotenv.name, from_file, least=0.6, close_alone=False)
@@ -435,7 +435,7 @@ class Settings:
 
 
 def given(environ: Mapping[str, str] | None = None, dotenv: Path | None = DOTENV) -> dict[str, str]:
-    """Give what the environment and the file say, by name, before anything is parsed."""
+    """Return the raw texts of environment and file, by name."""
     return _from_file(dotenv) | _environment(environ)
 
 
@@ -468,9 +468,9 @@ def _read_dotenv(path: Path) -> dict[str, str]:
 
 
 def _warn_of_unknown(where: str, texts: Mapping[str, str], *, least: float, close_alone: bool) -> None:
-    """Warn of names that are no settings, with the closest one.
+    """Log a warning for unknown names, with the closest setting.
 
-    All of .env is meant for us; of the environment, which is everybody's, only what is close to a name of ours is.
+    With ``close_alone`` (the environment, which other programs use too) only names close to a setting are reported.
     """
     ours = [setting.name for setting in SETTINGS]
     known = {*ours, *TEST_SETTINGS, *COMPOSE_SETTINGS}
@@ -485,7 +485,7 @@ def _warn_of_unknown(where: str, texts: Mapping[str, str], *, least: float, clos
 
 @cache
 def _warn_once(text: str) -> None:
-    """Say it once in a process: a server reads its settings for itself and for each of its parts."""
+    """Log a warning once per process, although a server reads its settings more than once."""
     _log.warning("%s", text)
 
 
@@ -510,7 +510,7 @@ def _value(setting: Setting, text: str | None) -> Any:
 
 
 def _check_keys_are_independent(settings: Settings) -> None:
-    """Refuse one value for two purposes: giving one key away, or replacing it, must not touch the others."""
+    """Refuse the same value for two keys: leaking or replacing one must not affect the others."""
     purposes = [
         ("SECRET_KEY", (settings.secret_key,)),
         ("SECRET_KEY_FALLBACKS", settings.secret_key_fallbacks),

@@ -1,6 +1,6 @@
-"""Run the catalog's chain under the plain `alembic` command.
+"""Run the catalog's migrations under the plain `alembic` command, for people who write revisions.
 
-The application migrates through ``tenancy.schema.chain``; this file serves people who write revisions:
+The application itself migrates through ``tenancy.schema.chain``:
 ``alembic -c migrations/admin/alembic.ini -x url=sqlite:///scratch.db revision --autogenerate -m "..."``.
 """
 

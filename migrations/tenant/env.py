@@ -1,6 +1,6 @@
-"""Run the tenants' chain under the plain `alembic` command.
+"""Run the tenants' migrations under the plain `alembic` command, for people who write revisions.
 
-The application migrates through ``tenancy.schema.chain``; this file serves people who write revisions:
+The application itself migrates through ``tenancy.schema.chain``:
 ``alembic -c migrations/tenant/alembic.ini -x url=sqlite:///scratch.db revision --autogenerate -m "..."``.
 """
 
