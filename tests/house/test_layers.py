@@ -72,7 +72,9 @@ ORDERS = [
         "tenancy.backends.sqlite",
         ("files", "driver errors", "engines probe restore_points", "checks templates", "backend"),
     ),
-    Order("tenancy.backends.postgresql", ("checks driver rights", "dialect errors restore_points", "backend")),
+    Order(
+        "tenancy.backends.postgresql", ("checks driver rights", "dialect errors restore_points templates", "backend")
+    ),
     Order("tenancy.backends.mysql", ("checks driver tables", "dialect errors restore_points", "backend")),
     Order("tenancy.backends.sqlserver", ("dialects tables", "checks driver restore_points", "errors", "backend")),
     Order(

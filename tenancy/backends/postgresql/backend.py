@@ -34,22 +34,19 @@ from tenancy.backends.postgresql.restore_points import PostgreSQLRestorePoints
 from tenancy.backends.postgresql.rights import (
     CLOSED,
     OWNER,
-    OWNERS_OF_PUBLIC,
     alone,
     close_to_tenants,
     commit,
     keep_closed,
     left_closed,
     open_to_owner,
-    own,
     own_closed,
-    refuse_makers_of_tables,
     remarks,
     shared_rights,
     tenant_rights,
-    there,
 )
-from tenancy.backends.server.backend import LOCK_S, ServerBackend, admin_of
+from tenancy.backends.postgresql.templates import Templates
+from tenancy.backends.server.backend import LOCK_S, ServerBackend
 from tenancy.backends.server.engines import make_engine
 from tenancy.backends.server.network import why_unreachable
 from tenancy.backends.server.sql import column, one, run
@@ -103,6 +100,7 @@ class PostgreSQLBackend(ServerBackend):
         super().__init__()
         self.restore_points = PostgreSQLRestorePoints(self)
         self.checks = PostgreSQLChecks(self)
+        self._templates = Templates(self, _LOCK)
 
     # --- connections ------------------------------------------------------------------------------------
 
@@ -240,10 +238,10 @@ class PostgreSQLBackend(ServerBackend):
             try:
                 self._create(driver, name, template)
             except DatabaseMissingError:  # the template is missing; a look at each call would cost a round trip
-                with self._templates(driver):
-                    self._make_missing_template(driver, access, blueprint, template)
+                with self._templates.locked(driver):
+                    self._templates.make(driver, access, blueprint)
                     self._create(driver, name, template)
-                    self._drop_templates(driver, access.installation, but=template)
+                    self._templates.drop_all(driver, access.installation, but=template)
 
     def build_schema(self, driver: Any, tenant: Tenant, access: Access, blueprint: Blueprint) -> None:
         """Do nothing: the schema was copied with the template."""
@@ -287,56 +285,6 @@ class PostgreSQLBackend(ServerBackend):
             except psycopg2.errors.InsufficientPrivilege:
                 alone(driver, name, dropped)
 
-    @contextmanager
-    def _templates(self, driver: Any) -> Iterator[None]:
-        """Hold the lock under which templates are made and dropped on a server."""
-        run(driver, f"SELECT pg_advisory_lock({_LOCK})")
-        try:
-            yield
-        finally:
-            run(driver, f"SELECT pg_advisory_unlock({_LOCK})")
-
-    def _make_missing_template(self, driver: Any, access: Access, blueprint: Blueprint, name: str) -> None:
-        if not there(driver, name) and not self._taken_over(driver, blueprint, name):
-            self._make_template(driver, access, blueprint, name)
-
-    def _taken_over(self, driver: Any, blueprint: Blueprint, name: str) -> bool:
-        """Rename a template made by a version before 0.4, whose names did not hold the installation; False if none."""
-        earlier = names.template("", blueprint.fingerprint)
-        if driver.server_version < OWNERS_OF_PUBLIC or earlier not in own(driver, [earlier]):
-            return False
-        run(driver, f"{keep_closed(earlier)};ALTER DATABASE {_q(earlier)} RENAME TO {_q(name)}")
-        return True
-
-    def _make_template(self, driver: Any, access: Access, blueprint: Blueprint, name: str) -> None:
-        """Build it under the name of a draft and rename it: a database with a template's name is whole."""
-        draft = names.partial(access.installation)
-        self.make_plain_database(driver, draft)
-        try:
-            with self.migrating(self.open(admin_of(access).into(draft))) as connection:
-                blueprint.build(connection)
-                commit(connection, *tenant_rights())
-                refuse_makers_of_tables(connection.connection.dbapi_connection)
-            alone(driver, draft, f"{keep_closed(draft)};ALTER DATABASE {_q(draft)} RENAME TO {_q(name)}")
-        except BaseException:
-            self._undo("draft", self.drop_database, driver, draft)
-            raise
-
-    def _drop_templates(self, driver: Any, installation: str, but: str) -> list[str]:
-        """Drop this installation's templates ``but`` one, and its drafts; return their names.
-
-        The caller holds the lock of templates, so that no draft is in use. One that cannot be dropped stays.
-        """
-        dropped = []
-        for name in own(driver, self.databases(driver, names.TEMPLATE) + self.databases(driver, names.PARTIAL)):
-            if name != but and names.installation_in(name) in ("", installation):
-                try:
-                    self.drop_database(driver, name)
-                    dropped.append(name)
-                except TenancyError as error:
-                    log.warning("the template %s, which is of no more use, could not be dropped: %s", name, error)
-        return dropped
-
     # --- the server as a whole --------------------------------------------------------------------------
 
     def prepare(self, driver: Any, *, beside_others: bool = False) -> list[str]:
@@ -351,8 +299,9 @@ class PostgreSQLBackend(ServerBackend):
         scratch = super().tidy(driver, installation, fingerprint)
         with self.explained():
             close_to_tenants(driver, beside_others=True)
-            with self._templates(driver):
-                dropped = self._drop_templates(driver, installation, names.template(installation, fingerprint))
+            with self._templates.locked(driver):
+                needed = names.template(installation, fingerprint)
+                dropped = self._templates.drop_all(driver, installation, but=needed)
             closed = own_closed(driver, self.databases(driver, names.OURS))
             for name in closed:
                 run(driver, keep_closed(name))

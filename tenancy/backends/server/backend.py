@@ -302,8 +302,8 @@ class ServerBackend(Backend):
             attempt.step("database")
             self.make_database(driver, tenant, access, blueprint)
             if ours:  # undone last: the login has rights in the database
-                undo.callback(self._undo, "login", self.drop_login, driver, tenant.db_user or "")
-            undo.callback(self._undo, "database", self.drop_database, driver, name)
+                undo.callback(self.undo, "login", self.drop_login, driver, tenant.db_user or "")
+            undo.callback(self.undo, "database", self.drop_database, driver, name)
             self.build_schema(driver, tenant, access, blueprint)
             if ours:
                 attempt.step("login")
@@ -381,7 +381,8 @@ class ServerBackend(Backend):
             return False
         return True
 
-    def _undo(self, what: str, remove: Callable[[Any, str], None], driver: Any, name: str) -> None:
+    def undo(self, what: str, remove: Callable[[Any, str], None], driver: Any, name: str) -> None:
+        """Remove what a failed operation made; an error in that is logged, as the caller raises the first one."""
         try:
             remove(driver, name)
         except Exception as error:  # noqa: BLE001 - the caller raises the error that made this undoing necessary

@@ -117,7 +117,7 @@ def closed_to_pg_upgrade(driver: Any) -> list[str]:
 def test_a_template_in_which_tenants_could_make_tables_is_refused(home, driver, monkeypatch):
     """As before PostgreSQL 15, where only a superuser may take that right away."""
     monkeypatch.setattr(
-        "tenancy.backends.postgresql.backend.tenant_rights", lambda: ["GRANT CREATE ON SCHEMA public TO PUBLIC"]
+        "tenancy.backends.postgresql.templates.tenant_rights", lambda: ["GRANT CREATE ON SCHEMA public TO PUBLIC"]
     )
     with pytest.raises(AccessDeniedError, match="before PostgreSQL 15"):
         make(home, OLD)
