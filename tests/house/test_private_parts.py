@@ -134,6 +134,13 @@ def test_a_pool_says_whether_it_ends_a_connection_or_closes_it() -> None:
     assert "terminate" in taken, f"Pool._close_connection has no argument terminate any more: {POOLS} overrides it."
 
 
+def test_a_pool_can_be_made_with_the_events_of_another() -> None:
+    """``TenantPool.recreate`` hands its listeners on (P2, P8)."""
+    taken = set(inspect.signature(sa.Pool).parameters)
+    needed = {"recycle", "echo", "logging_name", "reset_on_return", "pre_ping", "dialect", "_dispatch"}
+    assert needed <= taken, f"sqlalchemy.Pool takes no {needed - taken} any more: {POOLS} hands it on."
+
+
 def test_the_cache_of_compiled_sql_forgets_what_was_not_used_for_long() -> None:
     cache: Any = sa.util.LRUCache(10)
     for number in range(100):
