@@ -16,13 +16,13 @@ from settings import PROJECT, Settings
 from tenancy.errors import TenancyError
 
 FOR_DEVELOPMENT = (
-    "This server is for development: it does not bound how slowly a client may send, nor how many threads and bytes"
-    " clients take up. To serve others, type: unify serve"
+    "This server is for development only: it does not limit slow clients, or the threads and memory that clients use."
+    " To serve others, run: unify serve"
 )
 
 BARE_GUNICORN = (
-    f"gunicorn does not read Unify's configuration, so that slow clients hold its threads. Start it in {PROJECT}, "
-    f"or with -c {PROJECT / 'gunicorn.conf.py'}, or type: unify serve"
+    f"gunicorn runs without Unify's configuration, so slow clients can occupy its threads. Start it in {PROJECT}, "
+    f"or with -c {PROJECT / 'gunicorn.conf.py'}, or run: unify serve"
 )
 
 log = logging.getLogger(__name__)

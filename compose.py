@@ -149,12 +149,12 @@ def first_steps(parts: Parts, host: str | None = None, port: int | None = None) 
         if not parts.accounts.bootstrap_open():
             return hosts
     except TenancyError as error:
-        return [f"The catalog: {error.message} If it was never made, type: unify db create-config-table"]
+        return [f"The catalog: {error.message} If it was never created, run: unify db create-config-table"]
     url = f"http://{_named(host)}:{port or settings.port}/auth/register"
     return [
         *hosts,
         f"No account yet: the first one becomes administrator. From this machine: {url}",
-        f"From elsewhere, type this bootstrap token in the form there: {parts.accounts.bootstrap_token}",
+        f"From elsewhere, enter this bootstrap token in the form: {parts.accounts.bootstrap_token}",
     ]
 
 

@@ -136,5 +136,5 @@ def _chunks(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
 
 def _taken(kind: str) -> ConflictError:
     if kind == categories.name:
-        return ConflictError("There is a category with this name by now; rename that one first.", field="name")
-    return ConflictError("There is a row with this id by now.", field="id")
+        return ConflictError("There is now another category with this name: rename that one first.", field="name")
+    return ConflictError("There is already another row with this id.", field="id")

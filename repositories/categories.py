@@ -169,7 +169,7 @@ class CategoryRepository(PagedRepository):
             return super()._explain(row)
         if row:
             return ConflictError("There is a category with this name already.", field="name")
-        return ConflictError("A row was put into the category meanwhile; try again.", field="id")
+        return ConflictError("A row was added to the category in the meantime: try again.", field="id")
 
 
 def _stays() -> ConflictError:

@@ -144,7 +144,7 @@ class AccountError(CatalogError):
 
 
 class LastAdministratorError(AccountError):
-    """Refuse to take away the only active administrator."""
+    """Refuse to demote or deactivate the only active administrator."""
 
     code = "last_administrator"
 

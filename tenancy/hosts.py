@@ -111,7 +111,7 @@ class HostPolicy:
             if "%" not in found and self.allows(name, ipaddress.ip_address(found)):
                 return found
         raise HostNotAllowedError(
-            "db_host is not among the hosts that users may name: ask whoever runs this application.", field=FIELD
+            f"db_host is not among the hosts that the operator allows users to name ({SETTING}).", field=FIELD
         )
 
     def allows(self, name: str, address: Address) -> bool:

@@ -171,7 +171,7 @@ class Office:
         if answer.status_code == 422:
             named = re.findall(r'name="(db_\w+)"[^>]*aria-invalid="true"', answer.text)
             return "refused", f"{named} {text}"
-        said = re.search(r"could not be made: ([^\n]*)", text)
+        said = re.search(r"could not be created: ([^\n]*)", text)
         assert said, text[:2000]
         return ("tried" if tenant_of(self.parts.manager, user_id) else "refused"), said[1]
 

@@ -74,7 +74,7 @@ class Chunks:
             if end < 0 and len(self._pending) <= CHUNK_LINE_MOST:
                 return None
             if not 0 <= end <= CHUNK_LINE_MOST:
-                raise Malformed(400, "A line between the chunks of the body has no end.")
+                raise Malformed(400, "A line between the chunks of the body does not end.")
             line = bytes(self._pending[:end])
             del self._pending[: end + 2]
             if self._in_trailer and not line:

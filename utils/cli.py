@@ -1,4 +1,4 @@
-"""Be the ``unify`` command: find the command that was asked for, import it alone, and put errors in one line."""
+"""The ``unify`` command: import only the subcommand that was asked for, and print errors in one line."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ COMMANDS = {
 
 
 class LazyGroup(click.Group):
-    """Import a command's module when it is asked for, and end every failure with one line."""
+    """Import a command's module when it is used, and print every failure as one line."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -57,7 +57,7 @@ class LazyGroup(click.Group):
 
 
 class WrongUsage(click.UsageError):
-    """End a command that was typed wrong with one line, where click shows four."""
+    """Report wrong usage in one line, where click prints four."""
 
     def show(self, file: Any = None) -> None:
         end = "" if self.message.endswith((".", "?")) else "."
@@ -78,7 +78,7 @@ def _usage_in_one_line() -> Iterator[None]:
 @click.version_option(package_name="unify", prog_name="unify")
 @click.pass_context
 def unify(ctx: click.Context) -> None:
-    """Run Unify: accounts, API keys, users' databases, and the server.
+    """Manage Unify: accounts, API keys, users' databases, and the server.
 
     USER_ID is a whole number or an e-mail address. Settings come from the environment and from .env.
     Commands exit 0 when done, 1 when the operation failed, 2 on wrong usage.
@@ -93,14 +93,14 @@ def main() -> None:
 
 
 def prepare() -> None:
-    """Make this process fit for commands: any text can be printed, and nothing but their outcome is."""
+    """Prepare the process for commands: any text can be printed, and log records do not reach the terminal."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # A character that the terminal cannot show is replaced, rather than fail the command.
+            # A character that the terminal cannot show is replaced instead of failing the command.
             stream.reconfigure(errors="replace")
-    # The rooms below log errors that they raise as well; the command tells those itself, in one line.
+    # Layers below log errors that they also raise; the command prints those itself, in one line.
     logging.getLogger().addHandler(logging.NullHandler())
-    # What is said of settings is said to whoever typed the command, whichever it is.
+    # Warnings about settings are printed by every command.
     logging.getLogger("unify.settings").addHandler(_Complaints())
 
 

@@ -11,7 +11,7 @@ from http.client import HTTPConnection, HTTPException
 from settings import Settings, given
 
 TIMEOUT_S = 4
-"""Less than the HEALTHCHECK's own, which would end the question without a word."""
+"""Less than the HEALTHCHECK's own timeout, which would end this process without a message."""
 
 
 def is_up(port: int, host: str, below: str = "") -> bool:
@@ -28,7 +28,7 @@ def is_up(port: int, host: str, below: str = "") -> bool:
 
 
 def named(trusted: tuple[str, ...]) -> str:
-    """Give one host of those that are trusted; ``.example.org`` trusts what is below it, not itself."""
+    """Return one of the trusted hosts; ``.example.org`` trusts its subdomains, not itself."""
     return f"localhost{trusted[0]}" if trusted[0].startswith(".") else trusted[0]
 
 

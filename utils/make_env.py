@@ -1,4 +1,4 @@
-"""Make ``.env`` from ``.env.example`` with fresh random keys: ``make run`` runs this once.
+"""Create ``.env`` from ``.env.example`` with fresh random keys: ``make run`` runs this once.
 
 ``python -m utils.make_env -`` writes it to standard output instead, for those who run the image alone.
 It stands beside ``settings.py`` rather than above it: there are no settings before there is a ``.env``.
@@ -41,7 +41,7 @@ FRESH: dict[str, Callable[[], str]] = {
 
 
 def filled(example: Path) -> str:
-    """Give the example's text with a fresh value in each empty place."""
+    """Return the example's text with a fresh value in each empty place."""
     text = example.read_text(encoding="utf-8")
     for name, make in FRESH.items():
         text, places = re.subn(rf"^{name}=$", f"{name}={make()}", text, flags=re.MULTILINE)
@@ -51,7 +51,7 @@ def filled(example: Path) -> str:
 
 
 def make_env(example: Path, target: Path) -> bool:
-    """Write ``target`` with mode 0600 and tell whether it was made; one that is there is never touched."""
+    """Write ``target`` with mode 0600 and return whether it was created; an existing file is never touched."""
     text = filled(example)
     try:
         descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -68,11 +68,13 @@ def main(arguments: Sequence[str] = ()) -> None:
         return
     target = PROJECT / ".env"
     if not make_env(PROJECT / ".env.example", target):
-        sys.stdout.write(".env is there already and stays as it is.\n")
+        sys.stdout.write(".env already exists and was not changed.\n")
         return
-    sys.stdout.write("Made .env with fresh keys: keep it, and keep it secret.\n")
+    sys.stdout.write("Created .env with fresh keys: keep it, and keep it secret.\n")
     if (PROJECT / "data").exists():
-        sys.stderr.write("data/ is older than this .env: what was sealed with other keys needs those keys back.\n")
+        sys.stderr.write(
+            "data/ is older than this .env: passwords that were sealed with other keys need those keys in it.\n"
+        )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Be the numbered menu: ask what is needed, in plain lines, and run the command of the same name.
+"""The numbered menu: ask for what is needed, line by line, and run the corresponding command.
 
-Entries 0 to 5 keep their numbers for good. Prompts need nothing but lines of text, so the menu works in every
-terminal, over a pipe, and for people who read its screen by ear.
+Entries 0 to 5 keep their numbers for good. Prompts are plain lines of text, so the menu works in every terminal, over
+a pipe, and with a screen reader.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from utils.toolbox import Toolbox
 
 @dataclass(frozen=True)
 class Question:
-    """Ask for one thing; ``option`` goes before the answer. An empty answer to a needed one leads back."""
+    """One question; ``option`` goes before the answer. An empty answer to a ``needed`` one returns to the menu."""
 
     text: str
     type: click.ParamType[object] = click.STRING
@@ -42,7 +42,7 @@ class YesNo(Question):
 
 @dataclass(frozen=True)
 class Entry:
-    """Join a line of the menu to the words of its command and to what it asks first."""
+    """One line of the menu, with the words of its command and the questions it asks first."""
 
     title: str
     words: tuple[str, ...]
@@ -79,7 +79,7 @@ ENTRIES = (
     Entry("Sizes of all databases", ("db", "stats")),
     Entry("Delete a user's database", ("db", "delete"), (WHO,)),
     Entry(
-        "Make an API key",
+        "Create an API key",
         ("keys", "create"),
         (
             Question("User id or e-mail", USER, "--user"),
@@ -97,49 +97,49 @@ ENTRIES = (
     Entry("Test a database server", ("servers", "test"), (SERVER,)),
     Entry("Drain a database server", ("servers", "drain"), (SERVER,)),
     Entry("Let a drained server take databases again", ("servers", "accept"), (SERVER,)),
-    Entry("Forget a database server", ("servers", "remove"), (SERVER,)),
+    Entry("Remove a database server", ("servers", "remove"), (SERVER,)),
     Entry(
         "Register a database server",
         ("servers", "add"),
         (
             SERVER,
             Question("Type (postgresql, mysql, sqlserver)", click.Choice(TYPES), "--type"),
-            Question("At most so many databases (Enter for no bound)", WholeNumber(1), "--max-tenants", needed=False),
+            Question("Limit of databases (Enter for none)", WholeNumber(1), "--max-tenants", needed=False),
             Question("Weight (Enter for 1)", WholeNumber(1), "--weight", needed=False),
         ),
     ),
     Entry("Status of the fleet: who is behind", ("fleet", "status")),
     Entry("Migrate all databases", ("fleet", "migrate")),
     Entry("Show the newest fleet run", ("fleet", "show")),
-    Entry("Verify all databases deeply", ("fleet", "verify")),
-    Entry("Let go of a database that cannot be reached", ("db", "delete"), (WHO,), ("--forget",)),
+    Entry("Verify all databases", ("fleet", "verify")),
+    Entry("Give up a database that cannot be reached", ("db", "delete"), (WHO,), ("--forget",)),
     Entry("List databases that were left behind", ("db", "leftovers")),
     Entry("Try to remove what was left behind", ("db", "leftovers"), (), ("--remove",)),
     Entry(
-        "Take a database off that list: it is gone",
+        "Take a database that is gone off that list",
         ("db", "leftovers"),
         (Question("Id in the list", WholeNumber(1)),),
         ("--confirm",),
     ),
-    Entry("End an operation whose process is gone", ("db", "release"), (WHO,)),
+    Entry("Release a database whose operation's process is gone", ("db", "release"), (WHO,)),
 )
 """The menu in its order; the first five are fixed by the public interface."""
 
 
 class Leave(Exception):  # noqa: N818 - it ends the menu, nothing failed
-    """End the menu: standard input has ended, or somebody pressed Ctrl-C at a question."""
+    """Leave the menu: standard input has ended, or the user pressed Ctrl-C at a question."""
 
 
 def run(toolbox: Toolbox | None = None) -> None:
-    """Show the menu and do what is chosen, until 0, the end of standard input, or Ctrl-C."""
+    """Show the menu and run what is chosen, until 0, the end of standard input, or Ctrl-C."""
     toolbox = toolbox or Toolbox()
     toolbox.asks = True
     try:
         _show()
         while entry := _choose():
             _do(entry, toolbox)
-            # Shown again by itself, the menu would push what the command said off the screen.
-            click.echo("\nEnter alone shows the menu.")
+            # Showing the menu again at once would push the command's output off the screen.
+            click.echo("\nPress Enter to show the menu.")
     except Leave:
         click.echo()
     click.echo("Goodbye.")
@@ -168,17 +168,17 @@ def _choose() -> Entry | None:
 def _do(entry: Entry, toolbox: Toolbox) -> None:
     words = _words(entry.questions)
     if words is None:
-        click.echo("Nothing done.")
+        click.echo("Nothing was done.")
         return
     try:
         unify.main(args=[*entry.words, *entry.options, *words], prog_name="unify", obj=toolbox)
     except SystemExit:
-        # The command has told its outcome already; the menu goes on after a failure.
+        # The command has already printed its outcome; the menu continues after a failure.
         return
 
 
 def _words(questions: Sequence[Question]) -> list[str] | None:
-    """Ask each question; give the words to add to the command, or None where the person turned back."""
+    """Ask each question; return the words to add to the command, or None if the user went back."""
     words: list[str] = []
     for question in questions:
         answer = _answer(question)
@@ -197,12 +197,12 @@ def _answer(question: Question) -> str:
         if isinstance(question, YesNo):
             if typed.lower() in ("y", "yes", "n", "no"):
                 return typed.lower()
-            click.echo(f"{typed!r} is no answer: type y or n.")
+            click.echo(f"{typed!r} is not an answer: type y or n.")
             continue
         try:
             question.type.convert(typed, None, None)
         except click.BadParameter as wrong:
-            click.echo(f"{wrong.message} Enter alone goes back.")
+            click.echo(f"{wrong.message} Press Enter to go back.")
             continue
         return typed
 

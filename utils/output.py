@@ -1,8 +1,9 @@
-"""Say things to people and to programs: answers on standard output, progress and errors on standard error."""
+"""Print for people and for programs: answers on standard output, progress and errors on standard error."""
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -16,10 +17,10 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress, TaskID
 
 WIDE = 1000
-"""Columns where standard output is no terminal: nothing is folded that a program may read."""
+"""Columns of a table when standard output is not a terminal, so that no line is folded that a program may read."""
 
 LINE_EVERY_S = 2.0
-"""How often progress is told where standard error is no terminal."""
+"""How often progress is printed when standard error is not a terminal."""
 
 
 class Failed(click.ClickException):
@@ -31,29 +32,39 @@ class Failed(click.ClickException):
         complain(f"Error: {self.message}")
 
 
+_LIBRARY_CALL = re.compile(r" or (?:call )?`manager\.[^`]*`")
+"""What messages of ``tenancy`` name after the command, for programs that embed it: no use to somebody at a shell."""
+
+
 def plain(value: object) -> str:
-    """Give a value as one line of text that no terminal takes for a command, whoever wrote it."""
+    """Return a value as one line of text for a terminal, without control characters, whoever wrote it."""
     if value is None or value == "":
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, datetime):
         return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    return "".join(c if c.isprintable() else "\ufffd" for c in " ".join(str(value).split()))
+    text = _LIBRARY_CALL.sub("", " ".join(str(value).split()))
+    return "".join(c if c.isprintable() else "\ufffd" for c in text)
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: ``1 database``, ``2 databases``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def say(text: str) -> None:
-    """Tell the outcome on standard output."""
+    """Print an outcome on standard output."""
     click.echo(plain(text))
 
 
 def complain(text: str) -> None:
-    """Tell on standard error, in one line."""
+    """Print one line on standard error."""
     click.echo(plain(text), err=True)
 
 
 def reason(error: Exception) -> str:
-    """Give the one line for an error; what nobody foresaw is named by its type alone, for its text may hold values."""
+    """Return one line for an error; of an unexpected one only the type, because its text may contain secrets."""
     from tenancy.errors import TenancyError
 
     if isinstance(error, TenancyError):
@@ -63,13 +74,11 @@ def reason(error: Exception) -> str:
         return f"{error.message} ({error.field}: {place})" if place else error.message
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}." if error.filename else f"{error.strerror}."
-    return (
-        f"{type(error).__name__}, which nobody foresaw. Run it again with LOG_LEVEL=DEBUG to see where it comes from."
-    )
+    return f"unexpected {type(error).__name__}. Run the command again with LOG_LEVEL=DEBUG to see where it comes from."
 
 
 def show(as_json: bool, document: Any, tell: Callable[[], None]) -> None:
-    """Answer a program with one JSON document, or a person with what ``tell`` says."""
+    """Print one JSON document for a program, or call ``tell`` to print for a person."""
     if as_json:
         click.echo(json.dumps(document, default=_jsonable, indent=2))
     else:
@@ -91,20 +100,20 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
 
 
 def place(info: dict[str, Any]) -> str:
-    """Say where a database lives, in a few words."""
+    """Describe where a database is, in a few words."""
     if info["db_path"]:
         return str(info["db_path"])
     return f"{info['db_type']} database {info['db_name']} on {address(info)}"
 
 
 def address(info: dict[str, Any]) -> str:
-    """Give host and port of a database or a server as they stand in a URL."""
+    """Return host and port of a database or a server as in a URL."""
     host = f"[{info['db_host']}]" if ":" in (info["db_host"] or "") else info["db_host"]
     return f"{host}:{info['db_port']}" if info["db_port"] else str(host)
 
 
 def columns(rows: Iterable[dict[str, Any]], names: Sequence[str]) -> list[list[Any]]:
-    """Give of each row the values of these names, in their order."""
+    """Return the values of these names from each row, in their order."""
     return [[row[name] for name in names] for row in rows]
 
 
@@ -116,10 +125,10 @@ def pairs(values: dict[str, Any]) -> None:
 
 
 class Progress:
-    """Show on standard error how far long work is: a bar on a terminal, a line now and then elsewhere."""
+    """Show the progress of long work on standard error: a bar on a terminal, otherwise a line now and then."""
 
     def __init__(self, what: str, total: int, *, later: bool = False) -> None:
-        """``later`` begins to show at the first word of how far it is: the bar has a thread, and threads bar a fork."""
+        """With ``later`` the bar starts at the first ``reach``: it runs a thread, and the caller must fork first."""
         self.what = what
         self.total = total
         self.done = 0
@@ -154,7 +163,7 @@ class Progress:
         self.reach(self.done + 1, max(self.total, self.done + 1))
 
     def reach(self, done: int, total: int) -> None:
-        """Say how much is done, and of how much."""
+        """Set how much is done, and the total."""
         if self._later:
             self._later = False
             self._begin()
@@ -165,7 +174,7 @@ class Progress:
             self._tell()
 
     def complain(self, text: str) -> None:
-        """Tell of one failure without breaking the bar."""
+        """Print one failure without breaking the bar."""
         if self._bar is None:
             complain(text)
         else:

@@ -1,4 +1,4 @@
-"""Read what operators type: who a user is, secrets that never stand on a command line, and ``--json``."""
+"""Define parameters of the commands: users, keys, dates, ``--json``, and secrets, which are never arguments."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NUMBER_MAX = 2**31 - 1
 
 
 class CommandGroup(click.Group):
-    """List commands in the order in which they stand in their module."""
+    """List commands in the order in which their module defines them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
@@ -42,7 +42,7 @@ class UserRef(click.ParamType[int | str]):
 
 
 class UserRefs(click.ParamType[list[int | str]]):
-    """Take several of them, with commas between."""
+    """Take several users, separated by commas."""
 
     name = "users"
 
@@ -75,7 +75,9 @@ class Moment(click.DateTime):
         try:
             return super().convert(value, param, ctx)
         except click.BadParameter:
-            self.fail(f"{value!r} is no date: type one such as 2026-03-31, or 2026-03-31T14:30:00 (UTC).", param, ctx)
+            self.fail(
+                f"{value!r} is not a date: type one such as 2026-03-31, or 2026-03-31T14:30:00 (UTC).", param, ctx
+            )
 
 
 class KeyId(UUIDParameterType):
@@ -87,7 +89,7 @@ class KeyId(UUIDParameterType):
         try:
             return super().convert(value, param, ctx)
         except click.BadParameter:
-            self.fail(f"{value!r} is no key's id: `unify keys list --user E` shows them.", param, ctx)
+            self.fail(f"{value!r} is not the id of a key: `unify keys list --user E` shows them.", param, ctx)
 
 
 USER = UserRef()
@@ -98,18 +100,18 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 
 
 def find_user(toolbox: Toolbox, ref: int | str) -> User:
-    """Give the account that an id or an e-mail address names."""
+    """Return the account with this id or e-mail address."""
     user: User = toolbox.parts.accounts.find(ref)
     return user
 
 
 def confirm(toolbox: Toolbox, deed: str) -> None:
-    """Ask whether to do what cannot be taken back, and end the command unless it is meant."""
+    """Ask for confirmation of something that cannot be undone, and end the command unless it is given."""
     if not (toolbox.asks or sys.stdin.isatty()):
-        raise click.UsageError(f"This would {deed}. Add --yes if that is meant.")
+        raise click.UsageError(f"This would {deed}. Add --yes to confirm.")
     question = f"{deed[0].upper()}{deed[1:]}?"
     if not click.confirm(question, prompt_suffix=" (y/N): ", show_default=False, err=True):
-        complain("Nothing done.")
+        complain("Nothing was done.")
         raise click.exceptions.Exit(1)
 
 
@@ -124,7 +126,7 @@ def secret(what: str, *, from_stdin: bool) -> str | None:
         default="",
         show_default=False,
         hide_input=True,
-        confirmation_prompt="The same again",
+        confirmation_prompt="Repeat to confirm",
         err=True,
     )
     return typed or None
@@ -134,11 +136,11 @@ def _first_line(what: str) -> str:
     # Editors on Windows put a byte order mark before the text; a person who typed the password did not.
     line = sys.stdin.buffer.readline(len(BOM_UTF8) + SECRET_MAX_BYTES + 2).removeprefix(BOM_UTF8).rstrip(b"\r\n")
     if not line:
-        raise click.UsageError(f"{what}: standard input is empty; write it there, for example with `< file`.")
+        raise click.UsageError(f"{what}: standard input is empty; provide it there, for example with `< file`.")
     if len(line) > SECRET_MAX_BYTES:
-        raise click.UsageError(f"{what}: the line on standard input is over {SECRET_MAX_BYTES} bytes.")
+        raise click.UsageError(f"{what}: the line on standard input is longer than {SECRET_MAX_BYTES} bytes.")
     if b"\x00" in line:
-        raise click.UsageError(f"{what}: standard input holds a NUL character; write the text there in UTF-8.")
+        raise click.UsageError(f"{what}: standard input contains a NUL character; provide the text in UTF-8.")
     try:
         return line.decode()
     except UnicodeDecodeError:

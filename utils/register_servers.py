@@ -26,7 +26,7 @@ SERVERS = {
 
 
 def main(names: Sequence[str], given: Mapping[str, str], unify: Sequence[str] = UNIFY) -> int:
-    """Give the exit code: 0 when all of them are registered."""
+    """Return the exit code: 0 if all of them are registered."""
     unknown = [name for name in names if name not in SERVERS]
     if unknown or not names:
         _complain(f"Name one or more of {', '.join(SERVERS)}.")
@@ -46,7 +46,7 @@ def _register(name: str, given: Mapping[str, str], unify: Sequence[str]) -> bool
     if made.returncode == 0:
         _say(made.stdout.strip())
     elif _is_registered(name, unify):
-        _say(f"Server {name} is registered already.")
+        _say(f"Server {name} is already registered.")
     else:
         _complain(made.stderr.strip() or f"{name} was not registered.")
         return False

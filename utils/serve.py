@@ -56,7 +56,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 class Deployment:
-    """Say how gunicorn serves the app: for ``unify serve`` and for ``gunicorn.conf.py`` alike."""
+    """How gunicorn serves the app, for ``unify serve`` and for ``gunicorn.conf.py`` alike."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -64,7 +64,7 @@ class Deployment:
         self.metrics = _metrics_folder() if settings.web_concurrency > 1 or METRICS_VARIABLE in os.environ else None
 
     def options(self) -> dict[str, Any]:
-        """Give gunicorn's settings, by their names in a configuration file of its."""
+        """Return gunicorn's settings, by their names in a gunicorn configuration file."""
         return {
             "proc_name": "unify",
             "worker_class": GatheringWorker,
@@ -173,7 +173,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
         except SystemExit as stopped:
             if os.getpid() != self.master or not stopped.code:
                 raise
-            raise Failed("The server stopped, because its workers could not start; the log above says why.") from None
+            raise Failed("The server stopped because its workers could not start; the log above says why.") from None
 
 
 @cache

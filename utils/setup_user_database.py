@@ -33,7 +33,7 @@ def _use_own_environment(missing: ModuleNotFoundError) -> None:
     python = environment / "bin" / "python"
     if python.exists() and Path(sys.prefix).resolve() != environment.resolve():
         os.execv(python, [str(python), __file__, *sys.argv[1:]])  # noqa: S606 - the project's own Python
-    sys.stderr.write(f"The package {missing.name} is not installed here: see README.md, or type make run.\n")
+    sys.stderr.write(f"The package {missing.name} is not installed here: see README.md, or run `make run`.\n")
 
 
 if __name__ == "__main__":

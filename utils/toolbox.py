@@ -1,6 +1,6 @@
-"""Give a command its settings and its parts, made when they are first asked for.
+"""Provide the settings and parts of the application to commands, created on first use.
 
-Nothing heavy is imported before that, so that ``unify --help`` answers at once.
+Nothing heavy is imported before that, so that ``unify --help`` responds at once.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 class Toolbox:
-    """Hold what one run of the command works with; ``settings`` are read from the environment unless given."""
+    """The settings and parts of one run of the command; settings are read from the environment unless given."""
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.asks = False
-        """Whether somebody answers questions, though standard input is no terminal: the menu does."""
+        """Whether questions may be asked although standard input is not a terminal, as in the menu."""
         self._settings = settings
         self._parts: Parts | None = None
         self._held = ExitStack()
@@ -52,13 +52,13 @@ class Toolbox:
         return self._settings is not None and self._settings.log_level.upper() == "DEBUG"
 
     def close(self) -> None:
-        """Let go of the parts; the next use makes new ones."""
+        """Close the parts; the next use creates new ones."""
         self._parts = None
         self._held.close()
 
 
 def operator() -> str:
-    """Say who runs this command, for the audit log: the operating system's user (no variable decides it) and host."""
+    """Name who runs this command for the audit log: host and system user, which no environment variable can change."""
     try:
         import pwd
 

@@ -1,7 +1,7 @@
-"""Speak HTTP: pages, JSON, administration and operations, over parts that are handed in.
+"""Serve HTTP: pages, the JSON API, administration and operations, on top of parts that are passed in.
 
-``create`` joins the rooms of this package to one Flask application. Flask is imported here and in ``app.py``
-alone; what answers is found through ``parts``, so nothing here knows how the parts were built.
+``create`` joins the modules of this package to one Flask application. Only this package and ``app.py`` import Flask.
+Views find the manager, the accounts and the settings through ``parts``, and do not know how those were built.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["Parts", "create", "current_parts"]
 
 
 def create(parts: Parts) -> Flask:
-    """Make the WSGI application that serves ``parts``."""
+    """Create the WSGI application that serves ``parts``."""
     app = Flask("web", static_folder="static", template_folder="templates")
     app.extensions["unify"] = parts
     _configure(app, parts.settings)
@@ -43,7 +43,7 @@ def create(parts: Parts) -> Flask:
 
 
 def _configure(app: Flask, settings: Settings) -> None:
-    """Carry our settings to the names Flask and its extensions read."""
+    """Translate our settings into those of Flask and its extensions."""
     lifetime = max(timedelta(days=settings.remember_days), timedelta(hours=settings.session_hours))
     app.config.update(
         SECRET_KEY=settings.secret_key,
@@ -56,15 +56,15 @@ def _configure(app: Flask, settings: Settings) -> None:
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Lax",
         SESSION_REFRESH_EACH_REQUEST=False,
-        # The token is bound to the session, which ends by itself: a form left open over lunch still works.
+        # The CSRF token is bound to the session, which expires itself, so a form left open over lunch still works.
         WTF_CSRF_TIME_LIMIT=None,
         # itsdangerous takes keys oldest first; a form opened before a rotation still works after it.
         WTF_CSRF_SECRET_KEY=[*reversed(settings.secret_key_fallbacks), settings.secret_key],
-        # Browsers that send no Referer are let in by their token; ``csrf.check_csrf`` looks at what they do send.
+        # For browsers that send no Referer the token suffices; ``csrf.check_csrf`` checks the Referer of those that do.
         WTF_CSRF_SSL_STRICT=False,
-        # security.py and guards.py call the check themselves, once they know who is asking and how.
+        # security.py and guards.py call the check themselves, once they know who sent the request and how.
         WTF_CSRF_CHECK_DEFAULT=False,
         PROPAGATE_EXCEPTIONS=False,
     )
-    # A second spelling of an address is another address: no redirects that tell routes apart from unknown paths.
+    # A path with doubled slashes is a different path: no redirects, which would reveal which routes exist.
     app.url_map.merge_slashes = False

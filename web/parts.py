@@ -1,4 +1,4 @@
-"""Say what the web needs of the application's parts, and find them while a request is answered."""
+"""Declare which parts of the application ``web`` needs, and find them during a request."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Parts(Protocol):
-    """Name what the web needs of the application's parts."""
+    """The parts of the application that ``web`` needs."""
 
     @property
     def settings(self) -> Settings: ...
@@ -32,5 +32,5 @@ class Parts(Protocol):
 
 
 def current_parts() -> Parts:
-    """Give the parts of the application that answers now."""
+    """Return the parts of the application that handles this request."""
     return cast("Parts", current_app.extensions["unify"])

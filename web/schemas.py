@@ -1,4 +1,4 @@
-"""Say what a client may send for each resource: strict, closed models, one pair (create, change) a resource.
+"""Define what a client may send: strict models without extra fields, one pair (create, change) per resource.
 
 JSON goes through ``read_json`` (the raw bytes, so that dates and UUIDs may be text); forms go through
 ``read_form``, which takes text for every type. Both raise ``FieldErrors`` that names each field. Lengths and
@@ -47,7 +47,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class FieldErrors(Exception):  # noqa: N818 - it holds several
-    """Carry what is wrong with which field: ``errors`` is a list of ``{"field", "code", "message"}``."""
+    """Report invalid fields: ``errors`` is a list of ``{"field", "code", "message"}``."""
 
     def __init__(self, errors: list[dict[str, str]]) -> None:
         super().__init__("; ".join(f"{error['field']}: {error['message']}" for error in errors))
@@ -65,7 +65,7 @@ def _visible(text: str) -> str:
 
 
 def _written(kind: Literal["date", "datetime"], shape: str) -> Callable[[Any], Any]:
-    """Take text of this shape alone: pydantic would read "0" and "1700000000" as seconds since 1970."""
+    """Accept only text of this shape: pydantic would read "0" and "1700000000" as seconds since 1970."""
     pattern = re.compile(shape, re.ASCII)
 
     def check(value: Any) -> Any:
@@ -105,7 +105,7 @@ Name = Annotated[
 Text = Annotated[str, StringConstraints(max_length=TEXT_MAX, pattern=UNSTORABLE)]
 Place = Annotated[str, StringConstraints(max_length=TITLE_MAX, pattern=UNSTORABLE)]
 Color = Annotated[str, StringConstraints(pattern=r"^#[0-9a-fA-F]{6}$")]
-# The text is looked at first, as a Python value, which strict types would refuse to read.
+# The text is checked first, because strict types refuse to convert Python strings.
 ISO_DAY = BeforeValidator(_written("date", r"\d{4}-\d{2}-\d{2}$"))
 ISO_MOMENT = BeforeValidator(_written("datetime", r"\d{4}-\d{2}-\d{2}[Tt ]\d"))
 Day = Annotated[dt.date, Field(strict=False), ISO_DAY, AfterValidator(_year)]
@@ -116,13 +116,13 @@ Priority = Annotated[int, Field(ge=0, le=3)]
 
 
 class Strict(BaseModel):
-    """Refuse unknown fields and values of another type than the field's."""
+    """Refuse unknown fields, and values whose type is not the field's."""
 
     model_config = ConfigDict(strict=True, extra="forbid", hide_input_in_errors=True)
 
 
 class Creation(Strict):
-    """Let the client choose the row's id, so that a repeated POST makes nothing twice."""
+    """Let the client choose the row's id, so that a repeated POST creates nothing twice."""
 
     id: UUID | None = None
 
@@ -145,13 +145,13 @@ class _TaskDue(Strict):
 
 
 class TaskPageCreate(TaskCreate, _TaskDue):
-    """Take a time of the day beside, which the pages know and the JSON API does not."""
+    """Add a time of day, which only the pages use and not the JSON API."""
 
     due_time: TimeOfDay | None = None
 
 
 class TaskDue(_TaskDue):
-    """Take what is changed of a task in its list."""
+    """What the inline form of a task changes."""
 
     title: Title
     due_date: Day | None = None
@@ -159,7 +159,7 @@ class TaskDue(_TaskDue):
 
 
 class TaskBulk(Strict):
-    """Take what is changed of many tasks at once."""
+    """What the bulk form of tasks changes."""
 
     priority: Priority | None = None
     due_date: Day | None = None
@@ -212,7 +212,7 @@ class KeyCreate(Strict):
 
 
 class DatabaseInitialize(Strict):
-    """Take the arguments of ``initialize_user_database``."""
+    """The arguments of ``initialize_user_database``."""
 
     db_type: Annotated[str, StringConstraints(max_length=50, pattern=UNSTORABLE)] | None = None
     db_host: Annotated[str, StringConstraints(max_length=255, pattern=UNSTORABLE)] | None = None
@@ -227,7 +227,7 @@ class DatabaseInitialize(Strict):
 
 
 def _changes(creation: type[BaseModel], name: str, base: type[BaseModel] = Strict) -> type[BaseModel]:
-    """Derive the model of a PATCH: every field but ``id`` may be left out, and only what is sent is changed."""
+    """Derive the model of a PATCH: every field except ``id`` is optional, and only fields that are sent change."""
     fields: dict[str, Any] = {}
     for field, info in creation.model_fields.items():
         if field != "id":
@@ -241,14 +241,14 @@ def _without_default(schema: dict[str, Any]) -> None:
 
 
 class ListQuery(Strict):
-    """Take what every list is asked with."""
+    """The query parameters of every list."""
 
     limit: Annotated[int, Field(ge=1, le=LIMIT_MAX)] = LIMIT_DEFAULT
     cursor: Annotated[str, StringConstraints(min_length=1, max_length=CURSOR_MAX)] | None = None
 
 
 class RowsQuery(ListQuery):
-    """Take a search beside: it goes through all of the owner's rows, so it stands alone."""
+    """Add a search, which goes through all of the owner's rows and cannot be combined with filters."""
 
     q: Annotated[str, StringConstraints(min_length=1, max_length=TITLE_MAX, pattern=UNSTORABLE)] | None = None
 
@@ -277,7 +277,7 @@ class CategoriesQuery(RowsQuery):
 
 
 class DatabasesQuery(ListQuery):
-    """Take what an administrator narrows the list of databases with."""
+    """The filters of the administrators' list of databases."""
 
     status: State | None = None
     db_type: Annotated[str, StringConstraints(max_length=50, pattern=UNSTORABLE)] | None = None
@@ -294,7 +294,7 @@ CategoryChange = _changes(CategoryCreate, "CategoryChange")
 
 
 def read_json(model: type[Model], raw: bytes) -> Model:
-    """Give the model that JSON bytes hold; ``web/http/json_io.py`` has refused what is no JSON object."""
+    """Validate JSON bytes; ``web/http/json_io.py`` has already refused anything but a JSON object."""
     try:
         return model.model_validate_json(raw)
     except ValidationError as error:
@@ -302,7 +302,7 @@ def read_json(model: type[Model], raw: bytes) -> Model:
 
 
 def read_form(model: type[Model], values: Mapping[str, str]) -> Model:
-    """Give the model that a form's text holds ("3", "2026-02-28", "true"); what was left empty is not passed."""
+    """Validate the text of a form or query ("3", "2026-02-28", "true"), without the values left empty."""
     try:
         return model.model_validate_strings(dict(values), strict=False)
     except ValidationError as error:
@@ -310,7 +310,7 @@ def read_form(model: type[Model], values: Mapping[str, str]) -> Model:
 
 
 def sent(model: BaseModel) -> dict[str, Any]:
-    """Give the fields the client sent, as Python values; ``id`` only where one was chosen."""
+    """Return the fields that the client sent, as Python values; ``id`` only if it chose one."""
     values = {name: getattr(model, name) for name in model.model_fields_set}
     if values.get("id", ...) is None:
         del values["id"]
@@ -318,7 +318,7 @@ def sent(model: BaseModel) -> dict[str, Any]:
 
 
 def field_errors(error: ValidationError) -> list[dict[str, str]]:
-    """Name each field that is wrong, in the order of the model; never repeat what was sent."""
+    """List the invalid fields in the order of the model, without repeating the values sent."""
     found = error.errors(include_url=False, include_context=False, include_input=False)
     return [
         {"field": _field_name(item["loc"], item["msg"]), "code": item["type"], "message": _plain(item["msg"])}
@@ -327,7 +327,7 @@ def field_errors(error: ValidationError) -> list[dict[str, str]]:
 
 
 def _field_name(path: tuple[int | str, ...], message: str) -> str:
-    # A rule over two fields (an event's times, a task's day and time) is reported where it can be mended.
+    # A rule about two fields (an event's times, a task's date and time) is reported at the field to correct.
     if not path:
         return next((name for name in _SECOND_OF_TWO if name in message), "(body)")
     return ".".join(str(step) for step in path)

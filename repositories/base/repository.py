@@ -170,7 +170,7 @@ class BaseUserScopedRepository(ScopedRepository):
 
     def _explain_missed(self, changes: Row) -> Exception:
         """Return the error for an existing row of the right version that the UPDATE did not match."""
-        return StaleVersionError("The row was changed meanwhile; read it again.")
+        return StaleVersionError("The row was changed in the meantime: read it again.")
 
     # --- parts of the methods above -----------------------------------------------------------------------
 
@@ -199,7 +199,7 @@ class BaseUserScopedRepository(ScopedRepository):
 
     def _at_version(self, row: Row, if_version: int | None) -> Row:
         if if_version is not None and row["version"] != if_version:
-            raise StaleVersionError("The row was changed meanwhile; read it again.", version=row["version"])
+            raise StaleVersionError("The row was changed in the meantime: read it again.", version=row["version"])
         return row
 
     def _changes(self, changes: Mapping[str, Any]) -> Row:
@@ -210,7 +210,7 @@ class BaseUserScopedRepository(ScopedRepository):
     def _checked(self, given: Mapping[str, Any]) -> Row:
         for name in given:
             if name not in self.fields:
-                raise values.refuse(name, f"is no field of {self.table.name}.")
+                raise values.refuse(name, f"is not a field of {self.table.name}.")
         return {name: self.fields[name](value, name) for name, value in given.items()}
 
     def _require(self, row: Row) -> None:
@@ -229,7 +229,7 @@ class BaseUserScopedRepository(ScopedRepository):
         used: dict[str, tuple[Filter, Any]] = {}
         for name in sorted(filters):
             if name not in self.filters:
-                raise values.refuse(name, f"is no filter of {self.table.name}.")
+                raise values.refuse(name, f"is not a filter of {self.table.name}.")
             rule = self.filters[name]
             if filters[name] is not None:
                 used[name] = rule, (rule.check or self.fields[rule.column])(filters[name], name)

@@ -62,13 +62,24 @@ class Backends:
         try:
             scheme = make_url(url).get_backend_name()
         except (ArgumentError, ValueError) as error:  # ValueError: a port that is no number
-            raise ConfigurationError(f"{setting} is not a database URL.", field=setting) from error
+            raise ConfigurationError(f"{setting} is not a database URL: {_url_fault(url)}.", field=setting) from error
         if scheme not in _TYPE_OF_SCHEME:
-            raise ConfigurationError(f"{setting} names a database that is not known here.", field=setting)
+            known = ", ".join(_TYPE_OF_SCHEME)
+            raise ConfigurationError(f"{setting}: the scheme must be one of {known}.", field=setting)
         try:
             return self.get(_TYPE_OF_SCHEME[scheme])
         except UnsupportedBackendError as error:
             raise UnsupportedBackendError(f"{setting}: {error.message}", field=setting) from error
+
+
+def _url_fault(url: str) -> str:
+    """Name the part of a URL that SQLAlchemy could not read; nothing of the URL is repeated, as it may be secret."""
+    scheme, separator, rest = url.partition("://")
+    if not separator or not scheme:
+        return "it must begin with a scheme, such as postgresql://"
+    if rest.count("@") > 1:
+        return "write an @ in the user or password as %40"
+    return "the port is not a number"
 
 
 def _loaded(db_type: str) -> Backend:

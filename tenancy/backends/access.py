@@ -187,15 +187,17 @@ def from_url(url: str, setting: str, *, default_port: int) -> Login:
         given["tls_ca"] = _file_text(str(given["tls_ca"]), setting)
     try:
         return Login(
-            host=hosts.host(parsed.host or "localhost", setting),
-            port=hosts.port(parsed.port or default_port, setting),
-            user=user(parsed.username or "", setting),
-            password=password(str(parsed.password or ""), setting),
+            host=hosts.host(parsed.host or "localhost", "the host"),
+            port=hosts.port(parsed.port or default_port, "the port"),
+            user=user(parsed.username or "", "the user"),
+            password=password(str(parsed.password or ""), "the password"),
             database=parsed.database or None,
             options=Options.of(given),
         )
     except ConfigurationError as error:
-        message = error.message.removeprefix(f"{setting} ").removeprefix("db_options: ")
+        message = error.message.removeprefix("db_options: ")
+        if "@" in (parsed.host or ""):
+            message = "the host cannot be told apart: write an @ in the user or password as %40."
         raise ConfigurationError(f"{setting}: {message}", field=setting) from None
 
 

@@ -42,11 +42,17 @@ def reserve(connection: sa.Connection, key: str) -> None:
     )  # over, or begun by a clock that was ahead
     if row.failures >= LIMIT and not fresh:
         wait = max(1, int((row.window_ends_at - moment).total_seconds()))
-        raise ThrottledError(f"too many failed sign-ins: try again in {wait} seconds.", retry_after_s=wait)
+        raise ThrottledError(f"too many failed sign-ins: try again in {_words(wait)}.", retry_after_s=wait)
     values = {"failures": 1 if fresh else row.failures + 1}
     if fresh:
         values["window_ends_at"] = moment + timedelta(seconds=WINDOW_S)
     connection.execute(login_failures.update().where(login_failures.c.scope == key), values)
+
+
+def _words(seconds: int) -> str:
+    """Put a wait in words, rounded up to whole minutes from a minute on."""
+    number, unit = (seconds, "second") if seconds < 60 else (-(-seconds // 60), "minute")
+    return f"{number} {unit}{'' if number == 1 else 's'}"
 
 
 def clear(connection: sa.Connection, key: str) -> None:

@@ -104,12 +104,11 @@ def remove(connection: sa.Connection, server: Server) -> None:
     here = counted(connection, server.id)
     held = here.tenants + here.pending
     if held:
-        stand = "1 database stands" if held == 1 else f"{held} databases stand"
+        number = "1 database is" if held == 1 else f"{held} databases are"
         raise ServerExistsError(
-            f"{stand} on server {server.name!r} (`unify db list` or `manager.reports.databases()` says whose), and "
-            "databases are not moved yet: place nothing more there (`unify servers drain` or "
-            "`manager.servers.drain()`) or delete what is there (`unify db delete` or "
-            "`manager.delete_user_database()`) first.",
+            f"{number} still on server {server.name!r}. First drain it, so that it gets no new ones (`unify servers "
+            "drain` or `manager.servers.drain()`), then delete those (`unify db delete` or "
+            "`manager.delete_user_database()`; `unify db list` or `manager.reports.databases()` shows whose they are).",
             field="name",
             tenants=held,
         )

@@ -133,7 +133,7 @@ class OwnDatabases(Operation):
         changes = emptied() | wanted | self._provisioner.seeding.done()
         tenants.change(connection, tenant, **changes | {"owned": made.owned, "version": made.version})
         users.keep_database_epoch(connection, tenant.user_id or 0, made.epoch)
-        detail = {"type": made.db_type, "instead_of": tenant.db_type}
+        detail = {"type": made.db_type, "host": f"{made.db_host}:{made.db_port}", "instead_of": tenant.db_type}
         self.catalog.audit.append(
             connection, "tenant.own_database", user_id=tenant.user_id, tenant_id=tenant.tenant_id, detail=detail
         )
@@ -169,10 +169,10 @@ class OwnDatabases(Operation):
 
     def _refuse(self, fields: DatabaseFields) -> None:
         if not self.allowed:
-            raise AccessDeniedError("users may not bring their own databases here (ALLOW_USER_DATABASES=false).")
+            raise AccessDeniedError("users may not connect their own databases here (ALLOW_USER_DATABASES=false).")
         if fields.db_host is None or fields.db_type is None:
             name = "db_host" if fields.db_host is None else "db_type"
-            raise ConfigurationError(f"{name} is needed to name a database of your own.", field=name)
+            raise ConfigurationError(f"{name} is required to connect a database of your own.", field=name)
         self.backends.get(fields.db_type).given(fields)
 
     def _is_there(self, tenant: Tenant, fields: DatabaseFields) -> bool:
@@ -190,7 +190,7 @@ class OwnDatabases(Operation):
                 some = sa.select(sa.literal(1)).select_from(table).where(table.c.user_id == tenant.user_id)
                 if len(connection.execute(some.limit(first.count(table.name) + 1)).all()) > first.count(table.name):
                     raise TenantExistsError(
-                        "your present database holds rows: they have to be moved, which is an operator's work.",
+                        "your present database holds data, which only an operator can move.",
                         user_id=tenant.user_id,
                     )
 

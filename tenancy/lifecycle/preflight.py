@@ -78,21 +78,21 @@ def _steps(
         raise ConfigurationError("users share one database (MULTI_TENANT_MODE=false): none is made for one user.")
     backend = services.backend_for(stored, fields.db_type)
     given = backend.given(fields)
-    yield Check("fields", f"{backend.label} can be asked for with these fields.")
+    yield Check("fields", f"these fields are complete for {backend.label}.")
     if stored is not None and replaceable(stored, fields):
         stored = None
     if stored is not None:
         refuse_another(stored, backend, given)
-    yield Check("account", "no other database is in the way.")
+    yield Check("account", "the account has no other database.")
     tenant = stored or _planned(services, backend, whose, fields, origin)
     access = services.access(tenant)
     yield from backend.probe(tenant, access)
     if backend.exists(tenant, access):
         yield _whose(backend, tenant, stored, access)
     elif stored is not None and stored.revision is not None:
-        yield Check("database", "the database was there and is gone: restore it.", "database_missing")
+        yield Check("database", "the database existed and is gone: restore it from a backup.", "database_missing")
     else:
-        yield Check("database", "a database can be made here.")
+        yield Check("database", "a database can be created here.")
 
 
 def _planned(
@@ -118,22 +118,24 @@ def _whose(backend: Backend, tenant: Tenant, stored: Tenant | None, access: Acce
         with backend.migrating(backend.connect_to_migrate(tenant, access)) as connection:
             found = inspect_occupant(tenant, connection)
         if found is Occupant.EMPTY:
-            return Check("database", "the database stands there and is empty: it would be used.")
+            return Check("database", "the database exists and is empty: it would be used.")
         if found in (Occupant.HALF, Occupant.OURS):
-            return Check("database", "an earlier attempt began to make a database there: it would be finished.")
+            return Check("database", "an earlier attempt began to create this database: it would be finished.")
     with closing(backend.connect(tenant, access)) as driver:
         if _is_catalog(driver):
-            return Check("database", "what stands there is the catalog.", DatabaseExistsError.code)
+            return Check("database", "this database is the catalog.", DatabaseExistsError.code)
         try:
             check_identity(backend, tenant, driver, None)
         except StaleRouteError:
-            return Check("database", "an earlier database of this user stands there.", DatabaseExistsError.code)
+            return Check("database", "an earlier database of this user is there.", DatabaseExistsError.code)
         except TenancyError as error:
             text = (
-                error.message if stored else "a database stands there that is another tenant's, or not of this system."
+                error.message
+                if stored
+                else "a database is there that belongs to another tenant, or that Unify did not create."
             )
             return Check("database", text, error.code if stored else DatabaseExistsError.code)
-    return Check("database", "the database stands there, and it is this user's.")
+    return Check("database", "the database exists and belongs to this user.")
 
 
 def _is_catalog(driver: Any) -> bool:

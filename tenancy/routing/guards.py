@@ -51,12 +51,12 @@ def check_identity(backend: Backend, tenant: Tenant, driver: Any, head: str | No
         rows = cursor.fetchall()
     except Exception as error:
         raise backend.explain(error) or IdentityError(
-            "the database does not say whose it is: it was not made by this system.", tenant_id=tenant.tenant_id
+            "the database has no identity row: it was not created by Unify.", tenant_id=tenant.tenant_id
         ) from error
     finally:
         cursor.close()
     if len(rows) != 1:
-        raise IdentityError("the database's identity or version is missing.", tenant_id=tenant.tenant_id)
+        raise IdentityError("the database's identity row or revision is missing.", tenant_id=tenant.tenant_id)
     with legible(tenant):
         _compare(tenant, rows[0], head, or_later=or_later)
 
@@ -106,7 +106,7 @@ def revision_mismatch(tenant: Tenant, revision: str | None, head: str) -> Revisi
         cure = PREPARE_CATALOG
     return RevisionMismatchError(
         f"{whose} is at revision {revision}, the application needs {head}: {cure}, "
-        "or start the version of the application that made it.",
+        "or start the version of the application that created it.",
         tenant_id=tenant.tenant_id,
         revision=revision,
         head_revision=head,
@@ -116,10 +116,13 @@ def revision_mismatch(tenant: Tenant, revision: str | None, head: str) -> Revisi
 def way_on(tenant: Tenant) -> str:
     """Return how a tenant in an unusable state becomes usable again, or else its last error."""
     if tenant.state is State.SUSPENDED and tenant.user_id is not None:
-        return f"an operator ends that with `unify db resume {tenant.user_id}` or `manager.resume({tenant.user_id})`."
+        return (
+            f"nothing is lost, and an operator can resume it: `unify db resume {tenant.user_id}` or "
+            f"`manager.resume({tenant.user_id})`."
+        )
     if tenant.state is State.ARCHIVED and tenant.user_id is not None:
         return (
-            f"an operator ends that with `unify db delete {tenant.user_id}` or "
+            f"an operator can finish deleting it: `unify db delete {tenant.user_id}` or "
             f"`manager.delete_user_database({tenant.user_id})`."
         )
     return tenant.last_error or "try again later."
@@ -160,7 +163,7 @@ def pass_fence(backend: Backend, tenant: Tenant, connection: sa.Connection) -> N
         cursor.close()
     if row is None or row[0] != tenant.epoch or row[1] not in WRITABLE:
         raise StaleRouteError(
-            "the tenant was moved, retired or stopped meanwhile: nothing was written.", tenant_id=tenant.tenant_id
+            "the tenant was moved, retired or stopped in the meantime: nothing was written.", tenant_id=tenant.tenant_id
         )
 
 

@@ -79,6 +79,7 @@ class Servers(Operation):
             if backend.may_create(driver) is False:
                 raise AccessDeniedError(NO_RIGHTS)
             done, remarks = backend.prepare(driver), backend.remarks(driver)
+        remarks += self._twins(place)
         fresh = Server(0, name, **place, sealed_password="", state=ServerState.ACCEPTING, **limits)
         with self.catalog.writing() as connection:
             sealed = self.services.keyring.seal(login.password, fresh.binding)
@@ -92,7 +93,7 @@ class Servers(Operation):
         """Parse the URL of a server; a database in it is ignored."""
         backend = self._backend(db_type)
         if self.backends.for_url(url, "url") is not backend:
-            raise ConfigurationError(f"url is not one of {backend.label}.", field="url")
+            raise ConfigurationError(f"url: the scheme is not one for {backend.label}.", field="url")
         return backend.login(url, "url")
 
     def get(self, name: str) -> dict[str, Any]:
@@ -175,6 +176,15 @@ class Servers(Operation):
         except TenancyError as error:
             log.warning("templates may be left on server %r, which is forgotten: %s", server.name, error.message)
             notify([], [f"templates may be left there: {error.message}"])
+
+    def _twins(self, place: dict[str, Any]) -> list[str]:
+        """Remark on servers that are already registered at the same address under another name."""
+        of = ("db_type", "db_host", "db_port")
+        with self.catalog.reading() as connection:
+            same = [
+                each for each in servers.every(connection) if all(getattr(each, name) == place[name] for name in of)
+            ]
+        return [f"this server is already registered as {each.name!r}: both names count its databases." for each in same]
 
     def _set(self, name: str, state: ServerState) -> dict[str, Any]:
         with self.catalog.writing() as connection:

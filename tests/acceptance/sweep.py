@@ -180,7 +180,7 @@ def _use_pages(visitor: Visitor, known: Secrets) -> None:
 
 
 def _use_api(visitor: Visitor, known: Secrets) -> list[str]:
-    """Make keys by page and by call, use them, misuse them; give those that work."""
+    """Create keys by page and by call, use them, misuse them; return those that work."""
     made = _expect(visitor.form("/settings/keys", "/settings", name="by page"), 201)
     by_page = max(re.findall(r"[A-Za-z0-9_.-]{30,}", made.text.partition("<main")[2]), key=len)
     known.add("key by page", by_page)

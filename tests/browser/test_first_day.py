@@ -156,7 +156,7 @@ def work_through_the_list(ada, look):
 
 def sign_out_and_in_again(ada):
     ada.page.locator("header").get_by_role("button", name="Sign out").click()
-    says(ada, "You are signed out.")
+    says(ada, "You have been signed out.")
     ada.open("/tasks")
     shows(ada, "Sign in")
     sign_in(ada, "ada@example.org")
@@ -173,7 +173,7 @@ def test_a_note_written_while_the_session_ended_is_not_lost(parts, user, serve, 
     ada.fill(Title="Kept", Text="A long thought.")
     parts.accounts.end_sessions(user.id)
     ada.press("Add note")
-    ada.page.get_by_text("What you typed is kept").wait_for()
+    ada.page.get_by_text("What you typed has been kept").wait_for()
     ada.picture(f"day-session-ended-{look}")
     sign_in(ada, user.email)
     shows(ada, "What you typed is still here")
@@ -198,11 +198,14 @@ def test_what_is_wrong_stands_beside_its_field_and_the_rest_is_kept(parts, user,
     ada.page.get_by_text("One field needs another look.").wait_for()
     title = ada.page.get_by_label("Title")
     assert title.get_attribute("aria-invalid") == "true"
-    assert "This is needed." in ada.page.locator(f"#{title.get_attribute('aria-describedby').split()[-1]}").inner_text()
+    assert (
+        "This field is required."
+        in ada.page.locator(f"#{title.get_attribute('aria-describedby').split()[-1]}").inner_text()
+    )
     assert ada.page.get_by_label("Text").input_value() == "kept"
     ada.picture(f"day-refused-{look}")
     ada.open("/nothing")
-    link(ada, "To the start page").wait_for()
+    link(ada, "Go to the start page").wait_for()
     ada.picture(f"day-not-found-{look}")
     # The browser itself notes the two answers that are meant to be refusals; nothing else may be noted.
     assert [re.sub(r".*status of (\d+).*", r"\1", problem) for problem in ada.problems] == ["422", "404"]
@@ -223,7 +226,7 @@ def test_colours_and_keys_are_chosen_in_the_settings(parts, user, serve, browse,
     ada.picture(f"day-settings-turned-{look}")
     link(ada, "API keys").click()
     ada.page.get_by_label("Name").fill("Backup script")
-    ada.press("Make key")
+    ada.press("Create key")
     secret = ada.page.locator("#new-key").inner_text()
     principal = parts.accounts.principal_by_key(secret)
     assert principal is not None

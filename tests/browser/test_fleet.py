@@ -30,9 +30,9 @@ def fleet(make_parts) -> Parts:
 def test_a_run_is_started_and_its_page_renews_itself_until_it_ends(fleet, serve, browse):
     root = arrived(browse(serve(web.create(fleet))))
     root.press("Dry run")
-    root.page.get_by_text("3 databases would be brought to").wait_for()
+    root.page.get_by_text("3 databases would be migrated to").wait_for()
     root.press("Start")
-    root.page.get_by_text("3 of 3 databases dealt with").wait_for()
+    root.page.get_by_text("3 of 3 databases finished").wait_for()
     root.page.get_by_role("link", name="Roll back").wait_for()  # the whole page was asked for again
     assert root.page.locator("[hx-trigger]").count() == 0
     assert root.problems == []

@@ -28,7 +28,7 @@ def test_a_whole_day_by_keyboard_alone(make_parts, serve, browse):
 
     # She makes herself an account.
     ada.open("/")
-    keys.to("Skip to the content")
+    keys.to("Skip to content")
     keys.press("Enter")
     keys.go("Create account")
     shows("Create account")
@@ -102,7 +102,7 @@ def test_a_whole_day_by_keyboard_alone(make_parts, serve, browse):
     page.get_by_role("heading", level=2, name="New key").wait_for()
     keys.to("Name")
     keys.type("Backup")
-    keys.go("Make key", tag="button")
+    keys.go("Create key", tag="button")
     page.locator("#new-key").wait_for()
     keys.go("Copy", tag="button")
 

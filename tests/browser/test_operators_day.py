@@ -20,7 +20,7 @@ def test_an_operator_finds_out_acts_and_sees_what_came_of_it(make_parts, serve, 
     address = serve(web.create(parts))
     root, bob = browse(address, **LOOKS[look]), browse(address, **LOOKS[look])
     register(root, "root@example.org", "Root")
-    says(root, "it administers this installation")
+    says(root, "This is the first account, so it is an administrator.")
     register(bob, "bob@example.org", "Bob")
     parts.accounts.create("new@example.org", display_name="Nobody yet")
     gone = parts.accounts.create("gone@example.org", display_name="Gone " + "w" * 60, password=PASSWORD)
@@ -41,10 +41,10 @@ def sees_the_fleet(root, look):
     root.page.get_by_role("navigation", name="Account").get_by_role("link", name="Admin").click()
     shows(root, "The fleet at a glance")
     figures = root.page.locator(".figures").inner_text()
-    for number, label in ((4, "accounts"), (2, "databases"), (2, "without database"), (1, "deactivated")):
+    for number, label in ((4, "accounts"), (2, "databases"), (2, "without a database"), (1, "deactivated")):
         assert re.search(rf"\b{number}\s+{label}", figures), figures
     root.picture(f"operator-fleet-{look}")
-    link(root, "2 without database").click()
+    link(root, "2 without a database").click()
     shows(root, "Users and databases")
     assert link(root, "new@example.org").is_visible()
     assert link(root, "bob@example.org").count() == 0
@@ -64,7 +64,7 @@ def makes_a_database(root, parts, look):
     """Try first, then make what is missing."""
     root.open("/admin/users?account=without&q=new")
     link(root, "new@example.org").click()
-    assert "This account has nowhere to keep its rows." in root.page.inner_text("main")
+    assert "This account has no place to store its data." in root.page.inner_text("main")
     root.picture(f"operator-without-database-{look}")
     link(root, "Initialize its database").click()
     shows(root, "Initialize the database of new@example.org")
@@ -108,7 +108,7 @@ def suspends_and_resumes(root, bob, look):
     bob.picture(f"operator-suspended-user-{look}")
     link(root, "Resume").click()
     root.press("Resume")
-    says(root, "The database of bob@example.org works again.")
+    says(root, "The database of bob@example.org has been resumed.")
     bob.open("/tasks")
     shows(bob, "Tasks")
 
@@ -118,17 +118,17 @@ def asks_before_deleting(root, parts, look):
     found = parts.accounts.find("new@example.org")
     root.open(f"/admin/users/{found.id}")
     link(root, "Delete the database").click()
-    root.page.get_by_label("The account's address").fill("bob@example.org")
+    root.page.get_by_label("To confirm, type the account's e-mail address").fill("bob@example.org")
     known = list(root.problems)
     root.press("Delete the database")
-    root.page.get_by_text("Type new@example.org to say that it is this one.").wait_for()
+    root.page.get_by_text("Type new@example.org to confirm.").wait_for()
     root.picture(f"operator-not-this-one-{look}")
     assert parts.manager.load_user_db_config(found.id)["status"] == "ready"
     assert all("422" in problem for problem in root.problems[len(known) :]), root.problems
     root.problems[:] = known
-    root.page.get_by_label("The account's address").fill("new@example.org")
+    root.page.get_by_label("To confirm, type the account's e-mail address").fill("new@example.org")
     root.press("Delete the database")
-    says(root, "The database of new@example.org is deleted; the account is still there.")
+    says(root, "The database of new@example.org has been deleted; the account still exists.")
     shows(root, "new@example.org")
 
 
@@ -153,8 +153,8 @@ def reads_the_audit_log(root, look):
     exported = download.value.path().read_text().splitlines()
     assert len(exported) == 2, "what the filter finds, under its heads"
     assert "tenant.suspended" in exported[1]
-    root.press("Verify the seal")
-    root.page.get_by_text("The seal holds").wait_for()
+    root.press("Verify the log")
+    root.page.get_by_text("The log is intact").wait_for()
     root.picture(f"operator-seal-{look}")
 
 
@@ -162,7 +162,7 @@ def looks_after_health(root, look):
     link(root, "Health").click()
     shows(root, "Health")
     health = root.page.inner_text("main")
-    for fact in ("ready", "Catalog", "SQLite", "can be used", "This process"):
+    for fact in ("ready", "Catalog", "SQLite", "usable", "This process"):
         assert fact in health
     root.picture(f"operator-health-{look}")
 

@@ -48,5 +48,5 @@ def test_an_operator_who_follows_the_guide_gets_a_database_on_a_server(shell, fo
         assert refused.returncode == 1
         assert shell(*remedy.split(), "--yes").returncode == 0
         placed = follow("production.md", "Database servers", "ada@example.org", files)[-1][1]
-        assert (placed.returncode, "is made: postgresql database" in placed.stdout) == (0, True)
+        assert (placed.returncode, "was created: postgresql database" in placed.stdout) == (0, True)
         assert shell(*remedy.split(), "--yes").returncode == 0

@@ -46,7 +46,7 @@ def test_a_server_is_registered_once_however_often_it_is_told(register, capsys):
     assert register("postgresql", POSTGRES_PASSWORD="first") == 0
     assert capsys.readouterr().out.splitlines() == [
         "Server postgresql is registered.",
-        "Server postgresql is registered already.",
+        "Server postgresql is already registered.",
     ]
 
 

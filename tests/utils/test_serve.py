@@ -153,7 +153,7 @@ def test_it_prints_how_to_become_the_first_administrator_and_later_no_more(start
 
 def test_every_worker_takes_the_token_that_was_printed(start, port):
     server = start(WEB_CONCURRENCY="3")
-    token = server.log.read_text().partition("in the form there: ")[2].split()[0]
+    token = server.log.read_text().partition("in the form: ")[2].split()[0]
     # A forwarding header of nobody we trust: the request may come from anywhere, so only the token counts.
     browser = requests.Session()
     browser.headers["X-Forwarded-For"] = "203.0.113.9"
@@ -192,7 +192,7 @@ def test_an_address_of_another_machine_is_told_as_that(shell):
     assert shell("db", "create-config-table").returncode == 0
     refused = shell("serve", HOST="203.0.113.9")
     assert refused.returncode == 1
-    assert "HOST has to be an address of this machine" in refused.stderr
+    assert "HOST must be an address of this machine" in refused.stderr
 
 
 def test_a_server_for_other_machines_says_that_their_names_are_missing(make_parts):

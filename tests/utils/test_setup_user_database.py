@@ -112,9 +112,9 @@ def test_an_operator_walks_through_the_fixed_entries(open_menu, shell, environ, 
     add_users(shell, "a", "b")
     for user in ("1", "2"):
         assert shell("db", "delete", user, "--yes").returncode == 0
-    assert "is made" in choose(menu, "2", "1")
-    assert "1 databases made, 1 stood ready" in choose(menu, "3")
-    assert "answers in" in choose(menu, "4", "b@example.org")
+    assert "was created" in choose(menu, "2", "1")
+    assert "1 created, 1 already ready" in choose(menu, "3")
+    assert "answered in" in choose(menu, "4", "b@example.org")
     status = choose(menu, "5")
     assert "2 ready" in status
     assert "a@example.org" in status
@@ -136,7 +136,7 @@ def test_wrong_entries_are_answered_with_what_to_type(open_menu):
         menu.sendline(wrong)
         menu.expect_exact("type a whole number such as 1, or an e-mail address.")
         menu.expect_exact("User id or e-mail: ")
-    assert "Nothing done." in choose(menu, "")
+    assert "Nothing was done." in choose(menu, "")
     assert leave(menu) == 0
 
 
@@ -179,15 +179,15 @@ def test_the_further_entries_do_what_their_commands_do(open_menu):
     assert "long enough" not in menu.before
     assert "a@example.org" in choose(menu, "6")
     assert "user_1.db" in choose(menu, "11", "1")
-    assert "Keep it now" in choose(menu, "15", "1", "laptop")
+    assert "Store it now" in choose(menu, "15", "1", "laptop")
     listed = choose(menu, "16", "a@example.org")
     assert "laptop" in listed
     asked = choose(menu, "14", "1")
     assert "Delete the database of user 1 (a@example.org), sqlite in " in asked
     assert "user_1.db, with everything in it?" in asked
-    assert "Nothing done." in choose(menu, "n")
+    assert "Nothing was done." in choose(menu, "n")
     assert "Deleted the database" in choose(menu, "14", "1", "y")
-    assert "every seal holds" in choose(menu, "20")
+    assert "all seals are intact" in choose(menu, "20")
     assert leave(menu) == 0
 
 
@@ -206,7 +206,7 @@ def test_a_database_that_cannot_be_removed_is_let_go_of_and_taken_off_the_list(p
     assert "unify db delete 1 --forget" in refused.stderr
     kept = piped(forget, "1", "")
     assert "(a@example.org), sqlite in " in kept.stderr
-    assert "Nothing done." in kept.stderr
+    assert "Nothing was done." in kept.stderr
     for user in "12":
         assert "may still be there" in piped(forget, user, "y").stdout
     assert {"user_1.db", "user_2.db"} <= set(piped(listed).stdout.split())
@@ -215,7 +215,7 @@ def test_a_database_that_cannot_be_removed_is_let_go_of_and_taken_off_the_list(p
     assert "Taken off the list: the database of user 1, user_1.db." in taken
     removed = piped(number_of("db", "leftovers", "--remove")).stdout
     assert "Removed: the database of user 2, user_2.db." in removed
-    assert "Nothing is left behind." in removed
+    assert "No databases are left behind." in removed
     assert [path.name for path in files.glob("user_*.db")] == ["user_1.db"]
 
 
@@ -228,7 +228,7 @@ def test_the_menu_works_over_a_pipe(piped):
     done = piped("1", "7", "a@example.org", "", "n", "2", "1", "5", "0")
     assert done.returncode == 0
     assert done.stderr == ""
-    assert "stood ready already" in done.stdout
+    assert "already ready" in done.stdout
     assert done.stdout.endswith("Goodbye.\n")
 
 
@@ -236,7 +236,7 @@ def test_what_a_command_said_stays_on_the_screen_until_the_menu_is_asked_for(pip
     heading = "Unify: users and their databases"
     said = piped("1", "5", "0").stdout
     assert said.count(heading) == 1
-    assert said.count("Enter alone shows the menu.") == 2
+    assert said.count("Press Enter to show the menu.") == 2
     assert piped("1", "", "0").stdout.count(heading) == 2
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from utils.output import say, show, table
+from utils.output import counted, say, show, table
 from utils.parameters import USER, CommandGroup, WholeNumber, find_user, json_option
 from utils.toolbox import Toolbox, pass_toolbox
 
@@ -24,12 +24,12 @@ def audit() -> None:
 @click.option("--action", metavar="NAME", help="Only this action, such as tenant.failed.")
 @click.option("--user", type=USER, metavar="USER_ID", help="Only what was done to this account.")
 @click.option(
-    "--limit", type=WholeNumber(1, 10_000), metavar="N", default=50, show_default=True, help="How many at most."
+    "--limit", type=WholeNumber(1, 10_000), metavar="N", default=50, show_default=True, help="List at most N rows."
 )
 @json_option
 @pass_toolbox
 def list_(toolbox: Toolbox, action: str | None, user: int | str | None, limit: int, as_json: bool) -> None:
-    """List what was done, newest first: when, what, to whom, by whom and how, in which request."""
+    """List the audit log, newest first: when, what, to which account, by whom, in which request."""
     of = None if user is None else find_user(toolbox, user).id
     rows = toolbox.parts.manager.audit.page(action=action, user_id=of, limit=limit)
 
@@ -47,16 +47,18 @@ def list_(toolbox: Toolbox, action: str | None, user: int | str | None, limit: i
 
 @audit.command()
 @click.option(
-    "--expect", metavar="ID:SEAL", help="A head noted earlier (the log tells it now and then): rows cut off show."
+    "--expect",
+    metavar="ID:SEAL",
+    help="A head noted earlier (the log prints it now and then), to see if rows were cut off.",
 )
 @json_option
 @pass_toolbox
 def verify(toolbox: Toolbox, expect: str | None, as_json: bool) -> None:
-    """Check every row's seal; name the first broken row."""
+    """Check the seal of every row; name the first broken row."""
     if expect is not None and not _HEAD.fullmatch(expect):
         raise click.BadParameter("type a head as `unify audit verify` prints it, ID:SEAL.", param_hint="'--expect'")
     found = toolbox.parts.manager.audit.verify(expect)
-    show(as_json, found, lambda: say(f"{found['rows']} rows, every seal holds. Head: {found['head']}"))
+    show(as_json, found, lambda: say(f"{counted(found['rows'], 'row')}, all seals are intact. Head: {found['head']}"))
 
 
 def _by(row: dict[str, Any]) -> str:

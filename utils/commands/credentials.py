@@ -6,14 +6,14 @@ from typing import Any
 
 import click
 
-from utils.output import Failed, Progress, say, show, table
+from utils.output import Failed, Progress, counted, say, show, table
 from utils.parameters import CommandGroup, json_option
 from utils.toolbox import Toolbox, pass_toolbox
 
 
 @click.group(cls=CommandGroup)
 def credentials() -> None:
-    """Make and change the keys that seal database passwords."""
+    """Create and change the keys that seal database passwords."""
 
 
 @credentials.command("generate-key")
@@ -30,22 +30,22 @@ def generate_key(as_json: bool) -> None:
 @json_option
 @pass_toolbox
 def rotate(toolbox: Toolbox, as_json: bool) -> None:
-    """Seal every stored password under the newest key; run it again to finish what was stopped."""
+    """Seal every stored password under the newest key; if it is stopped, run it again to finish."""
     from tenancy.credentials import rotation
 
     catalog, keyring = toolbox.parts.catalog, toolbox.parts.manager.keyring
     waiting = rotation.status(catalog, keyring)["to_rotate"]
-    with Progress("Sealing anew", waiting) as progress:
+    with Progress("Sealing again", waiting) as progress:
         done = rotation.rotate(catalog, keyring, on_step=lambda name: progress.step())
 
     def tell() -> None:
-        say(f"{done['rotated']} passwords sealed under the newest key, {done['changed_meanwhile']} changed meanwhile.")
+        say(f"{counted(done['rotated'], 'password')} sealed under the newest key, {done['changed_meanwhile']} changed.")
         _tell_unneeded(done)
 
     show(as_json, done, tell)
     if done["failed"]:
         named = ", ".join(f"{_whose(row)} ({row['code']})" for row in done["failed"][:20])
-        raise Failed(f"{len(done['failed'])} passwords could not be opened and stay as they are: {named}.")
+        raise Failed(f"{counted(len(done['failed']), 'password')} could not be opened and left unchanged: {named}.")
 
 
 @credentials.command()
@@ -61,11 +61,11 @@ def status(toolbox: Toolbox, as_json: bool) -> None:
         columns = ("key_id", "newest", "used_by", "needed")
         table(("key", "newest", "seals", "needed"), [[key[name] for name in columns] for key in found["keys"]])
         for key_id, count in found["unknown_keys"].items():
-            say(f"{count} passwords need key {key_id}, which is not in TENANT_CREDENTIAL_KEYS: put it back.")
+            say(f"{counted(count, 'password')} sealed under key {key_id}: put it back into TENANT_CREDENTIAL_KEYS.")
         if found["unreadable"]:
-            say(f"{found['unreadable']} passwords cannot be read: unify credentials rotate names them.")
+            say(f"{counted(found['unreadable'], 'password')} cannot be read: unify credentials rotate names them.")
         if found["to_rotate"]:
-            say(f"{found['to_rotate']} passwords are under older keys: unify credentials rotate seals them anew.")
+            say(f"{counted(found['to_rotate'], 'password')} under older keys: run unify credentials rotate.")
         _tell_unneeded(found)
 
     show(as_json, found, tell)

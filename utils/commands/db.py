@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from utils.commands.leftovers import leftovers
-from utils.output import Failed, Progress, columns, complain, pairs, place, reason, say, show, table
+from utils.output import Failed, Progress, columns, complain, counted, pairs, place, reason, say, show, table
 from utils.parameters import USER, CommandGroup, Moment, WholeNumber, confirm, find_user, json_option, secret
 from utils.toolbox import Toolbox, pass_toolbox
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 PAGE = 200
 SHOWN_WHOLE = 50
-"""Up to so many databases ``status`` names every one; over that only those that need attention."""
+"""Up to this number ``status`` lists every database; beyond it only those that need attention."""
 
 TYPES = ("sqlite", "postgresql", "mysql", "sqlserver")
 STATES = ("provisioning", "ready", "migrating", "moving", "read_only", "suspended", "failed", "archived")
@@ -27,7 +27,7 @@ STATES = ("provisioning", "ready", "migrating", "moving", "read_only", "suspende
 
 @click.group(cls=CommandGroup)
 def db() -> None:
-    """Make, check and delete databases."""
+    """Create, check and delete databases."""
 
 
 @db.command("create-config-table")
@@ -41,12 +41,12 @@ def create_config_table(toolbox: Toolbox, as_json: bool) -> None:
     status = manager.reports.catalog()
     if had_none and manager.multi_tenant and any(settings.tenant_data_dir.glob("user_*.db")):
         complain(
-            f"This catalog is new, and {settings.tenant_data_dir} holds users' databases already: if their catalog was "
+            f"This catalog is new, but {settings.tenant_data_dir} already holds users' databases: if their catalog was "
             "lost, restore it from a backup before anybody registers."
         )
 
     def tell() -> None:
-        done = f"{len(applied)} revision(s) applied" if applied else "nothing to do"
+        done = f"{counted(len(applied), 'revision')} applied" if applied else "nothing to do"
         say(f"The configuration table is ready: {done}; the catalog is at {status['revision']}.")
 
     show(as_json, {"applied": applied} | status, tell)
@@ -58,17 +58,17 @@ def create_config_table(toolbox: Toolbox, as_json: bool) -> None:
     "--db-type",
     type=click.Choice(TYPES),
     metavar="T",
-    help=f"{', '.join(TYPES)}; DEFAULT_TENANT_DB_TYPE unless given.",
+    help=f"{', '.join(TYPES)}; DEFAULT_TENANT_DB_TYPE by default.",
 )
 @click.option("--db-host", metavar="H", help="The database server's name or address.")
 @click.option("--db-port", type=WholeNumber(1, 65535), metavar="P", help="The database server's port.")
-@click.option("--db-name", metavar="N", help="The database's name there.")
+@click.option("--db-name", metavar="N", help="The database's name on the server.")
 @click.option("--db-user", metavar="U", help="The login for it.")
 @click.option("--db-password-stdin", is_flag=True, help="Read the login's password from standard input.")
 @json_option
 @pass_toolbox
 def init(toolbox: Toolbox, /, user: int | str, db_password_stdin: bool, as_json: bool, **given: Any) -> None:
-    """Initialize one user's database; one that stands ready is left as it is."""
+    """Create or upgrade one user's database; one that is already ready is left as it is."""
     from tenancy.backends.base import DatabaseFields
 
     manager, owner = toolbox.parts.manager, find_user(toolbox, user)
@@ -81,9 +81,9 @@ def init(toolbox: Toolbox, /, user: int | str, db_password_stdin: bool, as_json:
     def tell() -> None:
         who, where = f"user {owner.id} ({owner.email})", f"{place(info)}, revision {info['revision']}"
         if manager.multi_tenant:
-            say(f"The database of {who} {'is made' if made else 'stood ready already'}: {where}.")
+            say(f"The database of {who} {'was created' if made else 'was already ready'}: {where}.")
         else:
-            outcome = "got their first rows there" if made else "had theirs there already"
+            outcome = "got their first rows there" if made else "already had theirs there"
             say(f"All users share one database, {where}; {who} {outcome}.")
 
     show(as_json, {"created": made, "config": info}, tell)
@@ -93,7 +93,7 @@ def init(toolbox: Toolbox, /, user: int | str, db_password_stdin: bool, as_json:
 @json_option
 @pass_toolbox
 def init_all(toolbox: Toolbox, as_json: bool) -> None:
-    """Initialize the database of every active user; go on past a failure and name it."""
+    """Create or upgrade the database of every active user; name those that fail, and go on."""
     parts = toolbox.parts
     with Progress("Initializing", parts.accounts.count()) as progress:
 
@@ -105,9 +105,9 @@ def init_all(toolbox: Toolbox, as_json: bool) -> None:
         results = parts.manager.initialize_all(told)
     made = sum(result.created for result in results)
     failed = [result for result in results if not result.ok]
-    new, old = "databases made", "stood ready already"
+    new, old = "created", "already ready"
     if not parts.manager.multi_tenant:
-        new, old = "got their first rows in the shared database", "had theirs already"
+        new, old = "got their first rows in the shared database", "already had theirs"
     show(
         as_json,
         {
@@ -119,7 +119,7 @@ def init_all(toolbox: Toolbox, as_json: bool) -> None:
             ],
         },
         lambda: say(
-            f"{len(results)} active users: {made} {new}, {len(results) - made - len(failed)} {old}, "
+            f"{counted(len(results), 'active user')}: {made} {new}, {len(results) - made - len(failed)} {old}, "
             f"{len(failed)} failed."
         ),
     )
@@ -142,11 +142,11 @@ def test(toolbox: Toolbox, user: int | str, as_json: bool) -> None:
 
     def tell() -> None:
         if found["ok"]:
-            say(f"The database of {who} answers in {found['latency_ms']:.1f} ms, at revision {found['revision']}.")
+            say(f"The database of {who} answered in {found['latency_ms']:.1f} ms, at revision {found['revision']}.")
 
     show(as_json, {"user_id": owner.id, "email": owner.email} | found, tell)
     if not found["ok"]:
-        raise Failed(f"The database of {who} does not pass: {found['message']}")
+        raise Failed(f"The database of {who} failed the test: {found['message']}")
 
 
 @db.command()
@@ -163,12 +163,14 @@ def info(toolbox: Toolbox, user: int | str, as_json: bool) -> None:
 @click.option("--state", type=click.Choice(STATES), metavar="S", help=f"Only databases that are {', '.join(STATES)}.")
 @click.option("--type", "db_type", type=click.Choice(TYPES), metavar="T", help=f"Only {', '.join(TYPES)}.")
 @click.option("--behind", is_flag=True, help="Only databases that are not at the code's revision.")
-@click.option("--inactive-since", type=Moment(), metavar="DATE", help="Only databases nobody used since then (UTC).")
-@click.option("--query", metavar="TEXT", help="Only users whose address holds this text.")
+@click.option(
+    "--inactive-since", type=Moment(), metavar="DATE", help="Only databases that nobody has used since then (UTC)."
+)
+@click.option("--query", metavar="TEXT", help="Only users whose address contains this text.")
 @json_option
 @pass_toolbox
 def list_(toolbox: Toolbox, /, inactive_since: datetime | None, as_json: bool, **wanted: Any) -> None:
-    """List users' databases in the order of their users' ids."""
+    """List users' databases by user id."""
     since = None if inactive_since is None else inactive_since.replace(tzinfo=UTC)
     found = list(_databases(toolbox.parts.manager, inactive_since=since, **wanted))
     show(as_json, {"items": found}, lambda: _tell_databases(found))
@@ -179,7 +181,7 @@ def list_(toolbox: Toolbox, /, inactive_since: datetime | None, as_json: bool, *
 @json_option
 @pass_toolbox
 def status(toolbox: Toolbox, as_json: bool) -> None:
-    """Show the state of all databases: how many are in which, and which need attention."""
+    """Show how many databases are in each state, and which need attention."""
     manager = toolbox.parts.manager
     catalog = manager.reports.catalog()
     found = list(_databases(manager)) if manager.multi_tenant else _shared_database(toolbox)
@@ -192,13 +194,13 @@ def status(toolbox: Toolbox, as_json: bool) -> None:
 
     def tell() -> None:
         say(f"Catalog: {_catalog_line(catalog)}.")
-        say(f"Mode: {'a database for every user' if manager.multi_tenant else 'one shared database'}.")
+        say(f"Mode: {'one database per user' if manager.multi_tenant else 'one shared database'}.")
         counts = ", ".join(f"{count} {state}" for state, count in sorted(by_state.items()))
         say(
             f"Databases: {len(found)}{' (' + counts + ')' if counts else ''}, {len(behind)} not at the code's revision."
         )
         if without:
-            say(f"{without} active user(s) without a database: unify db init-all makes them.")
+            say(f"{counted(without, 'active user')} without a database: unify db init-all creates them.")
         needy = [row for row in found if row in behind or row in unready] if len(found) > SHOWN_WHOLE else found
         if needy:
             _tell_databases(needy)
@@ -225,8 +227,8 @@ def stats(toolbox: Toolbox, as_json: bool) -> None:
 
     def tell() -> None:
         known, number = found["measured"], found["total_databases"]
-        of = "in all" if known == number else f"in the {known} that were measured"
-        say(f"{number} databases, {found['total_size_mb']} MB {of}.")
+        of = "in total" if known == number else f"in the {known} that were measured"
+        say(f"{counted(number, 'database')}, {found['total_size_mb']} MB {of}.")
         names = ("user_id", "name", "db_type", "status", "size_mb", "measured_at", "modified")
         if found["databases"]:
             table(("user", "name", "type", "state", "MB", "measured", "modified"), columns(found["databases"], names))
@@ -237,11 +239,11 @@ def stats(toolbox: Toolbox, as_json: bool) -> None:
 
 @db.command()
 @click.argument("user", type=USER, metavar="USER_ID")
-@click.option("--yes", is_flag=True, help="Do not ask; needed where there is no terminal.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation; required without a terminal.")
 @click.option(
     "--forget",
     is_flag=True,
-    help="If the database cannot be removed, let go of it: `unify db leftovers` lists it until it is gone.",
+    help="If the database cannot be removed, give it up: `unify db leftovers` lists it until it is gone.",
 )
 @json_option
 @pass_toolbox
@@ -253,21 +255,21 @@ def delete(toolbox: Toolbox, user: int | str, yes: bool, forget: bool, as_json: 
     found = toolbox.parts.manager.reports.info(owner.id)
     what = f"the database of user {owner.id} ({owner.email}), {'sqlite in ' if found['db_path'] else ''}{place(found)}"
     if not yes:
-        let_go = ", or let go of it if it cannot be reached" if forget else ""
+        let_go = ", or give it up if it cannot be reached" if forget else ""
         confirm(toolbox, f"delete {what}, with everything in it{let_go}")
     try:
         deleted = toolbox.parts.manager.delete_user_database(owner.id, forget=forget)
     except (BackendError, CredentialError) as error:
         raise Failed(
-            f"{error.message} The database of user {owner.id} ({owner.email}) is not deleted. Mend that and try again, "
-            f"or let go of the database: unify db delete {owner.id} --forget"
+            f"{error.message} The database of user {owner.id} ({owner.email}) was not deleted. Fix the cause and try "
+            f"again, or give the database up: unify db delete {owner.id} --forget"
         ) from error
 
     def tell() -> None:
         if deleted:
             say(f"Deleted {what}.")
         else:
-            say(f"Let go of {what}. It could not be removed and may still be there: `unify db leftovers` lists it.")
+            say(f"Gave up {what}. It could not be removed and may still exist: `unify db leftovers` lists it.")
 
     show(as_json, {"user_id": owner.id, "deleted": deleted}, tell)
 
@@ -280,7 +282,7 @@ db.add_command(leftovers)
 @json_option
 @pass_toolbox
 def release(toolbox: Toolbox, user: int | str, as_json: bool) -> None:
-    """End the operation that holds a user's database, if you know that its process is gone."""
+    """Release a user's database from an operation whose process you know is gone."""
     owner = find_user(toolbox, user)
     held = toolbox.parts.manager.release_claim(owner.id)
 
@@ -299,9 +301,18 @@ def release(toolbox: Toolbox, user: int | str, as_json: bool) -> None:
 @json_option
 @pass_toolbox
 def suspend(toolbox: Toolbox, user: int | str, as_json: bool) -> None:
-    """Stop all work on a user's database, also what is under way, until `unify db resume`."""
+    """Stop all work on a user's database, including work in progress, until `unify db resume`."""
+    from tenancy.errors import BackendError, CredentialError
+
     owner = find_user(toolbox, user)
-    toolbox.parts.manager.suspend(owner.id)
+    try:
+        toolbox.parts.manager.suspend(owner.id)
+    except (BackendError, CredentialError) as error:
+        where = place(toolbox.parts.manager.reports.config(owner.id))
+        raise Failed(
+            f"The database of user {owner.id} ({owner.email}), {where}, was not suspended: {error.message} Fix the "
+            f"cause and try again, or shut the user out: unify users deactivate {owner.id}"
+        ) from error
     done = {"user_id": owner.id, "status": "suspended"}
     show(as_json, done, lambda: say(f"The database of user {owner.id} ({owner.email}) is suspended."))
 
@@ -311,15 +322,15 @@ def suspend(toolbox: Toolbox, user: int | str, as_json: bool) -> None:
 @json_option
 @pass_toolbox
 def resume(toolbox: Toolbox, user: int | str, as_json: bool) -> None:
-    """Let a suspended database work again."""
+    """Let a suspended database be used again."""
     owner = find_user(toolbox, user)
     toolbox.parts.manager.resume(owner.id)
     done = {"user_id": owner.id, "status": "ready"}
-    show(as_json, done, lambda: say(f"The database of user {owner.id} ({owner.email}) works again."))
+    show(as_json, done, lambda: say(f"The database of user {owner.id} ({owner.email}) has been resumed."))
 
 
 def _catalog_line(catalog: dict[str, Any]) -> str:
-    """Say how the catalog stands, and what to type where that is not well."""
+    """Describe the state of the catalog, with the command that fixes it if it is not ready."""
     if catalog["at_head"]:
         return f"revision {catalog['revision']}"
     if catalog["revision"] == catalog["head"]:
@@ -328,7 +339,7 @@ def _catalog_line(catalog: dict[str, Any]) -> str:
 
 
 def _shared_database(toolbox: Toolbox) -> list[dict[str, Any]]:
-    """Give the one database of shared mode as a row like any user's; nothing where it is not made yet."""
+    """Return the database of shared mode as a row like any user's; nothing if it does not exist yet."""
     from tenancy.catalog import tenants
 
     with toolbox.parts.catalog.reading() as connection:
@@ -345,13 +356,11 @@ def _databases(manager: TenantManager, **wanted: Any) -> Iterator[dict[str, Any]
 
 
 def _complain_of_damage(rows: list[dict[str, Any]]) -> None:
-    """Name the rows of the catalog that cannot be read as they are."""
+    """Name the catalog rows that are damaged."""
     for row in rows:
         if row.get("damaged"):
             named = ", ".join(row["damaged"])
-            complain(
-                f"User {row['user_id']}: the catalog's row is damaged ({named}). Restore the catalog from a backup."
-            )
+            complain(f"User {row['user_id']}: its catalog row is damaged ({named}). Restore the catalog from a backup.")
 
 
 def _tell_databases(found: list[dict[str, Any]]) -> None:

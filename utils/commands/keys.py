@@ -16,23 +16,23 @@ DAYS_MAX = 3650
 
 @click.group(cls=CommandGroup)
 def keys() -> None:
-    """Make, list and revoke API keys."""
+    """Create, list and revoke API keys."""
 
 
 @keys.command()
 @click.option("--user", type=USER, required=True, metavar="E", help="Whose key it is: e-mail address or id.")
 @click.option("--name", default="", metavar="N", help="What the key is for.")
-@click.option("--read-only", is_flag=True, help="Let the key read, never write.")
-@click.option("--expires", type=WholeNumber(1, DAYS_MAX), metavar="DAYS", help="End the key after so many days.")
+@click.option("--read-only", is_flag=True, help="Allow the key to read but not to write.")
+@click.option("--expires", type=WholeNumber(1, DAYS_MAX), metavar="DAYS", help="Let the key expire after so many days.")
 @json_option
 @pass_toolbox
 def create(toolbox: Toolbox, user: int | str, name: str, read_only: bool, expires: int | None, as_json: bool) -> None:
-    """Make a key and print it alone, once."""
+    """Create a key and print it, this one time."""
     owner = find_user(toolbox, user)
     row, key = toolbox.parts.accounts.issue_key(owner.id, name, read_only=read_only, expires_days=expires)
     show(as_json, row | {"key": key}, lambda: click.echo(key))
     if sys.stdout.isatty() and not as_json:
-        complain("Keep it now: it is not shown again.")
+        complain("Store it now: it is not shown again.")
 
 
 @keys.command("list")
@@ -49,7 +49,7 @@ def list_(toolbox: Toolbox, user: int | str, as_json: bool) -> None:
             say(f"Account {owner.id} ({owner.email}) has no keys.")
             return
         names = ("id", "prefix", "name", "read_only", "created_at", "expires_at", "last_used_at")
-        headings = ("id", "begins with", "name", "read-only", "made", "expires", "last used")
+        headings = ("id", "begins with", "name", "read-only", "created", "expires", "last used")
         table(headings, [[row[name] for name in names] for row in found])
 
     show(as_json, {"items": found}, tell)
@@ -60,6 +60,6 @@ def list_(toolbox: Toolbox, user: int | str, as_json: bool) -> None:
 @json_option
 @pass_toolbox
 def revoke(toolbox: Toolbox, key_id: uuid.UUID, as_json: bool) -> None:
-    """End a key; the next request with it is refused. `unify keys list` shows KEY_ID."""
+    """Revoke a key; the next request with it is refused. `unify keys list` shows KEY_ID."""
     toolbox.parts.accounts.revoke_key_by_id(key_id)
-    show(as_json, {"id": key_id, "revoked": True}, lambda: say(f"Key {key_id} is revoked."))
+    show(as_json, {"id": key_id, "revoked": True}, lambda: say(f"Key {key_id} has been revoked."))

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from tenancy.models import Leftover
 
 WHY = {
-    "replaced": "its user has another one",
-    "forgotten": "it was let go of",
-    "half_made": "making it was cut off",
+    "replaced": "its user has another database",
+    "forgotten": "an operator gave it up",
+    "half_made": "its creation was interrupted",
 }
 """What each reason means; a new one is shown by its own name."""
 
@@ -31,7 +31,7 @@ WHY = {
 @json_option
 @pass_toolbox
 def leftovers(toolbox: Toolbox, remove: bool, confirm: int | None, as_json: bool) -> None:
-    """List databases that no user has any more and that may still be there."""
+    """List databases that no user has any more and that may still exist."""
     manager = toolbox.parts.manager
     done = []
     if confirm is not None:
@@ -46,7 +46,7 @@ def leftovers(toolbox: Toolbox, remove: bool, confirm: int | None, as_json: bool
         for line in done:
             say(line)
         if not rows:
-            say("Nothing is left behind.")
+            say("No databases are left behind.")
             return
         whys = [WHY.get(row["reason"], row["reason"]) for row in rows]
         cells = zip(

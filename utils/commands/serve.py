@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     "--preload/--no-preload",
     default=True,
     show_default=True,
-    help="Make the app once, before the workers: they start sooner and share its memory.",
+    help="Create the app once, before the workers: they start sooner and share its memory.",
 )
 @pass_toolbox
 def serve(toolbox: Toolbox, threads: int, preload: bool) -> None:
@@ -34,7 +34,7 @@ def serve(toolbox: Toolbox, threads: int, preload: bool) -> None:
     SIGTERM lets running requests finish; SIGHUP starts fresh workers.
     """
     if sys.platform == "win32":
-        raise Failed("gunicorn does not run on Windows. Type: python app.py")
+        raise Failed("gunicorn does not run on Windows. Run: python app.py")
     settings = toolbox.settings
     listener = _listen(settings)
     _check_catalog(toolbox)
@@ -68,10 +68,10 @@ def _listen(settings: Settings) -> socket.socket:
 
 def _way_on(error: OSError | UnicodeError) -> str:
     if getattr(error, "errno", None) == errno.EADDRINUSE:
-        return "Stop what listens there, or choose another, for example PORT=5001."
+        return "Stop the program that listens there, or choose another port, for example PORT=5001."
     if getattr(error, "errno", None) == errno.EACCES:
-        return "Ports below 1024 are root's: choose another, for example PORT=5001."
-    return "HOST has to be an address of this machine: 127.0.0.1 for this machine alone, 0.0.0.0 for all."
+        return "Ports below 1024 are reserved for root: choose another, for example PORT=5001."
+    return "HOST must be an address of this machine: 127.0.0.1 for this machine alone, 0.0.0.0 for all."
 
 
 def _check_catalog(toolbox: Toolbox) -> None:
@@ -79,10 +79,10 @@ def _check_catalog(toolbox: Toolbox) -> None:
     if status["at_head"]:
         return
     if not status["reachable"]:
-        raise Failed("The catalog cannot be reached: check ADMIN_DATABASE_URL, then type: unify db create-config-table")
+        raise Failed("The catalog cannot be reached: check ADMIN_DATABASE_URL, then run: unify db create-config-table")
     if status["revision"] == status["head"]:
-        raise Failed("The shared database is not made, or not at head. Type: unify db create-config-table")
+        raise Failed("The shared database does not exist or is not up to date. Run: unify db create-config-table")
     raise Failed(
         f"The catalog is at revision {status['revision'] or 'none'}, the code needs {status['head']}. "
-        "Type: unify db create-config-table"
+        "Run: unify db create-config-table"
     )

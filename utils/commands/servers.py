@@ -15,7 +15,7 @@ TYPES = ("postgresql", "mysql", "sqlserver")
 
 @click.group(cls=CommandGroup)
 def servers() -> None:
-    """Register, test, drain and forget database servers."""
+    """Register, test, drain and remove database servers."""
 
 
 @servers.command()
@@ -26,9 +26,9 @@ def servers() -> None:
     is_flag=True,
     help="Read the URL from standard input: postgresql://LOGIN:PASSWORD@HOST:PORT/?tls=verify&tls_ca=FILE",
 )
-@click.option("--max-tenants", type=WholeNumber(1, 1_000_000), metavar="N", help="Place no more than N there.")
+@click.option("--max-tenants", type=WholeNumber(1, 1_000_000), metavar="N", help="Place at most N databases there.")
 @click.option(
-    "--weight", type=WholeNumber(1, 1000), default=1, show_default=True, metavar="W", help="Its share of databases."
+    "--weight", type=WholeNumber(1, 1000), default=1, show_default=True, metavar="W", help="Its share of new databases."
 )
 @json_option
 @pass_toolbox
@@ -42,10 +42,10 @@ def add(
     weight: int,
     as_json: bool,
 ) -> None:
-    """Register a server that answers; its login must be able to make databases and logins."""
+    """Register a server after connecting to it; its login must be able to create databases and logins."""
     url = secret("URL of the server", from_stdin=url_stdin)
     if not url:
-        raise click.UsageError("the URL is needed: write it to standard input and add --url-stdin.")
+        raise click.UsageError("the URL is missing: provide it on standard input and add --url-stdin.")
     heard: list[list[str]] = []
     made = toolbox.parts.manager.servers.add(
         name, db_type, url, max_tenants=max_tenants, weight=weight, notify=lambda *what: heard.extend(what)
@@ -54,7 +54,7 @@ def add(
 
     def tell() -> None:
         say(f"Server {made['name']} is registered: {_place(made)}.")
-        say(f"Rights there: {_listed(done) or 'nothing was changed'}.")
+        say(f"Rights on the server: {_listed(done) or 'nothing was changed'}.")
         _remark(remarks)
 
     show(as_json, made, tell)
@@ -64,14 +64,14 @@ def add(
 @json_option
 @pass_toolbox
 def list_(toolbox: Toolbox, as_json: bool) -> None:
-    """List the servers, with how many databases stand on each."""
+    """List the servers and how many databases are on each."""
     found = toolbox.parts.manager.servers()
 
     def tell() -> None:
         if not found:
-            say("No server is registered: `unify servers add NAME --type T --url-stdin`.")
+            say("No server is registered. To register one: `unify servers add NAME --type T --url-stdin`.")
             return
-        headings = ("name", "type", "host", "state", "databases", "kept ready", "at most", "weight")
+        headings = ("name", "type", "host", "state", "databases", "kept ready", "limit", "weight")
         table(headings, map(_row, found))
 
     show(as_json, {"items": found}, tell)
@@ -82,18 +82,18 @@ def list_(toolbox: Toolbox, as_json: bool) -> None:
 @json_option
 @pass_toolbox
 def test(toolbox: Toolbox, name: str, as_json: bool) -> None:
-    """Connect to a server and check that its login may make databases and logins."""
+    """Connect to a server and check that its login may create databases and logins."""
     found = toolbox.parts.manager.servers.test(name)
 
     def tell() -> None:
         if found["ok"]:
-            rights = "; its login may make databases and logins" if found["may_create"] else ""
-            say(f"Server {found['name']} answers in {found['latency_ms']:.1f} ms{rights}.")
+            rights = "; its login may create databases and logins" if found["may_create"] else ""
+            say(f"Server {found['name']} answered in {found['latency_ms']:.1f} ms{rights}.")
             _remark(found["remarks"])
 
     show(as_json, found, tell)
     if not found["ok"]:
-        raise Failed(f"Server {found['name']} does not pass: {found['message']}")
+        raise Failed(f"Server {found['name']} failed the test: {found['message']}")
 
 
 @servers.command()
@@ -101,11 +101,11 @@ def test(toolbox: Toolbox, name: str, as_json: bool) -> None:
 @json_option
 @pass_toolbox
 def tidy(toolbox: Toolbox, name: str, as_json: bool) -> None:
-    """Remove templates that nothing needs, and keep tenants' logins out of the server's own databases."""
+    """Remove unused templates, and keep tenants' logins out of the server's own databases."""
     found = toolbox.parts.manager.servers.tidy(name)
 
     def tell() -> None:
-        say(f"Server {found['name']}: {_listed(found['done']) or 'nothing was left to do'}.")
+        say(f"Server {found['name']}: {_listed(found['done']) or 'there was nothing to do'}.")
         _remark(found["remarks"])
 
     show(as_json, found, tell)
@@ -116,14 +116,14 @@ def tidy(toolbox: Toolbox, name: str, as_json: bool) -> None:
 @json_option
 @pass_toolbox
 def fill(toolbox: Toolbox, name: str | None, as_json: bool) -> None:
-    """Make the databases that are to stand ready (PENDING_TENANTS), on one server or on all; retire useless ones."""
+    """Create the databases to keep ready (PENDING_TENANTS) on one server or on all, and retire unusable ones."""
     found = toolbox.parts.manager.pool.fill(name)
 
     def tell() -> None:
         if not found:
-            say("No server is registered: `unify servers add NAME --type T --url-stdin`.")
+            say("No server is registered. To register one: `unify servers add NAME --type T --url-stdin`.")
             return
-        headings = ("name", "wanted", "ready", "made now", "retired now", "")
+        headings = ("name", "wanted", "ready", "created now", "retired now", "")
         names = ("name", "wanted", "ready", "made", "retired")
         table(headings, [[*(row[each] for each in names), _hindered(row)] for row in found])
 
@@ -138,7 +138,7 @@ def fill(toolbox: Toolbox, name: str | None, as_json: bool) -> None:
 @json_option
 @pass_toolbox
 def drain(toolbox: Toolbox, name: str, as_json: bool) -> None:
-    """Place nothing more on a server; what stands there stays."""
+    """Place no new databases on a server; those on it stay."""
     _print_server(as_json, toolbox.parts.manager.servers.drain(name))
 
 
@@ -147,7 +147,7 @@ def drain(toolbox: Toolbox, name: str, as_json: bool) -> None:
 @json_option
 @pass_toolbox
 def accept(toolbox: Toolbox, name: str, as_json: bool) -> None:
-    """Place databases on a drained server again."""
+    """Place new databases on a drained server again."""
     _print_server(as_json, toolbox.parts.manager.servers.accept(name))
 
 
@@ -157,12 +157,12 @@ def accept(toolbox: Toolbox, name: str, as_json: bool) -> None:
 @json_option
 @pass_toolbox
 def set_password(toolbox: Toolbox, name: str, password_stdin: bool, as_json: bool) -> None:
-    """Keep the new password of a server's login, once it has opened the server."""
+    """Store the new password of a server's login, after connecting with it."""
     password = secret("New password", from_stdin=password_stdin)
     if password is None:
-        raise click.UsageError("the password is needed: write it to standard input and add --password-stdin.")
+        raise click.UsageError("the password is missing: provide it on standard input and add --password-stdin.")
     made = toolbox.parts.manager.servers.set_password(name, password)
-    show(as_json, made, lambda: say(f"Server {made['name']} is entered with the new password from now on."))
+    show(as_json, made, lambda: say(f"The new password of server {made['name']} has been stored."))
 
 
 @servers.command()
@@ -170,13 +170,13 @@ def set_password(toolbox: Toolbox, name: str, password_stdin: bool, as_json: boo
 @json_option
 @pass_toolbox
 def remove(toolbox: Toolbox, name: str, as_json: bool) -> None:
-    """Forget a server on which no database stands."""
+    """Remove a server that holds no databases from the list."""
     heard: list[list[str]] = []
     toolbox.parts.manager.servers.remove(name, notify=lambda *what: heard.extend(what))
     done, remarks = heard
 
     def tell() -> None:
-        say(f"Server {name} is forgotten.{f' There: {_listed(done)}.' if done else ''}")
+        say(f"Server {name} has been removed.{f' On it: {_listed(done)}.' if done else ''}")
         _remark(remarks)
 
     show(as_json, {"name": name, "removed": True}, tell)

@@ -15,36 +15,36 @@ if TYPE_CHECKING:
 
 PAGE = 200
 
-force_option = click.option("--force", is_flag=True, help="Also where this is the only active administrator.")
+force_option = click.option("--force", is_flag=True, help="Do it even to the only active administrator.")
 
 
 @click.group(cls=CommandGroup)
 def users() -> None:
-    """Make accounts and change their rights."""
+    """Create accounts and change their rights."""
 
 
 @users.command()
 @click.option("--email", required=True, metavar="E", help="The address the account signs in with.")
-@click.option("--name", default="", metavar="N", help="The name shown to its user.")
+@click.option("--name", default="", metavar="N", help="The name shown to the user.")
 @click.option("--admin", is_flag=True, help="Make it an administrator.")
 @click.option(
     "--password-stdin",
     is_flag=True,
-    help="Read the password from standard input; without it a terminal is asked, and elsewhere there is none.",
+    help="Read the password from standard input. Otherwise ask on a terminal; without a terminal, set none.",
 )
 @json_option
 @pass_toolbox
 def create(toolbox: Toolbox, email: str, name: str, admin: bool, password_stdin: bool, as_json: bool) -> None:
-    """Make an account, and its database as registration does."""
+    """Create an account and its database, as registration does."""
     password = secret("Password", from_stdin=password_stdin)
     accounts, manager = toolbox.parts.accounts, toolbox.parts.manager
     user = accounts.create(email, display_name=name, password=password, is_admin=admin)
     failure = _provision(manager, user)
 
     def tell() -> None:
-        say(f"{_who(user)} made{' as an administrator' if user.is_admin else ''}.")
+        say(f"{_who(user)} created{' as an administrator' if user.is_admin else ''}.")
         if password is None:
-            say(f"It has no password yet: `unify users set-password {user.id}` gives it one; API keys work without.")
+            say(f"It has no password yet: `unify users set-password {user.id}` sets one. API keys work without.")
         if failure is None:
             say(
                 "Its database is ready."
@@ -58,11 +58,11 @@ def create(toolbox: Toolbox, email: str, name: str, admin: bool, password_stdin:
 
 
 @users.command("list")
-@click.option("--query", metavar="TEXT", help="Only addresses and names that hold this text.")
+@click.option("--query", metavar="TEXT", help="Only addresses and names that contain this text.")
 @json_option
 @pass_toolbox
 def list_(toolbox: Toolbox, query: str | None, as_json: bool) -> None:
-    """List accounts in the order of their ids."""
+    """List accounts by id."""
     found: list[User] = []
     while page := toolbox.parts.accounts.list(after=found[-1].id if found else 0, limit=PAGE, query=query):
         found += page
@@ -72,7 +72,7 @@ def list_(toolbox: Toolbox, query: str | None, as_json: bool) -> None:
             say("No accounts." if query is None else "No account matches.")
             return
         table(
-            ("id", "e-mail", "name", "administrator", "active", "made", "last seen"),
+            ("id", "e-mail", "name", "administrator", "active", "created", "last seen"),
             [(u.id, u.email, u.display_name, u.is_admin, u.is_active, u.created_at, u.last_seen_at) for u in found],
         )
 
@@ -86,7 +86,7 @@ def list_(toolbox: Toolbox, query: str | None, as_json: bool) -> None:
 def promote(toolbox: Toolbox, user: int | str, as_json: bool) -> None:
     """Make an account an administrator."""
     changed = toolbox.parts.accounts.promote(find_user(toolbox, user).id)
-    show(as_json, changed.to_dict(), lambda: say(f"{_who(changed)} is an administrator."))
+    show(as_json, changed.to_dict(), lambda: say(f"{_who(changed)} is now an administrator."))
 
 
 @users.command()
@@ -97,7 +97,7 @@ def promote(toolbox: Toolbox, user: int | str, as_json: bool) -> None:
 def demote(toolbox: Toolbox, user: int | str, force: bool, as_json: bool) -> None:
     """Make an administrator an ordinary account."""
     changed = toolbox.parts.accounts.demote(find_user(toolbox, user).id, force=force)
-    show(as_json, changed.to_dict(), lambda: say(f"{_who(changed)} is no administrator."))
+    show(as_json, changed.to_dict(), lambda: say(f"{_who(changed)} is no longer an administrator."))
 
 
 @users.command("set-password")
@@ -106,13 +106,13 @@ def demote(toolbox: Toolbox, user: int | str, force: bool, as_json: bool) -> Non
 @json_option
 @pass_toolbox
 def set_password(toolbox: Toolbox, user: int | str, password_stdin: bool, as_json: bool) -> None:
-    """Give an account a new password, and end its sessions."""
+    """Set a new password for an account, and end its sessions."""
     found = find_user(toolbox, user)
     password = secret("New password", from_stdin=password_stdin)
     if not password:
-        raise click.UsageError("no password was given: type it on a terminal, or pass --password-stdin.")
+        raise click.UsageError("no password was given: type it on a terminal, or add --password-stdin.")
     toolbox.parts.accounts.set_password(found.id, password)
-    show(as_json, found.to_dict(), lambda: say(f"{_who(found)} has a new password; its sessions ended."))
+    show(as_json, found.to_dict(), lambda: say(f"{_who(found)} has a new password; its sessions have ended."))
 
 
 @users.command("sign-out")
@@ -133,9 +133,9 @@ def sign_out(toolbox: Toolbox, user: int | str, as_json: bool) -> None:
 @json_option
 @pass_toolbox
 def deactivate(toolbox: Toolbox, user: int | str, force: bool, as_json: bool) -> None:
-    """Shut an account out; its sessions and keys end with the next request."""
+    """Deactivate an account; its sessions and keys end with the next request."""
     changed = toolbox.parts.accounts.deactivate(find_user(toolbox, user).id, force=force)
-    show(as_json, changed.to_dict(), lambda: say(f"{_who(changed)} is deactivated; its data stays."))
+    show(as_json, changed.to_dict(), lambda: say(f"{_who(changed)} has been deactivated; its data stays."))
 
 
 @users.command()
@@ -143,18 +143,18 @@ def deactivate(toolbox: Toolbox, user: int | str, force: bool, as_json: bool) ->
 @json_option
 @pass_toolbox
 def activate(toolbox: Toolbox, user: int | str, as_json: bool) -> None:
-    """Let a deactivated account in again."""
+    """Activate a deactivated account."""
     changed = toolbox.parts.accounts.activate(find_user(toolbox, user).id)
-    show(as_json, changed.to_dict(), lambda: say(f"{_who(changed)} is active."))
+    show(as_json, changed.to_dict(), lambda: say(f"{_who(changed)} has been activated."))
 
 
 def _provision(manager: Any, user: User) -> Failed | None:
-    """Make the account's database; give the line to end with where that failed, for the account stays."""
+    """Create the account's database; on failure return the error to end with, as the account stays."""
     try:
         manager.provision(user.id)
     except Exception as error:  # noqa: BLE001 - whatever it was, the caller ends the command with it
         return Failed(
-            f"The account {user.id} ({user.email}) is made, its database is not: {reason(error)} "
+            f"The account {user.id} ({user.email}) was created, but its database was not: {reason(error)} "
             f"Try again with: unify db init {user.id}"
         )
     return None

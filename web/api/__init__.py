@@ -1,4 +1,4 @@
-"""Serve ``/api/v1``: one declaration a resource (``resources.py``), one set of views for all of them (``rows.py``)."""
+"""Serve ``/api/v1``: one declaration per resource (``resources.py``), one set of views for all (``rows.py``)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Serve ``me``: the account that asks, and how its database is."""
+"""Serve ``me``: the caller's account, and the state of its database."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from web.http.json_io import answer, require_json_accepted
 
 
 def register(blueprint: Blueprint) -> None:
-    """Put the view into the API."""
+    """Register the view."""
     blueprint.add_url_rule("/me", "me_read", api_login_required(me), methods=["GET"])
 
 
 def me() -> Response:
-    """Answer the account; ``database`` is null where none was made yet."""
+    """Return the account; ``database`` is null if none has been created yet."""
     require_json_accepted()
     refuse_query()
     principal = signed_in()

@@ -1,4 +1,4 @@
-"""Answer administrators' JSON calls about users' databases.
+"""Serve administrators' JSON calls about users' databases.
 
 Rights are checked before anything is looked up: whoever may not ask learns nothing about who exists. These calls
 bind no tenant; the engine's own operations name the user they work on.
@@ -29,7 +29,7 @@ blueprint = Blueprint("admin_api", __name__, url_prefix="/admin")
 @blueprint.get("/user/<user_id>/database/info")
 @api_admin_required
 def database_info(user_id: str) -> Response:
-    """Answer one database's configuration, without secrets."""
+    """Return one database's configuration, without secrets."""
     require_json_accepted()
     refuse_query()
     return answer(current_parts().manager.reports.info(_user_id(user_id)))
@@ -38,7 +38,7 @@ def database_info(user_id: str) -> Response:
 @blueprint.post("/user/<user_id>/database/initialize")
 @api_admin_required
 def initialize(user_id: str) -> Response:
-    """Make one user's database, or say that it stands ready."""
+    """Create one user's database, or say that it is already ready."""
     require_json_accepted()
     refuse_query()
     owner = _user_id(user_id)
@@ -53,7 +53,7 @@ def initialize(user_id: str) -> Response:
 @blueprint.get("/databases")
 @api_admin_required
 def databases() -> Response:
-    """Answer a page of all databases, by user id."""
+    """Return a page of all databases, by user id."""
     require_json_accepted()
     query = read_query(DatabasesQuery)
     asker, where = signed_in().user.id, scope("databases", query) + f"&q={query.q}"
@@ -68,7 +68,7 @@ def databases() -> Response:
 @blueprint.get("/databases/stats")
 @api_admin_required
 def stats() -> Response:
-    """Answer how many databases there are, how large, of which type and in which state."""
+    """Return the number of databases, their sizes, types and states."""
     require_json_accepted()
     refuse_query()
     return answer(current_parts().manager.get_user_database_stats())

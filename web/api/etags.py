@@ -1,4 +1,4 @@
-"""Name a row's state in ``ETag`` and compare it with what the client has seen.
+"""Put a row's state into ``ETag``, and compare it with the state that the client has seen.
 
 A tag holds the row's version and when it was made: a row deleted and made again under the same id begins at
 version 1 again, and is another row.
@@ -20,32 +20,32 @@ TAGS = re.compile(rf"\s*(?:\*|{TAG}(?:\s*,\s*{TAG})*)\s*")
 
 
 def etag(row: dict[str, Any]) -> str:
-    """Give the tag of a row."""
+    """Return the tag of a row."""
     return f'"{row["version"]}-{(row["created_at"] - EPOCH) // MICROSECOND:x}"'
 
 
 def precondition() -> frozenset[str] | None:
-    """Give the tags of ``If-Match``, ``*`` among them; None without the header; 400 where it is malformed."""
+    """Return the tags of ``If-Match``, which may include ``*``; None without the header; 400 if it is malformed."""
     given = request.environ.get("HTTP_IF_MATCH")
     return None if given is None else _tags(given, "If-Match")
 
 
 def seen_version(repository: BaseUserScopedRepository, key: object, wanted: frozenset[str] | None) -> int | None:
-    """Compare the row with what the client has seen, and give its version for the statement that writes.
+    """Compare the row with what the client has seen, and return the version for the UPDATE or DELETE to check again.
 
-    That statement compares it once more. Stops with 412 where the row is another by now; a weak tag never matches.
+    Raises 412 if the row has changed; a weak tag never matches.
     """
     if wanted is None:
         return None
     row = repository.get(key)
     if "*" not in wanted and etag(row) not in wanted:
-        raise Problem(412, "stale_version", "The row was changed meanwhile: get it again, then decide.")
+        raise Problem(412, "stale_version", "The row was changed in the meantime: read it again, then decide.")
     version: int = row["version"]
     return version
 
 
 def unchanged(row: dict[str, Any]) -> bool:
-    """Say whether the client has this state already (``If-None-Match``)."""
+    """Tell whether the client already has this state (``If-None-Match``)."""
     given = request.environ.get("HTTP_IF_NONE_MATCH")
     if given is None or not TAGS.fullmatch(given):
         return False

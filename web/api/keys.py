@@ -1,4 +1,4 @@
-"""Serve ``keys``: an owner's API keys. The key itself is shown once, when it is made; the catalog keeps its hash."""
+"""Serve ``keys``: an owner's API keys. A key is shown once, when it is created; the catalog stores its hash."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SHOWN = ("id", "name", "prefix", "read_only", "created_at", "expires_at", "last_
 
 
 def register(blueprint: Blueprint) -> None:
-    """Put the views into the API."""
+    """Register the views."""
     rules = (
         ("/keys", "GET", "list", list_keys),
         ("/keys", "POST", "create", create),
@@ -32,7 +32,7 @@ def register(blueprint: Blueprint) -> None:
 
 
 def list_keys() -> Response:
-    """Answer all of the owner's keys; they are few, so there are no pages."""
+    """Return all of the owner's keys; they are few, so there are no pages."""
     require_json_accepted()
     refuse_query()
     found = current_parts().accounts.keys(signed_in().user.id)
@@ -40,7 +40,7 @@ def list_keys() -> Response:
 
 
 def create() -> Response:
-    """Make a key and show it, this once."""
+    """Create a key and return it, this one time."""
     require_json_accepted()
     refuse_query()
     wanted = body(KeyCreate)
@@ -56,7 +56,7 @@ def create() -> Response:
 
 
 def read(key_id: str) -> Response:
-    """Answer one key's description."""
+    """Return one key's description."""
     require_json_accepted()
     refuse_query()
     return answer(_shown(current_parts().accounts.key(signed_in().user.id, _key_id(key_id))))

@@ -15,7 +15,7 @@ NOT_FILTERS = frozenset({"limit", "cursor", "q"})
 
 
 def read_query(model: type[Query]) -> Query:
-    """Give the query of this request."""
+    """Return the validated query of this request."""
     if not request.query_string:
         return cast("Query", _empty(model))
     values = request.args.to_dict(flat=False)
@@ -26,23 +26,23 @@ def read_query(model: type[Query]) -> Query:
 
 
 def filters(query: ListQuery) -> dict[str, object]:
-    """Give what narrows the list, without where it begins and ends."""
+    """Return the filters of a list, without limit and cursor."""
     return {name: getattr(query, name) for name in sorted(query.model_fields_set - NOT_FILTERS)}
 
 
 def scope(name: str, query: ListQuery) -> str:
-    """Describe a list and its filters: a cursor is good for this one alone."""
+    """Describe a list and its filters, to bind a cursor to them."""
     return f"{name}?" + "&".join(f"{key}={value}" for key, value in filters(query).items())
 
 
 @cache
 def _empty(model: type[BaseModel]) -> BaseModel:
-    """Give the query that says nothing, which most requests send; nobody changes it."""
+    """Return the shared query without any values, which most requests have; it must not be changed."""
     return model()
 
 
 def refuse_query() -> None:
-    """Refuse any query at all, where none means anything."""
+    """Refuse any query string on a call that takes none."""
     if request.query_string:
         names = list(request.args) or ["?"]
         raise FieldErrors(

@@ -1,4 +1,4 @@
-"""Declare the resources that are rows: what may be sent, asked and shown for each."""
+"""Declare the resources that are rows: their models for creating, changing and querying."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from web import schemas
 
 @dataclass(frozen=True)
 class Resource:
-    """Describe one resource; ``name`` is its place in the URL and its repository's name."""
+    """One resource; ``name`` is its path segment and its repository's name."""
 
     name: str
     singular: str

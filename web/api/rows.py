@@ -1,4 +1,4 @@
-"""Serve any resource that is rows of its owner: list, create, read, change, delete.
+"""Serve every resource that consists of its owner's rows: list, create, read, change, delete.
 
 Each view is one unit of work on the owner's database. The guard has bound the request to its user, so the session
 needs no name and the repository takes the owner from the principal alone.
@@ -28,13 +28,13 @@ from web.schemas import FieldErrors, RowsQuery, sent
 
 
 class RowViews:
-    """Give one resource its five views."""
+    """The five views of one resource."""
 
     def __init__(self, resource: Resource) -> None:
         self._resource = resource
 
     def register(self, blueprint: Blueprint) -> None:
-        """Put the views under the resource's name."""
+        """Register the views under the resource's name."""
         name = self._resource.name
         rules = (
             (f"/{name}", "GET", "list", self.list_rows),
@@ -47,7 +47,7 @@ class RowViews:
             blueprint.add_url_rule(rule, f"{name}_{verb}", api_login_required(view), methods=[method])
 
     def list_rows(self) -> Response:
-        """Answer a page of the owner's rows, oldest first."""
+        """Return a page of the owner's rows, oldest first."""
         require_json_accepted()
         query = read_query(self._resource.query)
         if query.q is not None:
@@ -64,7 +64,7 @@ class RowViews:
         return answer({"items": [_shown(row) for row in rows], "next_cursor": next_cursor})
 
     def create_row(self) -> Response:
-        """Make a row; its id may come from the client."""
+        """Create a row; the client may choose its id."""
         require_json_accepted()
         refuse_query()
         values = sent(body(self._resource.create))
@@ -74,7 +74,7 @@ class RowViews:
         return answer(_shown(row), 201, headers)
 
     def read_row(self, row_id: str) -> Response:
-        """Answer one row, or 304 where the client has it already."""
+        """Return one row, or 304 if the client already has it."""
         require_json_accepted()
         refuse_query()
         with current_parts().manager.session() as session:
@@ -83,7 +83,7 @@ class RowViews:
         return Response(status=304, headers=headers) if unchanged(row) else answer(_shown(row), 200, headers)
 
     def change_row(self, row_id: str) -> Response:
-        """Change the fields that were sent; where the client says which state it saw, only that state."""
+        """Change the fields that were sent; with ``If-Match``, only if the row is still in that state."""
         require_json_accepted()
         refuse_query()
         key, wanted = _row_id(row_id), precondition()
@@ -96,7 +96,7 @@ class RowViews:
         return answer(_shown(row), 200, headers)
 
     def delete_row(self, row_id: str) -> Response:
-        """Delete a row; where the client says which state it saw, only that state."""
+        """Delete a row; with ``If-Match``, only if it is still in that state."""
         refuse_query()
         key, wanted = _row_id(row_id), precondition()
         with current_parts().manager.session(write=True) as session:
@@ -106,7 +106,7 @@ class RowViews:
         return Response(status=204)
 
     def _search(self, query: RowsQuery) -> Response:
-        """Answer the rows that hold the text; a search has no further pages and no filters."""
+        """Return the rows that contain the text; a search has no further pages and no filters."""
         others = sorted(query.model_fields_set - {"q", "limit"})
         if others:
             raise FieldErrors(
@@ -121,7 +121,7 @@ class RowViews:
 
 
 def _row_id(text: str) -> UUID:
-    """Give the id of the path; what is no id names nothing, as an unknown id does."""
+    """Return the id in the path; an invalid one is 404, like an unknown one."""
     try:
         key = UUID(text)
     except ValueError:
@@ -132,7 +132,7 @@ def _row_id(text: str) -> UUID:
 
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:
-    """Leave out the version, which the ETag says, and what the pages alone know of."""
+    """Remove the version, which is in the ETag, and the columns that only the pages use."""
     del row["version"]
     for name in UNLISTED & row.keys():
         del row[name]

@@ -1,4 +1,4 @@
-"""Serve ``settings/<key>``: small texts an owner keeps by name."""
+"""Serve ``settings/<key>``: named values of the owner."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ RULE = "/settings/<key>"
 
 
 def register(blueprint: Blueprint) -> None:
-    """Put the views into the API."""
+    """Register the views."""
     for method, verb, view in (("GET", "read", read), ("PUT", "write", write), ("DELETE", "delete", delete)):
         blueprint.add_url_rule(RULE, f"settings_{verb}", api_login_required(view), methods=[method])
 
 
 def read(key: str) -> Response:
-    """Answer one setting."""
+    """Return one setting."""
     require_json_accepted()
     refuse_query()
     with current_parts().manager.session() as session:
@@ -38,7 +38,7 @@ def read(key: str) -> Response:
 
 
 def write(key: str) -> Response:
-    """Keep a value under a key: 201 where there was none, 200 where there was."""
+    """Store a value under a key: 201 for a new key, 200 for an existing one."""
     require_json_accepted()
     refuse_query()
     wanted = precondition()
@@ -54,7 +54,7 @@ def write(key: str) -> Response:
 
 
 def delete(key: str) -> Response:
-    """Forget a setting."""
+    """Delete a setting."""
     refuse_query()
     wanted = precondition()
     with current_parts().manager.session(write=True) as session:

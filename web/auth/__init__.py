@@ -1,1 +1,1 @@
-"""Who is asking: browser sessions, known browsers, and the guards of the views."""
+"""Authentication: browser sessions, API keys, known browsers, and the guards of the views."""

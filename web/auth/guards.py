@@ -1,6 +1,6 @@
-"""Guard the views: who may enter, and whose rows can be reached from there.
+"""Guard the views: decide who may enter, and bind the request to its user's rows.
 
-A guard binds what the catalog said of the visitor to the request's context, so no later step asks again.
+A guard stores what the catalog says about the visitor in the request's context, so that no later step asks again.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from web.parts import current_parts
 View: TypeAlias = Callable[..., ResponseReturnValue]
 
 
-class SignInNeeded(Exception):  # noqa: N818 - it says what is missing; ``expired_session.py`` answers it
+class SignInNeeded(Exception):  # noqa: N818 - it says what is missing; ``expired_session.py`` handles it
     """Stop the request of a browser whose session has ended, or never began."""
 
 
 def api_login_required(view: View) -> View:
-    """Let the owner of a session or key in; answer others as JSON does (401, 403)."""
+    """Admit the owner of a session or an API key; refuse others with JSON (401, 403)."""
     return _guarded(view, _json_principal, admin=False)
 
 
 def api_admin_required(view: View) -> View:
-    """Let administrators in; 401 for the anonymous, 403 for everybody else, whatever the address names."""
+    """Admit administrators; 401 for anonymous callers, 403 for everybody else, whatever the URL names."""
     return _guarded(view, _json_principal, admin=True)
 
 
 def page_login_required(view: View) -> View:
-    """Let signed-in browsers in; the others have to sign in first."""
+    """Admit signed-in browsers; others have to sign in first."""
     return _guarded(view, _page_principal, admin=False)
 
 
 def admin_required(view: View) -> View:
-    """Let signed-in administrators in: for pages."""
+    """Admit signed-in administrators to a page."""
     return _guarded(view, _page_principal, admin=True)
 
 
@@ -63,14 +63,14 @@ def _guarded(view: View, find: Callable[[], Principal | None], *, admin: bool) -
 
 
 def _bind(principal: Principal, *, own_database: bool) -> None:
-    """Tie the request's context to its user: no other user's rows can be reached from it."""
+    """Bind the request's context to its user, so that no other user's rows can be reached from it."""
     parts = current_parts()
     parts.manager.bind(principal, request_id=logs.request_id(), own_database=own_database)
     parts.accounts.seen(principal)
 
 
 def _json_principal() -> Principal:
-    """Find who sent a JSON call; refuse it where nobody did, or where it may not write."""
+    """Return who sent a JSON call; refuse it if nobody did, or if it writes with a read-only key."""
     bearer = bearer_key(request)
     if bearer is not None and "_user_id" in session:
         raise Problem(400, "two_credentials", "Send either a session cookie or an Authorization header, not both.")
@@ -81,7 +81,7 @@ def _json_principal() -> Principal:
         if bearer is None:
             check_csrf()
         elif principal.read_only:
-            raise Problem(403, "read_only_key", "This key may read and not write.")
+            raise Problem(403, "read_only_key", "This API key is read-only.")
     return principal
 
 

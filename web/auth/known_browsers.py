@@ -1,7 +1,7 @@
-"""Recognise a browser in which somebody has signed in before.
+"""Recognise a browser in which a user has signed in before.
 
-The proof stands in a signed cookie of its own, which outlives the session. A login with it is counted apart from the
-logins of strangers, so nobody can lock an account's owner out by guessing.
+The proof is in a signed cookie that outlives the session. Logins with it are counted separately from those of unknown
+browsers, so that nobody can lock a user out by guessing passwords.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ DEVICE_SECONDS = 400 * 86_400
 
 
 def device_token(email: str) -> str | None:
-    """Give what proves that this browser has signed in to the account of ``email`` before."""
+    """Return the proof that this browser has signed in to the account of ``email`` before."""
     return _devices().get(_account_mark(email))
 
 
 def remember_device(response: Response, email: str, device: str) -> None:
-    """Leave the proof in a signed cookie of its own, which outlives the session; the last few accounts are kept."""
+    """Store the proof in a signed cookie that outlives the session, for the last few accounts."""
     mark = _account_mark(email)
     kept = {key: value for key, value in _devices().items() if key != mark} | {mark: device}
     latest = dict(list(kept.items())[-DEVICE_ACCOUNTS:])

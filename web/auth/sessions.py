@@ -1,7 +1,7 @@
-"""Say who is asking, by session cookie or API key.
+"""Identify who sent a request, by session cookie or API key.
 
-Flask-Login keeps an opaque token in Flask's signed cookie; the catalog keeps its hash, so a session ends for good
-when the server says so. Asking who somebody is takes one catalog statement, which also brings where their rows live.
+Flask-Login stores an opaque token in Flask's signed cookie, and the catalog stores the token's hash, so the server can
+end a session for good. Identifying a user takes one catalog statement, which also returns their tenant.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Visitor(UserMixin):
-    """Wrap a principal for Flask-Login; ``get_id`` gives the session's token and nothing about the user."""
+    """Wrap a principal for Flask-Login; ``get_id`` returns the session's token and nothing about the user."""
 
     def __init__(self, principal: Principal, token: str = "") -> None:
         self.principal = principal
@@ -35,61 +35,62 @@ class Visitor(UserMixin):
 
 
 class SessionCookie(SecureCookieSessionInterface):
-    """Send the cookie over HTTPS alone, where the request came that way or the setting says so."""
+    """Mark the cookie as Secure if the request came over HTTPS or COOKIE_SECURE says so."""
 
     def get_cookie_secure(self, app: Flask) -> bool:
         return cookie_secure()
 
     def get_cookie_path(self, app: Flask) -> str:
-        """Keep the cookie from what else may stand on the same host, where this application has a path of its own."""
+        """Limit the cookie to the path of this application, as other applications may be on the same host."""
         return request.script_root or "/"
 
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
-        """Leave the files under /static as they are: a browser throws away what varies with a cookie that changed."""
+        """Set no cookie with files under /static: browsers drop cached files that vary with a changed cookie."""
         if request.endpoint != "static":
             super().save_session(app, session, response)
 
 
 def init_app(app: Flask) -> None:
-    """Join Flask-Login and the CSRF check to the application."""
+    """Set up Flask-Login and the CSRF check."""
     app.session_interface = SessionCookie()
     login = LoginManager()
     login.session_protection = None
     login.user_loader(_by_session)
     login.request_loader(_by_key)
-    # No template needs Flask-Login's current_user, and the page that says the catalog is down must not ask it again.
+    # No template needs Flask-Login's current_user, and the error page of a catalog that is down must not query it.
     login.init_app(app, add_context_processor=False)
     csrf.init_app(app)
 
 
 def cookie_name(what: str, settings: Settings) -> str:
-    """Name a cookie so that two installations on one host, which browsers do not tell apart by port, keep their own.
+    """Name a cookie per installation: browsers share cookies between the ports of one host.
 
-    AUDIT_KEY is what stays the same for the life of an installation; nothing of it can be read from the name.
+    The name is derived from AUDIT_KEY, which stays the same for the life of an installation and cannot be recovered
+    from the name.
     """
     mark = hmac.new(settings.audit_key.encode(), b"unify cookies", "sha256").hexdigest()[:8]
     return f"unify_{what}_{mark}"
 
 
 def cookie_secure() -> bool:
-    """Say whether cookies of this answer are for HTTPS alone."""
+    """Tell whether the cookies of this response are for HTTPS only."""
     setting = current_parts().settings.cookie_secure
     return request.is_secure if setting == "auto" else setting == "true"
 
 
 def current_principal() -> Principal | None:
-    """Give who is asking, or None for an anonymous visitor."""
+    """Return who sent the request, or None for an anonymous visitor."""
     return current_user.principal if current_user.is_authenticated else None
 
 
 def signed_in() -> Principal:
-    """Give who is asking, inside a guarded view."""
+    """Return who sent the request, inside a guarded view."""
     principal: Principal = current_user.principal
     return principal
 
 
 def start_session(sign_in: SignIn, *, remember: bool = False) -> None:
-    """Begin a browser's session; whatever the cookie held before is gone, its CSRF token included."""
+    """Start a browser's session; everything in the cookie before is dropped, including the CSRF token."""
     session.clear()
     session.permanent = remember
     login_user(Visitor(Principal(user=sign_in.user, tenant=None), sign_in.token))
@@ -97,13 +98,13 @@ def start_session(sign_in: SignIn, *, remember: bool = False) -> None:
 
 
 def session_token() -> str | None:
-    """Give the token of this browser's session, alive or not."""
+    """Return the token of this browser's session, valid or not."""
     token = session.get("_user_id")
     return token if isinstance(token, str) else None
 
 
 def end_session() -> None:
-    """End this browser's session here and in the catalog: a copy of the cookie is worth nothing afterwards."""
+    """End this browser's session here and in the catalog, so that a copy of the cookie is worthless."""
     token = session_token()
     if token:
         current_parts().accounts.sign_out(token)
@@ -117,13 +118,13 @@ def _by_session(token: str) -> Visitor | None:
 
 
 def _by_key(asked: Request) -> Visitor | None:
-    """Know a key's owner; a key opens the JSON calls alone, so that no page has to think of it."""
+    """Return the owner of an API key; keys are accepted by JSON calls only, never by pages."""
     key = bearer_key(asked) if asked.blueprint in KEY_BLUEPRINTS else None
     principal = current_parts().accounts.principal_by_key(key) if key else None
     return None if principal is None else Visitor(principal)
 
 
 def bearer_key(asked: Request) -> str | None:
-    """Give the key of an ``Authorization: Bearer`` header; None where there is no such header."""
+    """Return the key of an ``Authorization: Bearer`` header; None without such a header."""
     scheme, _, key = asked.environ.get("HTTP_AUTHORIZATION", "").partition(" ")
     return key.strip() if scheme.lower() == "bearer" else None

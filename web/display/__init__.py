@@ -1,1 +1,1 @@
-"""How values are shown: dates, numbers, Markdown, charts, and a person's preferences for them."""
+"""How values are shown: dates, numbers, Markdown, charts, and the user's preferences."""

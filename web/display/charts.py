@@ -1,6 +1,6 @@
-"""Lay out small charts: where bars, shares and lines stand in a drawing. Templates draw them; colours are the style's.
+"""Compute the layout of small charts: the positions of bars, shares and lines. Templates draw them; CSS colours them.
 
-Every place is a number of the drawing's own units, rounded to a tenth; nothing here knows of SVG or of pages.
+Positions are in the drawing's own units, rounded to a tenth. Nothing here knows about SVG or pages.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ from dataclasses import dataclass
 from datetime import date
 
 GAP = 0.25
-"""Say how much of a bar's place stays free."""
+"""The part of a bar's width that stays empty as a gap."""
 
 THINNEST = 2.0
-"""Say how wide the share of something is at least that is there at all: it shall be seen."""
+"""The least width of a share above zero, so that it can be seen."""
 
 Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Box:
-    """Hold one rectangle and what it stands for."""
+    """One rectangle and what it represents."""
 
     label: str
     value: int
@@ -32,7 +32,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Trend:
-    """Hold a line through points in time, and the area under it; ``top`` is the value of the upper edge."""
+    """A line through points in time and the area under it; ``top`` is the value of the upper edge."""
 
     line: str
     area: str
@@ -41,7 +41,7 @@ class Trend:
 
 
 def bars(values: Sequence[tuple[str, int]], *, width: float, height: float) -> list[Box]:
-    """Give one upright bar a value, side by side, the highest as high as the drawing."""
+    """Return one vertical bar per value, side by side; the highest fills the drawing."""
     if not values:
         return []
     highest = max(value for _, value in values) or 1
@@ -55,7 +55,7 @@ def bars(values: Sequence[tuple[str, int]], *, width: float, height: float) -> l
 
 
 def shares(values: Sequence[tuple[str, int]], *, width: float, height: float) -> list[Box]:
-    """Give the parts of a whole as one bar from left to right; what is there is seen, what is not there has no part."""
+    """Return the parts of a whole as one bar from left to right; small parts stay visible, zeros are left out."""
     there = [(label, value) for label, value in values if value > 0]
     total = sum(value for _, value in there)
     wide = [max(THINNEST, width * value / total) for _, value in there]
@@ -68,7 +68,7 @@ def shares(values: Sequence[tuple[str, int]], *, width: float, height: float) ->
 
 
 def trend(values: Sequence[tuple[date, int]], *, width: float, height: float) -> Trend | None:
-    """Give the line of values over days, oldest first, across days without one; None where there is nothing."""
+    """Return the line of values over days, oldest first, bridging days without a value; None without any values."""
     if not values:
         return None
     top = max(value for _, value in values) or 1
@@ -82,7 +82,7 @@ def trend(values: Sequence[tuple[date, int]], *, width: float, height: float) ->
 
 
 def weeks(days: Sequence[tuple[date, int]]) -> list[tuple[date, int]]:
-    """Add up each seven days, counted back from the last one; give the first day of each with its sum."""
+    """Sum each seven days, counted back from the last day; return the first day of each with its sum."""
     start = len(days) % 7
     return [(days[at][0], sum(value for _, value in days[at : at + 7])) for at in range(start, len(days), 7)]
 

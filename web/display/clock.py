@@ -1,8 +1,8 @@
-"""Turn moments into the viewer's wall clock and back; what is stored is UTC, what people read and type is not.
+"""Convert between UTC, in which times are stored, and local time in the viewer's time zone, which people read and type.
 
-A wall clock skips an hour when it is put forward and has one twice when it is put back. A time that was skipped is
-refused (``NoSuchTime``), of two the first is meant. Nothing here fails at the ends of the calendar: a moment that
-has no wall-clock time there is shown as the first or last one there is.
+At daylight saving changes, local time skips an hour or repeats one. A skipped time is refused (``NoSuchTime``); of a
+repeated time the first is meant. Nothing here fails at the ends of the calendar: a time outside of it is shown as the
+first or last possible one.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ _NO_PLACES = ("Etc/", "SystemV/")
 
 
 class NoSuchTime(ValueError):  # noqa: N818 - it says what it is
-    """Refuse a wall-clock time that no clock ever shows; the text is for whoever typed it."""
+    """Refuse a local time that is skipped at a daylight saving change; the message is for the user."""
 
 
 def zone() -> ZoneInfo:
-    """Give the viewer's time zone; UTC for visitors, and where the name is no longer known here."""
+    """Return the viewer's time zone; UTC for visitors, and if the stored name is no longer known."""
     return zone_of(preferences.current().time_zone)
 
 
 def zone_of(name: str) -> ZoneInfo:
-    """Give the zone of a name, or UTC."""
+    """Return the zone of this name, or UTC."""
     try:
         return ZoneInfo(name)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
@@ -46,7 +46,7 @@ def today() -> date:
 
 
 def local(moment: datetime, there: ZoneInfo | None = None) -> datetime:
-    """Give a moment as the clock in the viewer's zone (or another) shows it."""
+    """Convert a moment to local time in the viewer's zone (or another)."""
     where = there or zone()
     try:
         return moment.astimezone(where)
@@ -55,7 +55,7 @@ def local(moment: datetime, there: ZoneInfo | None = None) -> datetime:
 
 
 def utc(shown: datetime, there: ZoneInfo | None = None) -> datetime:
-    """Give the moment at which the clock in the viewer's zone (or another) shows this; NoSuchTime if it never does."""
+    """Convert local time in the viewer's zone (or another) to UTC; NoSuchTime if the time is skipped."""
     where = there or zone()
     try:
         moment = shown.replace(tzinfo=where, fold=0).astimezone(UTC)
@@ -68,14 +68,14 @@ def utc(shown: datetime, there: ZoneInfo | None = None) -> datetime:
 
 
 def is_twice(shown: datetime) -> bool:
-    """Tell whether the clock shows this time twice, because it is put back over it."""
-    # Of a time that is skipped the two offsets differ as well, but the other way round.
+    """Tell whether this local time occurs twice, because clocks are put back."""
+    # For a skipped time the two offsets differ as well, but in the other direction.
     first, second = (shown.replace(fold=fold).utcoffset() for fold in (0, 1))
     return first is not None and second is not None and first > second
 
 
 def day_bounds(day: date, there: ZoneInfo | None = None) -> tuple[datetime, datetime]:
-    """Give the first moment of a day in the viewer's zone, and of the next; both are one for a day that was skipped."""
+    """Return the first moment of a day in the viewer's zone and of the next day; equal for a day that is skipped."""
     where = there or zone()
     return _midnight(day, where), (LAST if day == date.max else _midnight(day + DAY, where))
 
@@ -89,12 +89,12 @@ def _midnight(day: date, where: ZoneInfo) -> datetime:
 
 
 def first_weekday() -> int:
-    """Say on which day the viewer's weeks begin: 0 for Monday to 6 for Sunday."""
+    """Return the day on which the viewer's weeks begin: 0 for Monday to 6 for Sunday."""
     return _WEEK_STARTS.get(preferences.current().week_start, 0)
 
 
 @cache
 def zone_names() -> tuple[str, ...]:
-    """Give the zones to choose from, UTC first; abbreviations and technical ones are left out."""
+    """Return the time zones to choose from, UTC first, without abbreviations and technical names."""
     names = (name for name in zoneinfo.available_timezones() if "/" in name and not name.startswith(_NO_PLACES))
     return ("UTC", *sorted(names))

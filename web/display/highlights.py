@@ -1,7 +1,7 @@
-"""Show where the words of a search stand: marked in a line, and the piece of a long text around the first of them.
+"""Highlight the words of a search in a line, and cut an excerpt of a long text around the first of them.
 
-A text is cut and parted before it is escaped, and never inside a character that is written with several code points:
-a letter and its accents, an emoji and its tone.
+Texts are cut before they are escaped, and never inside a character that consists of several code points, such as a
+letter with accents or an emoji with a skin tone.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from functools import lru_cache
 from markupsafe import Markup, escape
 
 WIDTH = 220
-"""Characters of a long text that a list shows."""
+"""The length of an excerpt, in characters."""
 
 _BEFORE = 60
 _READ = 3 * WIDTH
@@ -31,7 +31,7 @@ _SIGNS = re.compile(r"\*\*|__|~~|`+|(?<!\w)[*_](?=\w)|(?<=\w)[*_](?!\w)|\|")
 
 
 def mark(text: str, words: Sequence[str]) -> Markup:
-    """Give a line as HTML in which the words are marked, in any case."""
+    """Return a line as HTML with the words marked, ignoring case."""
     parts = Markup()
     done = 0
     for start, end in _found(text, words):
@@ -41,7 +41,7 @@ def mark(text: str, words: Sequence[str]) -> Markup:
 
 
 def excerpt(text: str | None, words: Sequence[str] = ()) -> Markup:
-    """Give some lines of a Markdown text: around the first of the words, or from its beginning."""
+    """Return an excerpt of a Markdown text: around the first of the words, or from its beginning."""
     text = text or ""
     hit = next(_found(text, words), (0, 0))[0]
     start = hit - _BEFORE if hit > WIDTH // 2 else 0
@@ -56,18 +56,18 @@ def excerpt(text: str | None, words: Sequence[str] = ()) -> Markup:
 
 
 def plain(text: str) -> str:
-    """Give the lines of a piece of Markdown without its signs; a guess that costs nothing, for reading a list."""
+    """Strip the Markdown syntax from a text by regular expressions, which is cheap and good enough for a list."""
     bare = _SIGNS.sub("", _LINK.sub(r"\1\2", _LEADING.sub("", text)))
     return _lines(bare)
 
 
 def _lines(text: str) -> str:
-    """Leave out blank lines, and all but one of the blanks between words."""
+    """Remove blank lines, and all but one of the spaces between words."""
     return "\n".join(line for each in text.splitlines() if (line := " ".join(each.split())))
 
 
 def _found(text: str, words: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """Give where the words stand, one after the other."""
+    """Yield start and end of each occurrence of the words, in order."""
     if not words:
         return
     done = 0
@@ -85,7 +85,7 @@ def _pattern(words: tuple[str, ...]) -> re.Pattern[str]:
 
 
 def _edge(text: str, place: int, step: int = 1) -> int:
-    """Give the nearest place where one character ends and the next begins, unless it is absurdly far."""
+    """Return the nearest boundary between two characters, unless it is absurdly far away."""
     for moved in range(_JOINED_MAX):
         here = place + step * moved
         if not (0 < here < len(text) and _joins(text[here - 1], text[here])):
@@ -94,5 +94,5 @@ def _edge(text: str, place: int, step: int = 1) -> int:
 
 
 def _joins(before: str, each: str) -> bool:
-    """Say whether a code point belongs to the character before it."""
+    """Tell whether a code point belongs to the character before it."""
     return unicodedata.category(each)[0] == "M" or each in _JOINERS or before == "\u200d"

@@ -1,13 +1,13 @@
-"""Turn Markdown into HTML that can do no harm.
+"""Turn Markdown into safe HTML.
 
-Two walls stand one behind the other. markdown-it-py passes no HTML of the author's and makes links of web, mail and
-local addresses only; nh3 then takes out whatever ``TAGS`` and ``VALUES`` do not name. Images become links, because
-the pages load nothing from elsewhere.
+There are two lines of defence. markdown-it-py drops the author's HTML and links only to web, mail and local addresses;
+nh3 then removes every tag and attribute that ``TAGS`` and ``VALUES`` do not list. Images become links, because our
+pages load nothing from other sites.
 
-Time, memory and output stay in proportion to the text, whatever the text. What is longer than ``RENDERED_MAX`` is
-shown as it was written, and an unbroken run of letters is not looked through for addresses. All that a few letters
-can make much of is metered (``Meter``): each attempt of the parser to read something, each cell of a table, and the
-addresses that references bring in. A text that costs more than the meter allows is shown as it was written as well.
+Time, memory and output stay proportional to the length of any text. Text beyond ``RENDERED_MAX`` is shown as plain
+text, and a long unbroken run of letters is not searched for links. Everything in which a short text can cause much work
+is metered (``Meter``): each attempt of the parser to match a rule, each cell of a table, and the addresses that
+references expand to. A text that exceeds the limits of the meter is shown as plain text too.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from markdown_it.token import Token
 from markupsafe import Markup
 
 RENDERED_MAX = 50_000
-"""Characters of a note that are read as Markdown."""
+"""The length up to which a note is rendered as Markdown, in characters."""
 
 STEPS_MAX = 80_000
-"""Attempts to read a block or a piece of a line. Ordinary text takes one for every three to ten characters."""
+"""The limit of attempts to match a rule. Ordinary text takes one for every three to ten characters."""
 
 AHEAD_STEPS = 3
-"""What looking ahead costs, as it is done for each bracket in search of its end, and often in vain."""
+"""The cost of looking ahead, which happens for each opening bracket and often finds no closing one."""
 
 CELL_STEPS = 5
 EXPANDED_MAX = 200_000
-"""Characters of addresses and titles that references bring in; those after them stay as they were written."""
+"""The limit of characters that references expand to; further references stay plain text."""
 
 NESTING_MAX = 30
 RUN_MAX = 2_000
@@ -67,7 +67,7 @@ _cleaner = nh3.Cleaner(
 
 
 def render(text: str) -> Markup:
-    """Give the HTML of a text; its headings begin at the second level, below the page's own."""
+    """Return the HTML of a text; its headings begin at level two, below the page's own."""
     head, rest = _parted(text)
     parser = _PLAIN if _LONG_RUN.search(head) else _LINKING
     try:
@@ -79,11 +79,11 @@ def render(text: str) -> Markup:
 
 
 class TooDear(Exception):  # noqa: N818 - it says what the text is
-    """Stop reading a text whose HTML would cost too much."""
+    """Stop parsing a text that exceeds the limits of the meter."""
 
 
 class Meter:
-    """Count what the parser has done for one text."""
+    """Count the work of the parser on one text."""
 
     def __init__(self) -> None:
         self.left = STEPS_MAX
@@ -95,7 +95,7 @@ class Meter:
 
 
 class References(dict[str, dict[str, Any]]):
-    """Hold what ``[name]: address "title"`` defined, and give it until all together is ``EXPANDED_MAX`` long."""
+    """The definitions ``[name]: address "title"``; they resolve until their expansions exceed ``EXPANDED_MAX``."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ class References(dict[str, dict[str, Any]]):
 
 
 class _Markdown(MarkdownIt):
-    """Read CommonMark with tables and strikethrough; refuse every address that is not web, mail or local."""
+    """Parse CommonMark with tables and strikethrough; link only to web, mail and local addresses."""
 
     def __init__(self, *, linkify: bool) -> None:
         super().__init__("commonmark", {"html": False, "linkify": linkify, "maxNesting": NESTING_MAX})
@@ -119,18 +119,18 @@ class _Markdown(MarkdownIt):
         self.block.ruler.before("table", "meter", _meter_block, {"alt": _CHAINS})
         self.inline.ruler.before("text", "meter", _meter_inline)
         if self.linkify:
-            # Only what has a scheme: "setup.py" and "README.md" end like countries and are no addresses.
+            # Only text with a scheme: "setup.py" and "README.md" end like country domains but are not addresses.
             self.linkify.set({"fuzzy_link": False})
             self.linkify.add("ftp:", None).add("//", None)
 
-    def validateLink(self, url: str) -> bool:  # noqa: N802 - the parser asks by this name
-        """Say whether a link may go there; whatever stands before a colon and is no scheme of ours is refused."""
+    def validateLink(self, url: str) -> bool:  # noqa: N802 - the parser calls it by this name
+        """Tell whether to link to a URL; any scheme that is not in ``SCHEMES`` is refused."""
         scheme = _SCHEME.match(url)
         return scheme is None or scheme[1].lower() in SCHEMES
 
 
 def _parted(text: str) -> tuple[str, str]:
-    """Part a text that is too long to be read as Markdown, at the end of a line if there is one."""
+    """Split a text that is too long to render, at the end of a line if there is one."""
     if len(text) <= RENDERED_MAX:
         return text, ""
     end = text.rfind("\n", 0, RENDERED_MAX) + 1 or RENDERED_MAX
@@ -138,13 +138,13 @@ def _parted(text: str) -> tuple[str, str]:
 
 
 def _meter_inline(state: StateInline, silent: bool) -> bool:
-    """Count one attempt to read a piece of a line; being the first rule and never right, it is asked each time."""
+    """Count one attempt to parse inline text: as the first rule, which never matches, it runs at every attempt."""
     state.env["meter"].spend(AHEAD_STEPS if silent else 1)
     return False
 
 
 def _meter_block(state: StateBlock, line: int, end: int, silent: bool) -> bool:
-    """Count one attempt to read a block, and before a table begins the cells that it would have."""
+    """Count one attempt to parse a block, and the cells of a table before it is parsed."""
     state.env["meter"].spend(1)
     if not silent and line + 2 < end and _RULER.fullmatch(_line(state, line + 1)):
         columns = _line(state, line + 1).count("|") + 1
@@ -158,7 +158,7 @@ def _line(state: StateBlock, line: int) -> str:
 
 
 def _tame(state: StateCore) -> None:
-    """Fit what was read to our pages: headings, directions, alignments, tasks and images."""
+    """Adapt the parsed tokens to our pages: headings, text direction, alignment, task lists and images."""
     before: list[Token] = []
     for token in state.tokens:
         _fit(token)
@@ -181,7 +181,7 @@ def _fit(token: Token) -> None:
 
 
 def _mark_task(item: Token, text: Token) -> None:
-    """Show the box of ``- [ ] milk`` as a sign."""
+    """Show the box of ``- [ ] milk`` as a symbol."""
     found = _TASK.match(text.content) if text.type == "text" else None
     if found:
         item.attrs["class"] = "task"
@@ -189,7 +189,7 @@ def _mark_task(item: Token, text: Token) -> None:
 
 
 def _without_images(tokens: list[Token]) -> Iterator[Token]:
-    """Put a link in the place of each image, or its words alone where it stands in a link already."""
+    """Replace each image with a link, or with its text alone if it is already inside a link."""
     linked = False
     for token in tokens:
         linked = token.type == "link_open" or (linked and token.type != "link_close")

@@ -1,7 +1,7 @@
-"""Say how the viewer wishes to be shown things: time zone, start of the week, theme, keyboard shortcuts.
+"""Read the viewer's preferences: time zone, start of the week, date order, theme, keyboard shortcuts.
 
-The wishes are short texts of the account, which arrive with whoever asks: reading them is no statement. What was
-stored and means nothing here (any more) counts as not chosen.
+Preferences are short texts of the account and are read along with it, so they take no query of their own. A stored
+value that is not valid (any more) counts as not chosen.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ DayOrder = Literal["day", "month"]
 
 WEEK_STARTS: tuple[WeekStart, ...] = ("monday", "sunday", "saturday")
 DAY_ORDERS: tuple[DayOrder, ...] = ("day", "month")
-"""Say which comes first where a date is written in figures, as 12/05."""
+"""Which comes first in a numeric date such as 12/05."""
 
 THEMES: tuple[Theme, ...] = ("system", "light", "dark")
 _NO_PLACES = frozenset({"Factory", "localtime"})
-"""Name what the zone database holds beside zones; what is "local" hangs on the server."""
+"""Entries of the zone database that are not places; "localtime" depends on the server."""
 
 
 @dataclass(frozen=True)
 class Preferences:
-    """Hold one viewer's wishes; the defaults are those of visitors. ``chosen_zone`` says that the zone is a choice."""
+    """One viewer's preferences; visitors have the defaults. ``chosen_zone`` says that the user chose the time zone."""
 
     time_zone: str = "UTC"
     week_start: WeekStart = "monday"
@@ -41,7 +41,7 @@ class Preferences:
 
     @classmethod
     def of(cls, stored: Mapping[str, str]) -> Self:
-        """Read an account's stored texts; each that is missing or broken leaves its default."""
+        """Read an account's stored texts; one that is missing or invalid leaves the default."""
         zone, week, theme = (stored.get(key, "") for key in ("time_zone", "week_start", "theme"))
         order = stored.get("day_order", "")
         chosen = is_zone(zone)
@@ -56,7 +56,7 @@ class Preferences:
 
 
 def current() -> Preferences:
-    """Give the viewer's wishes; the page that says that the catalog is down is shown as to a visitor."""
+    """Return the viewer's preferences; the defaults if the catalog is down."""
     try:
         principal = current_principal()
     except TenancyError:
@@ -65,7 +65,7 @@ def current() -> Preferences:
 
 
 def is_zone(name: str) -> bool:
-    """Tell whether this is the name of a time zone; nothing is looked up by a name that is not."""
+    """Tell whether this is the name of a time zone, without a lookup by an untrusted name."""
     return name in _zones()
 
 

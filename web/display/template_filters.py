@@ -31,33 +31,46 @@ _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 _AGES = ((86_400, "day"), (3_600, "hour"), (60, "minute"))
 _OLD_DAYS = 30
 _CODE = re.compile(r"`([^`]+)(?:`|(?=…$))")
-"""What a message for a terminal sets in backticks; one that was cut off may have lost the second of them."""
+"""Text in backticks; a message that was shortened may have lost the closing one."""
+
+_WORDS = {
+    "db_host": "the host",
+    "db_port": "the port",
+    "db_name": "the database name",
+    "db_user": "the user",
+    "db_password": "the password",
+    "db_type": "the type",
+    "db_path": "the file",
+    "db_options": "the options",
+}
+"""What pages call the columns that messages of the layers below name."""
+_COLUMN = re.compile(rf"\b({'|'.join(_WORDS)})\b(?!\s*=)")
 
 
 def register(app: Flask) -> None:
-    """Give the templates their filters."""
+    """Register the filters for templates."""
     for show in (iso, moment, wall, span, when, day, weekday, ago, size, prose):
         app.add_template_filter(show)
 
 
 def iso(value: datetime) -> str:
-    """Give a moment for programs: ISO 8601 in UTC, whole seconds."""
+    """Format a time for programs: ISO 8601 in UTC, whole seconds."""
     return clock.local(value, clock.zone_of("UTC")).replace(microsecond=0, tzinfo=None).isoformat() + "Z"
 
 
 def moment(value: datetime) -> str:
-    """Give a moment for people: ``3 Mar 2026, 09:05``."""
+    """Format a time for people: ``3 Mar 2026, 09:05``."""
     return f"{day(clock.local(value))}, {wall(value)}"
 
 
 def wall(value: datetime) -> str:
-    """Give the time of day alone: ``09:05``, and ``02:30 CET`` where the clock shows that time twice."""
+    """Format the time of day alone: ``09:05``, or ``02:30 CET`` if that local time occurs twice."""
     there = clock.local(value)
     return f"{there:%H:%M} {there.tzname()}" if clock.is_twice(there) else f"{there:%H:%M}"
 
 
 def span(start: datetime, end: datetime | None) -> str:
-    """Give when something begins and ends; a day both share is named once."""
+    """Format a beginning and an end; if both are on the same day, it is named once."""
     if end is None:
         return moment(start)
     if clock.local(start).date() != clock.local(end).date():
@@ -66,7 +79,7 @@ def span(start: datetime, end: datetime | None) -> str:
 
 
 def when(event: Mapping[str, Any]) -> str:
-    """Give when an event is: ``Mon 2 Mar 2026, 09:05 to 10:00``, or its days where it lasts whole ones."""
+    """Format the time of an event: ``Mon 2 Mar 2026, 09:05 to 10:00``, or its days if it lasts all day."""
     starts_at, ends_at = event["starts_at"], event["ends_at"]
     if starts_at is None:
         return "No date"
@@ -78,17 +91,17 @@ def when(event: Mapping[str, Any]) -> str:
 
 
 def day(value: date) -> str:
-    """Give a day for people: ``3 Mar 2026``. The names do not hang on the server's locale."""
+    """Format a day for people: ``3 Mar 2026``, whatever the server's locale."""
     return f"{value.day} {MONTHS[value.month - 1][:3]} {value.year}"
 
 
 def weekday(value: date) -> str:
-    """Give the short name of a day of the week: ``Tue``."""
+    """Return the short name of a day of the week: ``Tue``."""
     return WEEKDAYS[value.weekday()][:3]
 
 
 def ago(value: datetime) -> str:
-    """Say how long ago a moment was: ``5 minutes ago``; one a month back or in the future is named by its day."""
+    """Say how long ago a time was: ``5 minutes ago``; beyond a month, or in the future, return the day."""
     seconds = (datetime.now(UTC) - value).total_seconds()
     if not -60 < seconds < _OLD_DAYS * 86_400:
         return day(clock.local(value))
@@ -100,7 +113,7 @@ def ago(value: datetime) -> str:
 
 
 def size(value: int | None) -> str:
-    """Give a number of bytes for people: ``116 KiB``."""
+    """Format a number of bytes for people: ``116 KiB``."""
     if value is None:
         return "unknown"
     amount, unit = float(value), 0
@@ -110,10 +123,11 @@ def size(value: int | None) -> str:
 
 
 def sentence(text: str) -> str:
-    """Begin a message with a capital letter; those of the layers below begin small."""
-    return text[:1].upper() + text[1:]
+    """Turn a message of the layers below into a sentence of a page: no column names, a capital letter first."""
+    plain = _COLUMN.sub(lambda found: _WORDS[found[0]], text)
+    return plain[:1].upper() + plain[1:]
 
 
 def prose(text: str) -> Markup:
-    """Give a message of the layers below as HTML: a sentence, its commands and names set as code."""
+    """Return a message of the layers below as HTML: a sentence, with what is in backticks set as code."""
     return Markup(_CODE.sub(r"<code>\1</code>", str(escape(sentence(text)))))  # noqa: S704 - escaped before

@@ -1,1 +1,1 @@
-"""What every request and answer passes through: WSGI, headers, CSRF, errors, logs, JSON, cursors, rate limits."""
+"""What every request and response passes through: WSGI, headers, CSRF, errors, logs, JSON, cursors, rate limits."""

@@ -1,7 +1,7 @@
-"""Know addresses: who sent a request, from which site, and where this application stands on its own.
+"""Handle addresses: who sent a request, from which site, and under which path this application is served.
 
-An application may stand below a path of its host (``SCRIPT_NAME``, ``X-Forwarded-Prefix``). Paths that browsers are
-given begin with it (``outer``); the routes know nothing of it (``inner``).
+An application may be served under a path of its host (``SCRIPT_NAME``, ``X-Forwarded-Prefix``). Paths in links begin
+with that prefix (``outer``); routes do not know it (``inner``).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from urllib.parse import SplitResult, urlsplit
 from flask import request
 
 SITE_BITS = 64
-"""What one IPv6 subscriber is given at the least: whoever has a network has all its addresses."""
+"""The prefix length of the smallest network that an IPv6 subscriber gets; its owner has all its addresses."""
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -23,7 +23,7 @@ _WITH_PORT = re.compile(r"\[([^\]]+)\](?::\d+)?|([0-9.]+):\d+")
 
 @lru_cache(maxsize=1024)
 def client(text: str | None) -> IPv4Address | IPv6Address | None:
-    """Read an address in any spelling; one of IPv4 that came as IPv6 (``::ffff:127.0.0.1``) is one of IPv4."""
+    """Parse an address in any spelling; an IPv4-mapped IPv6 address (``::ffff:127.0.0.1``) becomes IPv4."""
     found = _WITH_PORT.fullmatch(text or "")
     try:
         address = ip_address((found[1] or found[2]) if found else text or "")
@@ -38,7 +38,7 @@ def is_loopback(text: str | None) -> bool:
 
 
 def network(text: str | None) -> str:
-    """Give what requests are counted under: an address of IPv4, the network of one of IPv6."""
+    """Return the key for counting requests: an IPv4 address, or the network of an IPv6 address."""
     address = client(text)
     if isinstance(address, IPv6Address):
         return str(ip_network((int(address), SITE_BITS), strict=False))
@@ -46,12 +46,12 @@ def network(text: str | None) -> str:
 
 
 def outer(path: str) -> str:
-    """Give a path of ours as a browser has to ask for it."""
+    """Add the prefix of the application to one of our paths, for use in a link."""
     return request.script_root + path
 
 
 def inner(path: str) -> str | None:
-    """Give a path that a browser asks for as our routes know it; None where it leads out of this application."""
+    """Remove the prefix of the application from a path; None if the path is outside of the application."""
     root = request.script_root
     if path == root:
         return "/"
@@ -59,7 +59,7 @@ def inner(path: str) -> str | None:
 
 
 def split(url: str) -> SplitResult:
-    """Take an address apart that anybody may have written; one that is none has no parts."""
+    """Split an untrusted URL into its parts; all parts of an invalid one are empty."""
     try:
         found = urlsplit(url)
         _ = found.port
@@ -69,9 +69,9 @@ def split(url: str) -> SplitResult:
 
 
 def is_own_origin(given: str) -> bool:
-    """Tell whether an ``Origin`` or a ``Referer`` is of this site; a port that is the scheme's own need not be named.
+    """Tell whether an ``Origin`` or a ``Referer`` names this site; a scheme's default port may be left out.
 
-    A proxy that does TLS and was not told of makes us see plain HTTP: there the scheme says nothing.
+    Behind a TLS proxy that is not configured as trusted we see plain HTTP, so the scheme is only compared for HTTPS.
     """
     theirs, ours = split(given), split(request.host_url)
     if request.is_secure and theirs.scheme != ours.scheme:
@@ -84,7 +84,7 @@ def _port(url: SplitResult) -> int | None:
 
 
 def local_path(target: str | None) -> str | None:
-    """Give a path of this site to go to after login, or None for anything a browser could take for another site."""
+    """Return a path to redirect to after login, or None for anything a browser could take for another site."""
     if not target or not target.startswith("/") or target.startswith("//") or "\\" in target:
         return None
     if not target.isprintable() or len(target) > 2000:

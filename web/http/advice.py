@@ -1,8 +1,8 @@
-"""Say to whoever works with the application, not to its operator, what an error of the layers below means for them.
+"""Translate errors of the layers below for the users of the application.
 
-The messages of those layers are for operators: they name commands, servers and revisions. The console shows them as
-they are, and so do programs' answers; a person gets the words of this table and what can be done about it. Whoever
-runs the database they work in reads what that database said.
+Those layers write their messages for operators: they name commands, servers and revisions. The console and the JSON
+API show them unchanged. Every other page shows the text of this table instead, and what the user can do. Users who
+run their own database are shown the original message of an error of that database.
 """
 
 from __future__ import annotations
@@ -12,14 +12,17 @@ from typing import NamedTuple
 from tenancy.errors import BackendError, TenancyError, TenantNotReadyError
 from tenancy.models import Origin, State, Tenant
 
-WAIT = "This usually passes: wait a moment, then try again. If it does not, tell the operator of this installation."
-ASK = "Trying again does not help: tell the operator of this installation."
-SETTINGS = "“Your database” in Settings sets it up."
-OWN = "You run this database yourself: look at it there."
+WAIT = (
+    "This is usually temporary: wait a moment, then try again. If it keeps happening, tell the operator of this site."
+)
+ASK = "Trying again will not help: please tell the operator of this site."
+SETTINGS = "Set it up under “Your database” in Settings."
+PAUSED = "To use it again, ask an administrator of this site."
+OWN = "You run this database yourself, so please check its server."
 
 
 class Advice(NamedTuple):
-    """Hold what an error means for a person, and what they can do."""
+    """What an error means for a user, and what they can do."""
 
     means: str
     do: str
@@ -27,52 +30,50 @@ class Advice(NamedTuple):
 
 STATES: dict[str, Advice] = {
     State.PROVISIONING: Advice("Your database is being set up.", WAIT),
-    State.MIGRATING: Advice("Your database is being brought up to date.", WAIT),
+    State.MIGRATING: Advice("Your database is being upgraded.", WAIT),
     State.MOVING: Advice("Your database is being moved.", WAIT),
-    State.READ_ONLY: Advice("Your rows can be read and not changed at present.", WAIT),
-    State.SUSPENDED: Advice("Your database is suspended: an administrator has stopped all work on it.", ASK),
-    State.FAILED: Advice("The last work on your database failed.", f"{SETTINGS[:-1]} again; nothing in it is lost."),
+    State.READ_ONLY: Advice("Your data can be read but not changed at the moment.", WAIT),
+    State.SUSPENDED: Advice("An administrator has paused your account. Nothing is lost.", PAUSED),
+    State.FAILED: Advice("The last operation on your database failed.", f"{SETTINGS} Nothing in it is lost."),
     State.ARCHIVED: Advice(
-        "Your database is being deleted, and cannot be brought back.",
-        "Once it is gone, “Your database” in Settings makes a new, empty one. If that takes long, tell the operator "
-        "of this site.",
+        "Your database is being deleted and cannot be restored.",
+        "Once it is gone, you can create a new, empty one under “Your database” in Settings. If this takes long, tell "
+        "the operator of this site.",
     ),
 }
-"""Say what a state of the database means for its user."""
+"""What each state of a database means for its user."""
 
 CODES: dict[str, Advice] = {
-    "tenant_not_found": Advice("You have no database yet, so there is nowhere to keep your rows.", SETTINGS),
+    "tenant_not_found": Advice("You have no database yet, so your data cannot be saved.", SETTINGS),
     "tenant_not_ready": Advice("Your database is not ready.", ASK),
-    "tenant_busy": Advice("Somebody else works on your database at this moment.", WAIT),
-    "tenant_crowded": Advice("Your database does not keep up with your requests.", WAIT),
-    "claim_lost": Advice("Somebody else worked on your database at the same time.", WAIT),
+    "tenant_busy": Advice("Another operation is running on your database.", WAIT),
+    "tenant_crowded": Advice("Your database cannot keep up with your requests.", WAIT),
+    "claim_lost": Advice("Another operation ran on your database at the same time.", WAIT),
     "account_error": Advice("This account cannot do what was asked.", ASK),
-    "no_server": Advice("There is no room here for another database.", ASK),
-    "catalog_error": Advice("The catalog, which knows all accounts, could not do what was asked.", ASK),
+    "no_server": Advice("There is no room for another database.", ASK),
+    "catalog_error": Advice("The catalog, which holds all accounts, could not do what was asked.", ASK),
     "catalog_not_ready": Advice(
-        "The catalog cannot be reached or is not ready. It knows all accounts, so nobody can work here at present.",
+        "The catalog cannot be reached or is not ready. It holds all accounts, so nobody can work here at the moment.",
         WAIT,
     ),
-    "catalog_damaged": Advice("What the catalog knows of your database is damaged.", ASK),
-    "audit_broken": Advice("The log of what is done here is damaged, so nothing is done.", ASK),
-    "credential_error": Advice("Your database cannot be opened: its password cannot be read.", ASK),
-    "backend_error": Advice("Your database refused what was asked of it.", ASK),
-    "database_unreachable": Advice("Your database does not answer at present.", WAIT),
-    "database_missing": Advice("Your database is not where it should be. No empty one is made in its place.", ASK),
-    "database_busy": Advice("Your database is busy at present.", WAIT),
-    "access_denied": Advice("Your database does not let this site in.", ASK),
-    "storage_full": Advice(
-        "There is no room left: the disk of the server is full, and what was sent is not saved.", ASK
-    ),
+    "catalog_damaged": Advice("The catalog's record of your database is damaged.", ASK),
+    "audit_broken": Advice("The audit log is damaged, so nothing can be changed.", ASK),
+    "credential_error": Advice("Your database cannot be opened, because its password cannot be read.", ASK),
+    "backend_error": Advice("Your database refused the request.", ASK),
+    "database_unreachable": Advice("Your database is not answering at the moment.", WAIT),
+    "database_missing": Advice("Your database is missing. No empty one is created in its place.", ASK),
+    "database_busy": Advice("Your database is busy at the moment.", WAIT),
+    "access_denied": Advice("Your database refuses access to this site.", ASK),
+    "storage_full": Advice("The disk of the server is full, so what you sent was not saved.", ASK),
     "provision_failed": Advice("Your database could not be set up.", ASK),
-    "migration_failed": Advice("Your database could not be brought up to date.", ASK),
-    "revision_mismatch": Advice("Your database does not fit this version of the site.", ASK),
-    "identity_mismatch": Advice("What stands in your database's place is another one: nothing of it is shown.", ASK),
-    "stale_route": Advice("Your database was moved or stopped meanwhile: nothing was saved.", WAIT),
-    "read_only": Advice("Your rows can be read and not changed at present.", WAIT),
+    "migration_failed": Advice("Your database could not be upgraded.", ASK),
+    "revision_mismatch": Advice("Your database does not match this version of the site.", ASK),
+    "identity_mismatch": Advice("Another database is in the place of yours, so nothing of it is shown.", ASK),
+    "stale_route": Advice("Your database was moved or stopped in the meantime, so nothing was saved.", WAIT),
+    "read_only": Advice("Your data can be read but not changed at the moment.", WAIT),
     "unfenced": Advice("This could not be saved safely, so nothing was.", ASK),
 }
-"""Say what an error's code means."""
+"""What each error code means for a user."""
 
 _LIKE = {
     "connection_refused": "database_unreachable",
@@ -84,11 +85,11 @@ _LIKE = {
 }
 CODES |= {code: CODES[like] for code, like in _LIKE.items()}
 
-OTHER = Advice("This cannot be done at present.", ASK)
+OTHER = Advice("This cannot be done at the moment.", ASK)
 
 
 def to_person(error: TenancyError, tenant: Tenant | None = None) -> Advice:
-    """Give the words for an error that the database of whoever looks (``tenant``) met."""
+    """Return the advice for an error of the database of the user (``tenant``) who sees it."""
     state = error.fields.get("state")
     if isinstance(error, TenantNotReadyError) and state in STATES:
         return STATES[str(state)]
@@ -96,7 +97,7 @@ def to_person(error: TenancyError, tenant: Tenant | None = None) -> Advice:
 
 
 def of_code(code: str, message: str, tenant: Tenant | None = None) -> Advice:
-    """Give the words for a code that comes with a message; who runs the database reads the message itself."""
+    """Return the advice for an error code; users who run the database themselves see the original message."""
     found = CODES.get(code, OTHER)
     if tenant is None or tenant.origin != Origin.USER:
         return found
@@ -104,7 +105,7 @@ def of_code(code: str, message: str, tenant: Tenant | None = None) -> Advice:
 
 
 def of_failure(tenant: Tenant) -> str:
-    """Say why the last work on a database failed, as the catalog has it."""
+    """Say why the last operation on a database failed, from what the catalog recorded."""
     known = CODES.get(tenant.last_error_code or "")
     if known is None or tenant.origin == Origin.USER:
         return tenant.last_error or STATES[State.FAILED].means

@@ -1,7 +1,7 @@
-"""Address the files of ``web/static`` by their content, so that browsers may keep them for good.
+"""Serve ``web/static`` under URLs that depend on the files' content, so that browsers can cache them for good.
 
-``asset(name)`` puts a fingerprint of the file into its address. Who asks with the fingerprint of what is there now
-is told to keep the answer for a year; any other request is answered for now and asked about again.
+``asset(name)`` puts a fingerprint of the file into its URL. A request with the present fingerprint gets a response
+that may be cached for a year; the response to any other request has to be revalidated.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ MARK_LENGTH = 12
 
 
 def init_app(app: Flask) -> None:
-    """Give the templates ``asset`` and mark the answers that may be kept."""
+    """Provide ``asset`` to the templates, and mark the responses that may be cached."""
     app.jinja_env.globals["asset"] = asset
     app.after_request(_let_keep)
     app.add_url_rule("/favicon.ico", "favicon", favicon)
 
 
 def favicon() -> Response:
-    """Give the picture of the site to browsers that show an answer which is no page: they ask at this address."""
+    """Serve the icon at the address where browsers look for it when a response is not an HTML page."""
     return current_app.send_static_file("favicon.svg")
 
 
 def asset(name: str) -> str:
-    """Give the address of a static file in its present form."""
+    """Return the URL of a static file with the fingerprint of its content."""
     return url_for("static", filename=name, v=fingerprint(name))
 
 
 def fingerprint(name: str) -> str:
-    """Give the beginning of a file's SHA-256; an edited file has another one without a restart."""
+    """Return the beginning of a file's SHA-256; it follows edits without a restart."""
     path = Path(current_app.static_folder or "", name)
     known = path.stat()
     return _digest(path, known.st_mtime_ns, known.st_size)

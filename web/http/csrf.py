@@ -1,4 +1,4 @@
-"""Stop a form or call that none of our pages sent."""
+"""Reject a form or call that none of our pages sent."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from web.http.addresses import is_own_origin
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 KEY_BLUEPRINTS = frozenset({"api", "admin_api"})
-"""Where a call may come with an API key; such a call needs no token."""
+"""The blueprints that accept API keys; a call with a key needs no CSRF token."""
 
 csrf = CSRFProtect()
 
@@ -17,11 +17,13 @@ csrf = CSRFProtect()
 def check_csrf() -> None:
     """Stop a form or call that none of our pages sent.
 
-    The token suffices, for not every browser says where a form comes from; where one does, it must have come from here.
+    A valid token suffices if the browser does not say where the form comes from; if it does, that must be this site.
     """
     csrf.protect()
     given = request.headers.get("Origin", "null")
-    if given == "null":  # what browsers say who will not tell
+    if given == "null":  # browsers send "null" when they withhold the origin
         given = request.referrer or ""
     if given and not is_own_origin(given):
-        raise CSRFError("This form was sent from another site, or by a proxy that changes the name of this one (Host).")
+        raise CSRFError(
+            "This form was sent from another site, or by a proxy that changes the host name of this one (Host)."
+        )

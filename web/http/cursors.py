@@ -1,7 +1,7 @@
-"""Turn the place where a page ended into text, signed and bound to its user and filter, and back.
+"""Encode the position where a page of a list ended as a cursor, signed and bound to its user and filter, and back.
 
-A cursor that was changed, or is used by another user or with another filter, is refused: it would skip rows
-without a word.
+A cursor that was changed, or is used by another user or with another filter, is refused, because it would silently
+skip rows.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ MICROSECOND = timedelta(microseconds=1)
 
 
 def write(place: object, *, user_id: int, scope: object) -> str:
-    """Give the cursor for a place (plain JSON values) in the list that ``scope`` describes."""
+    """Return the cursor for a position (plain JSON values) in the list that ``scope`` describes."""
     return str(_signer(user_id, scope).dumps(place))
 
 
 def read(cursor: str, *, user_id: int, scope: object) -> Any:
-    """Give the place back, or refuse with 400."""
+    """Return the position in a cursor, or refuse with 400."""
     try:
         return _signer(user_id, scope).loads(cursor)
     except BadData:
@@ -33,12 +33,12 @@ def read(cursor: str, *, user_id: int, scope: object) -> Any:
 
 
 def row_place(row: dict[str, Any]) -> list[Any]:
-    """Say where a row stands in the order of ``(created_at, id)``."""
+    """Return the position of a row in the order of ``(created_at, id)``."""
     return [(row["created_at"] - EPOCH) // MICROSECOND, str(row["id"])]
 
 
 def after_row(place: list[Any]) -> tuple[datetime, UUID | str]:
-    """Give the key that ``row_place`` wrote; an id that raw SQL wrote in another form is text."""
+    """Decode what ``row_place`` returned; an id that is not a UUID (written by raw SQL) stays text."""
     at = EPOCH + place[0] * MICROSECOND
     try:
         return at, UUID(place[1])

@@ -1,8 +1,9 @@
-"""Turn everything that goes wrong into one answer: problem+json for programs, a page or a message on it for people.
+"""Turn every error into one kind of response: problem+json for programs, a page or a message on it for people.
 
-``STATUS`` is the one table from the classes of ``tenancy`` and ``repositories`` to HTTP. A message of those classes
-may be shown as it is (it holds no URL and no password); what is missing and what is somebody else's get one text.
-What only an operator can mend is told to others in the words of ``advice``.
+``STATUS`` is the one table from the error classes of ``tenancy`` and ``repositories`` to HTTP statuses. Messages of
+those classes may be shown as they are, because they contain no URL and no password. What does not exist and what
+belongs to somebody else get the same text. Errors that only an operator can fix are shown to users in the words of
+``advice``.
 """
 
 from __future__ import annotations
@@ -32,11 +33,11 @@ DOCS_PAGE = "/api/docs"
 NOT_THERE = "There is nothing at this address, or it is not yours."
 RETRY_S = 5
 SOON = "1"
-"""What is ready in a moment: a page that is told so asks again by itself."""
+"""The Retry-After of something that is ready in a moment: a page with it reloads itself."""
 
 TYPE = "application/problem+json"
 KEEP_THE_PAGE = {"HX-Reswap": "none", "HX-Push-Url": "false"}
-"""Tell htmx to leave the page and its address as they are, but for what the answer itself puts elsewhere."""
+"""Tell htmx to leave the page and its URL as they are, except for parts that the response targets itself."""
 
 STATUS: dict[type[tenancy.TenancyError], int] = {
     tenancy.ConfigurationError: 422,
@@ -76,7 +77,7 @@ STATUS: dict[type[tenancy.TenancyError], int] = {
     stored.StaleVersionError: 412,
     stored.InvalidReferenceError: 422,
 }
-"""Say what the owner of the rows is answered; a class that is not here is a mistake of ours: 500."""
+"""The status of each error class for the owner of the rows; a class that is missing here is our bug: 500."""
 
 ADMIN_STATUS: dict[type[tenancy.TenancyError], int] = {
     tenancy.TenantNotFoundError: 404,
@@ -87,7 +88,7 @@ ADMIN_STATUS: dict[type[tenancy.TenancyError], int] = {
     tenancy.ProvisionError: 502,
     tenancy.IdentityError: 409,
 }
-"""Say where an administrator, who asks about a database and not for its rows, is answered differently."""
+"""Statuses that differ for administrators, who ask about a database and not for its rows."""
 
 
 class Problem(Exception):  # noqa: N818 - the word of RFC 9457
@@ -123,7 +124,7 @@ class Problem(Exception):  # noqa: N818 - the word of RFC 9457
         return HTTPStatus(self.status).phrase
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the members of the problem document (RFC 9457)."""
+        """Return the members of the problem document (RFC 9457)."""
         shown = {
             "type": "about:blank",
             "title": self.title,
@@ -136,7 +137,7 @@ class Problem(Exception):  # noqa: N818 - the word of RFC 9457
 
 
 def init_app(app: Flask) -> None:
-    """Answer every exception with a problem."""
+    """Register handlers that turn every exception into a problem."""
     app.register_error_handler(Problem, respond)
     app.register_error_handler(FieldErrors, lambda error: respond(of_fields(error)))
     app.register_error_handler(tenancy.TenancyError, lambda error: respond(of_tenancy(error)))
@@ -144,7 +145,7 @@ def init_app(app: Flask) -> None:
 
 
 def respond(problem: Problem) -> Response:
-    """Give the problem as JSON where programs ask, as a page where people do."""
+    """Respond with JSON to programs, with a message to htmx, and with a page to everybody else."""
     if is_json_call():
         answer = Response(orjson.dumps(problem.to_dict()), status=problem.status, content_type=TYPE)
     elif wants_fragment():
@@ -152,18 +153,18 @@ def respond(problem: Problem) -> Response:
     else:
         answer = Response(_page(problem, "errors/error.html"), status=problem.status)
         if request.method == "GET" and problem.headers.get("Retry-After") == SOON:
-            answer.headers["Refresh"] = SOON  # the page waits, and loads itself again
+            answer.headers["Refresh"] = SOON  # the page waits, then reloads itself
     answer.headers.update(problem.headers)
     return answer
 
 
 def is_json_call() -> bool:
-    """Say whether the address belongs to programs."""
+    """Tell whether the requested URL belongs to the JSON API."""
     return (request.path.startswith(JSON_PREFIXES) or request.path == "/api") and request.path != DOCS_PAGE
 
 
 def wants_fragment() -> bool:
-    """Say whether htmx asks for a part of a page; a boosted link and a step back in the history want all of it."""
+    """Tell whether htmx asks for a part of a page; boosted links and history restores want the whole page."""
     asked = request.headers
     return "HX-Request" in asked and not ("HX-Boosted" in asked or "HX-History-Restore-Request" in asked)
 
@@ -174,7 +175,7 @@ def of_fields(error: FieldErrors) -> Problem:
 
 
 def of_tenancy(error: tenancy.TenancyError) -> Problem:
-    """Look the error's class up in the table; the nearest ancestor decides."""
+    """Translate an error by the table; the nearest ancestor class in it decides."""
     status = _status(error)
     if status is None:
         log.error("no status for %s", type(error).__name__, exc_info=error)
@@ -197,12 +198,12 @@ def of_tenancy(error: tenancy.TenancyError) -> Problem:
 
 
 def _is_for_a_person() -> bool:
-    """Say whether who reads the answer uses the application; the console's pages are for its operators."""
+    """Tell whether a user reads the response, as opposed to a program or an operator in the console."""
     return not is_json_call() and request.blueprint != "admin"
 
 
 def _tenant(error: tenancy.TenancyError) -> Tenant | None:
-    """Give where the database stands of whoever is asking; a catalog that failed is not asked again."""
+    """Return the tenant of whoever sent the request; a catalog that failed is not queried again."""
     if isinstance(error, tenancy.CatalogError):
         return None
     principal = getattr(current_user, "principal", None)
@@ -215,7 +216,7 @@ def _status(error: tenancy.TenancyError) -> int | None:
 
 
 def _respond_to_rest(error: Exception) -> Response | HTTPException:
-    """Answer what Werkzeug and Flask-WTF raise, and what nobody foresaw."""
+    """Respond to errors of Werkzeug and Flask-WTF, and to unexpected ones."""
     if not isinstance(error, HTTPException):
         log.error("unforeseen error", exc_info=error)
         return respond(_unforeseen())
@@ -225,11 +226,11 @@ def _respond_to_rest(error: Exception) -> Response | HTTPException:
 
 
 def of_http(error: HTTPException) -> Problem:
-    """Put what Werkzeug and Flask-WTF raise in our words."""
+    """Translate errors of Werkzeug and Flask-WTF into problems."""
     status = error.code or 500
     headers = {name: value for name, value in error.get_headers() if name in ("Allow", "Retry-After", "Content-Range")}
     if isinstance(error, CSRFError):
-        return Problem(400, "csrf_failed", f"{error.description} Load the page again and send the form from there.")
+        return Problem(400, "csrf_failed", f"{error.description} Reload the page and send the form from there.")
     if status == 404:
         return Problem(404, "not_found", NOT_THERE)
     code = HTTPStatus(status).phrase.lower().replace(" ", "_").replace("-", "_")
@@ -237,7 +238,7 @@ def of_http(error: HTTPException) -> Problem:
 
 
 def _unforeseen() -> Problem:
-    return Problem(500, "internal_error", "Something failed here. Tell the operator the request_id.")
+    return Problem(500, "internal_error", "Something went wrong on the server. Tell the operator the request_id.")
 
 
 def _page(problem: Problem, template: str) -> str:
@@ -253,7 +254,7 @@ def _page(problem: Problem, template: str) -> str:
             request_id=request_id(),
         )
     except Exception:
-        # The page of an error must not fail for the reason the page itself failed.
+        # The error page must not fail for the same reason as the page itself, so this one needs no template.
         log.exception("the error page failed")
         title, detail = escape(problem.title), escape(problem.detail)
         return f"<!doctype html><title>{title}</title><h1>{problem.status} {title}</h1><p>{detail}</p>"

@@ -1,8 +1,9 @@
-"""Read JSON bodies strictly and write JSON answers.
+"""Read JSON bodies strictly, and write JSON responses.
 
-Everything a lenient reader would let pass is refused before a model sees it: another media type, broken or doubled
-members, deep nesting, a top level that is no object, text that some database cannot keep. The model then reads the
-same bytes (``schemas.read_json``): strict types on parsed values would refuse dates and UUIDs.
+What a lenient parser would accept is refused before a model sees it: other media types, malformed JSON, duplicate
+members, deep nesting, a top level that is not an object, and text that some database cannot store. The model then
+parses the same bytes again (``schemas.read_json``), because strict types would refuse dates and UUIDs that are already
+parsed to strings.
 """
 
 from __future__ import annotations
@@ -29,24 +30,24 @@ OPENING = frozenset(b"[{")
 SURROGATE = re.compile("[\ud800-\udfff]")
 TOO_LARGE = object()
 ACCEPTABLE = ("application/json", "application/*", "*/*")
-"""What of an ``Accept`` header means JSON, the most exact first: that one decides."""
+"""The media ranges of an ``Accept`` header that include JSON; the most specific one given decides."""
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
 def answer(data: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """Give data as JSON; moments are written in UTC with a Z."""
+    """Return data as a JSON response; times are written in UTC with a Z."""
     return Response(orjson.dumps(data, option=OPTIONS), status, headers, content_type="application/json")
 
 
 def require_json_accepted() -> None:
-    """Refuse with 406 a client that takes no JSON."""
+    """Refuse a client that does not accept JSON with 406."""
     accepted = request.environ.get("HTTP_ACCEPT")
     if not accepted or accepted == "*/*" or accepted == "application/json":
         return
     wanted: dict[str, float] = {}
     for value, quality in request.accept_mimetypes:
-        name = value.partition(";")[0].strip().lower()  # parameters, such as a charset, choose nothing here
+        name = value.partition(";")[0].strip().lower()  # parameters, such as a charset, make no difference here
         wanted[name] = max(quality, wanted.get(name, 0))
     if next((wanted[name] for name in ACCEPTABLE if name in wanted), 0) <= 0:
         raise Problem(406, "not_acceptable", "Answers here are application/json.")
@@ -63,7 +64,7 @@ def body(model: type[Model]) -> Model:
 
 
 def optional_body(model: type[Model]) -> Model:
-    """Read the body as ``model``; none at all is a model without values."""
+    """Read the body as ``model``; an empty body is a model with default values."""
     return body(model) if request.get_data() else model()
 
 
@@ -77,7 +78,7 @@ def refuse_large(raw: bytes, longest: int, escape: bytes, added: int) -> None:
 
 
 def check(raw: bytes) -> None:
-    """Refuse bytes that are no JSON object we can keep."""
+    """Refuse bytes that are not a JSON object, or that contain what cannot be stored."""
     _refuse_depth(raw)
     found = _parsed(raw)
     if not isinstance(found, dict):
@@ -89,7 +90,7 @@ def check(raw: bytes) -> None:
 
 
 def _refuse_depth(raw: bytes) -> None:
-    """Count brackets outside strings, without recursion; strings end at the end of what was sent at the latest."""
+    """Count brackets outside of strings, without recursion; an unterminated string extends to the end."""
     depth = 0
     for bracket in STRING.sub(b"", raw).translate(None, NOT_BRACKETS):
         depth += 1 if bracket in OPENING else -1
@@ -114,7 +115,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _bounded(digits: str) -> Any:
-    """Keep numbers of any length from being computed: Python refuses thousands of digits by an error of its own."""
+    """Do not convert very long numbers: Python raises an error of its own for thousands of digits."""
     if len(digits) > INT_DIGITS:
         return TOO_LARGE
     number = int(digits)

@@ -1,10 +1,10 @@
-"""Write log lines that say which request, which user and which tenant they belong to, and never a secret.
+"""Write log lines that name their request, user and tenant, and never contain a secret.
 
-The three values stand in a note that the request's own context holds (``web/http/wsgi.py`` copies a context for each
-call), so a line written anywhere below a request carries them, and no line outside one does.
+These three values are in a ``Note`` in the request's context (``web/http/wsgi.py`` copies a context for each call).
+Every line logged during a request carries them, and no other line does.
 
-A calendar's address is its secret. Every record of the process takes it out of its own message, so it does not
-matter whose logger wrote the line (gunicorn's and Werkzeug's quote addresses and referrers) or who formats it.
+The URL of a calendar link is a secret. The log record class of the process removes it from every message, whichever
+logger writes the line (gunicorn and Werkzeug log URLs and referrers) and whatever formats it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ HIDDEN = "***"
 
 
 class Note:
-    """Hold what the lines of one request share."""
+    """What all log lines of one request share."""
 
     __slots__ = ("request_id", "started", "tenant", "user_id")
 
@@ -46,31 +46,31 @@ _note: ContextVar[Note | None] = ContextVar("unify_request_note", default=None)
 
 
 def begin(request_id: str) -> None:
-    """Open the note of a request, in the context that is its own."""
+    """Start the note of a request, in the request's own context."""
     _note.set(Note(request_id))
 
 
 def request_id() -> str:
-    """Give the id of the request this runs for; empty outside one."""
+    """Return the id of the current request; empty outside of one."""
     note = _note.get()
     return note.request_id if note else ""
 
 
 def note_user(user_id: int, tenant: UUID | None) -> None:
-    """Say from here on whose request this is."""
+    """Name the user in all further log lines of this request."""
     note = _note.get()
     if note:
         note.user_id, note.tenant = user_id, tenant
 
 
 def elapsed_s() -> float:
-    """Give the seconds since the request began."""
+    """Return the seconds since the request began."""
     note = _note.get()
     return time.perf_counter() - note.started if note else 0.0
 
 
 def init_app(app: Flask) -> None:
-    """Write one line for each answer."""
+    """Write one access line for each response."""
     app.after_request(_access_line)
 
 
@@ -84,25 +84,25 @@ def configure(level: str, form: str) -> None:
     root.addHandler(handler)
     root.setLevel(level)
     logging.setLogRecordFactory(Record)
-    # The development server's own access lines hold query strings, and ours say more.
+    # The development server's own access lines contain query strings, and ours say more.
     logging.getLogger("werkzeug").addFilter(_no_access_line)
     logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
 def without_secrets(text: str) -> str:
-    """Give a text with the secret part of calendar addresses and keys blotted out."""
+    """Replace the secret part of calendar URLs and API keys in a text."""
     return SECRETS.sub(HIDDEN, text)
 
 
 class Record(logging.LogRecord):
-    """Keep secrets out of the message, whoever asks for it."""
+    """Remove secrets from the message, whichever formatter asks for it."""
 
     def getMessage(self) -> str:  # noqa: N802 - logging's own name
         return without_secrets(super().getMessage())
 
 
 class _Lines(logging.Handler):
-    """Write lines to what standard error is at that moment; a class of its own, so that the next one replaces it."""
+    """Write to the present ``sys.stderr``; a class of our own, so that ``configure`` can find and replace it."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -143,16 +143,16 @@ class JsonLines(logging.Formatter):
 
 
 def _access_line(response: Response) -> Response:
-    """Tell method, path, status and time; the query is left out, for it may hold a cursor or a search."""
+    """Log method, path, status and time, without the query string, which may contain a search."""
     if access.isEnabledFor(logging.INFO):
         text = f"{request.method} {request.path} {response.status_code} {elapsed_s() * 1000:.1f} ms"
-        # Made here, the record costs no search for the calling line.
+        # A record made directly saves the search for the calling line.
         access.handle(access.makeRecord(access.name, logging.INFO, __file__, 0, text, (), None))
     return response
 
 
 def _no_access_line(record: logging.LogRecord) -> bool:
-    record.msg = COLOURS.sub("", str(record.msg))  # it paints its banner, wherever that is written
+    record.msg = COLOURS.sub("", str(record.msg))  # Werkzeug colours its banner even if the output is not a terminal
     return " - - [" not in record.msg
 
 

@@ -1,10 +1,10 @@
-"""Slow down whoever registers and signs in too often from one address, before any password is hashed.
+"""Limit how often one address may register or sign in, before any password is hashed.
 
-An address of IPv6 counts as its /64: whoever has one has 2^64 of them.
+An IPv6 address counts as its /64 network, because its owner has all addresses of the network.
 
-Counts live in RATE_LIMIT_STORAGE: in this process, or in Redis where several processes share them. Failed logins
-are counted again, per account, in the catalog (``tenancy/accounts/accounts.py``). The counting is the ``limits``
-package's, the one under Flask-Limiter, called by the two views that need it: no hook runs on any other request.
+Counters are in RATE_LIMIT_STORAGE: in this process, or in Redis if several processes share them. Failed logins are
+also counted per account, in the catalog (``tenancy/accounts/accounts.py``). The counting is done by the ``limits``
+package, on which Flask-Limiter builds too. Only the two views that need it call it; no hook runs on other requests.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ LOGIN = parse_many("120/minute")
 
 
 def init_app(app: Flask) -> None:
-    """Open the counters of this application."""
+    """Create the counters of this application."""
     where = app.extensions["unify"].settings.rate_limit_storage
     try:
-        # Whatever client library counts there, what it raises comes as StorageError.
+        # Errors of the storage's client library are raised as StorageError.
         storage = storage_from_string(where, wrap_exceptions=True)
     except errors.ConfigurationError:
-        # The library's text is about its own packaging, and the address may hold a password.
+        # The library's message is about its own packaging, and the URL may contain a password.
         raise ConfigurationError(
             "RATE_LIMIT_STORAGE cannot be used: install the package `redis`, or set memory://.",
             field="RATE_LIMIT_STORAGE",
@@ -67,7 +67,9 @@ def _limited(
                 _count(what, items)
             except errors.StorageError as error:
                 log.error("the counters of RATE_LIMIT_STORAGE do not answer: %s", type(error.storage_error).__name__)
-                raise Problem(503, "limits_unreachable", "This cannot be counted at present. Try again.") from None
+                raise Problem(
+                    503, "limits_unreachable", "Attempts cannot be counted at the moment. Try again."
+                ) from None
         return view(*args, **kwargs)
 
     return limited

@@ -1,7 +1,7 @@
-"""Refuse what is too large or not from our forms, and keep private answers out of every cache.
+"""Refuse requests that are too large or not from our forms, and keep private responses out of caches.
 
-The headers that each answer carries are added at the door (``web/http/wsgi.py``); the JSON calls check CSRF in their
-guard (``web/auth/guards.py``), once they know whether a browser or a key is asking.
+The headers of all responses are added in ``web/http/wsgi.py``. JSON calls check CSRF in their guard
+(``web/auth/guards.py``), once it is known whether a session or an API key was sent.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
 URL_MAX = 4096
 HEADERS_MAX_BYTES = 32_768
 ROOM_BYTES = 65_536
-"""How much longer the login form may be than others: it may carry one of them (``carried_form.py``)."""
+"""How much longer the login form may be than other forms: it may carry one of them (``carried_form.py``)."""
 FORM = "application/x-www-form-urlencoded"
 ENCODED_TIMES = 3
-"""A form writes each byte beyond ASCII as three (%E8); JSON writes the three of U+8BED as six, four of others as 12."""
+"""The most by which an encoding lengthens text: a form writes a non-ASCII byte as three (%E8), JSON three as six."""
 
 HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(?::[0-9]{1,5})?")
 
 
 def longest_body(settings: Settings) -> int:
-    """Give the bytes of the longest body that any request may have, as it comes: a server gathers no more."""
+    """Return the length in bytes of the longest encoded body of any request: the server reads no more."""
     return (settings.max_body_bytes + ROOM_BYTES) * ENCODED_TIMES
 
 
 def init_app(app: Flask) -> None:
-    """Check every request before its view and mark every answer after it."""
+    """Check every request before its view, and set the cache headers after it."""
     app.before_request(_check)
     app.after_request(_keep_private)
 
@@ -52,7 +52,7 @@ def _check() -> None:
     if not _is_probe() and not is_trusted(
         environ.get("HTTP_HOST", environ.get("SERVER_NAME", "")), current_parts().settings.trusted_hosts
     ):
-        raise SecurityError("This host is not served here; the operator names the hosts in TRUSTED_HOSTS.")
+        raise SecurityError("This host is not served here; the operator lists the hosts in TRUSTED_HOSTS.")
     if request.routing_exception is not None:
         raise request.routing_exception
     _set_limits()
@@ -65,10 +65,10 @@ def _check() -> None:
 
 
 def _is_probe() -> bool:
-    """Tell whether a watching machine asks, by whatever address it knows: what it is told builds no link.
+    """Tell whether this is a health probe, for which any Host is accepted: its response contains no links.
 
-    The figures are another matter where they are open to this machine alone: a page in a browser here may have its
-    own name lead to this machine, and would read them.
+    Metrics that only this machine may read are an exception: by DNS rebinding, a page in a browser on this machine
+    could read them under its own host name.
     """
     if request.endpoint == "ops.metrics":
         return current_parts().settings.metrics_token is not None
@@ -76,7 +76,7 @@ def _is_probe() -> bool:
 
 
 def _set_limits() -> None:
-    """Read so much of a body that the longest one fits in as a form or as JSON writes it (``refuse_large``)."""
+    """Allow for the encoding of forms and JSON in the size limit; ``refuse_large`` checks the exact size."""
     times = ENCODED_TIMES if request.mimetype in (FORM, "application/json") else 1
     request.max_content_length = request.max_form_memory_size = _longest() * times
 
@@ -86,14 +86,14 @@ def _longest() -> int:
 
 
 def _refuse_endless() -> None:
-    """Read a body that came in chunks: Werkzeug cuts one that is too large, and nobody would see that it was cut."""
+    """Refuse a chunked body that is too large: Werkzeug would silently truncate it."""
     if len(request.get_data()) >= (request.max_content_length or 0):
         raise RequestEntityTooLarge
 
 
 @lru_cache(maxsize=256)
 def is_trusted(host: str, trusted: tuple[str, ...]) -> bool:
-    """Say whether a ``Host`` header names us (Werkzeug's own check matches no IPv6 address)."""
+    """Tell whether a ``Host`` header names us (Werkzeug's own check does not match IPv6 addresses)."""
     found = HOST.fullmatch(host)
     if found is None:
         return False
@@ -102,9 +102,9 @@ def is_trusted(host: str, trusted: tuple[str, ...]) -> bool:
 
 
 def _keep_private(response: Response) -> Response:
-    """Forbid keeping; what never differs between visitors (the files under /static) says for itself how long.
+    """Forbid caching, except for files under /static, which are the same for everybody and set their own headers.
 
-    An error there is kept by nobody either: the file may come with the next version.
+    An error under /static is not cached either: the file may come with the next version.
     """
     if request.endpoint != "static" or response.status_code >= 400:
         response.headers["Cache-Control"] = "no-store"

@@ -1,8 +1,8 @@
-"""Stand at the door: give each call a context of its own, an id, and the headers every answer carries.
+"""Wrap the WSGI application: each call gets its own context, a request id, and the headers of every response.
 
-A ``ContextVar`` set by one request is seen by the next one on the same thread, unless each runs in its own copied
-context. The answer's iteration and its ``close`` run in that context too: a body that is made while it is sent
-still belongs to its user.
+A ``ContextVar`` set by one request would be seen by the next one on the same thread, so each request runs in a copied
+context. The response's iteration and its ``close`` run in that context too, so that a body that is produced while it
+is sent still belongs to its user.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ HEADERS = [
 ]
 HSTS = ("Strict-Transport-Security", "max-age=31536000")
 PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*")
-"""A path that an application may stand under: never one that a browser takes for another site (``//evil.example``)."""
+"""A prefix the application may be served under: never one that a browser takes for a site (``//evil.example``)."""
 
 GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 def wrap(app: WSGIApplication, settings: Settings) -> WSGIApplication:
-    """Put the door before an application; believe as many proxies as the settings say."""
+    """Wrap an application; trust as many proxies as the settings say."""
     trusted = settings.trusted_proxy_count
     door = Door(app, accept_ids=trusted > 0, cookie_secure=settings.cookie_secure)
     return ProxyFix(door, x_for=trusted, x_proto=trusted, x_host=trusted, x_prefix=trusted) if trusted else door
@@ -78,7 +78,7 @@ class Door:
         environ["SCRIPT_NAME"] = environ.get("SCRIPT_NAME", "").rstrip("/")
         if not PREFIX.fullmatch(environ["SCRIPT_NAME"]):
             start_response("400 Bad Request", [("Content-Type", "text/plain"), *HEADERS])
-            return [b"The path that this application is said to stand under is none.\n"]
+            return [b"SCRIPT_NAME or X-Forwarded-Prefix is not a valid path.\n"]
         request_id = self._request_id(environ)
         logs.begin(request_id)
         tenancy_context.bind(tenancy_context.Context(request_id=request_id, actor=tenancy_context.SELF))
@@ -96,13 +96,13 @@ class Door:
             return self._app(environ, begin)
 
     def _request_id(self, environ: WSGIEnvironment) -> str:
-        """Take the id a trusted proxy gave; make one otherwise, so that no client chooses what the audit log says."""
+        """Use the id from a trusted proxy, else a new one, so that no client chooses what the audit log records."""
         given = environ.get("HTTP_X_REQUEST_ID", "") if self._accept_ids else ""
         return given if GIVEN_ID.fullmatch(given) else tenancy_context.new_request_id()
 
 
 class Answer:
-    """Iterate and close an answer inside the context of its call."""
+    """Iterate and close a response inside the context of its call."""
 
     def __init__(self, context: Context, body: Iterable[bytes]) -> None:
         self._context = context

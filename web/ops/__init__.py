@@ -1,1 +1,1 @@
-"""What operators ask of a running process: health, readiness, metrics."""
+"""What operators query from a running process: health, readiness, metrics."""

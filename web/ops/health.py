@@ -1,4 +1,4 @@
-"""Answer the machines that watch: is the process up, may it be sent requests, what did it do."""
+"""Serve health, readiness and metrics to monitoring systems and load balancers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ blueprint = Blueprint("ops", __name__)
 
 @blueprint.get("/healthz")
 def healthz() -> Response:
-    """Say that the process answers; nothing else is asked."""
+    """Say that the process responds; nothing else is checked."""
     return answer({"status": "up"})
 
 
@@ -33,7 +33,7 @@ def readyz() -> Response:
 
 @blueprint.get("/metrics")
 def metrics() -> Response:
-    """Give the figures to whoever holds METRICS_TOKEN, or to this machine where none is set."""
+    """Serve the metrics to callers with METRICS_TOKEN, or to this machine only if no token is set."""
     token = current_parts().settings.metrics_token
     if token is None:
         _require_loopback()

@@ -1,6 +1,6 @@
 """Count requests, engines, provisioning and background work for Prometheus; no label ever names a person.
 
-With PROMETHEUS_MULTIPROC_DIR set (``unify serve`` sets it) the figures of all worker processes are added up.
+With PROMETHEUS_MULTIPROC_DIR set (``unify serve`` sets it) the metrics of all worker processes are summed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ REFRESH_EVERY_S = 5.0
 
 
 class Metrics:
-    """Hold the figures of one application."""
+    """The metrics of one application."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -67,7 +67,7 @@ class Metrics:
         self._due = 0.0
 
     def observe(self, endpoint: str, method: str, status: int, elapsed_s: float) -> None:
-        """Count one answer. The labelled children are kept: looking them up by label costs more than counting."""
+        """Count one response. The labelled counters are cached: looking them up by label costs more than counting."""
         kind = (endpoint, method, status)
         counter = self._counted.get(kind)
         if counter is None:
@@ -78,7 +78,7 @@ class Metrics:
         self._timed[endpoint].observe(elapsed_s)
 
     def refresh(self, *, now: float | None = None) -> None:
-        """Write down what the parts count, every few seconds: another process may be the one that is asked."""
+        """Copy the counts of the parts into metrics every few seconds, as another process may serve /metrics."""
         moment = time.monotonic() if now is None else now
         if moment < self._due:
             return
@@ -93,12 +93,12 @@ class Metrics:
             self._catch_up(self.failures, parts.activity.failures)
 
     def _catch_up(self, counter: Counter, total: int) -> None:
-        """Bring a counter to what a part has counted since the start."""
+        """Increase a counter to what a part has counted since the start."""
         counter.inc(total - self._told.get(counter, 0))
         self._told[counter] = total
 
     def exposition(self) -> bytes:
-        """Give the figures in Prometheus's text form."""
+        """Return the metrics in Prometheus's text format."""
         self._due = 0.0
         self.refresh()
         if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
@@ -109,19 +109,19 @@ class Metrics:
 
 
 def init_app(app: Flask) -> None:
-    """Count every answer of the application."""
+    """Count every response of the application."""
     app.extensions["unify-metrics"] = Metrics()
     app.after_request(_observe)
 
 
 def current_metrics() -> Metrics:
-    """Give the figures of the application that answers now."""
+    """Return the metrics of the application that handles this request."""
     return cast("Metrics", current_app.extensions["unify-metrics"])
 
 
 @contextmanager
 def provisioning() -> Iterator[None]:
-    """Time what provisions a database, and whether it came to an end."""
+    """Time the provisioning of a database, and count whether it succeeded."""
     started, outcome = time.perf_counter(), "failed"
     try:
         yield

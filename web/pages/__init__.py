@@ -1,9 +1,10 @@
-"""Serve the pages: plain HTML from the server, complete without JavaScript.
+"""Serve the pages: plain HTML from the server, fully usable without JavaScript.
 
-``auth`` lets people in and out, ``workspace`` and the modules beside it show and change their rows (declared in
-``resources``), ``settings`` their account, ``console`` everybody's accounts and databases. Every change is a POST with
-a CSRF token that answers with a redirect (303), or with the form again, its text kept and its errors beside their
-fields (422); ``resume`` keeps the text where a session ended meanwhile.
+``sign_in`` handles registration, login and logout. ``tasks``, ``calendar``, ``notes`` and the other tabs show and
+change the user's rows (declared in ``common/resources.py``), ``account`` the user's account, ``console`` all accounts
+and databases. Every change is a POST with a CSRF token. It answers with a redirect (303), or with the form again, its
+text kept and its errors next to their fields (422). ``sign_in/expired_session.py`` keeps the text when the session has
+ended in the meantime.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from web.pages.tasks import page as tasks
 from web.parts import current_parts
 
 WORKSPACE = (calendar, categories, dashboard, event_times, notes, tasks)
-"""Name the modules whose views are the workspace's: to import them is to add them to its blueprint."""
+"""The modules that add their views to the blueprint of ``common/rows.py`` when they are imported."""
 
 Entry = tuple[str, str, str]
 
@@ -43,17 +44,17 @@ ADMIN_TOOLS: tuple[Entry, ...] = (*TOOLS, ("/admin/", "Admin", "admin"))
 
 
 def register(app: Flask) -> None:
-    """Join the pages to the application."""
+    """Register all pages with the application."""
     template_filters.register(app)
     app.context_processor(_common)
     expired_session.register(app)
-    app.url_map.strict_slashes = False  # for the rules that follow: people type "/tasks/" and mean "/tasks"
+    app.url_map.strict_slashes = False  # for the rules that follow: "/tasks/" means "/tasks"
     for room in (sign_in, rows, feed, search, bin, account, console, api_docs):
         app.register_blueprint(room.blueprint)
 
 
 def _common() -> dict[str, Any]:
-    """Give what the frame of every page shows; asks the database nothing that the request has not asked before."""
+    """Return what the layout of every page shows, without any further database query."""
     principal = _viewer()
     configured = current_parts().settings
     wishes = Preferences.of(principal.user.preferences) if principal else Preferences()
@@ -70,7 +71,7 @@ def _common() -> dict[str, Any]:
 
 
 def _viewer() -> Principal | None:
-    """Give who is looking; the page that says that the catalog is down has to do without."""
+    """Return who is looking; None on the error page of a catalog that is down."""
     try:
         return current_principal()
     except TenancyError:
@@ -78,7 +79,7 @@ def _viewer() -> Principal | None:
 
 
 def _entries(menu: tuple[Entry, ...]) -> list[tuple[str, str, str, bool]]:
-    """Say of each entry of a menu whether the page shown now stands under it."""
+    """Return the entries of a menu, each with whether the current page belongs to it."""
     shown = request.path
     return [
         (outer(path), label, icon, shown == path or (path != "/" and shown.startswith(path.rstrip("/") + "/")))

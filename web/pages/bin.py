@@ -1,4 +1,4 @@
-"""Show what was deleted and put it back; what lies here for 30 days goes for good."""
+"""Show deleted rows and restore them; rows are deleted for good after 30 days here."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Rows = list[tuple[str, UUID]]
 @blueprint.get("", endpoint="index")
 @page_login_required
 def page() -> ResponseReturnValue:
-    """Show one page of what was deleted, the latest first."""
+    """Show one page of deleted rows, latest first."""
     bound: dict[str, Any] = {"user_id": signed_in().user.id, "scope": ("page", "bin")}
     cursor = request.args.get("cursor")
     with current_parts().manager.session() as session:
@@ -45,12 +45,14 @@ def page() -> ResponseReturnValue:
 @blueprint.post("/<uuid:batch>/restore")
 @page_login_required
 def restore(batch: UUID) -> ResponseReturnValue:
-    """Put back what was deleted together, and show the list it is in again."""
+    """Restore the rows that were deleted together, and redirect to their list."""
     try:
         with current_parts().manager.session(write=True) as session:
             restored = rows.of("bin", session).restore(batch)
     except NotFoundError:
-        raise Problem(404, "not_found", "There is nothing to put back: it is back already, or gone for good.") from None
+        raise Problem(
+            404, "not_found", "There is nothing to put back: it has been put back already, or is gone for good."
+        ) from None
     except ConflictError as error:
         say(f"It cannot be put back. {sentence(error.message)}", "bad")
         return redirect(url_for("bin.index"), 303)
@@ -59,7 +61,7 @@ def restore(batch: UUID) -> ResponseReturnValue:
 
 
 def _named(restored: Rows) -> str:
-    """Say what is back: ``The note is``, ``3 tasks are``, ``5 rows are``."""
+    """Name what was restored: ``The note is``, ``3 tasks are``, ``5 rows are``."""
     kinds = {kind for kind, _ in restored}
     if len(restored) == 1:
         return f"The {RESOURCES[kinds.pop()].singular} is"
@@ -77,14 +79,14 @@ def remove(row_id: UUID) -> ResponseReturnValue:
     """Delete one row for good."""
     with current_parts().manager.session(write=True) as session:
         rows.of("bin", session).remove(row_id)
-    say("It is deleted for good.")
+    say("Deleted for good.")
     return redirect(url_for("bin.index"), 303)
 
 
 @blueprint.get("/empty")
 @page_login_required
 def ask() -> ResponseReturnValue:
-    """Ask before everything goes for good."""
+    """Ask for confirmation before the bin is emptied."""
     with current_parts().manager.session() as session:
         full = bool(rows.of("bin", session).page(limit=1).rows)
     return render_template("bin/empty.html", full=full)
@@ -96,5 +98,5 @@ def empty() -> ResponseReturnValue:
     """Delete everything in the bin for good."""
     with current_parts().manager.session(write=True) as session:
         count = rows.of("bin", session).empty()
-    say(f"The bin is empty: {count} {'row is' if count == 1 else 'rows are'} deleted for good.")
+    say(f"The bin is empty: {count} {'row was' if count == 1 else 'rows were'} deleted for good.")
     return redirect(url_for("bin.index"), 303)

@@ -1,4 +1,4 @@
-"""Show categories: by name, with what is in each; four statements, however many there are."""
+"""Show categories by name, with how many rows each holds; four SQL statements, however many there are."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PAGE = 100
 
 
 def page(resource: Resource, form: Form | None = None) -> ResponseReturnValue:
-    """Show one page of the categories whose names the address asks for, and the form that adds one."""
+    """Show one page of the categories that the URL asks for, and the form that adds one."""
     query = request.args.get("q", "").strip()[:SEARCH_MAX]
     asked = {"q": query} if query and is_storable(query) else {}
     bound: dict[str, Any] = {"user_id": signed_in().user.id, "scope": ("page", "categories", sorted(asked.items()))}

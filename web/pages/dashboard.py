@@ -1,6 +1,6 @@
-"""Show the day: what is overdue, due and to come, the next events, the pinned notes; and add a task in one line.
+"""Show the start page: overdue, due and upcoming tasks, the next events, pinned notes, and a line that adds a task.
 
-Five statements, whatever there is: overdue, today's and coming tasks, events, notes.
+It takes five SQL statements whatever the amount of data: overdue, due and upcoming tasks, events, notes.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from web.parts import current_parts
 PANEL = 8
 LINE_MAX = 500
 LINE = (Field("text", "Quick add", required=True, max_length=LINE_MAX),)
-SPANS = ("Overdue", "Today", "Coming")
+SPANS = ("Overdue", "Today", "Upcoming")
 
 
 @row_pages.blueprint.get("/", endpoint="home")
 def home() -> ResponseReturnValue:
-    """Show a visitor what this is, and a user their day."""
+    """Show visitors the welcome page, and users their day."""
     if current_principal() is None:
         return render_template("welcome.html")
     return _dashboard()
@@ -71,7 +71,7 @@ def _span(today: date, row: dict[str, Any]) -> str:
 @row_pages.blueprint.get("/quick-add", endpoint="quick_add_preview")
 @page_login_required
 def preview() -> ResponseReturnValue:
-    """Say what is understood of a line so far; without scripts, show the line with its button."""
+    """Preview how a line is understood; without scripts, show the line with its button."""
     text = request.args.get("text", "")[:LINE_MAX]
     if not wants_fragment():
         return _line(Form("quick", LINE, {"text": text, "id": str(new_id())}))
@@ -86,7 +86,7 @@ def preview() -> ResponseReturnValue:
 @row_pages.blueprint.post("/quick-add", endpoint="quick_add")
 @page_login_required
 def add() -> ResponseReturnValue:
-    """Add the task that a line says, and tell what was understood of it."""
+    """Add the task that a line describes, and show how the line was understood."""
     form = Form.posted("quick", LINE, request.form, "id")
     body, found = _read(form)
     if body is None or not row_pages.refusing(form, partial(_write, body, found)):
@@ -96,18 +96,19 @@ def add() -> ResponseReturnValue:
 
 
 def _read(form: Form) -> tuple[schemas.TaskPageCreate | None, quick_add.Parsed]:
-    """Read the line; what is wrong with it is an error beside it."""
+    """Parse the line; what is wrong with it becomes an error of the form."""
     text = form.values.get("text", "")
     found = _parsed(text if len(text) <= LINE_MAX else "")
     title = found.title if len(text) <= LINE_MAX else text
     document: dict[str, Any] = {"id": form.values.get("id") or None, "title": title, "priority": found.priority or 0}
     document |= {"due_date": found.due_date, "due_time": found.due_time}
     if found.pieces and not title:
-        form.refuse("text", "What is to be done? Only a day, a time, a category or a priority is here.")
+        form.refuse("text", "What needs to be done? There is only a day, a time, a category or a priority here.")
         return None, found
     if len(title) > schemas.TITLE_MAX:
         form.refuse(
-            "text", f"The title is too long: it has {len(title)} and may have at most {schemas.TITLE_MAX} characters."
+            "text",
+            f"The title is too long: it has {len(title)} characters, and at most {schemas.TITLE_MAX} are allowed.",
         )
         return None, found
     try:
@@ -118,7 +119,7 @@ def _read(form: Form) -> tuple[schemas.TaskPageCreate | None, quick_add.Parsed]:
 
 
 def _write(body: schemas.TaskPageCreate, found: quick_add.Parsed, session: Session) -> None:
-    """Write the task, and its category where that is new; then say it."""
+    """Insert the task, and its category if that is new; then say so."""
     values, said = schemas.sent(body), [text for _, text in _said(found)]
     if found.category:
         categories = row_pages.of("categories", session)
@@ -134,7 +135,7 @@ def _write(body: schemas.TaskPageCreate, found: quick_add.Parsed, session: Sessi
 
 
 def _said(found: quick_add.Parsed) -> list[tuple[str, str]]:
-    """Put what was understood in words: "due Wed 25 Nov 17:00", "Home", "medium priority"."""
+    """Put what was understood into words: "due Wed 25 Nov 17:00", "Home", "medium priority"."""
     said = []
     if found.due_date:
         at = day(found.due_date).removesuffix(f" {clock.today().year}")

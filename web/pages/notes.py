@@ -1,7 +1,7 @@
-"""Show notes: the list with its search, one note to be read, its pin, and the preview while it is written.
+"""Show notes: the list with its search, one note to read, pinning, and the preview while a note is written.
 
-``workspace`` adds, changes and deletes them; ``markdown.py`` makes their HTML, ``highlights`` the pieces that a
-list shows.
+``common/rows.py`` adds, changes and deletes them; ``display/markdown.py`` renders their HTML, and
+``display/highlights.py`` the excerpts in the list.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ PINNED = {"yes": True, "no": False}
 
 
 def page(resource: Resource, form: Form | None = None) -> ResponseReturnValue:
-    """Show one page of the notes that the address asks for, and the form that adds one."""
+    """Show one page of the notes that the URL asks for, and the form that adds one."""
     asked = _asked()
     shown = form or row_pages.blank(resource)
     with current_parts().manager.session() as session:
@@ -66,7 +66,7 @@ def page(resource: Resource, form: Form | None = None) -> ResponseReturnValue:
 
 
 def _asked() -> dict[str, str]:
-    """Give what of the address narrows or orders the list; a word that is not offered counts as not said."""
+    """Return the parts of the URL that filter or order the list; a value that is not offered is ignored."""
     given = {
         "q": request.args.get("q", "").strip()[: search.SEARCH_MAX],
         "category": request.args.get("category", "").strip()[:NAME_MAX],
@@ -81,7 +81,7 @@ def _offered(words: Container[str], word: str | None) -> str:
 
 
 def _rows(session: Session, asked: Mapping[str, str]) -> tuple[list[dict[str, Any]], str | None]:
-    """Give the notes of the page asked for, and the cursor of the next one."""
+    """Return one page of notes and the cursor of the next page."""
     bound: dict[str, Any] = {"user_id": signed_in().user.id, "scope": ("page", "notes", sorted(asked.items()))}
     cursor = request.args.get("cursor")
     found = row_pages.of("notes", session).page(
@@ -96,7 +96,7 @@ def _rows(session: Session, asked: Mapping[str, str]) -> tuple[list[dict[str, An
 
 
 def _category(session: Session, wanted: str | None) -> dict[str, Any]:
-    """Find the category by its id, as the list to choose from gives it, or by its name, as people type it."""
+    """Find the category by its id, as a select sends it, or by its name, as people type it."""
     if not wanted:
         return {}
     try:
@@ -109,7 +109,7 @@ def _category(session: Session, wanted: str | None) -> dict[str, Any]:
 @row_pages.blueprint.get("/notes/<uuid:row_id>/read", endpoint="notes_read")
 @page_login_required
 def read(row_id: UUID) -> ResponseReturnValue:
-    """Show one note as its Markdown means it."""
+    """Show one note with its Markdown rendered."""
     with current_parts().manager.session() as session:
         rows = row_pages.of("notes", session).page(sort="newest", ids=[row_id], limit=1).rows
     if not rows:
@@ -120,7 +120,7 @@ def read(row_id: UUID) -> ResponseReturnValue:
 @row_pages.blueprint.post("/notes/<uuid:row_id>/pin", endpoint="notes_pin")
 @page_login_required
 def pin(row_id: UUID) -> ResponseReturnValue:
-    """Pin a note or take its pin away; the form says which, so that sending it twice does the same."""
+    """Pin or unpin a note; the form says which, so that sending it twice changes nothing more."""
     pinned = request.form.get("pinned") == "1"
     with current_parts().manager.session(write=True) as session:
         note = row_pages.of("notes", session).update(row_id, {"pinned": pinned})
@@ -134,7 +134,7 @@ def pin(row_id: UUID) -> ResponseReturnValue:
 @row_pages.blueprint.post("/notes/preview", endpoint="notes_preview")
 @page_login_required
 def preview() -> ResponseReturnValue:
-    """Show what a text will look like: beside it while it is typed, or with its page again where no script runs."""
+    """Preview a text: beside it while it is typed, or without scripts on the whole page again."""
     form = Form.posted("notes", NOTES.fields, request.form, "id")
     if wants_fragment():
         return fragment("notes/preview.html", text=form.values.get("body", ""))
@@ -144,7 +144,7 @@ def preview() -> ResponseReturnValue:
 @row_pages.blueprint.post("/notes/<uuid:row_id>/preview", endpoint="notes_preview_changed")
 @page_login_required
 def preview_changed(row_id: UUID) -> ResponseReturnValue:
-    """Show the form of a note again, its text kept, with what it will look like."""
+    """Show the form of a note again with the typed text and its preview."""
     with current_parts().manager.session() as session:
         row_pages.of("notes", session).get(row_id)
     return row_pages.edit_page(NOTES, row_id, Form.posted("notes", NOTES.fields, request.form, "version"))

@@ -1,4 +1,4 @@
-"""Search everything: the best of each kind, with the words marked, and the way to that kind's whole list."""
+"""Search everything: the best matches of each kind with the words marked, and a link to all matches of the kind."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WHERE = {"notes": "pages.notes_read"}
 
 @dataclass(frozen=True)
 class Group:
-    """Hold what was found of one kind; ``more_url`` is its list, where there is more than is shown."""
+    """The matches of one kind; ``more_url`` links to its list if there are more than are shown."""
 
     name: str
     endpoint: str
@@ -35,7 +35,7 @@ class Group:
 @blueprint.get("/search", endpoint="index")
 @page_login_required
 def page() -> ResponseReturnValue:
-    """Show what was found of each kind, one statement a kind; without words, what can be asked."""
+    """Show the matches, with one SQL statement for each kind; without words, show how to search."""
     asked = request.args.get("q", "").strip()[: searching.SEARCH_MAX]
     asked = asked if is_storable(asked) else ""
     words = searching.words(asked)
@@ -47,7 +47,7 @@ def page() -> ResponseReturnValue:
 
 
 def _group(name: str, repository: Any, asked: str) -> Group:
-    # Categories have a name and nothing else to find them by: in the order of names.
+    # Categories can only be found by name, so they are listed in the order of their names.
     rows = repository.page(sort="name", text=asked, limit=EACH + 1).rows if name == "categories" else None
     rows = repository.found(asked, limit=EACH + 1) if rows is None else rows
     more = url_for(f"pages.{name}", q=asked) if len(rows) > EACH else None

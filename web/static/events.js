@@ -1,12 +1,12 @@
-// Turn the times of an event's form into dates while "All day" is checked. The server takes either and leaves the
-// times of whole days out, so without this the form works the same. When the start moves, the end moves with it.
+// Turn the times of an event's form into dates while "All day" is checked. The server accepts both and ignores the
+// times of all-day events, so the form also works without this. When the start changes, the end moves with it.
 document.querySelectorAll("form.event").forEach((form) => {
   const allDay = form.elements.all_day;
   const times = ["starts_at", "ends_at"].map((name) => form.elements[name]).filter(Boolean);
   const kept = new Map();
 
   function become(control, type, value) {
-    control.value = ""; // one kind's text is no value of the other
+    control.value = ""; // the text of one type is not a valid value of the other
     control.type = type;
     control.value = value;
   }
@@ -23,7 +23,7 @@ document.querySelectorAll("form.event").forEach((form) => {
     }
   }
 
-  /** Keep the event as long as it was. */
+  /** Keep the event's duration. */
   function follow() {
     const [start, end] = times;
     if (end?.value && start.value && begun) end.valueAsNumber += start.valueAsNumber - begun;

@@ -1,5 +1,5 @@
-// Make the list of tasks quicker to work with: drag, alt with the arrows, select all, a focus that is never lost.
-// Whatever is here can be done with the page's own buttons too.
+// Make the list of tasks quicker to work with: dragging, Alt with the arrow keys, select all, a focus that stays.
+// Everything here can also be done with the page's own buttons.
 "use strict";
 
 (() => {
@@ -25,7 +25,7 @@
     }
   });
 
-  // ---------------------------------------------------------------- the focus, where a row went away
+  // ---------------------------------------------------------------- the focus after a row is gone
 
   let left = -1;
 
@@ -65,7 +65,7 @@
 
   count();
 
-  // ---------------------------------------------------------------- colours that are one press away
+  // ---------------------------------------------------------------- colour swatches
 
   for (const each of document.querySelectorAll(".swatches")) each.hidden = false;
 
@@ -80,7 +80,7 @@
     if (event.target.matches("input[type=color]")) chosen(event.target.id);
   });
 
-  // Whoever picks a colour wants one.
+  // Picking a colour unchecks "No colour".
   function chosen(id) {
     const none = document.querySelector(`[data-none="${id}"]`);
     if (none) none.checked = false;

@@ -1,11 +1,11 @@
-// What every page does better with a script; none of it is needed. Listeners stand on the document, so that parts
-// which htmx swaps in later work as well. No framework, nothing inline, nothing kept in the browser.
+// Improve every page; each page also works without this script. Listeners are on the document, so that parts
+// which htmx swaps in later work as well. No framework, nothing inline, nothing stored in the browser.
 "use strict";
 
 (() => {
   const PRESSED = "[type=checkbox], [type=radio], [type=button], [type=submit]";
   const TYPING = `input:not(${PRESSED}), textarea, select, [contenteditable]`;
-  const NOT_REACHED = "That did not reach the server. What you see is as it was; try again.";
+  const NOT_REACHED = "The server could not be reached. This page is unchanged: try again.";
   const NOT_DONE = "The server could not do that just now. Try again in a moment.";
   const SWAPPED = [409, 412, 422];
   const GOES_AFTER_MS = 10_000;
@@ -17,14 +17,14 @@
 
   // ---------------------------------------------------------------- messages
 
-  /** Show a message as the server's would look, for what only the browser knows. */
+  /** Show a message that looks like one of the server's, for something that only the browser knows. */
   function say(text, tone = "") {
     const flash = make("div", { className: `flash ${tone}` });
     flash.append(make("p", { textContent: text }));
     find("#messages").replaceChildren(flash);
   }
 
-  /** Let good news without anything to press go by itself, but not from under a pointer or the focus. */
+  /** Remove a success message without a button after a while, but not while the pointer or the focus is on it. */
   function letGo(flash) {
     if (!flash.matches(".good") || find("form", flash)) return;
     setTimeout(() => {
@@ -33,7 +33,7 @@
     }, GOES_AFTER_MS);
   }
 
-  /** Speak for a server, or a proxy before it, that has refused without a word of its own. */
+  /** Show a message when the server, or a proxy in front of it, has refused a request without sending one. */
   function refused(event) {
     const { status, headers } = event.detail.ctx.response;
     if (!headers.has("HX-Reswap") && !SWAPPED.includes(status)) say(NOT_DONE, "bad");
@@ -47,7 +47,7 @@
 
   // ---------------------------------------------------------------- copying
 
-  /** Copy what stands beside the button, or in the element that it names. */
+  /** Copy the text before the button, or that of the element it names. */
   async function copy(button) {
     const source = button.dataset.copy ? document.getElementById(button.dataset.copy) : button.previousElementSibling;
     const label = find("span", button) ?? button;
@@ -59,13 +59,13 @@
       getSelection().selectAllChildren(source);
       label.textContent = "Press Ctrl+C";
     }
-    say(label.textContent === "Copied" ? "Copied." : "It is selected: copy it with Ctrl+C.");
+    say(label.textContent === "Copied" ? "Copied." : "The text is selected: copy it with Ctrl+C.");
     setTimeout(() => { label.textContent = before; }, 2_000);
   }
 
   // ---------------------------------------------------------------- forms
 
-  /** Take a second press of the button back: the first one is on its way. */
+  /** Ignore a second press of the button while the first submission is on its way. */
   function sendOnce(event) {
     const form = event.target;
     if (event.defaultPrevented || form.method !== "post") return;
@@ -78,7 +78,7 @@
     for (const button of all("button", form)) if (button.type === "submit") button.setAttribute("aria-busy", "true");
   }
 
-  /** Make forms sendable again: after a download the page is still there, and after a step back it is there again. */
+  /** Make forms sendable again: the page is still shown after a download, and shown again after a step back. */
   function sendable(forms) {
     for (const form of forms) {
       delete form.dataset.sending;
@@ -86,7 +86,7 @@
     }
   }
 
-  /** Ask before text that took time to write is lost: forms marked data-keep, unless they are being sent. */
+  /** Ask before unsaved text is lost, in forms marked data-keep that are not being sent. */
   function warnBeforeLoss(event) {
     const changed = (area) => area.value !== area.defaultValue;
     const kept = all("form[data-keep]:not([data-sending]) :is(textarea, input[type=text])");
@@ -98,7 +98,7 @@
     for (const field of all("input[type=hidden][name=time_zone]")) field.value = zone;
   }
 
-  /** Take up the token of a newer session, which the server sends when it has refused the old one. */
+  /** Use the CSRF token of the newer session, which the server sends when it has refused the old one. */
   function takeToken({ detail: { token } }) {
     for (const field of all("input[name=csrf_token]")) field.value = token;
     document.body.setAttribute("hx-headers:inherited", JSON.stringify({ "X-CSRFToken": token }));
@@ -110,9 +110,9 @@
     d: "/", t: "/tasks", n: "/notes", e: "/events", c: "/categories", b: "/bin", s: "/settings", a: "/admin/",
   };
   const HELP = [
-    ["?", "Show this list"], ["/", "Search everything"], ["n", "Something new on this page"],
-    ["j k", "Next and previous item"], ["e", "Edit the item"], ["d", "Done, or not done after all"],
-    ["x", "Select the item"], ["u", "Undo what was just done"],
+    ["?", "Show this list"], ["/", "Search everything"], ["n", "Add something on this page"],
+    ["j k", "Next and previous item"], ["e", "Edit the item"], ["d", "Mark as done, or as not done"],
+    ["x", "Select the item"], ["u", "Undo the last change"],
     ["g d", "Go to Today"], ["g t", "Go to Tasks"], ["g n", "Go to Notes"], ["g e", "Go to Events"],
     ["g c", "Go to Categories"], ["g b", "Go to the Bin"], ["g s", "Go to Settings"],
   ];
@@ -182,7 +182,7 @@
     went = event.key === "g" && !together ? event.timeStamp : -Infinity;
     if (together) {
       const path = ROOMS[event.key];
-      const below = find(".bar .brand").getAttribute("href").replace(/\/$/, "");  // where Unify stands on its host
+      const below = find(".bar .brand").getAttribute("href").replace(/\/$/, "");  // the path that Unify is served under
       const link = path && find(`.bar a[href="${below}${path}"]`);
       if (link) link.click();
       return;
@@ -201,7 +201,7 @@
     else if (target) dismiss(event, target);
   }
 
-  /** Make ready what is on the page now, or what htmx has put there. */
+  /** Prepare what is on the page now, or what htmx has just put there. */
   function ready() {
     for (const button of all("[data-copy][hidden]")) button.hidden = false;
     for (const flash of all("#messages .flash:not([data-seen])")) {

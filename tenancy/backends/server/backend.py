@@ -60,10 +60,15 @@ class ServerBackend(Backend):
     """Select the size in bytes of the database that the connection is in."""
 
     asks: ClassVar[tuple[Asked, ...]] = (
-        Asked("db_host", "Host", required=False, help="Left empty, a registered server is chosen."),
+        Asked("db_host", "Host", required=False, help="Leave blank to use a registered server."),
         Asked("db_port", "Port", "number", required=False),
-        Asked("db_name", "Database", required=False, help="One that is there must be empty; else it is made."),
-        Asked("db_user", "Login", required=False),
+        Asked(
+            "db_name",
+            "Database",
+            required=False,
+            help="An existing one must be empty; otherwise it is created. Leave blank to create one.",
+        ),
+        Asked("db_user", "User", required=False),
         Asked("db_password", "Password", "password", required=False),
     )
 

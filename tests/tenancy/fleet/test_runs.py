@@ -264,7 +264,7 @@ def test_suspended_tenants_are_skipped_named_and_caught_up_later(versions, tmp_p
         ("DELETE FROM tenancy_ledger", "the ledger None"),
         ("UPDATE tenancy_ledger SET checksum = 'other'", "revision 0001 was edited after it was applied"),
         ("UPDATE tenancy_identity SET user_id = 99", "belongs to another tenant"),
-        ("DELETE FROM tenancy_identity", "identity or version is missing"),
+        ("DELETE FROM tenancy_identity", "identity row or revision is missing"),
     ],
 )
 def test_a_database_that_contradicts_itself_is_named_and_left_and_the_rest_go_on(versions, tmp_path, harm, reason):

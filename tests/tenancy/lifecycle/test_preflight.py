@@ -29,7 +29,7 @@ def test_a_place_that_is_free_is_told_step_by_step_and_stays_free(parts):
     (user_id,) = add_users(parts, 1)
     before = files(parts)
     found = parts.manager.probe_database(user_id, NOTHING)
-    assert (found["ok"], found["code"], found["message"]) == (True, "ok", "a database can be made here.")
+    assert (found["ok"], found["code"], found["message"]) == (True, "ok", "a database can be created here.")
     assert [step["name"] for step in found["steps"]] == ["fields", "account", "folder", "space", "file", "database"]
     assert all(step["ok"] and step["text"] for step in found["steps"])
     assert found["latency_ms"] > 0
@@ -40,7 +40,7 @@ def test_a_place_that_is_free_is_told_step_by_step_and_stays_free(parts):
 def test_the_users_own_database_passes(parts):
     (user_id,) = add_tenants(parts, 1)
     found = parts.manager.probe_database(user_id, DatabaseFields(db_type="sqlite"))
-    assert (found["ok"], found["message"]) == (True, "the database stands there, and it is this user's.")
+    assert (found["ok"], found["message"]) == (True, "the database exists and belongs to this user.")
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_the_catalog_in_a_tenants_place_is_named_as_such(parts):
     (user_id,) = add_users(parts, 1)
     place(parts, user_id).symlink_to(parts.catalog.engine.url.database)
     found = parts.manager.probe_database(user_id, NOTHING)
-    assert (found["ok"], found["message"]) == (False, "what stands there is the catalog.")
+    assert (found["ok"], found["message"]) == (False, "this database is the catalog.")
 
 
 def test_a_folder_that_cannot_be_made_is_named(make_parts, tmp_path):

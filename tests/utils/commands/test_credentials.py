@@ -44,7 +44,7 @@ def test_rotation_seals_anew_and_names_the_key_that_is_not_needed(call, sealed, 
     assert [key["needed"] for key in before["keys"]] == [True, True]
     rotated = call("credentials", "rotate", settings=newer)
     assert rotated.exit_code == 0, rotated.stderr
-    assert "1 passwords sealed" in rotated.stdout
+    assert "1 password sealed" in rotated.stdout
     after = json.loads(call("credentials", "status", "--json", settings=newer).stdout)
     assert (after["to_rotate"], [key["needed"] for key in after["keys"]]) == (0, [True, False])
     assert f"No longer needed in TENANT_CREDENTIAL_KEYS: {after['keys'][1]['key_id']}." in rotated.stdout

@@ -231,8 +231,8 @@ def test_nobody_is_told_that_a_database_was_made_where_all_share_one(call, make_
 
     run("db", "create-config-table")
     assert "user 1 (a@example.org) got their first rows there" in run("db", "init", 1)
-    assert "user 1 (a@example.org) had theirs there already" in run("db", "init", 1)
-    assert "2 got their first rows in the shared database, 1 had theirs already, 0 failed" in run("db", "init-all")
+    assert "user 1 (a@example.org) already had theirs there" in run("db", "init", 1)
+    assert "2 got their first rows in the shared database, 1 already had theirs, 0 failed" in run("db", "init-all")
     assert "in the database that all users share" in run("users", "create", "--email", "d@example.org")
 
 
@@ -272,16 +272,16 @@ def test_a_damaged_row_is_named_by_every_command_that_lists_and_the_others_are_t
     for words in (("db", "list"), ("db", "status"), ("db", "stats")):
         done = peopled(*words)
         assert done.exit_code == 0
-        assert "User 1: the catalog's row is damaged (db_password)" in done.stderr
+        assert "User 1: its catalog row is damaged (db_password)" in done.stderr
     assert [row["damaged"] for row in document(peopled("db", "list", "--json"))["items"]] == [["db_password"], []]
     made = peopled("db", "init-all")
     assert made.exit_code == 1
     assert "User 1 (a@example.org) failed: a row of the catalog is damaged" in made.stderr
-    assert "1 stood ready already, 1 failed" in made.stdout
+    assert "1 already ready, 1 failed" in made.stdout
     rotated = peopled("credentials", "rotate")
     assert rotated.exit_code == 1
     assert "user 1 (catalog_damaged)" in rotated.stderr
-    assert "1 passwords cannot be read" in peopled("credentials", "status").stdout
+    assert "1 password cannot be read" in peopled("credentials", "status").stdout
 
 
 def test_a_database_that_cannot_be_deleted_is_let_go_of_and_removed_later(peopled, settings):
@@ -311,7 +311,7 @@ def test_what_still_stands_in_the_way_of_removing_is_said_at_once(peopled, setti
     assert (tried.exit_code, tried.stderr.count("\n")) == (1, 1)
     assert "the list says why" in tried.stderr
     (line,) = (line for line in tried.stdout.splitlines() if "user_1.db" in line)
-    assert "it was let go of" in line
+    assert "an operator gave it up" in line
     assert "   -   " not in line
     assert document(peopled("db", "leftovers", "--confirm", 1, "--json"))["items"] == []
 

@@ -35,7 +35,7 @@ def test_a_fleet_at_head_says_so_and_a_migration_does_nothing(ready):
     ready("users", "create", "--email", "a@example.org")
     told = ready("fleet", "status")
     assert (told.exit_code, told.stdout) == (0, "1 of 1 databases are at 0002.\n")
-    assert "nothing to do, 1 tenants are at 0002 already" in ready("fleet", "migrate").stdout
+    assert "nothing to do, 1 tenant already at 0002" in ready("fleet", "migrate").stdout
 
 
 def test_who_is_behind_is_told_with_the_reason_until_it_was_migrated(behind):
@@ -43,7 +43,7 @@ def test_who_is_behind_is_told_with_the_reason_until_it_was_migrated(behind):
     assert told.exit_code == 1
     assert "0 of 3 databases are at 0002; 3 behind." in told.stdout
     assert "it was not migrated yet" in told.stdout
-    assert told.stderr == "Error: 3 of 3 databases are not at 0002: unify fleet migrate.\n"
+    assert told.stderr == "Error: 3 of 3 databases are not at 0002. To migrate them: unify fleet migrate\n"
     run = behind("fleet", "migrate")
     assert (run.exit_code, run.stdout) == (0, "Run 1 (to 0002) is done: 3 done.\n")
     found = document(behind("fleet", "status", "--json"))
@@ -56,7 +56,10 @@ def test_a_dry_run_changes_nothing(behind):
         (n, "0001", ["0002"]) for n in (1, 2, 3)
     ]
     told = behind("fleet", "migrate", "--dry-run").stdout
-    assert "3 tenants would be migrated to 0002, 0 are there; no earlier run says how long it takes." in told
+    assert (
+        "3 tenants would be migrated to 0002, 0 already there; there is no earlier run to estimate the time from."
+        in told
+    )
     assert document(behind("fleet", "runs", "--json")) == {"items": []}
     assert behind("fleet", "status").exit_code == 1
 
@@ -68,7 +71,7 @@ def test_one_that_fails_is_named_and_resume_finishes(behind, settings):
     assert run.stdout == "Run 1 (to 0002) is incomplete: 2 done, 1 failed.\n"
     (line,) = [line for line in run.stderr.splitlines() if line.startswith("Error")]
     assert "user 2 (b@example.org): the version table says 0001, the ledger None" in line
-    assert "unify fleet resume 1" in line
+    assert "To continue it: unify fleet resume 1" in line
     shown = behind("fleet", "show").stdout
     assert "b@example.org" in shown
     assert "a@example.org" not in shown
@@ -96,7 +99,7 @@ def test_only_those_who_are_meant_are_migrated_and_taken_back(behind):
     assert refused.exit_code == 2
     assert "Add --yes" in refused.stderr
     back = behind("fleet", "rollback", 1, "--yes")
-    assert (back.exit_code, back.stdout) == (0, "Run 3 (taking back run 1) is done: 2 done.\n")
+    assert (back.exit_code, back.stdout) == (0, "Run 3 (rolling back run 1) is done: 2 done.\n")
     listed = document(behind("fleet", "runs", "--json"))["items"]
     assert [(run["id"], run["kind"], run["state"]) for run in listed] == [
         (3, "rollback", "done"),
@@ -130,7 +133,7 @@ def test_a_paused_run_is_shown_watched_and_cancelled(behind, settings):
         (("migrate", "--server", "nowhere"), "nowhere"),
         (("migrate", "--snapshot", "--no-restore-points"), "choose one"),
         (("show", "9"), "there is no fleet run 9"),
-        (("show",), "There was no fleet run yet"),
+        (("show",), "There has been no fleet run yet"),
         (("pause", "9"), "there is no fleet run 9"),
     ],
 )

@@ -21,7 +21,7 @@ def hand(settings, user_id: int, sql: str) -> None:
 
 def test_a_fleet_that_is_well_is_told_in_one_line(peopled):
     told = peopled("fleet", "verify")
-    assert (told.exit_code, told.stdout) == (0, "2 databases were verified, 0 findings.\n")
+    assert (told.exit_code, told.stdout) == (0, "2 databases verified, 0 findings.\n")
 
 
 def test_what_is_found_is_named_and_the_exit_code_says_so(peopled, settings):
@@ -29,7 +29,7 @@ def test_what_is_found_is_named_and_the_exit_code_says_so(peopled, settings):
     told = peopled("fleet", "verify")
     assert told.exit_code == 1
     assert "User 2: bin lacks index ix_bin_user_id_batch (user_id, batch) (shape)" in told.stderr
-    assert told.stderr.endswith("Error: 1 findings in 2 databases and beside them.\n")
+    assert told.stderr.endswith("Error: 1 finding in 2 databases and outside of them.\n")
     (found,) = json.loads(peopled("fleet", "verify", "b@example.org", "--json").stdout)["findings"]
     assert (found["user_id"], found["code"], found["repairable"]) == (2, "shape", False)
     assert peopled("fleet", "verify", 1).exit_code == 0

@@ -29,8 +29,8 @@ def test_a_server_is_added_listed_tested_drained_and_removed(ready, url):
     assert [(row["name"], row["weight"], row["state"]) for row in listed] == [("one", 3, "accepting")]
     assert "one" in ready("servers", "list").output
     tested = ready("servers", "test", "ONE")
-    assert tested.stdout.startswith("Server one answers in ")
-    assert "its login may make databases and logins" in tested.stdout
+    assert tested.stdout.startswith("Server one answered in ")
+    assert "its login may create databases and logins" in tested.stdout
     assert "draining" in ready("servers", "drain", "one").output
     assert "accepting" in ready("servers", "accept", "one").output
     assert ready("servers", "remove", "one").exit_code == 0
@@ -46,15 +46,15 @@ def test_what_is_done_to_a_servers_rights_is_said(ready):
             return ready("servers", "add", "one", "--type", "postgresql", "--url-stdin", stdin=f"{own.url}\n").stdout
 
         left = add()
-        assert "Rights there: nothing was changed." in left
+        assert "Rights on the server: nothing was changed." in left
         assert "Note: every login, tenants' too, may enter the database postgres" in left
         revoked = "revoked CONNECT ON DATABASE postgres FROM PUBLIC"
         assert f'{revoked}, and granted it to "neighbour"' in ready("servers", "tidy", "one").stdout
-        assert ready("servers", "tidy", "one").stdout == "Server one: nothing was left to do.\n"
+        assert ready("servers", "tidy", "one").stdout == "Server one: there was nothing to do.\n"
         cursor.execute("GRANT CONNECT ON DATABASE postgres TO PUBLIC")
-        assert f'There: {revoked}, and granted it to "neighbour".' in ready("servers", "remove", "one").stdout
+        assert f'On it: {revoked}, and granted it to "neighbour".' in ready("servers", "remove", "one").stdout
         cursor.execute("GRANT CONNECT ON DATABASE postgres TO PUBLIC; DROP OWNED BY neighbour; DROP ROLE neighbour")
-        assert f"Rights there: {revoked}." in add()
+        assert f"Rights on the server: {revoked}." in add()
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_every_command_answers_programs_without_the_password(ready, add):
 def test_a_new_password_is_kept_once_it_opens_the_server(ready, add):
     add()
     kept = ready("servers", "set-password", "one", "--password-stdin", stdin="hunter2\n")
-    assert (kept.exit_code, kept.stdout) == (0, "Server one is entered with the new password from now on.\n")
+    assert (kept.exit_code, kept.stdout) == (0, "The new password of server one has been stored.\n")
     assert document(ready("servers", "set-password", "one", "--password-stdin", "--json", stdin="hunter2\n"))["name"]
     assert ready("servers", "set-password", "one").exit_code == 2
     nobody = ready("servers", "set-password", "two", "--password-stdin", stdin="hunter2\n")
@@ -146,10 +146,14 @@ def test_pools_are_filled_and_shown_and_one_that_fails_is_a_failure(ready, add, 
     ("stdin", "code", "said"),
     [
         ("", 2, "standard input is empty"),
-        ("x" * 5000, 2, "over 4096 bytes"),
+        ("x" * 5000, 2, "longer than 4096 bytes"),
         (b"\xff\xfe\n", 2, "not UTF-8"),
         ("not a url hunter2\n", 1, "url is not a database URL"),
-        ("mysql://root:hunter2@127.0.0.1/\n", 1, "url is not one of PostgreSQL"),
+        ("mysql://root:hunter2@127.0.0.1/\n", 1, "url: the scheme is not one for PostgreSQL"),
+        ("oracle://u:hunter2@127.0.0.1/\n", 1, "the scheme must be one of sqlite, postgresql,"),
+        ("postgresql://u:hunter2@127.0.0.1:54x2/\n", 1, "the port is not a number"),
+        ("postgresql://u:hunter2@127.0.0.1:99999/\n", 1, "the port must be a whole number from 1 to 65535"),
+        ("postgresql://u:hun@ter2@127.0.0.1/\n", 1, "write an @ in the user or password as %40"),
         ("postgresql://u:hunter2@127.0.0.1:1/\n", 1, "no server answers"),
         ("postgresql://u:hunter2@127.0.0.1:1/?hostaddr=10.0.0.1\n", 1, "is no option"),
     ],
@@ -168,7 +172,7 @@ def test_a_server_that_does_not_pass_is_a_failure(ready, add, parts):
         servers.change(connection, servers.by_name(connection, "one"), db_host="evil.example.org")
     failed = ready("servers", "test", "one")
     assert (failed.exit_code, failed.stdout) == (1, "")
-    assert failed.stderr.startswith("Error: Server one does not pass: a stored credential ")
+    assert failed.stderr.startswith("Error: Server one failed the test: a stored credential ")
     assert json.loads(ready("servers", "test", "one", "--json").stdout)["code"] == "credential_tampered"
 
 

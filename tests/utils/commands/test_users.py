@@ -26,8 +26,8 @@ def test_creating_a_user_makes_the_account_and_its_database(ready, settings):
 
 def test_an_address_is_told_as_it_was_typed(ready):
     made = ready("users", "create", "--email", "Ann@Example.org")
-    assert "Account 1 (Ann@Example.org) made" in made.stdout
-    assert "Account 1 (Ann@Example.org) is deactivated" in ready("users", "deactivate", "1").stdout
+    assert "Account 1 (Ann@Example.org) created" in made.stdout
+    assert "Account 1 (Ann@Example.org) has been deactivated" in ready("users", "deactivate", "1").stdout
 
 
 def test_the_password_is_in_no_output(ready):
@@ -55,7 +55,7 @@ def test_the_only_administrator_is_taken_away_by_force_alone(ready):
         refused = ready("users", command, "1")
         assert (refused.exit_code, refused.stderr.count("\n")) == (1, 1)
         assert "only active administrator" in refused.stderr
-    assert "no administrator" in ready("users", "demote", "1", "--force").stdout
+    assert "is no longer an administrator" in ready("users", "demote", "1", "--force").stdout
     assert ready("users", "deactivate", "1").exit_code == 0
 
 

@@ -63,7 +63,7 @@ def test_every_field_of_every_shape_is_on_the_page(page, document):
         for field, member in schema["properties"].items():
             assert f"<code>{field}</code>" in shown, (name, field)
             assert member["description"] in shown, (name, field)
-        assert shown.count('class="mark">needed') in (0, len(schema.get("required", ())))
+        assert shown.count('class="mark">required') in (0, len(schema.get("required", ())))
 
 
 def test_every_status_and_every_group_is_explained(page, document):

@@ -82,7 +82,7 @@ def test_restoring_twice_is_answered_kindly(ada, make, stored):
     assert ada.post(restore).status_code == 303
     answer = ada.post(restore)
     assert answer.status_code == 404
-    assert "it is back already, or gone for good" in answer.text
+    assert "it has been put back already, or is gone for good" in answer.text
     assert list(stored("notes")).count(note["id"]) == 1
 
 
@@ -141,7 +141,7 @@ def test_emptying_asks_first(ada, make, stored):
     page = ada.get("/bin")
     assert "4 rows are deleted for good" in page.html
     assert actions(page, "/restore") == []
-    assert "The bin is empty already" in ada.get("/bin/empty").html
+    assert "The bin is already empty" in ada.get("/bin/empty").html
 
 
 def test_one_users_emptying_leaves_anothers_bin(ada, bob, make):

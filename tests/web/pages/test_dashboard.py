@@ -28,7 +28,7 @@ def said(page):
 
 def test_an_empty_day_says_what_to_do(ada):
     page = ada.get("/").html
-    for text in ("Nothing is due", "No events ahead", "Pin a note to keep it here."):
+    for text in ("Nothing is due", "No upcoming events", "Pin a note to keep it here."):
         assert text in page
 
 
@@ -44,7 +44,9 @@ def test_the_day_shows_what_is_overdue_due_and_to_come(ada):
     ada.send("/notes", title="loose note")
     ada.get("/settings")
     page = ada.get("/").html
-    order = [page.find(text) for text in (">Overdue<", "late task", ">Today</h3>", "now task", ">Coming<", "soon task")]
+    order = [
+        page.find(text) for text in (">Overdue<", "late task", ">Today</h3>", "now task", ">Upcoming<", "soon task")
+    ]
     assert -1 not in order
     assert order == sorted(order)
     assert "overdue since" in page
@@ -120,9 +122,9 @@ def test_an_added_task_is_taken_back_with_one_press_and_comes_back_with_another(
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", "This is needed"),
-        ("  ", "This is needed"),
-        ("tomorrow 5pm #home", "What is to be done?"),
+        ("", "This field is required"),
+        ("  ", "This field is required"),
+        ("tomorrow 5pm #home", "What needs to be done?"),
         ("x" * 201, "at most 200 characters"),
         ("word " * 300, "at most 200 characters"),
         ("nul\x00", "cannot be kept"),
@@ -171,17 +173,17 @@ def test_the_line_below_tells_what_is_not_taken(ada):
     assert "Understood" not in shown
     ada.send("/", "/quick-add", text="water plants every monday #home")
     [message] = [text for text in said(ada.get("/")) if "Added" in text]
-    assert "repeating is not there yet" in message
+    assert "repeating tasks are not supported yet" in message
 
 
 @pytest.mark.parametrize(
     ("text", "tells"),
     [
-        ("tomorrow", "What is to be done?"),
-        ("x" * 300, "it has 300 and may have at most 200 characters"),
-        ("call mum yesterday", "it is past"),
+        ("tomorrow", "What needs to be done?"),
+        ("x" * 300, "it has 300 characters, and at most 200 characters"),
+        ("call mum yesterday", "it has passed"),
         ("call mum 25:00", "there is no such time"),
-        ("ring in 99999 days", "at most 999 can be counted"),
+        ("ring in 99999 days", "999 is the most that can be counted"),
     ],
 )
 def test_the_line_below_tells_at_once_what_cannot_be(ada, text, tells):

@@ -10,7 +10,7 @@ from utils.parameters import CommandGroup
 
 @click.group(cls=CommandGroup)
 def fleet() -> None:
-    """Migrate all databases, know who is behind, and check that they are what they should be."""
+    """Migrate all databases, see which are behind, and verify them."""
 
 
 for command in (*runs.COMMANDS, status.status, verify.verify, revisions.new_revision):

@@ -20,10 +20,10 @@ from utils.toolbox import Toolbox, pass_toolbox
 @json_option
 @pass_toolbox
 def new_revision(toolbox: Toolbox, message: str, as_json: bool) -> None:
-    """Write the next revision of users' databases from the models, and say what to look at in it.
+    """Write the next revision of users' databases from the models, and say what to check in it.
 
-    It is tried on a scratch database, up, down and up again; no user's database is touched, no file overwritten. What
-    the version before could not work with is marked destructive.
+    It is tried on a scratch database: up, down and up again. No user's database is touched and no file is overwritten.
+    Changes that the previous version of the application could not work with are marked destructive.
     """
     from tenancy.schema import new_revision as revisions
 
@@ -45,10 +45,10 @@ def _tell(found: dict[str, Any]) -> None:
     if found["destructive"]:
         say(f"It is marked destructive, because it {'; '.join(found['breaks'])}.")
     for line in found["look_at"]:
-        say(f"Look at {line}")
+        say(f"Check {line}")
     if find_spec("ruff") is None:
-        say("ruff is not installed here: format the file before it is committed.")
-    say("Read it, and try it on every product: make test. docs/how-to/migrations.md says what else to mind.")
+        say("ruff is not installed here: format the file before you commit it.")
+    say("Read it, and test it on every product: make test. See also docs/how-to/migrations.md.")
 
 
 def _laid_out(path: Path, text: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from utils.commands.db import TYPES
-from utils.output import Failed, Progress, plain, say, show, table
+from utils.output import Failed, Progress, counted, plain, say, show, table
 from utils.parameters import USERS, WholeNumber, confirm, find_user, json_option
 from utils.toolbox import Toolbox, pass_toolbox
 
@@ -54,26 +54,26 @@ class Waves(click.ParamType[tuple[float, ...]]):
 
 RUN = click.argument("run_id", type=WholeNumber(1), metavar="[RUN]", required=False)
 workers_option = click.option(
-    "--workers", type=WholeNumber(1, 256), metavar="N", help="Processes that work; as many as cores unless given."
+    "--workers", type=WholeNumber(1, 256), metavar="N", help="Number of processes; by default one per core."
 )
 limit_option = click.option(
-    "--time-limit", type=WholeNumber(1, 86400), metavar="S", help="Seconds one tenant may take; 600 unless given."
+    "--time-limit", type=WholeNumber(1, 86400), metavar="S", help="Seconds that one tenant may take; 600 by default."
 )
 
 
 @click.command()
-@click.option("--to", "target", metavar="REV", help="The revision to bring tenants to; head unless given.")
+@click.option("--to", "target", metavar="REV", help="The revision to migrate to; head by default.")
 @click.option(
-    "--only", type=USERS, metavar="USERS", help="Only these users' databases: ids or addresses, with commas between."
+    "--only", type=USERS, metavar="USERS", help="Only these users' databases: ids or addresses, separated by commas."
 )
 @click.option("--server", metavar="S", help="Only databases on this registered server.")
 @click.option("--type", "db_type", type=click.Choice(TYPES), metavar="T", help=f"Only {', '.join(TYPES)}.")
 @click.option("--canary", type=WholeNumber(1), metavar="N", help="Try N tenants first; halt if one of them fails.")
 @click.option("--waves", type=Waves(), metavar="P,P,...", help="Go in waves, such as 1%,10%,100% of all tenants.")
 @click.option("--halt-after-failures", "halt", type=Share(), metavar="N|P%", help="Halt after so many failures.")
-@click.option("--snapshot", is_flag=True, help="Keep a restore point of each tenant, for rolling back.")
-@click.option("--no-restore-points", "bare", is_flag=True, help="Keep none, not even before a destructive revision.")
-@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@click.option("--snapshot", is_flag=True, help="Create a restore point of each tenant, for rolling back.")
+@click.option("--no-restore-points", "bare", is_flag=True, help="Create none, not even before a destructive revision.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
 @workers_option
 @limit_option
 @json_option
@@ -88,9 +88,9 @@ def migrate(
     as_json: bool,
     **asked: Any,
 ) -> None:
-    """Bring databases to a revision; run again, it finishes what was begun.
+    """Migrate databases to a revision; run it again to finish what was interrupted.
 
-    Of a database that fails nothing is lost: it is named, left as it was, and the others go on.
+    If a database fails, it is named and left as it was, nothing in it is lost, and the others go on.
     """
     fleet = _fleet(toolbox)
     selection = _selection(toolbox, asked)
@@ -101,17 +101,19 @@ def migrate(
 
 
 @click.command("runs")
-@click.option("--limit", type=WholeNumber(1, 1000), default=SHOWN, metavar="N", help="At most so many; 20.")
+@click.option(
+    "--limit", type=WholeNumber(1, 1000), default=SHOWN, metavar="N", help="List at most N runs; 20 by default."
+)
 @json_option
 @pass_toolbox
 def runs(toolbox: Toolbox, limit: int, as_json: bool) -> None:
-    """List the runs there were, newest first."""
+    """List the fleet runs, newest first."""
     found = [run.to_dict() for run in _fleet(toolbox).recent(limit)]
     columns = ("id", "kind", "state", "target", "total", "done", "failed", "began", "ended")
 
     def tell() -> None:
         if not found:
-            return say("There was no fleet run yet.")
+            return say("There has been no fleet run yet.")
         table(columns, ([*_summary(run), run["created_at"], run["ended_at"]] for run in found))
 
     show(as_json, {"items": found}, tell)
@@ -119,11 +121,11 @@ def runs(toolbox: Toolbox, limit: int, as_json: bool) -> None:
 
 @click.command("show")
 @RUN
-@click.option("--all", "everyone", is_flag=True, help="Also the tenants with which all went well.")
+@click.option("--all", "everyone", is_flag=True, help="Also list the tenants that succeeded.")
 @json_option
 @pass_toolbox
 def show_run(toolbox: Toolbox, run_id: int | None, everyone: bool, as_json: bool) -> None:
-    """Show a run, the newest unless one is named, and the tenants that it has not brought where they should be."""
+    """Show a run (by default the newest) and the tenants that it has not migrated."""
     run = _chosen(toolbox, run_id)
     states = () if everyone or as_json else (*LEFT, "running")
     found = list(_items(toolbox, run.id, states))
@@ -160,9 +162,9 @@ def watch(toolbox: Toolbox, run_id: int | None, as_json: bool) -> None:
 @json_option
 @pass_toolbox
 def pause(toolbox: Toolbox, run_id: int | None, as_json: bool) -> None:
-    """Let a run's workers end what they have begun and take no more, until `unify fleet resume`."""
+    """Let a run's workers finish what is in progress and start no more, until `unify fleet resume`."""
     run = _fleet(toolbox).pause(_chosen(toolbox, run_id).id)
-    told = f"Run {run.id} is paused: {run.finished} of {run.total} tenants were dealt with."
+    told = f"Run {run.id} is paused: {run.finished} of {run.total} tenants are finished."
     show(as_json, run.to_dict(), lambda: say(told))
 
 
@@ -173,7 +175,7 @@ def pause(toolbox: Toolbox, run_id: int | None, as_json: bool) -> None:
 @json_option
 @pass_toolbox
 def resume(toolbox: Toolbox, run_id: int | None, workers: int | None, time_limit: int | None, as_json: bool) -> None:
-    """Go on with a run: with what waits, and again with what failed, was offline or was skipped."""
+    """Continue a run with the tenants that wait, and retry those that failed, were offline or were skipped."""
     run = _fleet(toolbox).resume(_chosen(toolbox, run_id).id)
     _work(toolbox, run, as_json, workers, time_limit)
 
@@ -185,7 +187,7 @@ def resume(toolbox: Toolbox, run_id: int | None, workers: int | None, time_limit
 @json_option
 @pass_toolbox
 def retry(toolbox: Toolbox, run_id: int | None, workers: int | None, time_limit: int | None, as_json: bool) -> None:
-    """Try again the tenants of a run that failed, and no others."""
+    """Retry only the tenants of a run that failed."""
     run = _fleet(toolbox).resume(_chosen(toolbox, run_id).id, failed_only=True)
     _work(toolbox, run, as_json, workers, time_limit)
 
@@ -196,7 +198,7 @@ def retry(toolbox: Toolbox, run_id: int | None, workers: int | None, time_limit:
 @json_option
 @pass_toolbox
 def cancel(toolbox: Toolbox, run_id: int | None, workers: int | None, as_json: bool) -> None:
-    """Give up what a run has not begun; what was begun is finished."""
+    """Cancel what a run has not started; what is in progress is finished."""
     run = _fleet(toolbox).cancel(_chosen(toolbox, run_id).id)
     _work(toolbox, run, as_json, workers, None, stopped_is_well=True)
 
@@ -211,14 +213,14 @@ def cancel(toolbox: Toolbox, run_id: int | None, workers: int | None, as_json: b
 def rollback(
     toolbox: Toolbox, run_id: int | None, yes: bool, workers: int | None, time_limit: int | None, as_json: bool
 ) -> None:
-    """Take back exactly what a run did, tenant by tenant: by downgrade, or by the restore point where one was kept.
+    """Undo exactly what a run did, tenant by tenant, by downgrading or by the restore point if there is one.
 
-    A restore point brings back all rows as they were: what was written since then is lost.
+    A restore point brings all rows back as they were: what was written since then is lost.
     """
     run = _chosen(toolbox, run_id)
     done = run.counts.get("done", 0)
     if done and not yes:
-        confirm(toolbox, f"take back what run {run.id} did to {done} databases")
+        confirm(toolbox, f"undo what run {run.id} did to {counted(done, 'database')}")
     _work(toolbox, _fleet(toolbox).rollback(run.id), as_json, workers, time_limit)
 
 
@@ -227,13 +229,13 @@ def rollback(
 @json_option
 @pass_toolbox
 def discard(toolbox: Toolbox, run_id: int | None, as_json: bool) -> None:
-    """Remove the restore points of a run: it cannot be taken back by them any more."""
+    """Delete the restore points of a run: it can no longer be rolled back with them."""
     run = _chosen(toolbox, run_id)
     removed = _fleet(toolbox).discard(run.id)
     show(
         as_json,
         {"run": run.id, "removed": removed},
-        lambda: say(f"Restore points of run {run.id} removed: {removed or 'none, it keeps none'}."),
+        lambda: say(f"Restore points of run {run.id} deleted: {removed or 'none, because it has none'}."),
     )
 
 
@@ -269,7 +271,7 @@ def _chosen(toolbox: Toolbox, run_id: int | None) -> Run:
         return found
     newest: list[Run] = fleet.recent(1)
     if not newest:
-        raise Failed("There was no fleet run yet.")
+        raise Failed("There has been no fleet run yet.")
     return newest[0]
 
 
@@ -295,7 +297,7 @@ def _work(
     why = f" ({run.reason})" if run.reason else ""
     raise Failed(
         f"Run {run.id} is {run.state}{why}. {'; '.join(named)}{'; ' if named else ''}"
-        f"unify fleet resume {run.id} goes on with it."
+        f"To continue it: unify fleet resume {run.id}"
     )
 
 
@@ -325,12 +327,12 @@ def _summary(run: dict[str, Any]) -> list[object]:
 
 def _outcome(run: Run) -> str:
     if not run.total and run.reverts is not None:
-        return f"Run {run.id}: nothing to take back, because run {run.reverts} changed no database."
+        return f"Run {run.id}: nothing to roll back, because run {run.reverts} changed no database."
     if not run.total:
-        return f"Run {run.id}: nothing to do, {run.already} tenants are at {run.target} already."
+        return f"Run {run.id}: nothing to do, {counted(run.already, 'tenant')} already at {run.target}."
     counts = ", ".join(f"{number} {state}" for state, number in sorted(run.counts.items()))
-    already = f"; {run.already} were at {run.target} already" if run.already else ""
-    what = f"to {run.target}" if run.kind == "migrate" else f"taking back run {run.reverts}"
+    already = f"; {run.already} were already at {run.target}" if run.already else ""
+    what = f"to {run.target}" if run.kind == "migrate" else f"rolling back run {run.reverts}"
     return f"Run {run.id} ({what}) is {run.state}: {counts}{already}."
 
 
@@ -338,10 +340,13 @@ def _tell_plan(plan: dict[str, Any], as_json: bool) -> None:
     tenants = plan["tenants"]
 
     def tell() -> None:
-        estimate = "no earlier run says how long it takes"
+        estimate = "there is no earlier run to estimate the time from"
         if plan["estimate_s"] is not None:
-            estimate = f"about {plan['estimate_s']:.1f} s of work, by earlier runs"
-        say(f"{len(tenants)} tenants would be migrated to {plan['target']}, {plan['already']} are there; {estimate}.")
+            estimate = f"about {plan['estimate_s']:.1f} s of work, judging by earlier runs"
+        say(
+            f"{counted(len(tenants), 'tenant')} would be migrated to {plan['target']}, "
+            f"{plan['already']} already there; {estimate}."
+        )
         if tenants:
             rows = ((t["user_id"], t["db_type"], t["state"], t["from"], " ".join(t["revisions"])) for t in tenants)
             table(("user", "type", "state", "at", "revisions"), rows)

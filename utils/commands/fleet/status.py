@@ -17,9 +17,9 @@ SHOWN = 50
 @json_option
 @pass_toolbox
 def status(toolbox: Toolbox, as_json: bool) -> None:
-    """Say which databases are at the code's revision, and why others are not; exit 1 if any is not.
+    """Show how many databases are at the code's revision, and why the others are not; exit 1 if any is not.
 
-    It reads the catalog and opens no database: `unify fleet verify` does that.
+    This reads the catalog and opens no database: `unify fleet verify` does that.
     """
     manager = toolbox.parts.manager
     if not manager.multi_tenant:
@@ -29,14 +29,16 @@ def status(toolbox: Toolbox, as_json: bool) -> None:
     show(as_json, found | {"not_at_head": needy}, lambda: _tell(found, needy))
     if found["at_head"] != found["total"]:
         missing = found["total"] - found["at_head"]
-        raise Failed(f"{missing} of {found['total']} databases are not at {found['head']}: unify fleet migrate.")
+        raise Failed(
+            f"{missing} of {found['total']} databases are not at {found['head']}. To migrate them: unify fleet migrate"
+        )
 
 
 def _tell(found: dict[str, Any], needy: list[dict[str, Any]]) -> None:
     counts = ", ".join(f"{found[name]} {name}" for name in ("behind", "ahead", "edited", "unknown") if found[name])
     say(f"{found['at_head']} of {found['total']} databases are at {found['head']}{'; ' + counts if counts else ''}.")
     if found["failed"] or found["offline"]:
-        say(f"Of these {found['failed']} failed and {found['offline']} did not answer when they were last tried.")
+        say(f"Of these, {found['failed']} failed and {found['offline']} did not answer at the last attempt.")
     if needy:
         names = ("user_id", "email", "db_type", "state", "revision", "behind_by", "standing", "reason")
         columns = ("user", "email", "type", "state", "at", "behind by", "standing", "reason")

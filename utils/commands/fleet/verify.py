@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from utils.commands.db import TYPES
-from utils.output import Failed, Progress, plain, say, show, table
+from utils.output import Failed, Progress, counted, plain, say, show, table
 from utils.parameters import USER, find_user, json_option
 from utils.toolbox import Toolbox, pass_toolbox
 
@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 @click.argument("users", type=USER, nargs=-1, metavar="[USER_ID]...")
 @click.option("--server", metavar="S", help="Only databases on this registered server.")
 @click.option("--type", "db_type", type=click.Choice(TYPES), metavar="T", help=f"Only {', '.join(TYPES)}.")
-@click.option("--no-orphans", is_flag=True, help="Do not look for what belongs to nobody.")
-@click.option("--repair", is_flag=True, help="Mend what is safe to mend, and look again.")
+@click.option(
+    "--no-orphans", is_flag=True, help="Do not look for files, databases and logins that belong to no tenant."
+)
+@click.option("--repair", is_flag=True, help="Repair what is safe to repair, and check again.")
 @json_option
 @pass_toolbox
 def verify(
@@ -34,7 +36,7 @@ def verify(
     repair: bool,
     as_json: bool,
 ) -> None:
-    """Open databases and check them deeply: whose, which revision, tables, rows; then what belongs to nobody.
+    """Open databases and check owner, revision, tables and rows; then look for what belongs to no tenant.
 
     Exit 1 if anything is found. Nothing is changed without --repair, and no database, login or row is ever removed.
     """
@@ -56,7 +58,7 @@ def verify(
     document = {"checked": number, "findings": found, "mended": mended, "not_compared": not_compared}
     show(as_json, document, lambda: _tell(document))
     if found:
-        raise Failed(f"{len(found)} findings in {number} databases and beside them.")
+        raise Failed(f"{counted(len(found), 'finding')} in {counted(number, 'database')} and outside of them.")
 
 
 def _looked(checks: Iterable[Checked], total: int) -> list[Checked]:
@@ -80,12 +82,14 @@ def _who(each: Checked) -> str:
 
 
 def _tell(document: dict[str, Any]) -> None:
-    say(f"{document['checked']} databases were verified, {len(document['findings'])} findings.")
+    say(f"{counted(document['checked'], 'database')} verified, {counted(len(document['findings']), 'finding')}.")
     if document["not_compared"]:
         number = len(document["not_compared"])
-        say(f"The tables of {number} databases could not be compared: nothing can be made beside them.")
+        say(
+            f"The tables of {counted(number, 'database')} could not be compared: no scratch database is possible there."
+        )
     if document["mended"]:
-        table(("user", "mended"), ((each["user_id"], ", ".join(each["codes"])) for each in document["mended"]))
+        table(("user", "repaired"), ((each["user_id"], ", ".join(each["codes"])) for each in document["mended"]))
     if document["findings"]:
         names = ("user_id", "code", "what", "repairable")
         table(

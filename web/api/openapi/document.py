@@ -1,8 +1,7 @@
-"""Describe the JSON calls as an OpenAPI 3.1 document, made from the models and declarations that serve them.
+"""Generate the OpenAPI 3.1 document from the models and declarations that serve the calls.
 
-What is true of every call (the errors, the headers, who may ask) is said once here; a test asks each call of the
-document and of the URL map whether it is in the other. ``openapi_shapes`` holds what is answered, ``openapi_words``
-says what the names mean.
+What applies to every call (errors, headers, authentication) is declared once here. A test checks that the document and
+the URL map contain the same calls. ``shapes`` holds the models of the responses, ``words`` the descriptions.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ blueprint = Blueprint("openapi", __name__)
 
 @dataclass(frozen=True)
 class Operation:
-    """Describe one call; ``answers`` maps each status of success to the model of its body."""
+    """One call; ``answers`` maps each status of success to the model of its body."""
 
     summary: str
     answers: dict[int, type[BaseModel] | None]
@@ -64,12 +63,12 @@ def init_app(app: Flask) -> None:
 
 @blueprint.get("/api/v1/openapi.json")
 def document() -> Response:
-    """Answer the document; it is the same for everybody and for as long as the process lives."""
+    """Serve the document, which is the same for everybody and for the life of the process."""
     return Response(orjson.dumps(described()), content_type="application/json")
 
 
 def described() -> dict[str, Any]:
-    """Give the document of the application that answers now; nobody changes it."""
+    """Return the cached document of this application; it must not be changed."""
     kept: dict[str, Any] | None = current_app.extensions.get("unify-openapi")
     if kept is None:
         kept = current_app.extensions["unify-openapi"] = describe(current_app)
@@ -77,7 +76,7 @@ def described() -> dict[str, Any]:
 
 
 def operations() -> dict[str, Operation]:
-    """Give every documented call by its endpoint."""
+    """Return every documented call by its endpoint."""
     found: dict[str, Operation] = {}
     for resource in ALL:
         found |= _row_operations(resource)
@@ -85,7 +84,7 @@ def operations() -> dict[str, Operation]:
 
 
 def describe(app: Flask) -> dict[str, Any]:
-    """Give the document for the routes the application has."""
+    """Build the document for the routes of the application."""
     known = operations()
     references, definitions = _schemas(known)
     paths: dict[str, Any] = {}
@@ -112,7 +111,7 @@ def _security(cookie: str) -> dict[str, Any]:
         "key": {
             "type": "http",
             "scheme": "bearer",
-            "description": "An API key, made at /settings/keys or by /api/v1/keys.",
+            "description": "An API key, created at /settings/keys or with /api/v1/keys.",
         },
         "session": {
             "type": "apiKey",
@@ -128,7 +127,7 @@ def _page_of(item: type[BaseModel]) -> type[BaseModel]:
 
 
 def _shown(resource: Resource) -> type[BaseModel]:
-    """Derive what a row is shown as from what makes it: each field is there, and may be null if it may be left out."""
+    """Derive a response model from the model that creates a row: all fields are present, optional ones may be null."""
     fields: dict[str, Any] = {"id": (UUID, ...)}
     for name, info in resource.create.model_fields.items():
         if name != "id":
@@ -145,7 +144,7 @@ def _row_operations(resource: Resource) -> dict[str, Operation]:
     return {
         prefix + "list": Operation(f"List {many}", {200: _page_of(shown)}, query=resource.query),
         prefix + "create": Operation(
-            f"Make {one}", {201: shown}, body=resource.create, tagged=True, errors=WRITE_ERRORS
+            f"Create {one}", {201: shown}, body=resource.create, tagged=True, errors=WRITE_ERRORS
         ),
         prefix + "read": Operation(f"Read {one}", {200: shown, 304: None}, tagged=True),
         prefix + "change": Operation(
@@ -158,24 +157,24 @@ def _row_operations(resource: Resource) -> dict[str, Operation]:
 _OTHERS = {
     "api.settings_read": Operation("Read a setting", {200: SettingShown, 304: None}, tagged=True),
     "api.settings_write": Operation(
-        "Keep a setting",
+        "Store a setting",
         {200: SettingShown, 201: SettingShown},
         body=schemas.SettingPut,
         conditional=True,
         tagged=True,
         errors=WRITE_ERRORS,
     ),
-    "api.settings_delete": Operation("Forget a setting", {204: None}, conditional=True, errors=WRITE_ERRORS),
+    "api.settings_delete": Operation("Delete a setting", {204: None}, conditional=True, errors=WRITE_ERRORS),
     "api.keys_list": Operation("List API keys", {200: _page_of(KeyShown)}),
     "api.keys_create": Operation(
-        "Make an API key; it is shown this once", {201: KeyMade}, body=schemas.KeyCreate, errors=WRITE_ERRORS
+        "Create an API key; it is shown this one time", {201: KeyMade}, body=schemas.KeyCreate, errors=WRITE_ERRORS
     ),
     "api.keys_read": Operation("Read an API key's description", {200: KeyShown}),
     "api.keys_delete": Operation("Revoke an API key", {204: None}, errors=WRITE_ERRORS),
-    "api.me_read": Operation("Read the account that asks", {200: Account}),
+    "api.me_read": Operation("Read your account", {200: Account}),
     "admin_api.database_info": Operation("Read a user's database configuration", {200: DatabaseInfo}, admin=True),
     "admin_api.initialize": Operation(
-        "Make a user's database",
+        "Create a user's database",
         {200: DatabaseInitialized, 201: DatabaseInitialized},
         body=schemas.DatabaseInitialize,
         body_required=False,
@@ -205,7 +204,7 @@ def _schemas(described: dict[str, Operation]) -> tuple[Reference, dict[str, Any]
 
 
 def _words(name: str, place: str) -> str:
-    """Say what a name means in this shape or group, or wherever it occurs."""
+    """Return the description of a name in this shape or group, or the general one."""
     return words.FIELDS.get(f"{place}.{name}") or words.FIELDS[name]
 
 
@@ -238,14 +237,14 @@ _IF_MATCH = {
     "name": "If-Match",
     "in": "header",
     "required": False,
-    "description": "The ETag of the state that was seen; 412 if it is another by now.",
+    "description": "The ETag of the state that was read; 412 if the row has changed since.",
     "schema": {"type": "string", "pattern": _TAGS},
 }
 _IF_NONE_MATCH = {
     "name": "If-None-Match",
     "in": "header",
     "required": False,
-    "description": "The ETag of the state that is at hand; 304 if it still holds.",
+    "description": "The ETag of the state that the client has; 304 if it is still current.",
     "schema": {"type": "string", "pattern": _TAGS},
 }
 _PATH_SCHEMAS: dict[str, dict[str, Any]] = {
@@ -283,7 +282,7 @@ def _query_parameters(query: type[BaseModel] | None, group: str) -> list[dict[st
 
 
 def _not_null(member: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
-    """Leave out null, which no query string can say, and write named schemas out."""
+    """Remove null, which a query string cannot express, and inline referenced schemas."""
     choices = [choice for choice in member.get("anyOf", [member]) if choice.get("type") != "null"]
     chosen = dict(choices[0])
     if "$ref" in chosen:
@@ -294,33 +293,33 @@ def _not_null(member: dict[str, Any], definitions: dict[str, Any]) -> dict[str, 
 
 
 def _success(status: int, model: type[BaseModel] | None, operation: Operation, references: Reference) -> dict[str, Any]:
-    descriptions = {200: "Done", 201: "Made", 204: "Done; no body", 304: "Not changed since"}
+    descriptions = {200: "Done", 201: "Created", 204: "Done; no body", 304: "Not modified"}
     shown: dict[str, Any] = {"description": descriptions[status], "headers": dict(_REQUEST_ID)}
     if operation.tagged:
-        shown["headers"]["ETag"] = {"schema": {"type": "string"}, "description": "Names this state of the row."}
+        shown["headers"]["ETag"] = {"schema": {"type": "string"}, "description": "Identifies this state of the row."}
     if model is not None:
         shown["content"] = {"application/json": {"schema": references[model, "serialization"]}}
     return shown
 
 
-_REQUEST_ID = {"X-Request-ID": {"schema": {"type": "string"}, "description": "Names this request in the logs."}}
+_REQUEST_ID = {"X-Request-ID": {"schema": {"type": "string"}, "description": "Identifies this request in the logs."}}
 _FAILURES = {
-    400: "Malformed: not JSON, no object, a name twice, or both a key and a session",
-    401: "Not known: no key, or one that is revoked or expired",
-    403: "Not allowed: the key may only read, or the call is for administrators",
-    404: "Not there, or not yours",
-    406: "The caller accepts no JSON",
-    409: "Conflict: it is there already, or something holds on to it",
-    412: "Stale: it is no longer what If-Match names",
+    400: "Malformed: not JSON, not an object, a duplicate name, or both a key and a session",
+    401: "Not authenticated: no key, or one that is revoked or expired",
+    403: "Not allowed: the key is read-only, or the call is for administrators",
+    404: "Does not exist, or is not yours",
+    406: "The client does not accept JSON",
+    409: "Conflict: it already exists, or it is still in use",
+    412: "Stale: it has changed since the state in If-Match",
     413: "Too large",
-    414: "Address too long",
-    415: "Wrong media type: a body is application/json",
-    422: "A field is wrong or unknown; errors names it",
-    429: "Too many at once; Retry-After says when to try again",
+    414: "URL too long",
+    415: "Wrong media type: the body must be application/json",
+    422: "A field is invalid or unknown; errors names it",
+    429: "Too many requests; Retry-After says when to try again",
     431: "Headers too large",
-    502: "The database server refused",
+    502: "The database server refused the request",
     503: "The database is not ready or cannot be reached; Retry-After says when to try again",
-    507: "No room left",
+    507: "No disk space left",
 }
 
 

@@ -1,4 +1,4 @@
-"""Show the API as a page, made from the OpenAPI document alone (``document.py``): offline, for everybody."""
+"""Show the API reference, generated from the OpenAPI document (``document.py``), without scripts or sign-in."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _REF = "#/components/schemas/"
 
 @dataclass(frozen=True)
 class Kind:
-    """Say what a value may be; ``shape`` names the shape it consists of."""
+    """The kind of a value in words; ``shape`` names the object it contains."""
 
     text: str
     shape: str | None = None
@@ -34,7 +34,7 @@ class Kind:
 
 @dataclass(frozen=True)
 class Line:
-    """Describe a field or a parameter; ``place`` says where a parameter goes."""
+    """A field or a parameter; ``place`` says where a parameter goes."""
 
     name: str
     kind: Kind
@@ -45,7 +45,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Answer:
-    """Describe one answer of success."""
+    """One successful response."""
 
     status: str
     text: str
@@ -55,7 +55,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Call:
-    """Describe one method of one address."""
+    """One method of one path."""
 
     id: str
     method: str
@@ -70,13 +70,13 @@ class Call:
     example: str
 
     def curl(self, server: str) -> str:
-        """Give a command line that makes the call."""
+        """Return a curl command line that makes the call."""
         return self.example.replace("{server}", server, 1)
 
 
 @dataclass(frozen=True)
 class Group:
-    """Hold the calls of one kind and the shapes they answer with."""
+    """The calls of one group and the shapes of their responses."""
 
     name: str
     text: str
@@ -86,7 +86,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Reference:
-    """Hold the whole document as the page shows it."""
+    """The whole document as the page shows it."""
 
     title: str
     version: str
@@ -98,7 +98,7 @@ class Reference:
 
 @blueprint.get("/api/docs")
 def page() -> ResponseReturnValue:
-    """Show the page; it needs no script and no sign-in, as the document itself."""
+    """Show the page; like the document, it needs no sign-in."""
     kept = current_app.extensions.get("unify-api-docs")
     if kept is None:
         kept = current_app.extensions["unify-api-docs"] = read(document_module.described())
@@ -106,7 +106,7 @@ def page() -> ResponseReturnValue:
 
 
 def read(document: dict[str, Any]) -> Reference:
-    """Give what the page shows of a document."""
+    """Turn a document into what the page shows."""
     groups = tuple(Group(tag["name"], tag["description"]) for tag in document["tags"])
     by_name = {group.name: group for group in groups}
     errors: dict[str, str] = {}
@@ -168,7 +168,7 @@ def _answers(responses: dict[str, Schema]) -> Iterator[Answer]:
 
 
 def _example(path: str, method: str, operation: Schema) -> str:
-    """Write the call as a command line; the key comes from the environment, so that it stands in no history."""
+    """Write the call as a curl command; the key comes from the environment, so that it is not in the shell history."""
     for parameter in operation["parameters"]:
         if parameter["in"] == "path":
             path = path.replace(f"{{{parameter['name']}}}", str(parameter["example"]))
@@ -181,7 +181,7 @@ def _example(path: str, method: str, operation: Schema) -> str:
 
 
 def _with_parts(document: dict[str, Any], names: list[str]) -> dict[str, tuple[Line, ...]]:
-    """Give the fields of shapes and of the shapes they consist of, each once."""
+    """Return the fields of these shapes and of all shapes they contain, each once."""
     found: dict[str, tuple[Line, ...]] = {}
     waiting = list(names)
     while waiting:
@@ -207,7 +207,7 @@ def _shape(schema: Schema) -> str | None:
 
 
 def _kind(schema: Schema) -> Kind:
-    """Say in words what a value of this schema may be."""
+    """Describe in words what a value of this schema may be."""
     kind = _plain_kind(schema)
     default = schema.get("default")
     if default in (None, "", []):

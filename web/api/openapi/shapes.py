@@ -1,4 +1,4 @@
-"""Name what the JSON calls answer, for the OpenAPI document (``document.py``); rows are derived there."""
+"""Declare the response models of the JSON calls for the OpenAPI document; ``document.py`` derives those of rows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Shown(BaseModel):
-    """Describe an answer: every member is there, and no other."""
+    """Base of all responses: every member is present, and no others."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -101,7 +101,7 @@ class DatabaseStats(BaseModel):
 
 
 class Problem(BaseModel):
-    """Describe what went wrong (RFC 9457)."""
+    """An error (RFC 9457)."""
 
     class FieldError(Shown):
         field: str

@@ -1,8 +1,8 @@
-"""Show and change a user's own account, a small page for each part of it.
+"""Show and change a user's own account, with a small page for each part of it.
 
-``profile`` asks how things are shown, ``security`` keeps password and sessions, ``keys`` the API keys, ``database``
-says how the user's database is, ``own_database`` connects another, ``values`` keeps named values in it. All of them
-answer whatever state that is in.
+``profile`` edits name and preferences, ``security`` password and sessions, ``keys`` API keys. ``database`` shows the
+state of the user's database, ``own_database`` connects another one, ``values`` edits the named values stored in it. All
+of these pages work whatever state the database is in.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Say how the user's own database is, what that means, and try again where that can help."""
+"""Show the state of the user's own database and what it means, and set the database up on request."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from web.pages.common.flash import say
 from web.parts import current_parts
 
 PRODUCTS = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "mysql": "MySQL", "sqlserver": "SQL Server"}
-ABSENT = "You have no database yet, so there is nowhere to keep your rows."
+ABSENT = "You have no database yet, so your data cannot be saved."
 MEANINGS = {
     State.READY: "Everything works.",
-    State.PROVISIONING: "It is being set up. If this does not end by itself, set it up again.",
-    State.MIGRATING: "It is being brought to the present revision. Your pages are back when that is done.",
-    State.MOVING: "It is being moved. Your pages are back when that is done.",
-    State.READ_ONLY: "It can be read and not changed at present.",
-    State.SUSPENDED: "An administrator has suspended it.",
-    State.FAILED: "The last work on it failed. To set it up again is safe: nothing that is there is overwritten.",
-    State.ARCHIVED: "It is being deleted and cannot be brought back. Once it is gone, a new, empty one is made here.",
+    State.PROVISIONING: "It is being set up. If this does not finish by itself, set it up again.",
+    State.MIGRATING: "It is being upgraded. Your pages will be back when that is done.",
+    State.MOVING: "It is being moved. Your pages will be back when that is done.",
+    State.READ_ONLY: "It can be read but not changed at the moment.",
+    State.SUSPENDED: "An administrator has paused your account. Nothing is lost.",
+    State.FAILED: "The last operation on it failed. Setting it up again is safe: nothing is overwritten.",
+    State.ARCHIVED: "It is being deleted and cannot be restored. Once it is gone, you can create a new one here.",
 }
 CAN_RETRY = frozenset({State.PROVISIONING, State.FAILED})
 
@@ -36,7 +36,7 @@ CAN_RETRY = frozenset({State.PROVISIONING, State.FAILED})
 @blueprint.get("/database")
 @page_login_required
 def database() -> ResponseReturnValue:
-    """Show the database, as far as it answers."""
+    """Show what is known of the database, and what it says itself if it answers."""
     manager = current_parts().manager
     shown = {"meanings": MEANINGS, "head": manager.head, "may_bring": manager.own_databases.allowed}
     return show("database", database=_database(signed_in()), **shown)
@@ -45,7 +45,7 @@ def database() -> ResponseReturnValue:
 @blueprint.post("/database")
 @page_login_required
 def provision() -> ResponseReturnValue:
-    """Set the user's own database up, where that failed or was never done."""
+    """Set up the user's own database if that failed or was never done."""
     try:
         with metrics.provisioning(), unhurried():
             current_parts().manager.provision(signed_in().user.id)
@@ -57,7 +57,7 @@ def provision() -> ResponseReturnValue:
 
 
 def database_status(principal: Principal) -> dict[str, Any]:
-    """Say how the user's database is by what came with the request, and whether trying again makes sense."""
+    """Return state, problem and whether a retry makes sense, from what the sign-in check already read."""
     place = principal.tenant
     if place is None:
         return {"status": "absent", "problem": ABSENT, "retry": True}
@@ -68,7 +68,7 @@ def database_status(principal: Principal) -> dict[str, Any]:
 
 
 def _database(principal: Principal) -> dict[str, Any]:
-    """Give the standing and, where the database answers, its size and revision."""
+    """Return ``database_status`` and, if the database answers, its size and revision."""
     shown, place = database_status(principal), principal.tenant
     if place is None:
         return shown
@@ -81,7 +81,7 @@ def _database(principal: Principal) -> dict[str, Any]:
 
 
 def _tried(user_id: int, place: Tenant) -> dict[str, Any]:
-    """Open a database that should be ready, and say what is wrong where it does not answer."""
+    """Open a database that should be ready; ``problem`` is None if it works."""
     found = current_parts().manager.reports.test(user_id)
     problem = None if found["ok"] else " ".join(advice.of_code(found["code"], found["message"], place))
     return {"problem": problem}

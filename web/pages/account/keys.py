@@ -1,4 +1,4 @@
-"""List, make and revoke the keys with which a user's programs ask ``/api/v1``."""
+"""List, create and revoke the API keys with which a user's programs call ``/api/v1``."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from web.parts import current_parts
 from web.schemas import KEY_NAME_MAX, KeyCreate
 
 KEY = (
-    Field("name", "Name", max_length=KEY_NAME_MAX, hint="So that you know later what uses it."),
-    Field("expires_at", "Ends", "datetime-local", hint="Empty: it does not end by itself."),
-    Field("read_only", "May only read", "checkbox"),
+    Field("name", "Name", max_length=KEY_NAME_MAX, hint="To remind you later what uses it."),
+    Field("expires_at", "Expires", "datetime-local", hint="Leave blank for never."),
+    Field("read_only", "Read only", "checkbox"),
 )
 
 
@@ -34,7 +34,7 @@ def keys() -> ResponseReturnValue:
 @blueprint.post("/keys")
 @page_login_required
 def issue_key() -> ResponseReturnValue:
-    """Make an API key and show it: the one write that answers with a page, for a redirect could not carry a secret."""
+    """Create an API key and show it in this response: a redirect, as after other writes, could not carry a secret."""
     form = Form.posted("key", KEY, request.form)
     body = form.validate(KeyCreate)
     if body is not None:
@@ -53,7 +53,7 @@ def issue_key() -> ResponseReturnValue:
 def revoke_key(key_id: UUID) -> ResponseReturnValue:
     """Revoke one of the user's own keys."""
     current_parts().accounts.revoke_key(signed_in().user.id, key_id)
-    say("The key is revoked: its next request is refused.")
+    say("The key has been revoked: its next request will be refused.")
     return redirect(url_for("settings.keys"), 303)
 
 

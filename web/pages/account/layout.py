@@ -1,4 +1,4 @@
-"""Hold what the pages of the settings share: their addresses, their tabs, and lists that are shown in parts."""
+"""Share what all settings pages need: the blueprint, the tabs, and lists that are shown page by page."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ Rows = list[dict[str, Any]]
 
 
 def show(tab: str, page: str | None = None, /, **context: Any) -> str:
-    """Render the page of one tab, or another page that stands under it."""
+    """Render the page of one tab, or another page that belongs to the tab."""
     tabs = [(url_for(f"settings.{name}"), label, name == tab) for name, label in TABS]
     return render_template(f"account/{page or tab}.html", tabs=tabs, **context)
 
 
 def part(rows: Rows, tab: str) -> dict[str, Any]:
-    """Give the part of a list that the address asks for (``after``, an id), and the addresses of its neighbours."""
+    """Return the page of a list that begins after the id in ``?after=``, and the URLs of the next and first page."""
     after = request.args.get("after")
     start = 0
     if after:

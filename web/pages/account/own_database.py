@@ -1,4 +1,4 @@
-"""Let a user try and connect a database of their own, where the operator allows it."""
+"""Let users test and connect a database of their own, if the operator allows it."""
 
 from __future__ import annotations
 
@@ -23,11 +23,14 @@ TYPES = (("postgresql", "PostgreSQL"), ("mysql", "MySQL or MariaDB"), ("sqlserve
 CONTROLS = [
     Field("db_type", "Type", "select", choices=TYPES, required=True),
     Field("db_host", "Host", required=True, max_length=255, autocomplete="off"),
-    Field("db_port", "Port", "number", number=True, hint="Left empty, the usual one."),
+    Field("db_port", "Port", "number", number=True, hint="Leave blank for the default port."),
     Field(
-        "db_name", "Database", required=True, max_length=48, hint="One that is there has to be empty; else it is made."
+        "db_name",
+        "Database",
+        max_length=48,
+        hint="An existing one must be empty; otherwise it is created. Leave blank to create one.",
     ),
-    Field("db_user", "Login", required=True, max_length=128, autocomplete="off"),
+    Field("db_user", "User", required=True, max_length=128, autocomplete="off"),
     Field("db_password", "Password", "password", max_length=1024, autocomplete="new-password", raw=True),
 ]
 
@@ -43,7 +46,7 @@ def own_database() -> ResponseReturnValue:
 @blueprint.post("/database/own")
 @page_login_required
 def connect_own_database() -> ResponseReturnValue:
-    """Connect the database that was typed; with the other button, only try it."""
+    """Connect the database described in the form; "Test connection" only tests it."""
     _refuse_unless_allowed()
     form = Form.posted("own", CONTROLS, request.form)
     body = form.validate(DatabaseInitialize)
@@ -57,7 +60,7 @@ def connect_own_database() -> ResponseReturnValue:
             manager.own_databases.connect(signed_in().user.id, fields)
     except TenancyError as error:
         return _page(form.refuse(error.field, error.message)), 422
-    say("Your rows are kept in your own database from now on.")
+    say("Your data is stored in your own database from now on.")
     return redirect(url_for("settings.database"), 303)
 
 

@@ -1,4 +1,4 @@
-"""Ask how somebody is called and how things are shown to them (``web/display/preferences.py`` reads the answers)."""
+"""Edit a user's display name and preferences (``web/display/preferences.py`` applies them)."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ NAME_MAX = 100
 CHOSEN = ("time_zone", "week_start", "day_order", "theme")
 WEEK_STARTS = tuple((day, day.capitalize()) for day in preferences.WEEK_STARTS)
 DAY_ORDERS = (("day", "12/05 is 12 May"), ("month", "12/05 is 5 December"))
-THEMES = (("system", "As the system has it"), ("light", "Light"), ("dark", "Dark"))
+THEMES = (("system", "System"), ("light", "Light"), ("dark", "Dark"))
 
 
 @blueprint.get("")
 @page_login_required
 def index() -> ResponseReturnValue:
-    """Show the choices there are, and what is wrong with the database, if anything is."""
+    """Show the preferences, and what is wrong with the database, if anything is."""
     return _page(_blank())
 
 
 @blueprint.post("/you")
 @page_login_required
 def change() -> ResponseReturnValue:
-    """Keep what was chosen; a choice that is none changes nothing."""
+    """Save the preferences; if one is invalid, nothing changes."""
     form = Form.posted("you", _fields(), request.form)
     _check(form)
     if not form.errors:
@@ -52,17 +52,27 @@ def _page(form: Form) -> str:
 
 def _fields() -> tuple[Field, ...]:
     return (
-        Field("display_name", "Display name", max_length=NAME_MAX, autocomplete="name", hint="As you are greeted."),
-        Field("time_zone", "Time zone", "select", choices=_zones(), hint=f"In yours it is now {moment(clock.now())}."),
+        Field(
+            "display_name",
+            "Display name",
+            max_length=NAME_MAX,
+            autocomplete="name",
+            hint="Shown on every page.",
+        ),
+        Field(
+            "time_zone", "Time zone", "select", choices=_zones(), hint=f"Your local time is now {moment(clock.now())}."
+        ),
         Field("week_start", "Weeks begin on", "select", choices=WEEK_STARTS),
-        Field("day_order", "Dates in figures", "select", choices=DAY_ORDERS, hint="As quick add reads them."),
+        Field(
+            "day_order", "Numeric dates", "select", choices=DAY_ORDERS, hint="How quick add reads dates such as 12/05."
+        ),
         Field("theme", "Colours", "select", choices=THEMES),
-        Field("shortcuts", "Keyboard shortcuts", "checkbox", hint="Press ? on any page to read them."),
+        Field("shortcuts", "Keyboard shortcuts", "checkbox", hint="Press ? on any page to see them."),
     )
 
 
 def _zones() -> Choices:
-    """Give the zones to choose from; one that is known by an older name stays the user's, as does having none."""
+    """Return the time zones to choose from, always including the user's own, which may be an older name."""
     names, own = clock.zone_names(), preferences.current()
     listed = names if own.time_zone in names else (own.time_zone, *names)
     none = [] if own.chosen_zone else [("", "Not chosen yet")]
@@ -74,24 +84,24 @@ def _blank() -> Form:
 
 
 def _texts(chosen: Preferences) -> dict[str, str]:
-    """Give the choices as a form has them."""
+    """Return the preferences as form values."""
     zone = chosen.time_zone if chosen.chosen_zone else ""
     texts = {"time_zone": zone, "week_start": chosen.week_start, "day_order": chosen.day_order, "theme": chosen.theme}
     return texts | ({"shortcuts": "1"} if chosen.shortcuts else {})
 
 
 def _check(form: Form) -> None:
-    """Refuse what is not offered, and show the choice there was in its place."""
+    """Refuse a value that is not offered, and show the present one in its place."""
     before = _texts(preferences.current())
     for spec in form.fields:
         offered = {key for key, _ in spec.choices}
         if offered and form.values.get(spec.name) not in offered:
-            form.refuse(spec.name, "Choose one of the list.")
+            form.refuse(spec.name, "Choose one from the list.")
             form.values[spec.name] = before[spec.name]
 
 
 def _store(form: Form) -> None:
-    """Keep the name, then the choices; a name that is refused keeps both as they were."""
+    """Save the name, then the preferences; if the name is refused, neither changes."""
     accounts, user = current_parts().accounts, signed_in().user
     name = form.values.get("display_name", "")
     try:

@@ -1,4 +1,4 @@
-"""Change the password, and say where one is signed in."""
+"""Change the password, and list and end sessions."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PASSWORD = (
         "password",
         required=True,
         autocomplete="new-password",
-        hint="10 characters or more.",
+        hint="At least 10 characters.",
     ),
 )
 
@@ -51,19 +51,19 @@ def password() -> ResponseReturnValue:
     form = Form.posted("password", PASSWORD, request.form)
     for spec in PASSWORD:
         if not form.values.get(spec.name):
-            form.refuse(spec.name, "This is needed.")
+            form.refuse(spec.name, "This field is required.")
     if not form.errors:
         _change_password(form)
     if form.errors:
         return _page(form), 422
-    say("The password is changed. Every other session has ended.")
+    say("Your password has been changed. All other sessions have ended.")
     return redirect(url_for("settings.security"), 303)
 
 
 @blueprint.post("/sessions/end")
 @page_login_required
 def end_sessions() -> ResponseReturnValue:
-    """End the session that is named, or where none is, every one but this."""
+    """End the session that the form names; without a name, end all except this one."""
     named, user_id = request.form.get("session"), signed_in().user.id
     if named is not None:
         _end(user_id, named)
@@ -80,7 +80,7 @@ def _page(form: Form) -> str:
 
 
 def _sessions() -> Rows:
-    """Give the user's sessions in words, this one first."""
+    """Return the user's sessions with a readable device name, the current one first."""
     principal = signed_in()
     rows = [
         row | {"device": device(row["user_agent"]), "current": row["token_hash"] == principal.session_hash}
@@ -90,7 +90,7 @@ def _sessions() -> Rows:
 
 
 def _end(user_id: int, named: str) -> None:
-    """End one of the user's own sessions by the id that the page shows."""
+    """End one of the user's own sessions by the id shown on the page."""
     accounts = current_parts().accounts
     row: dict[str, Any] | None = next((row for row in accounts.sessions(user_id) if row["id"] == named), None)
     if row is None:

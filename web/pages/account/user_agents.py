@@ -1,10 +1,10 @@
-"""Say in words which program on which system a browser's user agent names."""
+"""Turn a browser's User-Agent header into words such as "Firefox on Linux"."""
 
 from __future__ import annotations
 
 LONGEST = 60
 
-# The first that occurs is meant: most browsers also name those that they would be taken for.
+# The first match wins: most browsers also name the browsers that they are compatible with.
 _PROGRAMS = (
     ("Edg", "Edge"),
     ("OPR/", "Opera"),
@@ -28,7 +28,7 @@ _SYSTEMS = (
 
 
 def device(user_agent: str | None) -> str:
-    """Give words like "Firefox on Linux"; a program that is not known is called as it calls itself."""
+    """Return words like "Firefox on Linux"; an unknown program keeps the name it gives itself."""
     text = (user_agent or "").strip()
     program, system = _first(_PROGRAMS, text), _first(_SYSTEMS, text)
     if program is None:

@@ -1,6 +1,7 @@
-"""Keep named values in the user's database, for programs that use ``/api/v1/settings``.
+"""Edit the named values in the user's database that programs use through ``/api/v1/settings``.
 
-The page of a value carries the version it showed: saving or deleting never overrules a change that it did not show.
+The page of a value carries the version it showed, so that saving or deleting never overwrites a change that the user
+has not seen.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ NEW_VALUE = (
         "Key",
         required=True,
         max_length=SETTING_KEY_MAX,
-        hint="A small letter, then a-z, 0-9, dot, dash and underscore.",
+        hint="A lowercase letter, followed by a-z, 0-9, dots, dashes and underscores.",
     ),
     VALUE,
 )
@@ -52,7 +53,7 @@ def values() -> ResponseReturnValue:
 @blueprint.post("")
 @page_login_required
 def add_value() -> ResponseReturnValue:
-    """Keep a new value under a key; one that is there already is changed on its own page."""
+    """Add a value under a new key; an existing value is changed on its own page."""
     form = Form.posted("value", NEW_VALUE, request.form)
     body = _value(form)
     if body is not None:
@@ -62,7 +63,7 @@ def add_value() -> ResponseReturnValue:
             form.refuse(error.field, sentence(error.message))
     if form.errors:
         return _page(form), 422
-    say("The value is saved.")
+    say("The value has been saved.")
     return redirect(url_for("settings.values"), 303)
 
 
@@ -82,7 +83,7 @@ def change_value(key: str) -> ResponseReturnValue:
     form = Form.posted("value", (VALUE,), request.form, "version")
     body = _value(form)
     if body is not None and row_pages.changing(form, "value", partial(_change_value, key, body.value)):
-        say("The value is saved.")
+        say("The value has been saved.")
         return redirect(url_for("settings.values"), 303)
     with current_parts().manager.session() as session:
         _values(session).get(key)
@@ -92,14 +93,14 @@ def change_value(key: str) -> ResponseReturnValue:
 @blueprint.post("/values/<key>/delete")
 @page_login_required
 def delete_value(key: str) -> ResponseReturnValue:
-    """Forget one value if it is still as its page showed it: no bin keeps it."""
+    """Delete one value if it is still as its page showed it; values do not go to the bin."""
     try:
         with current_parts().manager.session(write=True) as session:
             _values(session).delete(key, if_version=row_pages.seen_version(request.form.get("version", "")))
     except StaleVersionError:
-        say("This value was changed elsewhere, so it was not deleted: look at it first.", "bad")
+        say("This value was changed elsewhere, so it was not deleted: check it first.", "bad")
         return redirect(url_for("settings.value", key=key), 303)
-    say("The value is deleted.")
+    say("The value has been deleted.")
     return redirect(url_for("settings.values"), 303)
 
 
@@ -111,7 +112,7 @@ def _page(form: Form) -> str:
 
 
 def _stored_values(database: dict[str, Any]) -> tuple[Rows | None, str | None]:
-    """Give a page of stored values and the address of the next; None where the database does not answer."""
+    """Return a page of stored values and the URL of the next; (None, None) if the database does not answer."""
     principal = signed_in()
     if principal.tenant is None or principal.tenant.state not in READABLE:
         return None, None
@@ -131,12 +132,12 @@ def _stored_values(database: dict[str, Any]) -> tuple[Rows | None, str | None]:
 
 
 def _after(place: list[Any]) -> tuple[datetime, str]:
-    """Give the position a cursor holds; a key is text even where it looks like a UUID."""
+    """Return the position in a cursor; a key stays text even if it looks like a UUID."""
     return cursors.EPOCH + place[0] * cursors.MICROSECOND, place[1]
 
 
 def _value(form: Form) -> SettingPut | None:
-    """Check the value alone; its key is the repository's to judge."""
+    """Validate the value alone; the repository validates its key."""
     return Form(form.name, (VALUE,), form.values, form.errors).validate(SettingPut)
 
 
@@ -146,7 +147,7 @@ def _create_value(key: str, text: str) -> None:
         try:
             values.create({"key": key, "value": text})
         except ConflictError:
-            # A form sent twice finds what it wrote.
+            # The same form may have been sent twice; the second finds the value already there.
             if values.get(key)["value"] != text:
                 raise
 

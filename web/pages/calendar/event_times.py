@@ -1,8 +1,8 @@
-"""Read the times of an event's form by the clock that the form names, before ``workspace`` reads the form.
+"""Convert the times of a posted event form to the viewer's time zone, before ``common/rows.py`` reads the form.
 
-Forms are read by the viewer's own clock. One that names another zone has its times turned into the viewer's here, and
-carries the exact moments beside them, as a form does for what is stored (``<name>.was``). The times of whole days are
-left out here: a date is all that they are.
+Forms are read in the viewer's time zone. If an event form names another zone, its times are converted here, and the
+exact moments are added in hidden fields, as forms do for stored values (``<name>.was``). For all-day events only the
+dates are kept.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ def own_zone() -> str:
 @rows.blueprint.app_template_global("zone_options")
 @cache
 def options() -> Markup:
-    """Give the zones as the options of a select: the same on every page, so written once."""
+    """Render the time zones as options of a select; they are the same on every page, so this is cached."""
     return Markup("\n").join(Markup("<option>{}</option>").format(name) for name in clock.zone_names())
 
 
 @rows.blueprint.before_request
 def to_utc() -> ResponseReturnValue | None:
-    """Put the times of a posted event in the viewer's clock; show the form again where one does not exist."""
+    """Convert a posted event's times to the viewer's time zone; show the form again if a time does not exist."""
     # Somebody whose session has ended gets the form back as it was typed, once signed in.
     if request.method != "POST" or request.endpoint not in WRITES or current_principal() is None:
         return None
@@ -66,9 +66,9 @@ def _whole_day(text: str) -> str:
 
 
 def _turn(form: dict[str, str], name: str) -> dict[str, str]:
-    """Turn the times of a form from a zone's clock into the viewer's; give what is wrong with which."""
+    """Convert the times of a form from ``zone`` to the viewer's time zone; return errors by field."""
     if name not in clock.zone_names():
-        return {"zone": "Choose one of the list."}
+        return {"zone": "Choose one from the list."}
     there = ZoneInfo(name)
     errors: dict[str, str] = {}
     turned: dict[str, str] = {}
@@ -87,7 +87,7 @@ def _turn(form: dict[str, str], name: str) -> dict[str, str]:
 
 
 def _moment(text: str, there: ZoneInfo) -> datetime | None:
-    """Give the moment a text means; None for one that the form's model is to judge."""
+    """Convert a text to a moment; None for text that the form's model has to refuse."""
     try:
         shown = datetime.fromisoformat(text.strip())
     except ValueError:
@@ -97,7 +97,7 @@ def _moment(text: str, there: ZoneInfo) -> datetime | None:
 
 @page_login_required
 def _refused(form: dict[str, str], errors: dict[str, str]) -> ResponseReturnValue:
-    """Show the form again, on the page it was on."""
+    """Show the form again on the page it was on."""
     row_id: UUID | None = (request.view_args or {}).get("row_id")
     shown = Form.posted("events", EVENTS.fields, form, "id", "version", "zone")
     shown.errors.update(errors)

@@ -1,8 +1,8 @@
-"""Hand events out as iCalendar (RFC 5545): all of them at a secret address that programs ask, one as a file.
+"""Export events as iCalendar (RFC 5545): all of them at a secret URL for calendar apps, and single ones as files.
 
-The address is a key with the purpose "calendar": it opens this and nothing else, and no session is looked at. What
-a calendar reads changes only when the events do, so the answer's ETag is made from ids and versions, and a program
-that has seen them is told so before a line is written.
+The secret in the URL is an API key with the purpose "calendar", which gives access to nothing else; sessions are
+ignored. The response depends only on the events, so its ETag is made from ids and versions, and a program that has the
+present version gets 304 before anything is rendered.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f]")
 
 
 class CalendarAnswer(Response):
-    """Let the program that asked keep what its ETag is about; no other answer is kept (``web/http/security.py``)."""
+    """Allow the client to cache the calendar with its ETag; other responses forbid that (``web/http/security.py``)."""
 
     def get_wsgi_headers(self, environ: WSGIEnvironment) -> Headers:
         headers = super().get_wsgi_headers(environ)
@@ -60,7 +60,7 @@ class CalendarAnswer(Response):
 
 @blueprint.get("/calendar/<secret>.ics")
 def calendar(secret: str) -> ResponseReturnValue:
-    """Give the events to whoever knows the address; one that is unknown and one that was revoked look alike."""
+    """Serve the events to anyone with the URL; an unknown and a revoked URL get the same answer."""
     principal = current_parts().accounts.principal_by_key(secret, purpose=PURPOSE) if _KEY.fullmatch(secret) else None
     if principal is None:
         raise Problem(404, "not_found", NOT_THERE)
@@ -80,7 +80,7 @@ def calendar(secret: str) -> ResponseReturnValue:
 
 @blueprint.after_request
 def say_plainly(answer: Response) -> Response:
-    """Answer a program in a word; the page of an error might repeat the address, which is the secret."""
+    """Answer errors with plain text: an HTML error page might contain the URL, which is secret."""
     if request.endpoint == "feed.calendar" and answer.status_code >= 400:
         answer.set_data(f"{answer.status}\n")
         answer.content_type = "text/plain; charset=utf-8"
@@ -90,14 +90,14 @@ def say_plainly(answer: Response) -> Response:
 @pages.get("/events/feed", endpoint="events_feed")
 @page_login_required
 def feed() -> ResponseReturnValue:
-    """Show whether there is a link, since when and when it was last read."""
+    """Show whether there is a link, when it was created and when it was last read."""
     return render_template("events/feed.html", links=_links(), back_days=BACK_DAYS, most=EVENTS_MOST)
 
 
 @pages.post("/events/feed", endpoint="events_feed_make")
 @page_login_required
 def make() -> ResponseReturnValue:
-    """Make a link in place of the one there was, and show it: a redirect could not carry a secret."""
+    """Create a link, replace the earlier one, and show the new one here: a redirect could not carry a secret."""
     accounts, old = current_parts().accounts, _links()
     _, secret = accounts.issue_key(signed_in().user.id, "Calendar link", read_only=True, purpose=PURPOSE)
     _revoke(old)
@@ -108,16 +108,16 @@ def make() -> ResponseReturnValue:
 @pages.post("/events/feed/revoke", endpoint="events_feed_revoke")
 @page_login_required
 def revoke() -> ResponseReturnValue:
-    """Let the link open nothing from its next request on."""
+    """Revoke the link; its next request is refused."""
     _revoke(_links())
-    flash("The calendar link is revoked: programs that read it get nothing from now on.", "good")
+    flash("The calendar link has been revoked: programs that use it get nothing from now on.", "good")
     return redirect(url_for("pages.events_feed"), 303)
 
 
 @blueprint.get("/events/<uuid:row_id>.ics")
 @page_login_required
 def one(row_id: UUID) -> ResponseReturnValue:
-    """Give one event as a file that calendar programs open."""
+    """Serve one event as a file for calendar apps."""
     with current_parts().manager.session() as session:
         row = RepositoryFactory.get_repository("events", session, signed_in().user.id).get(row_id)
     if row["starts_at"] is None:
@@ -128,7 +128,7 @@ def one(row_id: UUID) -> ResponseReturnValue:
 
 
 def written(name: str | None, rows: Iterable[dict[str, Any]]) -> bytes:
-    """Write events as an iCalendar document; the name is for programs that subscribe."""
+    """Render events as an iCalendar document; the name is for apps that subscribe."""
     document = Calendar()
     document.add("prodid", PROGRAM)
     document.add("version", "2.0")
@@ -142,7 +142,7 @@ def written(name: str | None, rows: Iterable[dict[str, Any]]) -> bytes:
 
 
 def _event(row: dict[str, Any]) -> Event:
-    """Turn a row into a component; nothing in it depends on when it is asked for."""
+    """Turn a row into a component, which must not depend on the time of the request."""
     event = Event()
     event.add("uid", f"{_text(str(row['id']))}@unify")
     # Without METHOD, this is when the event was last revised (RFC 5545, 3.8.7.2).
@@ -161,7 +161,7 @@ def _event(row: dict[str, Any]) -> Event:
 
 
 def _add_times(event: Event, row: dict[str, Any]) -> None:
-    """Add the times: dates for a whole-day event, whose end is the first day that is no longer part of it."""
+    """Add the times; for an all-day event dates, the end being the first day after it."""
     starts_at, ends_at = row["starts_at"], row["ends_at"]
     if not row["all_day"]:
         event.add("dtstart", starts_at.astimezone(UTC))
@@ -177,19 +177,19 @@ def _add_times(event: Event, row: dict[str, Any]) -> None:
 
 
 def _text(text: str) -> str:
-    """Give a text that fits into a content line: line ends as LF, no control characters, not endless."""
+    """Clean a text for a content line: LF as line end, no control characters, limited length."""
     kept = _CONTROL.sub("", _LINE_ENDS.sub("\n", text))
     return kept if len(kept) <= TEXT_MOST else f"{kept[: TEXT_MOST - 1]}…"
 
 
 def _seen(name: str, rows: list[dict[str, Any]]) -> str:
-    """Give the ETag of the document that these rows make."""
+    """Return the ETag of the document made from these rows."""
     parts = [(str(row["id"]), row["version"], row["updated_at"], row["category_name"]) for row in rows]
     return hashlib.sha256(repr((PROGRAM, name, parts)).encode()).hexdigest()[:32]
 
 
 def _bind(principal: Principal) -> None:
-    """Tie the request to the link's owner, as the guards of ``web/auth/guards.py`` do for who signs in."""
+    """Bind the request to the link's owner, as the guards of ``web/auth/guards.py`` do for signed-in users."""
     parts, tenant = current_parts(), principal.tenant
     logs.note_user(principal.user.id, tenant.tenant_id if tenant else None)
     parts.manager.bind(principal, request_id=logs.request_id(), own_database=True)
@@ -202,6 +202,6 @@ def _links() -> list[dict[str, Any]]:
 
 def _revoke(links: list[dict[str, Any]]) -> None:
     for link in links:
-        # Another tab may have been quicker.
+        # Another tab may have revoked it first.
         with suppress(KeyNotFoundError):
             current_parts().accounts.revoke_key(signed_in().user.id, link["id"])

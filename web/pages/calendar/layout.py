@@ -1,6 +1,6 @@
-"""Lay events out on the days of a calendar: which days an event covers, and which line of a week it takes.
+"""Lay events out on the days of a calendar: the days that an event covers, and its line in a week.
 
-Nothing here asks a database or knows HTTP; ``events`` does both.
+Nothing here uses a database or HTTP; ``page.py`` does both.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MOMENT = timedelta(microseconds=1)
 
 @dataclass
 class Chip:
-    """Show one event on one day; ``label`` says whether this is where a week shows its title."""
+    """One event on one day; ``label`` says whether its title is shown here, which is once a week."""
 
     row: Row
     day: date
@@ -41,13 +41,13 @@ class Chip:
 
     @property
     def whole(self) -> bool:
-        """Tell whether it takes the whole line: all day, or more days than one."""
+        """Tell whether the event lasts all day or several days."""
         return bool(self.row["all_day"]) or self.first != self.last
 
 
 @dataclass
 class Day:
-    """Hold what one day of a calendar shows; ``lines`` has a gap (None) where a longer event passes another day."""
+    """One day of the calendar; ``lines`` has a gap (None) where a longer event occupies the line on other days."""
 
     date: date
     today: bool
@@ -58,7 +58,7 @@ class Day:
 
     @property
     def whole(self) -> list[Chip | None]:
-        """Give the lines of what takes a whole line, with their gaps, for a page that shows the hours elsewhere."""
+        """Return the lines with all-day and longer events, gaps included, for the week view."""
         lines = [chip if chip and chip.whole else None for chip in self.lines]
         while lines and lines[-1] is None:
             lines.pop()
@@ -66,13 +66,13 @@ class Day:
 
 
 Week = list[Day | None]
-"""Seven days; None before the first and after the last day there is."""
+"""Seven days; None beyond the first and last possible date."""
 
 
 def days_of(row: Row, zone: ZoneInfo) -> tuple[date, date] | None:
-    """Give the first and last day of an event: UTC days for a whole-day one, else days of ``zone``.
+    """Return the first and last day of an event: UTC days if it lasts all day, otherwise days of ``zone``.
 
-    One that ends at midnight does not touch the day that begins then. None for a row without a start.
+    An event that ends at midnight does not include the day that begins then. None for a row without a start.
     """
     starts_at, ends_at = row["starts_at"], row["ends_at"] or row["starts_at"]
     if starts_at is None:
@@ -84,13 +84,13 @@ def days_of(row: Row, zone: ZoneInfo) -> tuple[date, date] | None:
 
 
 def week_of(day: date, first_weekday: int) -> list[date | None]:
-    """Give the seven days of the week that holds a day; None beyond the calendar's ends."""
+    """Return the seven days of the week that contains a day; None beyond the calendar's ends."""
     start = day.toordinal() - (day.weekday() - first_weekday) % 7
     return [day_at(start + offset) for offset in range(7)]
 
 
 def weeks_of(month: date, first_weekday: int) -> list[list[date | None]]:
-    """Give the weeks that hold the days of the month of a day."""
+    """Return the weeks that contain the days of a month."""
     first = month.replace(day=1)
     after = next_month(first)
     end = after.toordinal() if after else date.max.toordinal() + 1
@@ -99,7 +99,7 @@ def weeks_of(month: date, first_weekday: int) -> list[list[date | None]]:
 
 
 def next_month(day: date, step: int = 1) -> date | None:
-    """Give the first day of the next month (or, with -1, of the one before); None beyond the calendar's ends."""
+    """Return the first day of the next month (with -1, of the previous one); None beyond the calendar's ends."""
     count = day.year * 12 + day.month - 1 + step
     return date(count // 12, count % 12 + 1, 1) if 12 <= count < 12 * 10_000 else None
 
@@ -112,9 +112,9 @@ def lay_out(
     *,
     lanes: int = LANES,
 ) -> list[Week]:
-    """Put events on the days of weeks, each on the same line of all the days it covers in a week.
+    """Place events on the days of weeks, each on the same line of all the days that it covers in a week.
 
-    Those of a day that find none of its ``lanes`` lines free are counted.
+    If none of the ``lanes`` lines of a day is free for an event, the day only counts it.
     """
     zone = clock.zone()
     placed = [(row, days) for row in rows if (days := days_of(row, zone))]
@@ -123,7 +123,7 @@ def lay_out(
 
 
 def _order(placed: tuple[Row, tuple[date, date]]) -> tuple[Any, ...]:
-    """Sort longer events before shorter ones of a day, whole days before hours, then by the clock."""
+    """Sort by day, longer events first, all-day events before timed ones, then by time."""
     row, (first, last) = placed
     return first, first == last, first.toordinal() - last.toordinal(), not row["all_day"], row["starts_at"]
 
@@ -145,7 +145,7 @@ def _week(
         covered = range(max(0, (first - start).days), min(len(known) - 1, (last - start).days) + 1)
         lane = _free((taken[index] for index in covered), lanes)
         for index in covered:
-            # An event that finds no line free on all its days takes what there is on each.
+            # If no line is free on all days of an event, it takes a free line of each single day.
             own = _free([taken[index]], lanes) if lane is None else lane
             _put(known[index], Chip(row, known[index].date, first, last), own)
             if own is not None:
@@ -155,7 +155,7 @@ def _week(
 
 
 def _free(days: Iterable[int], lanes: int) -> int | None:
-    """Give the first line that is free on all of these days."""
+    """Return the first line that is free on all of these days."""
     taken = reduce(or_, days)
     lane = (~taken & (taken + 1)).bit_length() - 1
     return lane if lane < lanes else None
@@ -171,7 +171,7 @@ def _put(day: Day, chip: Chip, lane: int | None) -> None:
 
 
 def _fold(days: list[Day], lanes: int) -> None:
-    """Keep the last line for saying how much more there is, where not everything fits; give the rest their titles."""
+    """If not everything fits on a day, use the last line for the count; then label each event once a week."""
     named: set[int] = set()
     for day in days:
         if day.more and len(day.lines) == lanes:

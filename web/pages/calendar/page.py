@@ -1,7 +1,8 @@
-"""Show events as a month, a week or a list, in the viewer's zone; ``month`` lays them out, ``workspace`` changes them.
+"""Show events as a month, a week or a list in the viewer's time zone.
 
-A month and a week are one statement for the events and one for the categories that a new one may have. A list is
-paged by key: what is to come soonest first, what is past latest first.
+``layout`` places them on days; ``common/rows.py`` adds and changes them. A month or week takes one SQL statement for
+the events and one for the categories of a new event. Lists are paged by key: upcoming events soonest first, past events
+latest first.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
 
 def page(resource: Resource, form: Form | None = None) -> ResponseReturnValue:
-    """Show the events that the address asks for and the form that adds one; a refused form keeps its errors."""
+    """Show the events that the URL asks for, and the form that adds one; a refused form is shown with its errors."""
     wanted = _asked("day")
     shown = form or blank(resource, wanted)
     on = _asked("on") or wanted or _day(shown.values.get("starts_at", "")[:10] if form else "") or clock.today()
@@ -54,7 +55,7 @@ row_pages.LISTS["events"] = page
 @row_pages.blueprint.get("/events/<uuid:row_id>/where", endpoint="events_where")
 @page_login_required
 def where(row_id: UUID) -> ResponseReturnValue:
-    """Lead to the month that shows an event."""
+    """Redirect to the month of an event."""
     with current_parts().manager.session() as session:
         row = row_pages.of("events", session).get(row_id)
     days = layout.days_of(row, clock.zone())
@@ -62,8 +63,8 @@ def where(row_id: UUID) -> ResponseReturnValue:
 
 
 def blank(resource: Resource, day: date | None) -> Form:
-    """Give the form of a new event: in the morning of the day asked for, else at the next full hour; an hour long."""
-    # By way of UTC: an hour from now on the clock might be one that is skipped.
+    """Return the form of a new one-hour event, at nine on the day asked for or at the next full hour."""
+    # In UTC, because one hour later in local time may be a skipped time.
     next_hour = clock.local(datetime.now(UTC) + HOUR).replace(minute=0, second=0, microsecond=0, tzinfo=None)
     start = datetime.combine(day, MORNING) if day else next_hour
     times = {"starts_at": start, "ends_at": start + HOUR}
@@ -98,7 +99,7 @@ def _week(session: Session, on: date) -> dict[str, Any]:
 
 
 def _span(first: date, last: date) -> str:
-    """Name the days of a week, and month and year once where they share them."""
+    """Format the days of a week, naming a common month and year once."""
     until = f"{last.day} {MONTHS[last.month - 1]} {last.year}"
     if first.year != last.year:
         return f"{first.day} {MONTHS[first.month - 1]} {first.year} to {until}"
@@ -108,7 +109,7 @@ def _span(first: date, last: date) -> str:
 
 
 def _list(session: Session, on: date) -> dict[str, Any]:
-    """Give a page of what goes on or is to come, or of what is over."""
+    """Return a page of present and upcoming events, or of past ones."""
     past, query = request.args.get("past") == "1", request.args.get("q", "").strip()[:200]
     category = str(request.args.get("category", type=UUID) or "")
     narrowed: dict[str, Any] = {
@@ -146,7 +147,7 @@ def _page(session: Session, narrowed: Mapping[str, str]) -> tuple[list[dict[str,
 
 
 def _between(session: Session, days: list[date]) -> list[dict[str, Any]]:
-    """Give the events that touch any of these days."""
+    """Return the events on any of these days."""
     start, end = clock.day_bounds(days[0])[0], clock.day_bounds(days[-1])[1]
     rows: list[dict[str, Any]] = row_pages.of("events", session).between(
         start, end, first_day=days[0], last_day=days[-1], limit=SHOWN_MOST
@@ -155,7 +156,7 @@ def _between(session: Session, days: list[date]) -> list[dict[str, Any]]:
 
 
 def _beside(view: str, before: date | None, after: date | None) -> dict[str, Any]:
-    """Give the ways to the time before and after, and to now."""
+    """Return the URLs of the previous, next and present period."""
     address = partial(url_for, "pages.events", view=view)
     return {
         "before": address(on=before.isoformat()) if before else None,
@@ -165,7 +166,7 @@ def _beside(view: str, before: date | None, after: date | None) -> dict[str, Any
 
 
 def _frame(on: date) -> dict[str, Any]:
-    """Give what every view shows around itself."""
+    """Return what all views share."""
     address = partial(url_for, "pages.events")
     return {
         "views": [
@@ -184,7 +185,7 @@ def _frame(on: date) -> dict[str, Any]:
 
 
 def _asked(name: str) -> date | None:
-    """Give the day of the address that stands under a name; None for what is no day."""
+    """Return the date in a query parameter; None if it is not a date."""
     return _day(request.args.get(name, ""))
 
 

@@ -1,1 +1,1 @@
-"""What every page is made of: forms, htmx fragments, messages, and the views of declared resources."""
+"""What all pages share: forms, htmx fragments, flash messages, and the views of declared resources."""

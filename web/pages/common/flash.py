@@ -1,4 +1,4 @@
-"""Tell people what happened: a short message on the next page they see, perhaps with a way to undo it."""
+"""Show a short message about what happened on the next page, with an undo button where there is one."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from flask import flash, get_flashed_messages
 Tone = Literal["good", "bad", "warn", ""]
 
 TEXT_MAX = 200
-"""Say how long a message may be: it travels in the session's cookie, which browsers cut off at 4 KB."""
+"""Longest message, in characters: it travels in the session cookie, and browsers limit a cookie to 4 KB."""
 
 
 @dataclass(frozen=True)
 class Message:
-    """Hold one message; ``undo`` is the path that a POST takes it back with."""
+    """One message; a POST to the path ``undo`` undoes what it reports."""
 
     text: str
     tone: str = "good"
@@ -23,13 +23,13 @@ class Message:
 
 
 def say(text: str, tone: Tone = "good", *, undo: str | None = None) -> None:
-    """Show a message on the next page, or with the fragment that answers this request."""
+    """Show a message on the next page, or in the response if it is an htmx fragment."""
     short = text if len(text) <= TEXT_MAX else text[: TEXT_MAX - 1] + "…"
     flash([short, undo] if undo else short, tone)  # type: ignore[arg-type]  # any JSON value passes through the session
 
 
 def pending() -> list[Message]:
-    """Give what was said and not shown yet, once."""
+    """Return the messages that have not been shown yet, and forget them."""
     waiting: list[tuple[str, Any]] = get_flashed_messages(with_categories=True)  # type: ignore[assignment]  # pairs
     return [
         Message(said, tone) if isinstance(said, str) else Message(said[0], tone, undo=said[1]) for tone, said in waiting

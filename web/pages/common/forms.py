@@ -1,11 +1,11 @@
-"""Turn a posted form into typed values, and keep the typed text and the errors for showing it again.
+"""Turn a posted form into typed values, and keep the typed text and the errors so that it can be shown again.
 
-A form is declared as a row of ``Field``; its text becomes a JSON document that goes through the same pydantic
-model as the JSON API's bodies (``web/schemas.py``), so that both refuse and accept the same.
+A form is declared as a list of ``Field``. Its text becomes a JSON document that is validated by the same pydantic
+model as the bodies of the JSON API (``web/schemas.py``), so both accept and refuse the same input.
 
-Moments are shown and read by the viewer's clock, to the minute or second. So that saving moves nothing that was not
-touched, a form carries each moment as it is stored beside its control (``<name>.was``); a text that still shows it
-means it. The times of something that lasts whole days are days of the calendar, in no zone.
+Date-times are shown and read in the viewer's time zone, to the minute or second. The stored value travels beside its
+control in a hidden field (``<name>.was``): if the text was not edited, saving writes that value back, microseconds
+included. Times of all-day events are calendar days without a time zone.
 """
 
 from __future__ import annotations
@@ -27,36 +27,36 @@ Model = TypeVar("Model", bound=BaseModel)
 Choices = Sequence[tuple[str, str]]
 
 _MESSAGES = {
-    "missing": "This is needed.",
-    "string_type": "This is needed.",
-    "string_too_short": "This is needed.",
+    "missing": "This field is required.",
+    "string_type": "This field is required.",
+    "string_too_short": "This field is required.",
     "string_too_long": "This is too long: at most {number} characters.",
-    "string_pattern_mismatch": "This holds characters that cannot be kept here.",
-    "date_type": "This is needed.",
-    "datetime_type": "This is needed.",
-    "timezone_aware": "This is not a date and time like 2025-12-31 18:30.",
-    "date_from_datetime_parsing": "This is not a date like 2025-12-31.",
-    "date_from_datetime_inexact": "This is not a date like 2025-12-31.",
-    "date_parsing": "This is not a date like 2025-12-31.",
-    "datetime_parsing": "This is not a date and time like 2025-12-31 18:30.",
-    "datetime_from_date_parsing": "This is not a date and time like 2025-12-31 18:30.",
-    "uuid_type": "Choose one of the list.",
-    "uuid_parsing": "Choose one of the list.",
-    "literal_error": "Choose one of the list.",
-    "time_format": "This is not a time like 17:30.",
-    "int_parsing": "This is not a whole number.",
-    "int_type": "This is not a whole number.",
+    "string_pattern_mismatch": "This contains characters that cannot be stored.",
+    "date_type": "This field is required.",
+    "datetime_type": "This field is required.",
+    "timezone_aware": "Enter a date and time such as 2025-12-31 18:30.",
+    "date_from_datetime_parsing": "Enter a date such as 2025-12-31.",
+    "date_from_datetime_inexact": "Enter a date such as 2025-12-31.",
+    "date_parsing": "Enter a date such as 2025-12-31.",
+    "datetime_parsing": "Enter a date and time such as 2025-12-31 18:30.",
+    "datetime_from_date_parsing": "Enter a date and time such as 2025-12-31 18:30.",
+    "uuid_type": "Choose one from the list.",
+    "uuid_parsing": "Choose one from the list.",
+    "literal_error": "Choose one from the list.",
+    "time_format": "Enter a time such as 17:30.",
+    "int_parsing": "Enter a whole number.",
+    "int_type": "Enter a whole number.",
     "greater_than_equal": "The smallest value is {number}.",
     "less_than_equal": "The largest value is {number}.",
     "ends_at must not be before starts_at": "The end must not be before the start.",
-    "due_time needs a due_date": "A time needs a day: fill in “Due” too.",
+    "due_time needs a due_date": "A time needs a date: fill in “Due” too.",
 }
 _NUMBER = re.compile(r"\d+")
 _MOMENT = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d", re.ASCII)
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 WAS = ".was"
 NONE = ".none"
-"""Names the box beside a colour that says that there is none; browsers have no empty colour."""
+"""Suffix of the "No colour" checkbox beside a colour input, whose value browsers never leave empty."""
 
 
 @dataclass(frozen=True)
@@ -78,13 +78,13 @@ class Field:
 
     @property
     def zone(self) -> str:
-        """Name the clock by which the control is read, where it is read by one."""
+        """Name the time zone of a date-time control; empty for other kinds."""
         return clock.zone().key if self.kind == "datetime-local" else ""
 
     def read(self, text: str | None, zone: ZoneInfo | None = None) -> object:
-        """Give the value of one posted text as a JSON document has it; an empty text is no value.
+        """Convert one posted text to its JSON value; an empty text is None.
 
-        Raises clock.NoSuchTime for a time that the clock of the zone (the viewer's) never shows.
+        Raises clock.NoSuchTime for a time that clocks skip in ``zone`` (by default the viewer's).
         """
         if self.kind == "checkbox":
             return bool(text)
@@ -99,7 +99,7 @@ class Field:
         return text
 
     def show(self, value: object, zone: ZoneInfo | None = None) -> str:
-        """Give a stored value as the text its control takes."""
+        """Convert a stored value to the text of its control."""
         if value is None or value is False:
             return ""
         if self.kind == "checkbox":
@@ -112,12 +112,12 @@ class Field:
 
 CATEGORY = Field("category_id", "Category", "category")
 TYPED_CATEGORY = Field("category", "Category", max_length=NAME_MAX, hint="The name of one of your categories.")
-"""Stands in for the list of categories where there are too many for one."""
+"""Replaces the list of categories when there are too many to list."""
 
 
 @dataclass(frozen=True)
 class Categories:
-    """Hold the categories to choose from; ``more`` says that there are others, so that one is named by typing."""
+    """The categories to choose from; with ``more`` there are too many to list, and the user types a name instead."""
 
     choices: Choices = ()
     more: bool = False
@@ -132,7 +132,7 @@ class Categories:
 
 @dataclass
 class Form:
-    """Hold one form on a page: its controls, the text in them and what is wrong with it."""
+    """One form on a page: its controls, the text in them, and the errors."""
 
     name: str
     specs: Sequence[Field]
@@ -147,7 +147,7 @@ class Form:
 
     @classmethod
     def stored(cls, name: str, fields: Sequence[Field], row: Mapping[str, Any], **values: str) -> Form:
-        """Show a row: what its controls hold, and its moments to the microsecond beside them."""
+        """Fill a form from a stored row; ``was`` holds its date-times to the microsecond."""
         zone = _zone(row.get("all_day"))
         was = {spec.name + WAS: str(row[spec.name]) for spec in fields if isinstance(row.get(spec.name), datetime)}
         shown = {spec.name: spec.show(row.get(spec.name), zone) for spec in fields}
@@ -156,7 +156,7 @@ class Form:
 
     @classmethod
     def posted(cls, name: str, fields: Sequence[Field], form: Mapping[str, str], *hidden: str) -> Form:
-        """Keep what was typed (browsers end lines with CR LF; the rest of the system with LF)."""
+        """Fill a form with what was typed; the CR LF that browsers send at line ends becomes LF."""
         typed = [TYPED_CATEGORY.name for spec in fields if spec.kind == "category"]
         without = [spec.name + NONE for spec in fields if spec.kind == "color"]
         names = [spec.name for spec in fields] + typed + without + list(hidden)
@@ -164,20 +164,20 @@ class Form:
         return cls(name, fields, {key: form[key].replace("\r\n", "\n") for key in names if key in form}, was=was)
 
     def offer(self, categories: Categories) -> Form:
-        """Let one of these categories be chosen."""
+        """Offer these categories in the form."""
         self.categories = categories
         return self
 
     @property
     def fields(self) -> Sequence[Field]:
-        """Give the controls; a category is chosen, or typed where there are too many to choose from."""
+        """Return the controls; a category is typed when there are too many to choose from."""
         if not self.categories.more:
             return self.specs
         return [TYPED_CATEGORY if spec.kind == "category" else spec for spec in self.specs]
 
     @property
     def general(self) -> str:
-        """Give the error that belongs to no control on the page, if there is one."""
+        """Return the errors that belong to no control on the page, joined; empty if there are none."""
         names = {spec.name for spec in self.fields}
         return " ".join(text for name, text in self.errors.items() if name not in names)
 
@@ -185,14 +185,14 @@ class Form:
         return self.categories.choices if spec.kind == "category" else spec.choices
 
     def document(self) -> dict[str, object]:
-        """Give what was typed as a JSON document has it; a time that no clock shows is an error beside its field."""
+        """Return what was typed as a JSON document; a time that clocks skip becomes an error of its field."""
         zone = _zone(self.values.get("all_day"))
         return {spec.name: self._read(spec, zone) for spec in self.specs}
 
     def validate(self, model: type[Model], *, keep_empty: bool = False, **extra: object) -> Model | None:
-        """Give the validated model, or None and ``errors``.
+        """Return the validated model, or None with the reasons in ``errors``.
 
-        A field left empty takes the model's default; with ``keep_empty`` it is sent as null, which clears it.
+        A field left empty gets the model's default; with ``keep_empty`` it is null, which clears the stored value.
         """
         document = self.document() | extra
         if self.errors:
@@ -208,7 +208,7 @@ class Form:
         return None if self.errors else body
 
     def refuse(self, name: str | None, message: str) -> Form:
-        """Put an error found later (a taken name, a wrong password) beside its control."""
+        """Add an error found after validation (a taken name, a wrong password) to its control."""
         self.errors[name or ""] = message
         return self
 
@@ -226,12 +226,12 @@ class Form:
 
 
 def _zone(whole_days: object) -> ZoneInfo | None:
-    """Give the clock of a form's moments: that of the viewer (None) unless they are whole days."""
+    """Return the time zone of a form's date-times: UTC for all-day events, otherwise the viewer's (None)."""
     return clock.zone_of("UTC") if whole_days else None
 
 
 def _shows(spec: Field, was: str, text: str, zone: ZoneInfo | None) -> bool:
-    """Tell whether a control still shows the moment that is stored."""
+    """Tell whether the text in a control still shows the stored moment."""
     try:
         stored = datetime.fromisoformat(was)
     except ValueError:
@@ -241,9 +241,9 @@ def _shows(spec: Field, was: str, text: str, zone: ZoneInfo | None) -> bool:
 
 
 def _moment(text: str, zone: ZoneInfo | None) -> str:
-    """Give a moment that was typed without its zone, as browsers send it, in UTC; the model refuses what is none.
+    """Convert a date-time without zone, as browsers send it, to UTC; the model refuses anything else.
 
-    Where whole days are meant, a day alone is its beginning.
+    For all-day events a date alone is enough.
     """
     text = f"{text}T00:00" if zone and _DAY.fullmatch(text) else text
     try:
@@ -254,7 +254,7 @@ def _moment(text: str, zone: ZoneInfo | None) -> str:
 
 
 def explain(problem: Mapping[str, str]) -> str:
-    """Put a problem in words for whoever typed it."""
+    """Explain a validation error to the user who typed the value."""
     text = problem["message"]
     known = _MESSAGES.get(problem["code"]) or _MESSAGES.get(text)
     if known:

@@ -1,6 +1,6 @@
-"""Answer htmx: a part of a page instead of the whole, with what there is to say beside it.
+"""Answer htmx requests with a part of a page instead of the whole, together with any messages.
 
-A page never knows whether it was asked by a script: a view asks ``wants_fragment`` and gives the part that changed,
+Forms work the same with and without scripts: a view checks ``wants_fragment`` and returns either the part that changed
 or the redirect that a form without scripts gets.
 """
 
@@ -17,7 +17,7 @@ __all__ = ["fragment", "htmx_redirect", "wants_fragment"]
 def fragment(
     template: str, /, *, status: int = 200, message: Message | str | None = None, **context: object
 ) -> Response:
-    """Give a part of a page, and in the message area what was said meanwhile."""
+    """Render a part of a page; pending messages go along and are swapped into the message area."""
     said = pending()
     if message is not None:
         said.append(Message(message) if isinstance(message, str) else message)
@@ -28,7 +28,7 @@ def fragment(
 
 
 def htmx_redirect(url: str) -> Response:
-    """Send the browser to another page: htmx would follow a plain redirect by itself and swap what it finds."""
+    """Send the browser to another page; htmx would follow a plain redirect itself and swap in what it finds."""
     answer = make_response("", 204)
     answer.headers["HX-Redirect"] = url
     return answer

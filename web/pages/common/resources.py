@@ -1,4 +1,4 @@
-"""Declare what people see of each resource: its form and its words. ``workspace`` does the rest."""
+"""Declare each resource's form and names; ``rows`` provides the views for all of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from web.pages.common.forms import CATEGORY, Field
 
 @dataclass(frozen=True)
 class Resource:
-    """Describe one kind of rows; ``label`` is the column that names a row."""
+    """One kind of rows; ``label`` is the column that names a row."""
 
     name: str
     singular: str

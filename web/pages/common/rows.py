@@ -1,8 +1,8 @@
-"""Change the workspace's rows: one set of views for every declared resource, each of which shows its own list.
+"""Add, change and delete rows: one set of views for all declared resources. Each resource renders its own list.
 
-A form that adds carries the id its row will have, so that sending it twice makes one row; a form that changes carries
-the version it showed, so that nobody's work is overwritten unseen. What is deleted goes to the bin, and the message
-that says so can undo it. Where a form carries ``next``, a path of this site, it is where saving leads.
+A form that adds a row carries the id of the new row, so that sending it twice creates one row. A form that changes a
+row carries the version it showed, so that nobody's work is overwritten unseen. Deleted rows go to the bin, and the
+message about it has an undo button. A form may carry ``next``, a path of this site, to redirect to after saving.
 """
 
 from __future__ import annotations
@@ -38,27 +38,27 @@ blueprint = Blueprint("pages", __name__)
 
 CATEGORIES_SHOWN = 200
 LISTS: dict[str, Callable[[Resource, Form | None], ResponseReturnValue]] = {}
-"""The page of each resource; given a form that was refused, it shows that one."""
+"""The view of each resource's list; it shows the refused form, if it is given one."""
 
 
 def of(name: str, session: Session) -> Any:
-    """Give the signed-in user's repository."""
+    """Return the signed-in user's repository of this name."""
     return RepositoryFactory.get_repository(name, session=session, user_id=signed_in().user.id)
 
 
 def blank(resource: Resource, **values: str) -> Form:
-    """Give the form that adds a row, with the id that the row will have."""
+    """Return the form that adds a row, with the id that the row will have."""
     return Form.blank(resource.name, resource.fields, id=str(new_id()), **values)
 
 
 def category_choices(session: Session) -> Categories:
-    """Give the categories that a form offers."""
+    """Return the categories that a form offers."""
     rows, more = of("categories", session).choices(limit=CATEGORIES_SHOWN)
     return Categories.of(rows, more)
 
 
 def next_path(default: str | None = None) -> str | None:
-    """Give the path that a form or an address asks to go to afterwards."""
+    """Return the path to redirect to afterwards, as the form or URL asks with ``next``."""
     return local_path(request.values.get("next")) or default
 
 
@@ -74,7 +74,7 @@ def edit_page(resource: Resource, row_id: UUID, form: Form, **context: Any) -> s
 
 
 def saved(resource: Resource, form: Form, body: Any) -> bool:
-    """Write a new row, or put what is wrong beside its field."""
+    """Insert a new row; if it is refused, return False with the reason in the form."""
 
     def write(session: Session) -> None:
         create_once(of(resource.name, session), sent(body) | typed_category(session, form))
@@ -83,7 +83,7 @@ def saved(resource: Resource, form: Form, body: Any) -> bool:
 
 
 def changed(resource: Resource, row_id: UUID, form: Form, changes: Mapping[str, object]) -> bool:
-    """Write the changes if the row is still as the form showed it, or say what is wrong."""
+    """Update a row if it is still as the form showed it; if not, return False with the reason in the form."""
 
     def write(session: Session, seen: int) -> None:
         of(resource.name, session).update(row_id, {**changes, **typed_category(session, form)}, if_version=seen)
@@ -92,7 +92,7 @@ def changed(resource: Resource, row_id: UUID, form: Form, changes: Mapping[str, 
 
 
 def changing(form: Form, what: str, write: Callable[[Session, int], object]) -> bool:
-    """Write over the version that the form showed; where there is a newer one, say so and let it be decided again."""
+    """Write if the version that the form showed is still the newest; if not, say so and let the user decide again."""
     version = form.values.get("version", "")
     try:
         return refusing(form, lambda session: write(session, seen_version(version)))
@@ -101,18 +101,18 @@ def changing(form: Form, what: str, write: Callable[[Session, int], object]) -> 
         form.refuse(
             None,
             f"This {what} was changed elsewhere while you were writing, so nothing was saved. "
-            "Your text is below: saving again puts it in place of the other change.",
+            "Your text is below: saving it again overwrites the other change.",
         )
         return False
 
 
 def seen_version(text: str) -> int:
-    """Read the version that a page carries; what is none is a version that no row has."""
+    """Read the version that a page carries; invalid text becomes 0, a version that no row has."""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
 
 
 def refusing(form: Form, write: Callable[[Session], object]) -> bool:
-    """Write in a transaction; what the repositories refuse is put beside its field."""
+    """Write in a transaction; if a repository refuses, return False with the reason beside its field."""
     try:
         with current_parts().manager.session(write=True) as session:
             write(session)
@@ -122,7 +122,7 @@ def refusing(form: Form, write: Callable[[Session], object]) -> bool:
 
 
 def create_once(repository: Any, values: dict[str, Any]) -> dict[str, Any]:
-    """Give the new row of a form that may have been sent before: the same text is nothing new, another text is."""
+    """Create the row of a form that may have been sent twice: equal values are the same row, others a new one."""
     try:
         row: dict[str, Any] = repository.create(values)
     except ConflictError as error:
@@ -135,18 +135,18 @@ def create_once(repository: Any, values: dict[str, Any]) -> dict[str, Any]:
 
 
 def typed_category(session: Session, form: Form) -> dict[str, UUID]:
-    """Find the category that was named where there are too many to choose from."""
+    """Find the category whose name was typed, when there are too many to choose from."""
     name = form.values.get(TYPED_CATEGORY.name, "").strip()
     if not name:
         return {}
     row = of("categories", session).by_name(name)
     if row is None:
-        raise InvalidReferenceError("There is no category of this name.", field=TYPED_CATEGORY.name)
+        raise InvalidReferenceError("There is no category with this name.", field=TYPED_CATEGORY.name)
     return {"category_id": row["id"]}
 
 
 def discard(resource: Resource, row_id: UUID) -> tuple[str, UUID]:
-    """Put a row in the bin; give its name and what undoes that."""
+    """Move a row to the bin; return its name and the batch id that undoes this."""
     with current_parts().manager.session(write=True) as session:
         repository = of(resource.name, session)
         row = repository.get(row_id)
@@ -154,12 +154,12 @@ def discard(resource: Resource, row_id: UUID) -> tuple[str, UUID]:
 
 
 def undo_url(batch: UUID, after: str) -> str:
-    """Give the address that takes a batch out of the bin again, and then leads to a path."""
+    """Return the URL that restores a batch from the bin and then redirects to ``after``."""
     return url_for("bin.restore", batch=batch, next=after)
 
 
 def short(text: str) -> str:
-    """Give a text that fits into a message."""
+    """Shorten a text so that it fits into a message."""
     return text if len(text) <= 60 else f"{text[:59]}…"
 
 
@@ -169,7 +169,7 @@ def _list(resource: Resource) -> ResponseReturnValue:
 
 
 def _create(resource: Resource) -> ResponseReturnValue:
-    """Add a row, or show the form again with what is wrong."""
+    """Add a row, or show the form again with its errors."""
     form = Form.posted(resource.name, resource.fields, request.form, "id")
     body = form.validate(resource.creation, id=form.values.get("id") or None)
     if body is None or not saved(resource, form, body):
@@ -190,7 +190,7 @@ def _edit(resource: Resource, row_id: UUID) -> ResponseReturnValue:
 
 
 def _update(resource: Resource, row_id: UUID) -> ResponseReturnValue:
-    """Change a row, or show the form again with what is wrong."""
+    """Change a row, or show the form again with its errors."""
     form = Form.posted(resource.name, resource.fields, request.form, "version")
     body = form.validate(resource.change, keep_empty=True)
     if body is not None and changed(resource, row_id, form, sent(body)):
@@ -202,12 +202,12 @@ def _update(resource: Resource, row_id: UUID) -> ResponseReturnValue:
 
 
 def _is_permanent(resource: Resource, row: Mapping[str, Any]) -> bool:
-    """Tell whether a row cannot be deleted, so that no page offers it."""
+    """Tell whether a row cannot be deleted, so that no page offers to."""
     return resource.name == "categories" and fold(row["name"]) == fold(UNCATEGORIZED)
 
 
 def _delete(resource: Resource, row_id: UUID) -> ResponseReturnValue:
-    """Put a row in the bin and offer to undo that; what must stay says why."""
+    """Move a row to the bin and offer to undo that; if it must stay, say why."""
     after = next_path() or url_for(resource.endpoint)
     try:
         name, batch = discard(resource, row_id)
@@ -221,7 +221,7 @@ def _delete(resource: Resource, row_id: UUID) -> ResponseReturnValue:
 
 
 def _name_category(session: Session, form: Form) -> None:
-    """Fill in the name of the category that a row has, where it is typed."""
+    """Fill in the name of the row's category, if categories are typed."""
     chosen = form.values.get("category_id")
     if form.categories.more and chosen and TYPED_CATEGORY.name not in form.values:
         found = of("categories", session).page(sort="name", ids=[chosen], limit=1).rows
@@ -229,7 +229,7 @@ def _name_category(session: Session, form: Form) -> None:
 
 
 def _add_routes(resource: Resource) -> None:
-    """Give a resource its addresses: /tasks, /tasks/<id>, /tasks/<id>/delete."""
+    """Add the routes of a resource: /tasks, /tasks/<id>, /tasks/<id>/delete."""
     rules = (
         ("", "", "GET", _list),
         ("", "_create", "POST", _create),

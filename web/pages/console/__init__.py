@@ -1,7 +1,7 @@
-"""Serve administrators' console: everybody's accounts and databases, servers, fleet runs, audit log, health.
+"""Serve the administrators' console: all accounts and databases, servers, fleet runs, audit log, health.
 
-``layout`` holds what its pages share. Every page shows, and every action is answered, from ``tenancy``'s manager and
-accounts; the commands shown beside them (``commands``) call the same functions.
+``layout`` holds what its pages share. All pages and actions use the manager and the accounts of ``tenancy``; the
+commands shown on the pages call the same functions.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Act on an account or its database: each action asks on a page of its own, and says what came of it.
+"""Act on an account or its database: each action asks for confirmation on its own page, and reports its result.
 
-An action is a row of ``ACTIONS``: the page that asks, the POST that acts and the command that does the same are made
-of it. To initialize has a form (``initialize``).
+An action is an entry of ``ACTIONS``, from which its confirmation page, its POST view and the equivalent command are
+made. Only "initialize" has a form of its own (``initialize.py``).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ OWN = "You cannot deactivate your own account."
 
 @dataclass(frozen=True)
 class Action:
-    """Describe one action; ``does`` acts and says what it did, ``suits`` whether a report shows it as useful now."""
+    """One action; ``does`` performs it and returns the message, ``suits`` tells whether to offer it for a report."""
 
     name: str
     path: str
@@ -42,7 +42,7 @@ class Action:
 
 
 def offered(report: Report, viewer_id: int) -> list[Action]:
-    """Give the actions that make sense for an account as it is; nobody is offered to shut themselves out."""
+    """Return the actions that suit the account's present state; nobody is offered to deactivate themselves."""
     mine = report["account"]["id"] == viewer_id
     return [action for action in ACTIONS if action.suits(report) and not (mine and action.name == "deactivate")]
 
@@ -63,22 +63,22 @@ def _unfinished(report: Report) -> bool:
 
 def _suspend(user: User) -> str:
     current_parts().manager.suspend(user.id)
-    return f"The database of {user.email} is suspended: nothing reads or writes it until it is resumed."
+    return f"The database of {user.email} is suspended: nothing can read or write it until it is resumed."
 
 
 def _resume(user: User) -> str:
     current_parts().manager.resume(user.id)
-    return f"The database of {user.email} works again."
+    return f"The database of {user.email} has been resumed."
 
 
 def _delete(user: User) -> str:
     current_parts().manager.delete_user_database(user.id)
-    return f"The database of {user.email} is deleted; the account is still there."
+    return f"The database of {user.email} has been deleted; the account still exists."
 
 
 def _forget(user: User) -> str:
     if current_parts().manager.delete_user_database(user.id, forget=True):
-        return f"The database of {user.email} could be reached and is deleted; the account is still there."
+        return f"The database of {user.email} could be reached and has been deleted; the account still exists."
     return f"{user.email} can have another database now. Health lists the one that could not be reached as left behind."
 
 
@@ -88,15 +88,15 @@ def _unreached(report: Report) -> bool:
 
 def _deactivate(user: User) -> str:
     current_parts().accounts.deactivate(user.id)
-    return f"{user.email} is deactivated and signed out everywhere."
+    return f"{user.email} has been deactivated and signed out everywhere."
 
 
 def _activate(user: User) -> str:
-    return f"{current_parts().accounts.activate(user.id).email} is active."
+    return f"{current_parts().accounts.activate(user.id).email} has been activated."
 
 
 def _promote(user: User) -> str:
-    return f"{current_parts().accounts.promote(user.id).email} is an administrator from now on."
+    return f"{current_parts().accounts.promote(user.id).email} is now an administrator."
 
 
 def _end_sessions(user: User) -> str:
@@ -111,7 +111,7 @@ ACTIONS = (
         "test",
         "test",
         "Test the connection",
-        "The database is opened and asked whose it is. Nothing is changed.",
+        "This connects to the database and checks that it belongs to this account. Nothing is changed.",
         "unify db test {id}",
         lambda report: report["config"] is not None,
     ),
@@ -119,7 +119,7 @@ ACTIONS = (
         "suspend",
         "suspend",
         "Suspend",
-        "All work on the database stops, from the next request on, until it is resumed. Nothing is lost.",
+        "All work on the database stops with the next request until it is resumed. Nothing is lost.",
         "unify db suspend {id}",
         lambda report: _own_database(report) and _state(report) == State.READY,
         _suspend,
@@ -129,7 +129,7 @@ ACTIONS = (
         "resume",
         "resume",
         "Resume",
-        "The database is opened to its user again.",
+        "The user can use the database again.",
         "unify db resume {id}",
         lambda report: _own_database(report) and _state(report) == State.SUSPENDED,
         _resume,
@@ -147,7 +147,7 @@ ACTIONS = (
         "promote",
         "promote",
         "Make administrator",
-        "An administrator sees every account and can act on every database. No page takes this back.",
+        "An administrator sees every account and can act on every database. Only the command line can undo this.",
         "unify users promote {id}",
         lambda report: not report["account"]["is_admin"],
         _promote,
@@ -156,8 +156,8 @@ ACTIONS = (
         "end_sessions",
         "sessions/end",
         "End sessions",
-        "The account is signed out everywhere, and can sign in again. API keys stay. "
-        "Whoever ends their own sessions stays signed in here.",
+        "The account is signed out everywhere and can sign in again. Its API keys keep working. "
+        "If it is your own account, you stay signed in here.",
         "unify users sign-out {id}",
         lambda report: True,
         _end_sessions,
@@ -177,7 +177,7 @@ ACTIONS = (
         "delete",
         "delete",
         "Delete the database",
-        "The database and everything in it is removed for good. The account stays, without a database.",
+        "The database is deleted for good with everything in it. The account stays, without a database.",
         "unify db delete {id}",
         _own_database,
         _delete,
@@ -187,8 +187,8 @@ ACTIONS = (
     Action(
         "forget",
         "forget",
-        "Let go of the database",
-        "If the database can be reached it is deleted. If not, it is left where it is, and the account can have "
+        "Give up the database",
+        "If the database can be reached, it is deleted. If not, it stays where it is, and the account can have "
         "another one. Health lists it under “Left behind” until it is gone.",
         "unify db delete {id} --forget",
         _unreached,
@@ -216,7 +216,7 @@ def _act(action: Action, does: Callable[[User], str]) -> Callable[[int], Respons
         user = find_user(user_id)
         typed = request.form.get("address", "").strip()
         if action.typed and typed.casefold() != user.email.casefold():
-            error = f"Type {user.email} to say that it is this one."
+            error = f"Type {user.email} to confirm."
             return show("users", "confirm", action=action, user=user, typed=typed[:254], error=error), 422
         if _shuts_out(action, user):
             say(OWN, "bad")
@@ -228,7 +228,7 @@ def _act(action: Action, does: Callable[[User], str]) -> Callable[[int], Respons
 
 
 def _shuts_out(action: Action, user: User) -> bool:
-    """Say whether it would shut out who asks; whoever else is active is not the last administrator while they are."""
+    """Tell whether the action would deactivate the administrator who asks, so that one always remains."""
     return action.name == "deactivate" and user.id == signed_in().user.id
 
 
@@ -241,7 +241,7 @@ def _try(does: Callable[[User], str], user: User) -> None:
 
 @admin_required
 def test(user_id: int) -> ResponseReturnValue:
-    """Open a user's database and show what came of it; a test that cannot even begin is a result too."""
+    """Test a user's database and show the result; an error before the test is shown as a failed test."""
     user, manager = find_user(user_id), current_parts().manager
     try:
         result = manager.reports.test(user.id)

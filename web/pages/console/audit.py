@@ -1,4 +1,4 @@
-"""Show the audit log: filtered, paged by key, exported, its seal verified."""
+"""Show the audit log: filter it, page through it, export it, verify it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ COLUMNS = (
 )
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 NOBODY = -1
-"""Stands for an account that is not there: the log has no row of it."""
+"""The id to search for when an account does not exist; no row of the log has it."""
 
 Entries = Iterator[dict[str, Any]]
 
@@ -43,7 +43,7 @@ def audit() -> ResponseReturnValue:
 @blueprint.post("/audit/verify")
 @admin_required
 def verify() -> ResponseReturnValue:
-    """Check every row's seal and say what came of it above the log."""
+    """Verify the seal of every row and show the result above the log."""
     try:
         seal = current_parts().manager.audit.verify()
         return _page(seal={"ok": True, "rows": seal["rows"], "head": seal["head"]})
@@ -54,14 +54,14 @@ def verify() -> ResponseReturnValue:
 @blueprint.get("/audit.csv")
 @admin_required
 def export_csv() -> ResponseReturnValue:
-    """Give the filtered log as a table for spreadsheets; times are UTC."""
+    """Export the filtered log as CSV for spreadsheets; times are UTC."""
     return _streamed(_csv, "text/csv; charset=utf-8", "audit.csv")
 
 
 @blueprint.get("/audit.jsonl")
 @admin_required
 def export_jsonl() -> ResponseReturnValue:
-    """Give the filtered log as one JSON document a line; times are UTC."""
+    """Export the filtered log as one JSON document per line; times are UTC."""
     return _streamed(_jsonl, "application/x-ndjson", "audit.jsonl")
 
 
@@ -83,7 +83,7 @@ def _page(seal: dict[str, Any] | None = None) -> str:
 
 
 def _asked() -> tuple[dict[str, Any], dict[str, Any]]:
-    """Give the filters as they were typed, and as the log is asked; days are the viewer's."""
+    """Return the filters as typed, and as arguments of the query; days are in the viewer's time zone."""
     typed = {name: text(name) for name in ("action", "user", "actor", "from", "to")}
     given = {name: value for name, value in typed.items() if value}
     first, last = _day(given.get("from")), _day(given.get("to"))
@@ -98,12 +98,12 @@ def _asked() -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _account(reference: str | None) -> int | None:
-    """Give the id that is meant: itself, or that of the account with this address."""
+    """Return the user id that ``reference`` names: an id itself, or an e-mail address."""
     if not reference:
         return None
     try:
         if reference.isascii() and reference.isdigit():
-            return names.user_id(reference)  # what was done to an account is there although the account is not
+            return names.user_id(reference)  # the log keeps rows of accounts that no longer exist
         return current_parts().accounts.find(reference).id
     except (ConfigurationError, UserNotFoundError):
         return NOBODY
@@ -116,11 +116,11 @@ def _day(typed: str | None) -> date | None:
             clock.day_bounds(day)
         return day
     except (ValueError, OverflowError):
-        raise Problem(400, "filter_invalid", "This is not a day like 2025-12-31.") from None
+        raise Problem(400, "filter_invalid", "Enter a date such as 2025-12-31.") from None
 
 
 def _streamed(write: Callable[[Entries], Iterator[bytes]], kind: str, name: str) -> Response:
-    """Send the log as it is read, some rows at a time; what fails at once is still answered as an error."""
+    """Stream the log; the first row is read before the response begins, so that an early failure is a proper error."""
     entries = current_parts().manager.audit.entries(**_asked()[1])
     first = list(islice(entries, 1))
     answer = Response(write(chain(first, entries)), content_type=kind)
@@ -152,6 +152,6 @@ def _shown(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def _cell(value: object) -> str:
-    """Give a cell's text; one that a spreadsheet would take for a formula is marked as text."""
+    """Return a cell's text; one that a spreadsheet would run as a formula gets a leading apostrophe."""
     plain = "" if value is None else str(value)
     return f"'{plain}" if plain.startswith(FORMULA) else plain

@@ -1,6 +1,6 @@
-"""Show how the fleet stands and who is behind, and start a run that brings databases to a revision.
+"""Show the state of the fleet and which databases are behind, and start a run that migrates them.
 
-One run's own page is ``runs``. Nothing here opens a tenant's database: the catalog says how each stands.
+``runs.py`` shows a single run. Nothing here opens a tenant's database: the catalog holds the state of each.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Short = Annotated[str, StringConstraints(max_length=100, pattern=UNSTORABLE)]
 
 
 class RunCreate(Strict):
-    """Take what a run is to do, to whom, and how."""
+    """The form of a run: target revision, selection and rules."""
 
     target: Text | None = None
     only: Names | None = None
@@ -56,7 +56,7 @@ def fleet() -> ResponseReturnValue:
 @blueprint.post("/fleet")
 @admin_required
 def start_run() -> ResponseReturnValue:
-    """Start a run and lead to its page; with the other button, only say what it would do."""
+    """Start a run and redirect to its page; "Dry run" only shows what it would do."""
     parts = current_parts()
     if not parts.manager.multi_tenant:
         say(SHARED, "bad")
@@ -74,7 +74,7 @@ def start_run() -> ResponseReturnValue:
         return _page(form.refuse(error.field, error.message)), 422
     except RunStateError as error:
         return _page(form, refused=error), 409
-    say(f"Run {run.id} {'has begun' if run.state in UNFINISHED else 'had nothing to do'}.")
+    say(f"Run {run.id} {'has started' if run.state in UNFINISHED else 'had nothing to do'}.")
     if run.state in UNFINISHED:
         parts.work_on(run.id)
     return redirect(url_for("admin.run", run_id=run.id), 303)
@@ -85,7 +85,7 @@ def _page(form: Form, plan: dict[str, Any] | None = None, refused: TenancyError 
     if not manager.multi_tenant:
         return show("fleet", found=None)
     found, after = manager.fleet.status(), key("after")
-    # Where everybody is at head nobody has to be looked for.
+    # If all databases are at head, the query for those behind is skipped.
     behind = manager.fleet.behind(after=after, limit=BEHIND + 1) if found["at_head"] < found["total"] else []
     runs = manager.fleet.recent(RUNS)
     return show(
@@ -105,7 +105,7 @@ def _page(form: Form, plan: dict[str, Any] | None = None, refused: TenancyError 
 
 
 def _shown(plan: dict[str, Any]) -> dict[str, Any]:
-    """Count what a run would do by what it would do, and show the first of those it would touch."""
+    """Summarize a plan for the page: counts, the first databases, and the destructive revisions."""
     chain = current_parts().manager.chain
     tenants = plan["tenants"]
     steps = {revision for tenant in tenants for revision in tenant["revisions"]}
@@ -119,20 +119,20 @@ def _takes_away(revision: str) -> bool:
 
 
 def _read(form: Form, body: RunCreate) -> tuple[Selection, Rules] | None:
-    """Give who is meant and how it goes; what is wrong is put beside its control."""
+    """Read selection and rules; return None with the reason beside its control if one is wrong."""
     manager, accounts = current_parts().manager, current_parts().accounts
     try:
         manager.fleet.target(body.target)
         users = {accounts.find(each).id for each in names.user_references(body.only)} if body.only else set()
         if body.db_type and body.db_type not in {each["name"] for each in manager.reports.database_types()}:
-            raise ConfigurationError("Choose one of the list.", field="db_type")
+            raise ConfigurationError("Choose one from the list.", field="db_type")
         server_id = manager.servers.get(body.server)["id"] if body.server else None
         waves = rollout_rules.waves(body.waves) if body.waves else (100.0,)
         after, percent = rollout_rules.share(body.halt_after) if body.halt_after else (None, False)
     except ServerNotFoundError:
-        form.refuse("server", "Choose one of the list.")
+        form.refuse("server", "Choose one from the list.")
     except UserNotFoundError:
-        form.refuse("only", "Nobody here has one of these ids or addresses.")
+        form.refuse("only", "No account has one of these ids or addresses.")
     except ConfigurationError as error:
         form.refuse(_CONTROL.get(error.field or "", error.field), error.message)
     else:
@@ -142,7 +142,7 @@ def _read(form: Form, body: RunCreate) -> tuple[Selection, Rules] | None:
 
 
 _CONTROL = {"to": "target", "user_id": "only", "email": "only"}
-"""Where the field of an error has another name than its control."""
+"""The control for an error whose field has another name."""
 
 
 def _blank() -> Form:
@@ -157,14 +157,30 @@ def _controls() -> list[Field]:
     servers = [(server["name"], server["name"]) for server in manager.servers()]
     return [
         Field("target", "To revision", "select", choices=revisions),
-        Field("only", "Only these users", max_length=4000, autocomplete="off", hint="Ids or addresses, with commas."),
+        Field(
+            "only",
+            "Only these users",
+            max_length=4000,
+            autocomplete="off",
+            hint="User ids or e-mail addresses, separated by commas.",
+        ),
         Field("db_type", "Type", "select", choices=_any("Every type", types)),
         Field("server", "Server", "select", choices=_any("Every server and folder", servers)),
-        Field("canary", "Canary", "number", number=True, hint="Try so many first; halt if one of them fails."),
-        Field("waves", "Waves", max_length=100, autocomplete="off", hint="Such as 1%,10%,100%; left empty, one wave."),
-        Field("halt_after", "Halt after failures", max_length=20, autocomplete="off", hint="Such as 5, or 2% of all."),
-        Field("snapshot", "Keep a restore point of each database", "checkbox"),
-        Field("bare", "Keep no restore point, whatever a revision takes away", "checkbox"),
+        Field(
+            "canary", "Canary", "number", number=True, hint="Number to try first. The run halts if one of them fails."
+        ),
+        Field(
+            "waves",
+            "Waves",
+            max_length=100,
+            autocomplete="off",
+            hint="For example 1%,10%,100%. Leave blank for one wave.",
+        ),
+        Field(
+            "halt_after", "Halt after failures", max_length=20, autocomplete="off", hint="For example 5, or 2% of all."
+        ),
+        Field("snapshot", "Create a restore point of each database", "checkbox"),
+        Field("bare", "Create no restore points, not even before a destructive revision", "checkbox"),
     ]
 
 
@@ -187,7 +203,7 @@ CHECKED = (("snapshot", "--snapshot"), ("bare", "--no-restore-points"))
 
 
 def _command(form: Form) -> str:
-    """Give the command that does what the form says, to be typed into a shell."""
+    """Return the shell command that is equivalent to the form."""
     typed = ((option, form.values.get(name, "").strip()) for name, option in WORDS)
     words = [f"{option}{'=' if text[0] == '-' else ' '}{shlex.quote(text)}" for option, text in typed if text]
     words += [option for name, option in CHECKED if form.values.get(name)]

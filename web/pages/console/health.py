@@ -1,4 +1,4 @@
-"""Show how catalog, folders, engines and keys are, each with the command that says the same."""
+"""Show the state of catalog, folders, engines and keys, each with the equivalent command."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from web.pages.console.layout import blueprint, show
 from web.parts import current_parts
 
 SHOWN = 99
-"""Databases left behind are counted up to here."""
+"""Databases left behind are counted up to this number."""
 
 
 @blueprint.get("/health")
 @admin_required
 def health() -> ResponseReturnValue:
-    """Show what this process knows of itself and what the catalog says of the fleet."""
+    """Show what this process reports about itself, and the catalog about the fleet."""
     found = current_parts().manager.reports.health()
     ready = bool(found["catalog"]["reachable"] and found["catalog"]["at_head"])
     left = len(current_parts().manager.leftovers.listed(0, SHOWN + 1)) if ready else None

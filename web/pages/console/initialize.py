@@ -1,4 +1,4 @@
-"""Make a user's database: choose what it is kept in, fill in where, try that, then make it."""
+"""Create a user's database: choose a product, enter where, test the connection, then create it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LONGEST = {"db_host": 255, "db_name": 255, "db_user": 255, "db_password": 1024, 
 @blueprint.get("/users/<int:user_id>/initialize")
 @admin_required
 def ask_initialize(user_id: int) -> ResponseReturnValue:
-    """Show the form of the type that the address names, or of the one that new databases get."""
+    """Show the form for the type in the URL, or for the default type."""
     user = find_user(user_id)
     chosen = _type(request.args.get("db_type"))
     return _form(user, chosen, Form.blank("database", _controls(chosen)))
@@ -33,7 +33,7 @@ def ask_initialize(user_id: int) -> ResponseReturnValue:
 @blueprint.post("/users/<int:user_id>/initialize")
 @admin_required
 def initialize(user_id: int) -> ResponseReturnValue:
-    """Make the database, or say that it stood ready; with the other button, only try what was typed."""
+    """Create the database, or say that it was already ready; "Test connection" only tests what was entered."""
     user = find_user(user_id)
     chosen = _type(request.form.get("db_type"))
     form = Form.posted("database", _controls(chosen), request.form)
@@ -42,7 +42,7 @@ def initialize(user_id: int) -> ResponseReturnValue:
     if body is None:
         return _form(user, chosen, form), 422
     said = sent(body)
-    if said.get("db_password") == "":  # left empty, as everything may be where a registered server is chosen
+    if said.get("db_password") == "":  # left blank, as all fields may be when a registered server is used
         del said["db_password"]
     fields = DatabaseFields(**said)
     if request.form.get("step") == "probe":
@@ -54,9 +54,9 @@ def _provisioned(user: User, fields: DatabaseFields) -> ResponseReturnValue:
     try:
         with metrics.provisioning():
             made = current_parts().manager.provision(user.id, fields).created
-        say(f"The database of {user.email} {'was made' if made else 'stood ready already'}.")
+        say(f"The database of {user.email} {'was created' if made else 'was already ready'}.")
     except TenancyError as error:
-        say(f"The database of {user.email} could not be made: {error.message}", "bad")
+        say(f"The database of {user.email} could not be created: {error.message}", "bad")
     return to_tenant(user.id)
 
 
@@ -66,7 +66,7 @@ def _form(user: User, chosen: dict[str, Any] | None, form: Form, probe: dict[str
 
 
 def _type(name: str | None) -> dict[str, Any] | None:
-    """Give the type that is meant: the named one, or the default one where none or an unknown one is named."""
+    """Return the type of this name; the default type if there is no such name."""
     known = {each["name"]: each for each in current_parts().manager.reports.database_types()}
     default = current_parts().settings.default_tenant_db_type
     return known.get(name or default) or known.get(default) or next(iter(known.values()), None)
@@ -77,7 +77,7 @@ def _controls(chosen: dict[str, Any] | None) -> list[Field]:
 
 
 def _control(asked: dict[str, Any]) -> Field:
-    """Give the control of one thing that a product asks for."""
+    """Return the control for one field that a product asks for."""
     number = asked["kind"] == "number"
     return Field(
         asked["name"],

@@ -1,4 +1,4 @@
-"""Hold what the console's pages share: addresses, tabs, who is meant, and how a list's filters are read."""
+"""Share what all console pages need: the blueprint, the tabs, finding accounts, and reading filters."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ PRODUCTS = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "mysql": "MySQL", "s
 
 
 def show(tab: str, page: str | None = None, /, **context: Any) -> str:
-    """Render the page of one tab, or another page that stands under it."""
+    """Render the page of one tab, or another page that belongs to the tab."""
     tabs = [(url_for(f"admin.{name}"), label, name == tab and ("true" if page else "page")) for name, label in TABS]
     common = {"tabs": tabs, "products": PRODUCTS, "head": current_parts().manager.head}
     return render_template(f"console/{page or tab}.html", **common | context)
 
 
 def find_user(user_id: int) -> User:
-    """Give the account, or 404 for what is no id as for an id that nobody has."""
+    """Return the account; 404 if it does not exist or the id is out of range."""
     return current_parts().accounts.get(known_id(user_id))
 
 
 def known_id(user_id: int) -> int:
-    """Give the number where it can be an account's."""
+    """Return the id if it can be an account's; otherwise 404."""
     try:
         return names.user_id(user_id)
     except ConfigurationError:
@@ -48,12 +48,12 @@ def known_id(user_id: int) -> int:
 
 
 def text(name: str, longest: int = names.EMAIL_MAX) -> str:
-    """Give one text of the address, without what no database keeps."""
+    """Return one text of the URL's query, without NUL, which databases cannot store."""
     return request.args.get(name, "").replace("\x00", "").strip()[:longest]
 
 
 def choice(name: str, known: Collection[str]) -> str | None:
-    """Give one of the known words, None where none was chosen, or refuse a word that is not one of them."""
+    """Return the chosen value, or None if nothing was chosen; refuse a value that is not in ``known``."""
     chosen = request.args.get(name, "")
     if chosen and chosen not in known:
         raise Problem(400, "filter_invalid", "This list has no such filter. Begin again with the whole list.")
@@ -61,7 +61,7 @@ def choice(name: str, known: Collection[str]) -> str | None:
 
 
 def key(name: str) -> int:
-    """Give the number after which a page of a list begins, 0 for the first page."""
+    """Return the id after which a page of a list begins; 0 for the first page."""
     typed = request.args.get(name, "")
     if not typed:
         return 0

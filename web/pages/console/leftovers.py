@@ -1,6 +1,6 @@
-"""Show the databases that were left behind, remove one, or take an operator's word that it is gone.
+"""Show the databases that were left behind; remove one, or take it off the list if an operator knows that it is gone.
 
-They belong to nobody any more and may still be there (``tenancy/lifecycle/leftovers.py``); ``unify db leftovers``
+No account uses them any more, but they may still exist (``tenancy/lifecycle/leftovers.py``). ``unify db leftovers``
 does the same.
 """
 
@@ -22,15 +22,15 @@ from web.parts import current_parts
 PAGE = 50
 LARGEST_ID = 2**31 - 1
 REASONS = {
-    "replaced": "Its user has another one.",
-    "forgotten": "An operator let go of it: it could not be reached.",
-    "half_made": "The attempt to make it was broken off.",
+    "replaced": "Its user has another database now.",
+    "forgotten": "An operator gave it up because it could not be reached.",
+    "half_made": "Its creation was interrupted.",
 }
 
 
 @dataclass(frozen=True)
 class Action:
-    """Describe what can be done about one of them."""
+    """One action on a database that was left behind."""
 
     name: str
     label: str
@@ -42,15 +42,15 @@ ACTIONS = {
     "remove": Action(
         "remove",
         "Remove",
-        "It is deleted with everything in it, and goes off the list. If it cannot be reached, it stays on the list "
-        "with what stood in the way.",
+        "The database is deleted with everything in it and taken off the list. If it cannot be reached, it stays on "
+        "the list with the reason.",
         "unify db leftovers --remove",
     ),
     "confirm": Action(
         "confirm",
         "Confirm gone",
-        "It goes off the list on your word: nothing is deleted, and nobody looks whether it is gone. If its password "
-        "was kept here, it is forgotten.",
+        "The database is taken off the list. It is neither deleted nor checked, so do this only if you know that it "
+        "is gone. Its password, if one is stored here, is deleted.",
         "unify db leftovers --confirm {id}",
     ),
 }
@@ -87,15 +87,15 @@ def ask_leftover(leftover_id: int, action: str) -> ResponseReturnValue:
 @blueprint.post("/leftovers/<int:leftover_id>/remove")
 @admin_required
 def remove_leftover(leftover_id: int) -> ResponseReturnValue:
-    """Delete the database, where it can be reached."""
+    """Delete the database, if it can be reached."""
     left = _find(leftover_id)
     if left is None:
         return _gone_already()
     if current_parts().manager.leftovers.clear([left]):
         after = _find(leftover_id) or left
-        say(f"{place(left)} could not be removed: {after.last_error or 'nothing is known of why.'}", "bad")
+        say(f"{place(left)} could not be removed: {after.last_error or 'the reason is not known.'}", "bad")
     else:
-        say(f"{place(left)} is removed.")
+        say(f"{place(left)} has been removed.")
     return redirect(url_for("admin.leftovers"), 303)
 
 
@@ -109,12 +109,12 @@ def confirm_leftover(leftover_id: int) -> ResponseReturnValue:
         left = current_parts().manager.leftovers.confirm(leftover_id)
     except TenantNotFoundError:
         return _gone_already()
-    say(f"{place(left)} is off the list.")
+    say(f"{place(left)} has been taken off the list.")
     return redirect(url_for("admin.leftovers"), 303)
 
 
 def place(left: Leftover) -> str:
-    """Say where a database is, or was, in a few words; of a damaged row what can be read."""
+    """Describe where a database is or was; of a damaged row, say what can be read."""
     if left.db_path:
         return left.db_path
     product = PRODUCTS.get(left.db_type, left.db_type)
@@ -123,7 +123,7 @@ def place(left: Leftover) -> str:
 
 
 def _find(leftover_id: int) -> Leftover | None:
-    """Give one of the list, or None where it is not there any more; 404 for what can be no number of one."""
+    """Return one entry of the list, or None if it is no longer there; 404 if the id is out of range."""
     if not 0 < leftover_id <= LARGEST_ID:
         raise Problem(404, "not_found", NOT_THERE)
     found = current_parts().manager.leftovers.listed(leftover_id - 1, 1)
@@ -131,5 +131,5 @@ def _find(leftover_id: int) -> Leftover | None:
 
 
 def _gone_already() -> ResponseReturnValue:
-    say("This database is off the list already.", "warn")
+    say("This database is no longer on the list.", "warn")
     return redirect(url_for("admin.leftovers"), 303)

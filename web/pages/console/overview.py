@@ -1,4 +1,4 @@
-"""Show the fleet at a glance; every figure leads to the accounts that it counts."""
+"""Show an overview of the fleet; every figure links to the accounts that it counts."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TONES = {
 @blueprint.get("/")
 @admin_required
 def index() -> ResponseReturnValue:
-    """Count and draw; a handful of catalog statements, whatever the number of accounts."""
+    """Count and draw, with a handful of catalog statements whatever the number of accounts."""
     found = current_parts().manager.reports.overview()
     weeks = charts.weeks(found["growth"])
     return show(
@@ -48,7 +48,7 @@ def index() -> ResponseReturnValue:
 
 
 def _shares(counts: Mapping[str, int], labels: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Give the parts of a whole, the largest first, each with its name, colour and place in the bar."""
+    """Return the parts of a whole, largest first, each with its label, colour and place in the bar."""
     ordered = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
     boxes = {box.label: box for box in charts.shares(ordered, **WHOLE)}
     return [

@@ -1,4 +1,4 @@
-"""Show one fleet run while it goes and after it, and stop it, take it up again, or take it back."""
+"""Show one fleet run and its progress, and pause, resume, retry, cancel or roll it back."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STATES = ("failed", "offline", "skipped", "running", "waiting", "done", "cancell
 
 @dataclass(frozen=True)
 class Action:
-    """Describe one action on a run; ``suits`` says whether it is offered, ``does`` gives the run to look at then."""
+    """One action on a run; ``suits`` tells whether to offer it, ``does`` performs it and returns the run to show."""
 
     name: str
     label: str
@@ -54,7 +54,7 @@ ACTIONS = (
     Action(
         "pause",
         "Pause",
-        "What was begun is finished, and no more is taken until the run is resumed.",
+        "Databases in progress are finished, and no others are started until the run is resumed.",
         lambda run: run.state is RunState.RUNNING,
         lambda fleet, run_id: fleet.pause(run_id),
         works=False,
@@ -62,8 +62,8 @@ ACTIONS = (
     Action(
         "resume",
         "Resume",
-        "The run goes on with what waits, and tries again what failed, did not answer or was skipped. "
-        "Where whoever worked on it is gone, somebody else begins.",
+        "The run continues with the databases that wait, and retries those that failed, did not answer or were "
+        "skipped. If the process that worked on it is gone, another one takes over.",
         _left,
         lambda fleet, run_id: fleet.resume(run_id),
     ),
@@ -77,7 +77,7 @@ ACTIONS = (
     Action(
         "cancel",
         "Cancel",
-        "What waits is given up; what was begun is finished, and what was done stays.",
+        "Databases that wait are left as they are. Those in progress are finished, and those already done stay done.",
         _unfinished,
         lambda fleet, run_id: fleet.cancel(run_id),
         takes_away=True,
@@ -85,9 +85,8 @@ ACTIONS = (
     Action(
         "rollback",
         "Roll back",
-        "Exactly what this run did is taken back, database by database, by a run of its own. "
-        "What was written into tables and columns that the run brought is lost; where a restore point was kept, "
-        "so is everything that was written since.",
+        "A new run undoes exactly what this run did, database by database. Data in tables and columns that this run "
+        "added is lost. Where a restore point was created, everything written since then is lost too.",
         _to_take_back,
         lambda fleet, run_id: fleet.rollback(run_id),
         takes_away=True,
@@ -98,7 +97,7 @@ ACTIONS = (
 @blueprint.get("/fleet/<int:run_id>")
 @admin_required
 def run(run_id: int) -> ResponseReturnValue:
-    """Show a run and what it did to each database, those of one state where one is named."""
+    """Show a run and its databases; ``?state=`` limits them to one state."""
     found, state, after = _find(run_id), choice("state", STATES), key("after")
     rows = _fleet().items(run_id, states=[state] if state else (), after=after, limit=PAGE + 1)
     kept: dict[str, Any] = {"run_id": run_id} | ({"state": state} if state else {})
@@ -119,7 +118,7 @@ def run(run_id: int) -> ResponseReturnValue:
 @blueprint.get("/fleet/<int:run_id>/progress")
 @admin_required
 def run_progress(run_id: int) -> ResponseReturnValue:
-    """Say how far a run is, for the page's script; when its state changes the whole page is asked for again."""
+    """Return the progress of a run to htmx; when its state has changed, tell htmx to reload the whole page."""
     found, was = _find(run_id), request.args.get("was")
     if not wants_fragment():
         return redirect(url_for("admin.run", run_id=run_id), 303)
@@ -168,21 +167,21 @@ def _fleet() -> Fleet:
 
 
 def _find(run_id: int) -> Run:
-    """Give the run, or 404 for what is no number of one as for a run that never was."""
+    """Return the run; 404 if it does not exist or the id is out of range."""
     if not 0 < run_id <= LARGEST_ID:
         raise Problem(404, "not_found", NOT_THERE)
     return _fleet().get(run_id)
 
 
 def _about(found: Run) -> dict[str, Any]:
-    """Give what is shown of a run while it goes; work is under way also where no more is taken."""
+    """Return what the page shows of a run; ``live`` also holds while a paused run finishes what is in progress."""
     counted = [(state, found.counts[state]) for state in STATES if found.counts.get(state)]
     live = found.state is RunState.RUNNING or bool(found.counts.get(ItemState.RUNNING))
     return {"run": found, "counted": counted, "live": live}
 
 
 def _actor(found: Run) -> dict[str, Any]:
-    """Give who asked for a run; an account may be gone since."""
+    """Return the account that started a run; its e-mail is None if the account is gone."""
     try:
         email = current_parts().accounts.get(found.actor_id).email if found.actor_id else None
     except UserNotFoundError:

@@ -1,4 +1,4 @@
-"""Show the registered database servers, register one, and say whether it takes further databases."""
+"""Show the registered database servers; register, test, drain and remove them."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ MODES = (
 )
 ACTIONS = {
     "test": "The server is connected to with its login. Nothing is changed.",
-    "drain": "Nothing more is placed there. The databases that stand there stay and go on working.",
+    "drain": "No new databases are placed there. Those that are there stay and keep working.",
     "accept": "New databases are placed there again.",
-    "password": "Change it at the server first. Here it is kept once it has opened the server.",
-    "remove": "Its address and login are forgotten. This is only possible while no database stands there.",
+    "password": "Change the password on the server first. The new one is stored here once it has opened a connection.",
+    "remove": "Its address and login are deleted here. This is only possible while there are no databases on it.",
 }
 
 BLAMED = {
@@ -45,13 +45,13 @@ BLAMED = {
     "login_refused": "db_user",
     "access_denied": "db_user",
 }
-"""Name the field to look at first where a server refuses; one that an error names itself goes before."""
+"""The field to blame for each code of a connection error that names no field itself."""
 
 Text = Annotated[str, StringConstraints(max_length=255, pattern=UNSTORABLE)]
 
 
 class ServerCreate(Strict):
-    """Take what describes a server."""
+    """The form that registers a server."""
 
     name: Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=UNSTORABLE)]
     db_type: Text
@@ -66,16 +66,20 @@ class ServerCreate(Strict):
 
 
 CONTROLS = [
-    Field("name", "Name", required=True, max_length=64, hint="How you call it, here and in commands."),
+    Field("name", "Name", required=True, max_length=64, hint="Name used here and in commands."),
     Field("db_type", "Type", "select", choices=TYPES, required=True),
     Field("db_host", "Host", required=True, max_length=255, autocomplete="off"),
-    Field("db_port", "Port", "number", number=True, hint="Left empty, the usual one."),
-    Field("db_user", "Login", required=True, max_length=255, autocomplete="off", hint="It makes databases and logins."),
+    Field("db_port", "Port", "number", number=True, hint="Leave blank for the default port."),
+    Field(
+        "db_user", "User", required=True, max_length=255, autocomplete="off", hint="Must be able to create databases."
+    ),
     Field("db_password", "Password", "password", max_length=1024, autocomplete="new-password", raw=True),
     Field("tls", "Encryption", "select", choices=MODES, initial="prefer"),
-    Field("tls_ca", "Certificate of the authority", "textarea", max_length=access.CA_MAX, hint="PEM; only to check."),
-    Field("max_tenants", "At most", "number", number=True, hint="Databases; left empty, any number."),
-    Field("weight", "Weight", "number", number=True, initial="1", hint="Its share, beside the others of its type."),
+    Field(
+        "tls_ca", "CA certificate", "textarea", max_length=access.CA_MAX, hint="PEM, to check the server's certificate."
+    ),
+    Field("max_tenants", "Limit", "number", number=True, hint="Number of databases. Leave blank for no limit."),
+    Field("weight", "Weight", "number", number=True, initial="1", hint="Its share of new databases."),
 ]
 
 
@@ -88,7 +92,7 @@ def servers() -> ResponseReturnValue:
 @blueprint.post("/servers")
 @admin_required
 def add_server() -> ResponseReturnValue:
-    """Register a server that answers."""
+    """Register a server, after connecting to it."""
     form = Form.posted("server", CONTROLS, request.form)
     body = form.validate(ServerCreate)
     if body is None:
@@ -120,7 +124,7 @@ def act_on_server(name: str, action: str) -> ResponseReturnValue:
         "accept": manager.servers.accept,
         "remove": manager.servers.remove,
     }
-    done = {"drain": "takes no further databases", "accept": "takes databases again", "remove": "is forgotten"}[action]
+    done = {"drain": "takes no new databases", "accept": "takes databases again", "remove": "has been removed"}[action]
     try:
         ways[action](server["name"])
         say(f"Server {server['name']} {done}.")
@@ -135,7 +139,7 @@ def _new_password(server: dict[str, Any]) -> ResponseReturnValue:
     except TenancyError as error:
         say(f"Nothing was changed: {error.message}", "bad")
         return _asked(server, "password"), 422
-    say(f"Server {server['name']} is entered with the new password from now on.")
+    say(f"The new password of server {server['name']} has been stored.")
     return redirect(url_for("admin.servers"), 303)
 
 
@@ -151,7 +155,7 @@ def _page(form: Form) -> str:
 
 
 def _asked(server: dict[str, Any], action: str, result: dict[str, Any] | None = None) -> str:
-    name = shlex.quote(server["name"])  # to be typed into a shell
+    name = shlex.quote(server["name"])  # for a shell
     words = {"password": "set-password --password-stdin"}.get(action, action)
     command = f"unify servers {words} {'-- ' if name.startswith('-') else ''}{name}"
     about = {"server": server, "action": action, "question": ACTIONS[action], "command_text": command}
@@ -166,9 +170,9 @@ def _find(name: str) -> dict[str, Any]:
 
 
 def _login(given: Any) -> Login:
-    """Make the login of fields, never of a URL that would have to be glued together."""
+    """Build the login from separate fields; a URL would have to be assembled and quoted."""
     if given.db_type not in PORTS:
-        raise ConfigurationError("db_type is none of the known types.", field="db_type")
+        raise ConfigurationError("db_type is not one of the known types.", field="db_type")
     options = {"tls": given.tls} | ({"tls_ca": given.tls_ca} if given.tls_ca.strip() else {})
     try:
         read = Options.of(options)

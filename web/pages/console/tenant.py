@@ -1,4 +1,4 @@
-"""Show all there is to say of one account and its database, and how an operation on it goes."""
+"""Show everything known about one account and its database, and the progress of an operation on it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ AUDITED = 10
 @blueprint.get("/users/<int:user_id>")
 @admin_required
 def tenant(user_id: int) -> ResponseReturnValue:
-    """Show the account's page; its database is opened to be asked whose it is and what was applied in it."""
+    """Show the account's page; the database is opened to read its identity and its ledger."""
     manager = current_parts().manager
     report = manager.reports.tenant(known_id(user_id))
     return show(
@@ -44,7 +44,7 @@ def tenant(user_id: int) -> ResponseReturnValue:
 @blueprint.get("/users/<int:user_id>/progress")
 @admin_required
 def progress(user_id: int) -> ResponseReturnValue:
-    """Say whether an operation runs, for the page's script; when it has ended the whole page is asked for again."""
+    """Tell htmx whether an operation is running; when it has ended, make htmx reload the whole page."""
     report: dict[str, Any] = current_parts().manager.reports.tenant(known_id(user_id))
     if not wants_fragment():
         return redirect(url_for("admin.tenant", user_id=user_id), 303)

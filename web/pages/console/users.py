@@ -1,4 +1,4 @@
-"""List accounts and their databases in one table: searched, filtered, sorted, paged by key."""
+"""List accounts and their databases in one table, with search, filters, sorting and pages."""
 
 from __future__ import annotations
 
@@ -18,8 +18,13 @@ from web.pages.console.layout import PRODUCTS, blueprint, choice, show, text
 from web.parts import current_parts
 
 PAGE = 50
-HEADS = (("id", "User"), ("email", "E-mail"), ("created", "Made"), ("used", "Last seen"), ("size", "Size"))
-ACCOUNTS = {"active": "active", "deactivated": "deactivated", "admin": "administrators", "without": "without database"}
+HEADS = (("id", "User"), ("email", "E-mail"), ("created", "Created"), ("used", "Last seen"), ("size", "Size"))
+ACCOUNTS = {
+    "active": "active",
+    "deactivated": "deactivated",
+    "admin": "administrators",
+    "without": "without a database",
+}
 IDLE = {"7": "7 days", "30": "30 days", "90": "90 days", "365": "a year"}
 SORTS = {f"{way}{name}" for name, _ in HEADS for way in ("", "-")}
 STATES = {str(state): str(state).replace("_", " ") for state in State}
@@ -28,7 +33,7 @@ STATES = {str(state): str(state).replace("_", " ") for state in State}
 @blueprint.get("/users")
 @admin_required
 def users() -> ResponseReturnValue:
-    """Show one page: a statement or two of the catalog, in whatever order."""
+    """Show one page, with one or two catalog statements whatever the order."""
     asked = _asked()
     sort = choice("sort", SORTS) or "id"
     asker, scope = signed_in().user.id, f"accounts&{sort}&{sorted(asked.items())}"
@@ -51,7 +56,7 @@ def users() -> ResponseReturnValue:
 
 
 def _asked() -> dict[str, Any]:
-    """Give the filters of the address, by the names they have there; those that are not set are left out."""
+    """Return the filters in the URL by their parameter names, without those that are not set."""
     found = {
         "q": text("q"),
         "state": choice("state", STATES),
@@ -83,10 +88,10 @@ def _page(asked: dict[str, Any], sort: str, after: Any) -> tuple[list[dict[str, 
 
 
 def _head(name: str, label: str, sort: str, asked: dict[str, Any]) -> dict[str, Any]:
-    """Give a column's head: the address that sorts by it, the other way round where it sorts already."""
+    """Return a column's heading with the URL that sorts by it, or that reverses the order if it sorts already."""
     here = sort.lstrip("-") == name
     up = here and not sort.startswith("-")
-    # What is newest, latest and largest is what one looks for first.
+    # Dates and sizes are most useful with the newest or largest first.
     wanted = f"-{name}" if up or (not here and name in ("created", "used", "size")) else name
     return {
         "name": name,

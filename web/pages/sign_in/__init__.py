@@ -1,1 +1,1 @@
-"""Registration, login and logout, and the form that is carried over an expired session."""
+"""Registration, login and logout, and carrying an unsent form over an expired session."""

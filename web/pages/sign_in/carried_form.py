@@ -1,7 +1,8 @@
-"""Hold a form that could not be taken, so that what was typed into it is not lost (``resume`` says when).
+"""Carry a form that could not be accepted, so that what was typed is not lost (``expired_session`` decides when).
 
-The text travels in hidden fields: with the login page, then with a page that shows it and sends it when its writer
-presses the button. Nothing is stored here and nothing is done by itself. Secrets, files and tokens are not carried.
+The values travel in hidden fields: first in the login page, then in a page that shows them and submits them when the
+user presses its button. Nothing is stored on the server, and nothing is submitted automatically. Secrets, files and
+tokens are not carried.
 """
 
 from __future__ import annotations
@@ -25,12 +26,13 @@ LOST = "kept-lost"
 _SECRET = re.compile("password|passphrase|secret|token", re.IGNORECASE)
 _MACHINE = re.compile(r"version|next|.*\.(was|none)")
 _LABELS = {field.name: field.label for resource in RESOURCES.values() for field in resource.fields}
+_LABELS |= {"db_type": "Type", "db_host": "Host", "db_port": "Port", "db_name": "Database", "db_user": "User"}
 _UUID = re.compile("[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Kept:
-    """Hold where a form goes, its fields in order, and whether something of it had to be left behind."""
+    """A form's target path, its fields in order, and ``lost``: whether secrets or files had to be left out."""
 
     address: str
     fields: tuple[tuple[str, str], ...]
@@ -38,7 +40,7 @@ class Kept:
 
     @classmethod
     def of_request(cls) -> Self:
-        """Keep the form that was posted just now."""
+        """Return the form posted with this request."""
         posted = list(request.form.items(multi=True))
         fields = tuple((name, value) for name, value in posted if not _SECRET.search(name))
         secrets = any(_SECRET.search(name) and value for name, value in posted if name != "csrf_token")
@@ -47,7 +49,7 @@ class Kept:
 
     @classmethod
     def carried(cls) -> Self | None:
-        """Give the form that the login page carried, or None where it carried none that pages of ours take."""
+        """Return the form carried by the login page, or None if there is none or its target does not accept it."""
         address = request.form.get(ADDRESS, "")
         if not is_sendable(address):
             return None
@@ -60,7 +62,7 @@ class Kept:
 
     @property
     def readable(self) -> list[tuple[str, str]]:
-        """Give what its writer would know again, each under its label; ids and versions are for the server."""
+        """Return the (label, value) pairs worth showing to the user, without ids and versions."""
         return [
             (_LABELS.get(name) or name.replace("_", " ").strip().capitalize(), value)
             for name, value in self.fields
@@ -69,12 +71,12 @@ class Kept:
 
 
 def asked_path() -> str:
-    """Give the path and query of this request."""
+    """Return path and query of this request, as the browser knows them."""
     return outer(request.full_path if request.query_string else request.path)
 
 
 def is_sendable(address: str) -> bool:
-    """Tell whether a form may be sent there again: a path of our pages that takes a POST, and not to sign in."""
+    """Tell whether a form may be sent to ``address``: one of our pages that accepts POST, sign-in excepted."""
     path = inner(split(address).path)
     if path is None or path.startswith(("//", *errors.JSON_PREFIXES)):
         return False
@@ -88,5 +90,5 @@ def is_sendable(address: str) -> bool:
 
 
 def page(kept: Kept, status: int = 200) -> Response:
-    """Show a kept form to whoever is signed in now, with the button that sends it."""
+    """Show a carried form to the user who is signed in now, with a button that submits it."""
     return make_response(render_template("sign_in/kept.html", kept=kept), status)

@@ -1,7 +1,7 @@
-"""Answer a page's request whose session has ended, or whose token is from an earlier session: no text is lost.
+"""Answer a page request whose session has ended or whose CSRF token is from an earlier session, without losing text.
 
-Only what our own page sent is kept (``kept``): a form that another site sent is refused as ever. A part of a page
-asked for by htmx is answered with a message, and the page with its text stays as it is.
+Only a form sent by one of our own pages is carried over (``carried_form``); a form sent by another site is refused as
+always. An htmx request is answered with a message, so that the page and the text on it stay as they are.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from web.pages.sign_in import carried_form
 from web.pages.sign_in.carried_form import Kept
 from web.pages.sign_in.views import login_page
 
-SIGNED_OUT = "You are signed out. What is on this page stays here: sign in, come back and press again."
-OLD_TOKEN = "You have signed in anew since this page was opened. It is up to date now: press again."  # noqa: S105 - a text
+SIGNED_OUT = "You are signed out. Nothing on this page is lost: sign in, come back here and try again."
+OLD_TOKEN = "You have signed in again since this page was opened. It is up to date now: please try again."  # noqa: S105 - a text
 
 
 def register(app: Flask) -> None:
-    """Take over what stops a page's request at the door."""
+    """Handle the errors for missing sign-ins and bad CSRF tokens."""
     app.register_error_handler(SignInNeeded, _ask_to_sign_in)
     app.register_error_handler(CSRFError, _ask_again)
 
 
 def _ask_to_sign_in(_: SignInNeeded) -> ResponseReturnValue:
-    """Send a visitor to the login page and back; one who sent a form finds its text again after it."""
+    """Redirect to the login page; a form that was sent is carried along."""
     if errors.wants_fragment():
         return errors.respond(Problem(401, "not_authenticated", SIGNED_OUT))
     if request.method in SAFE_METHODS:
@@ -45,7 +45,7 @@ def _ask_to_sign_in(_: SignInNeeded) -> ResponseReturnValue:
 
 
 def _ask_again(error: CSRFError) -> ResponseReturnValue:
-    """Refuse a form without a good token; one from a page of ours is shown again instead of being lost."""
+    """Refuse a form without a valid CSRF token; one from our own page is shown again for confirmation."""
     problem = errors.of_http(error)
     if errors.is_json_call() or request.blueprint == "auth" or not _is_ours():
         return errors.respond(problem)
@@ -62,14 +62,14 @@ def _ask_again(error: CSRFError) -> ResponseReturnValue:
 
 
 def _with_new_token(problem: Problem) -> ResponseReturnValue:
-    """Refuse what htmx sent, and tell the page the token of the session that is alive now."""
+    """Refuse an htmx request, and send the page the CSRF token of the present session."""
     answer = errors.respond(problem)
     answer.headers["HX-Trigger"] = orjson.dumps({"unify:token": {"token": generate_csrf()}}).decode()
     return answer
 
 
 def _is_ours() -> bool:
-    """Tell whether a page of ours sent this: browsers say so, and no page can make them say it falsely."""
+    """Tell whether one of our pages sent this, by headers that browsers set and pages cannot forge."""
     site = request.headers.get("Sec-Fetch-Site")
     if site is not None:
         return site == "same-origin"
@@ -77,6 +77,6 @@ def _is_ours() -> bool:
 
 
 def _page_before() -> str | None:
-    """Give the page whose button was pressed; the login page looks at the path again before it goes there."""
+    """Return the page that the form was on; the login page checks the path again before it redirects there."""
     before = split(request.referrer or "")
     return before._replace(scheme="", netloc="").geturl() if is_own_origin(before.geturl()) else None

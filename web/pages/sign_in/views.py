@@ -1,7 +1,7 @@
-"""Let people in and out: registration, login, logout.
+"""Serve registration, login and logout.
 
-Registration makes the account first and its database second: where the second fails, the account stands, is signed
-in, is told so, and can try again on its settings page.
+Registration creates the account first and its database second. If the database cannot be created, the account stays:
+its user is signed in, is told about the failure, and can try again on the settings page.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ REGISTRATION = (
         "Name",
         max_length=100,
         autocomplete="name",
-        hint="You may leave it empty. You see it on each page, and the operator in the list of accounts.",
+        hint="Optional. It is shown on your pages, and to administrators in the list of accounts.",
     ),
     Field(
         "password",
@@ -56,7 +56,7 @@ REGISTRATION = (
         "password",
         required=True,
         autocomplete="new-password",
-        hint="10 characters or more. A few words together are easy to remember and hard to guess.",
+        hint="At least 10 characters. A few words together are easy to remember and hard to guess.",
     ),
 )
 BOOTSTRAP = Field(
@@ -64,7 +64,7 @@ BOOTSTRAP = Field(
     "Bootstrap token",
     max_length=200,
     autocomplete="off",
-    hint="Printed by the server when it started. Leave it empty on the server's own machine.",
+    hint="The server printed it when it started. Leave blank if you are on the server itself.",
 )
 LOGIN = (
     EMAIL,
@@ -72,13 +72,13 @@ LOGIN = (
     Field("remember", "Stay signed in on this device", "checkbox"),
 )
 FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip")
-BAD_CREDENTIALS = "This e-mail address and password do not belong together."
+BAD_CREDENTIALS = "Wrong e-mail or password."
 
 
 @blueprint.route("/register", methods=("GET", "POST"))
 @limit_registration
 def register() -> ResponseReturnValue:
-    """Make an account and its database, and sign it in."""
+    """Create an account and its database, and sign the user in."""
     parts = current_parts()
     if parts.settings.registration == "closed":
         raise Problem(403, "registration_closed", "Registration is closed here. Ask an administrator for an account.")
@@ -86,7 +86,7 @@ def register() -> ResponseReturnValue:
         return redirect(url_for("pages.home"), 303)
     bootstrap = parts.accounts.bootstrap_open()
     fields = (*REGISTRATION, BOOTSTRAP) if bootstrap else REGISTRATION
-    if request.method != "POST":  # a HEAD is a GET without the answer's body, and passes no CSRF check
+    if request.method != "POST":  # HEAD is handled like GET: neither passes a CSRF check
         return _registration_page(Form.blank("register", fields), bootstrap)
     form = Form.posted("register", fields, request.form)
     user = _registered(form, bootstrap)
@@ -98,7 +98,7 @@ def register() -> ResponseReturnValue:
 @blueprint.route("/login", methods=("GET", "POST"))
 @limit_login
 def login() -> ResponseReturnValue:
-    """Sign an account in; unknown and known addresses get the same answer."""
+    """Sign a user in; a wrong password and an unknown address get the same answer."""
     target = local_path(request.values.get("next"))
     if request.method != "POST":
         if current_principal() is not None:
@@ -118,32 +118,32 @@ def login() -> ResponseReturnValue:
 
 @blueprint.route("/logout", methods=("GET", "POST"))
 def logout() -> ResponseReturnValue:
-    """End the session for good; a GET only asks, so that no link can sign anybody out."""
+    """End the session; a GET only shows a button, so that no link can sign anybody out."""
     if request.method != "POST":
         return render_template("sign_in/logout.html")
     end_session()
-    say("You are signed out.", "good")
+    say("You have been signed out.", "good")
     return redirect(url_for("auth.login"), 303)
 
 
 def login_page(form: Form | None = None, *, target: str | None = None, kept: Kept | None = None) -> str:
-    """Give the page to sign in with; ``kept`` is a form whose text it carries on."""
+    """Render the sign-in page; ``kept`` is an unsent form that it carries in hidden fields."""
     return render_template("sign_in/login.html", form=form or Form.blank("login", LOGIN), next=target, kept=kept)
 
 
 def may_bootstrap(token: str | None) -> bool:
-    """Tell whether a registration may make the first administrator: from this machine, or with the printed token."""
+    """Tell whether a registration may create the first administrator: from this machine, or with the printed token."""
     if token and current_parts().accounts.is_bootstrap_token(token.strip()):
         return True
     return _from_loopback()
 
 
 def _registered(form: Form, bootstrap: bool) -> User | None:
-    """Make the account, or put what is wrong beside its field."""
+    """Create the account, or return None with the errors in ``form``."""
     values = form.values
     for spec in REGISTRATION:
         if spec.required and not values.get(spec.name):
-            form.refuse(spec.name, "This is needed.")
+            form.refuse(spec.name, "This field is required.")
     if len(values.get("display_name", "")) > 100:
         form.refuse("display_name", "This is too long: at most 100 characters.")
     first_admin = bootstrap and may_bootstrap(values.get("bootstrap_token"))
@@ -156,7 +156,7 @@ def _registered(form: Form, bootstrap: bool) -> User | None:
             values["email"], values["password"], values.get("display_name", "").strip(), may_bootstrap=first_admin
         )
     except UserExistsError:
-        form.refuse("email", "An account with this address exists already. Sign in, or use another address.")
+        form.refuse("email", "An account with this address already exists. Sign in, or use another address.")
     except (ConfigurationError, AccountError) as error:
         if error.field is None:
             raise
@@ -165,7 +165,7 @@ def _registered(form: Form, bootstrap: bool) -> User | None:
 
 
 def _provision_and_sign_in(user: User) -> ResponseReturnValue:
-    """Provision a new account's database and sign it in, whether that worked or not."""
+    """Provision the new account's database, then sign the user in whether that worked or not."""
     parts = current_parts()
     problem = None
     _note_zone(user)
@@ -181,9 +181,9 @@ def _provision_and_sign_in(user: User) -> ResponseReturnValue:
     if problem is None:
         say(f"Welcome, {user.display_name or user.email}. Your database is ready.", "good")
     else:
-        say(f"Your account is made, but its database is not. {' '.join(advice.to_person(problem))}", "bad")
+        say(f"Your account was created, but its database was not. {' '.join(advice.to_person(problem))}", "bad")
     if user.is_admin:
-        say("This is the first account: it administers this installation.", "warn")
+        say("This is the first account, so it is an administrator.", "warn")
     return answer
 
 
@@ -204,14 +204,14 @@ def _signed_in(form: Form) -> SignIn | None:
 
 
 def _note_zone(user: User) -> None:
-    """Keep the time zone that the browser named, unless the account has chosen one; a script fills the field in."""
+    """Save the time zone that a script on the page filled in, unless the user has chosen one."""
     zone = request.form.get("time_zone", "")
     if preferences.is_zone(zone) and not preferences.Preferences.of(user.preferences).chosen_zone:
         current_parts().accounts.set_preferences(user.id, {"time_zone": zone})
 
 
 def _enter(signed_in: SignIn, target: str | None, *, remember: bool, kept: Kept | None = None) -> ResponseReturnValue:
-    """Begin the browser's session; the one it had, perhaps somebody else's, ends in the catalog as well."""
+    """Start a session in this browser; its earlier session, perhaps of another user, ends in the catalog as well."""
     earlier = session_token()
     if earlier:
         current_parts().accounts.sign_out(earlier)
@@ -228,10 +228,11 @@ def _registration_page(form: Form, bootstrap: bool) -> str:
 
 
 def _from_loopback() -> bool:
-    """Tell whether the request was sent from this machine; in doubt it was not.
+    """Tell whether the request was sent from this machine; if in doubt, return False.
 
-    Behind no trusted proxy, a forwarding header means that a proxy nobody told us about stands between. Behind
-    trusted ones, as many hops must be named as are trusted, or the address is a proxy's and not the client's.
+    Without trusted proxies, a forwarding header means that the request came through a proxy we do not know. With
+    trusted proxies, X-Forwarded-For must name as many hops as are trusted; with fewer, the remote address is that of a
+    proxy and not of the client.
     """
     hops = current_parts().settings.trusted_proxy_count
     if hops == 0 and any(name in request.headers for name in FORWARDED):

@@ -1,7 +1,7 @@
-"""Read what the address of a list of tasks asks for, and find those tasks.
+"""Read the filters in the URL of a task list, and find the matching tasks.
 
-``Words`` hold what was asked in the address's own words: only what is offered, without what is so anyway. They make
-the list's links, bind its cursors and are what a saved view keeps.
+``Words`` are the URL's own parameters: only values that are offered, without those that are the default. They make the
+list's links, bind its cursors, and are what a saved view stores.
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ WEEK_DAYS = 7
 OFFERS: Mapping[str, Choices] = {
     "status": (("", "Open"), ("any", "Any status"), *STATUSES),
     "priority": (("", "Any priority"), *reversed(PRIORITIES)),
-    "due": (("", "Any day"), ("overdue", "Overdue"), ("today", "Today"), ("week", "Next 7 days"), ("none", "No day")),
+    "due": (("", "Any date"), ("overdue", "Overdue"), ("today", "Today"), ("week", "Next 7 days"), ("none", "No date")),
     "sort": (
-        ("", "Own order"),
-        ("due", "By due day"),
+        ("", "Manual order"),
+        ("due", "By due date"),
         ("priority", "By priority"),
         ("newest", "Newest first"),
         ("oldest", "Oldest first"),
         ("title", "By title"),
     ),
 }
-"""What each choice above the list offers, the first one being what is so anyway."""
+"""What each select above the list offers; the first value is the default."""
 
 _TYPED = {"q": SEARCH_MAX, "category": NAME_MAX}
 
 
 @dataclass(frozen=True)
 class Found:
-    """Hold a page of tasks and the cursor of the next one."""
+    """One page of tasks and the cursor of the next page."""
 
     rows: list[dict[str, Any]]
     cursor: str | None
@@ -58,19 +58,19 @@ class Found:
 
 
 def words(given: Mapping[str, str]) -> Words:
-    """Give what an address or a form says about the list; what is not offered counts as not said."""
+    """Read the list's parameters from a URL's query or a form; values that are not offered are ignored."""
     chosen = {name: given.get(name, "") for name, offered in OFFERS.items() if given.get(name) in dict(offered)}
     typed = {name: given.get(name, "").strip()[:most] for name, most in _TYPED.items()}
     return {name: word for name, word in (typed | chosen).items() if word and is_storable(word)}
 
 
 def words_of(url: str) -> Words:
-    """Give what the address of a list says."""
+    """Read the parameters from the URL of a list."""
     return words(dict(parse_qsl(urlsplit(url).query)))
 
 
 def find(session: Session, asked: Words, cursor: str | None) -> Found:
-    """Give the page of tasks that was asked for, from a cursor on."""
+    """Return the page of tasks that was asked for, starting at a cursor."""
     bound: dict[str, Any] = {"user_id": signed_in().user.id, "scope": ("page", "tasks", sorted(asked.items()))}
     after = cursors.read(cursor, **bound) if cursor else None
     narrowed = filters(session, asked)
@@ -81,7 +81,7 @@ def find(session: Session, asked: Words, cursor: str | None) -> Found:
 
 
 def filters(session: Session, asked: Words) -> dict[str, Any]:
-    """Give what the repository is asked for."""
+    """Translate the parameters into the repository's filters."""
     status = asked.get("status", "")
     narrowed: dict[str, Any] = _days(asked.get("due", ""), clock.today())
     narrowed |= {"open": True} if not status else {} if status == "any" else {"status": status}
@@ -102,7 +102,7 @@ def _days(due: str, today: date) -> dict[str, Any]:
 
 
 def _category(session: Session, named: str) -> dict[str, Any]:
-    """Find the category by its id, as a list gives it, or by its name, as people type it."""
+    """Find the category by its id, as a select sends it, or by its name, as people type it."""
     try:
         return {"category_id": UUID(named)}
     except ValueError:
@@ -111,7 +111,7 @@ def _category(session: Session, named: str) -> dict[str, Any]:
 
 
 def category_name(session: Session, asked: Words) -> str:
-    """Give the name of the category that was asked for, as it is typed where there are too many to choose from."""
+    """Return the name of the category that was asked for, to fill the text input used when there are too many."""
     named = asked.get("category", "")
     try:
         rows = row_pages.of("categories", session).page(sort="name", ids=[UUID(named)], limit=1).rows

@@ -1,7 +1,7 @@
-"""Show tasks: the list with its filters, saved views and order, and what is done to a task where it stands in it.
+"""Show the list of tasks with its filters, saved views and order, and change tasks in the list.
 
-``workspace`` adds, edits and deletes them one by one; ``quick_add`` reads a line. A list costs three statements
-whatever it holds: its rows, the categories to choose from, the saved views.
+``common/rows.py`` adds, edits and deletes single tasks; ``quick_add`` parses a typed line. A list takes three SQL
+statements whatever its length: its rows, the categories to choose from, the saved views.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ SAID = {"todo": "to do", "doing": "being done", "done": "done"}
 
 
 def page(resource: Resource, form: Form | None = None) -> ResponseReturnValue:
-    """Show one page of the tasks that the address asks for; a refused form comes with its errors."""
+    """Show one page of the tasks that the URL asks for; a refused form is shown with its errors."""
     return show(filters.words(request.args), add=form)
 
 
 def show(words: Words, *, chosen: frozenset[str] = frozenset(), **forms: Form | None) -> str:
-    """Render the list with its forms: ``add``, ``view`` and ``bulk`` where one was refused, else blank ones."""
+    """Render the list with its forms ``add``, ``view`` and ``bulk``: those that were refused, otherwise blank ones."""
     with current_parts().manager.session() as session:
         categories = row_pages.category_choices(session)
         found = filters.find(session, words, request.args.get("cursor"))
@@ -81,7 +81,7 @@ def show(words: Words, *, chosen: frozenset[str] = frozenset(), **forms: Form | 
 
 
 def row_context(here: str) -> dict[str, Any]:
-    """Give what every row of tasks is shown with on a page; editing leads back there."""
+    """Return what the template of a task row needs; after editing, the user returns to ``here``."""
     now, back = clock.now(), here if here != url_for("pages.tasks") else None
     return {"back": back, "today": now.date(), "now": f"{now:%H:%M}", "priorities": dict(PRIORITIES)}
 
@@ -89,7 +89,7 @@ def row_context(here: str) -> dict[str, Any]:
 @row_pages.blueprint.post("/tasks/<uuid:row_id>/done", endpoint="tasks_done")
 @page_login_required
 def done(row_id: UUID) -> ResponseReturnValue:
-    """Mark a task as done or to do: the button says which, so that pressing twice is pressing once."""
+    """Mark a task as done or to do; the button says which, so that pressing it twice changes nothing more."""
     status = "todo" if request.form.get("done") == "0" else "done"
     with current_parts().manager.session(write=True) as session:
         row = row_pages.of("tasks", session).update(row_id, {"status": status})
@@ -100,14 +100,14 @@ def done(row_id: UUID) -> ResponseReturnValue:
 @row_pages.blueprint.get("/tasks/<uuid:row_id>/row", endpoint="tasks_row")
 @page_login_required
 def row(row_id: UUID) -> ResponseReturnValue:
-    """Show a task as its list does, after its small form was left."""
+    """Show a task as in the list again, after its inline form was cancelled."""
     return _row(row_id, focus="edit") if wants_fragment() else redirect(url_for("pages.tasks_edit", row_id=row_id), 303)
 
 
 @row_pages.blueprint.get("/tasks/<uuid:row_id>/inline", endpoint="tasks_inline")
 @page_login_required
 def inline(row_id: UUID) -> ResponseReturnValue:
-    """Give the small form that takes a task's place in its list; without scripts its page has it all."""
+    """Show the inline form in place of the task; without scripts, redirect to the task's page."""
     if not wants_fragment():
         return redirect(url_for("pages.tasks_edit", row_id=row_id), 303)
     with current_parts().manager.session() as session:
@@ -134,7 +134,7 @@ def save_inline(row_id: UUID) -> ResponseReturnValue:
 @row_pages.blueprint.post("/tasks/<uuid:row_id>/move", endpoint="tasks_move")
 @page_login_required
 def move(row_id: UUID) -> ResponseReturnValue:
-    """Move a task one place in the list it is shown in, or next to another that it was dropped at."""
+    """Move a task one place up or down in the list shown, or next to the task it was dropped at."""
     step = request.form.get("step", "")
     beside = {name: request.form[name] for name in ("before", "after") if request.form.get(name)}
     with current_parts().manager.session(write=True) as session:
@@ -151,25 +151,25 @@ def move(row_id: UUID) -> ResponseReturnValue:
 
 
 def _move_beside(repository: Any, row_id: UUID, beside: Mapping[str, str]) -> None:
-    """Put a task, which is there, before or after another one; what names no other task moves nothing."""
+    """Put an existing task before or after another one; if the other does not exist, move nothing."""
     keys = {name: _id(text) for name, text in beside.items()}
     try:
         if None in keys.values():
             raise NotFoundError("There is no such task.")
         repository.move(row_id, **keys)
     except NotFoundError:
-        told = "The task at this place is not there any more: load the page again, then move yours."
+        told = "The task at that position is gone: reload the page, then move yours."
         raise Problem(422, "no_neighbour", told) from None
 
 
 @row_pages.blueprint.post("/tasks/bulk", endpoint="tasks_bulk")
 @page_login_required
 def bulk() -> ResponseReturnValue:
-    """Change or delete the tasks that were chosen, all at once."""
+    """Change or delete all selected tasks."""
     form = Form.posted("bulk", BULK, request.form)
     ids = [each for each in map(_id, request.form.getlist("ids")) if each]
     if not 0 < len(ids) <= BULK_MOST:
-        say("Choose the tasks first." if not ids else f"At most {BULK_MOST} tasks change at once.", "warn")
+        say("Select tasks first." if not ids else f"At most {BULK_MOST} tasks can be changed at once.", "warn")
         return redirect(_back(), 303)
     if _bulk_done(request.form.get("action", ""), ids, form):
         return redirect(_back(), 303)
@@ -177,7 +177,7 @@ def bulk() -> ResponseReturnValue:
 
 
 def _bulk_done(action: str, ids: list[UUID], form: Form) -> bool:
-    """Do what was chosen to the tasks, and say how many there were; False where the form is wrong."""
+    """Apply the chosen action to the tasks and report their number; return False if the form is wrong."""
     if action == "delete":
         with current_parts().manager.session(write=True) as session:
             batch, count = row_pages.of("tasks", session).discard_where(ids=ids)
@@ -189,12 +189,12 @@ def _bulk_done(action: str, ids: list[UUID], form: Form) -> bool:
     if body is None:
         return False
     if action == "priority":
-        return _bulk_changed({"priority": body.priority or 0}, ids, "have another priority")
+        return _bulk_changed({"priority": body.priority or 0}, ids, "have a new priority")
     if action == "due_date":
-        return _bulk_changed({"due_date": body.due_date}, ids, "have another day")
+        return _bulk_changed({"due_date": body.due_date}, ids, "have a new date")
     if action == "category":
         return row_pages.refusing(form, partial(_recategorized, body.category_id, ids, form))
-    say("Nothing is changed yet: press the button beside what you chose.", "warn")
+    say("Nothing has been changed yet: press the button next to your choice.", "warn")
     return False
 
 
@@ -219,7 +219,7 @@ def _tasks(count: int) -> str:
 @row_pages.blueprint.post("/tasks/views", endpoint="tasks_views")
 @page_login_required
 def save_view() -> ResponseReturnValue:
-    """Keep the list's filters and order under a name."""
+    """Save the list's filters and order under a name."""
     words, form = filters.words(request.form), Form.posted("view", saved_views.FIELDS, request.form)
     if form.validate(schemas.ViewName) is None or not row_pages.refusing(form, partial(saved_views.add, form, words)):
         return show(words, view=form), 422
@@ -230,7 +230,7 @@ def save_view() -> ResponseReturnValue:
 @row_pages.blueprint.post("/tasks/views/remove", endpoint="tasks_views_remove")
 @page_login_required
 def remove_view() -> ResponseReturnValue:
-    """Forget a saved view; its tasks stay."""
+    """Delete a saved view; its tasks stay."""
     name = request.form.get("name", "")
     with current_parts().manager.session(write=True) as session:
         if saved_views.remove(session, name):
@@ -241,7 +241,7 @@ def remove_view() -> ResponseReturnValue:
 @row_pages.blueprint.get("/tasks/categories", endpoint="tasks_categories")
 @page_login_required
 def category_names() -> ResponseReturnValue:
-    """Suggest categories for what is typed where there are too many to choose from."""
+    """Suggest categories for what is typed, when there are too many to choose from."""
     typed = request.args.get("category", "").strip()[: schemas.NAME_MAX]
     with current_parts().manager.session() as session:
         rows = row_pages.of("categories", session).page(sort="name", text=typed or None, limit=50).rows
@@ -249,7 +249,7 @@ def category_names() -> ResponseReturnValue:
 
 
 def _row(row_id: UUID, *, focus: str) -> ResponseReturnValue:
-    """Give a task's place in its list, with the focus where it was."""
+    """Render one task of the list, with the focus where it was."""
     with current_parts().manager.session() as session:
         rows = row_pages.of("tasks", session).page(sort="manual", ids=[row_id], limit=1).rows
     if not rows:
@@ -262,12 +262,12 @@ def _row(row_id: UUID, *, focus: str) -> ResponseReturnValue:
 
 
 def _whole(template: str, *, status: int, **context: Any) -> ResponseReturnValue:
-    """Give the small form with a page around it, where no script put it into the list."""
+    """Render the inline form on a page of its own, for browsers without scripts."""
     return render_template("tasks/alone.html", part=template, **context), status
 
 
 def _back() -> str:
-    """Give the page that a form stands on: it says so itself, or htmx does."""
+    """Return the URL of the page a form is on, from its ``next`` field or from htmx's header."""
     shown = split(request.headers.get("HX-Current-URL", ""))
     current = local_path(f"{shown.path}?{shown.query}" if shown.query else shown.path)
     return row_pages.next_path() or current or url_for("pages.tasks")
@@ -281,7 +281,7 @@ def _id(text: str) -> UUID | None:
 
 
 def _tabs(words: Words, saved: list[saved_views.View]) -> list[dict[str, Any]]:
-    """Give the lists that are one click away: three that everybody has, and the saved ones."""
+    """Return the tabs: three that everybody has, and the saved views."""
     fixed = [("Open", {}), ("Today", {"due": "today"}), ("All", {"status": "any"})]
     kept = [(view.name, view.words) for view in saved]
     return [

@@ -1,9 +1,9 @@
-"""Read a task that was typed in one line: "call mum tomorrow 5pm #home !2".
+"""Parse a task typed in one line: "call mum tomorrow 5pm #home !2".
 
-Words of a few shapes, in any order, say when it is due (``quick_days``, ``quick_times``), in which category and how
-important; all others are its title. Nothing is guessed: what could mean two things (3/4, "at 5"), cannot be (30 Feb,
-25:00) or is said twice in different ways stays text, and a note tells so where the words look like a day or a time.
-What stands in quotes or behind a backslash stays text without a word.
+Words of certain forms, in any order, give the due date and time (``quick_days``, ``quick_times``), the category and the
+priority; all other words are the title. Nothing is guessed: what is ambiguous (3/4, "at 5"), impossible (30 Feb, 25:00)
+or contradictory stays in the title, with a note if the words look like a day or a time. Words in quotes or after a
+backslash always stay in the title, without a note.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ _FOLD_MAX = 300
 _TOKEN = re.compile(r'\S*?#"[^"]+"\S*|"[^"]*"\S*|“[^”]*”\S*|\S+')
 _PRIORITY = re.compile(r"!([0-3])", re.ASCII)
 _RANK = re.compile(r"(?:!!|[pP])([1-4])", re.ASCII)
-"""As other programs count: the first is the most important."""
+"""Priorities as other programs count them: 1 is the highest."""
 
 _CATEGORY = re.compile(r'#(?:"([^"]+)"|([^\s"#]+))')
 _DAYLIKE = re.compile(rf"(?<![a-z])({'|'.join(quick_days.WEEKDAYS)}|today|tomorrow|tonight|yesterday|weekend)")
 _CLOSE, _CLOSE_MAX = 0.85, 12
 _STOPS = ".,;:!?"
 _AHEAD = 6
-"""Words that are looked at together; the longest day ("due by the day after tomorrow evening") takes seven."""
+"""Words to look ahead; the longest day ("due by the day after tomorrow evening") takes seven words."""
 
 _NAMES = {"time": "times", "category": "categories", "priority": "priorities"}
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Hold some words of the line as they were typed, what they say (``kind``) and that as a value.
+    """Some words of the line as typed, with the ``kind`` of their meaning and its value.
 
-    Text that looks like a day and is none is ``daylike``; ``bare`` is a time that only its place makes one.
+    ``daylike`` text looks like a day but is not one; a ``bare`` time is a time only in certain places of the line.
     """
 
     text: str
@@ -51,7 +51,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Parsed:
-    """Hold what was understood of a line, and notes about what looks as if it were; the pieces are all of it."""
+    """What was understood of a line, and notes about what was not; the pieces make up the whole line."""
 
     pieces: tuple[Piece, ...]
     due_date: date | None = None
@@ -72,9 +72,9 @@ class Parsed:
 
 
 def parse(text: str, now: date, first_weekday: int = 0, *, month_first: bool = False) -> Parsed:
-    """Understand a line at a moment of the viewer's clock, in weeks that begin on a weekday (0 is Monday).
+    """Parse a line at the viewer's local time ``now``, with weeks that begin on ``first_weekday`` (0 is Monday).
 
-    Of a day alone, without its time, no "in 2h" can be understood. ``month_first`` reads 12/05 as 5 December.
+    If ``now`` is a date without a time, "in 2h" is not understood. ``month_first`` reads 12/05 as 5 December.
     """
     here, notes = Here(now, first_weekday, month_first), list[str]()
     pieces = _placed(list(_pieces(_TOKEN.findall(text), here, notes)), notes)
@@ -95,11 +95,11 @@ def parse(text: str, now: date, first_weekday: int = 0, *, month_first: bool = F
 
 
 def _past(day: date, time: str | None, here: Here) -> list[str]:
-    """Say so where the moment has passed: "5pm" means today in the evening too."""
+    """Return a note if the due time has passed: "5pm" means today even in the evening."""
     if day < here.today:
-        return ["This day is past already."]
+        return ["This day has already passed."]
     if day == here.today and time and isinstance(here.now, datetime) and time < f"{here.now:%H:%M}":
-        return [f"{time} is past already today: for the next one write “tomorrow” as well."]
+        return [f"{time} has already passed today: add “tomorrow” for the next one."]
     return []
 
 
@@ -121,7 +121,7 @@ def _pieces(words: list[str], here: Here, notes: list[str]) -> Iterator[Piece]:
 
 
 def _understood(words: list[str], before: str, here: Here) -> tuple[Piece, int, str] | None:
-    """Say what the line's next words mean: the piece, how many words it is, why it is none; None for plain text."""
+    """Return what the next words mean (the piece, its number of words, why it is not valid); None for plain text."""
     bare = [_bare(word) for word in words]
     time = quick_times.read(bare)
     if time:
@@ -136,7 +136,7 @@ def _understood(words: list[str], before: str, here: Here) -> tuple[Piece, int, 
 
 
 def _mark(word: str) -> Piece | None:
-    """Read a category or a priority."""
+    """Parse a category or a priority."""
     bare = word.rstrip(_STOPS)
     priority, rank, category = _PRIORITY.fullmatch(bare), _RANK.fullmatch(bare), _CATEGORY.fullmatch(bare)
     if priority or rank:
@@ -144,13 +144,13 @@ def _mark(word: str) -> Piece | None:
     if not category:
         return None
     name = " ".join((category[1] or category[2]).split())
-    # "#12" names an issue or a house, and a name must have something to tell it by.
+    # "#12" is an issue or a house number, and a category needs a visible name.
     known = len(name) <= NAME_MAX and is_visible(name) and not name.isdecimal() and 0 < len(fold(name)) <= _FOLD_MAX
     return Piece(word, "category", name) if known else None
 
 
 def _placed(pieces: list[Piece], notes: list[str]) -> list[Piece]:
-    """Take a bare 3:16 as a time only where the line begins with it or a day or another time stands beside it."""
+    """Accept a bare 3:16 as a time only at the beginning of the line, or next to a day or another time."""
     told = [at for at, piece in enumerate(pieces) if piece.kind not in ("category", "priority")]
     said = [pieces[at].kind == "date" or (pieces[at].kind == "time" and not pieces[at].bare) for at in told]
     placed = list(pieces)
@@ -163,7 +163,7 @@ def _placed(pieces: list[Piece], notes: list[str]) -> list[Piece]:
 
 
 def _in_one_way(pieces: list[Piece], kind: str, notes: list[str]) -> list[Piece]:
-    """Turn what is said in two ways back into text."""
+    """Turn contradictory pieces of one kind back into text."""
     found = [piece for piece in pieces if piece.kind == kind]
     if len({_same(piece) for piece in found}) < 2:
         return pieces
@@ -172,14 +172,14 @@ def _in_one_way(pieces: list[Piece], kind: str, notes: list[str]) -> list[Piece]
 
 
 def _one_day(pieces: list[Piece], notes: list[str]) -> tuple[list[Piece], Day | None]:
-    """Find the day that all words for one agree on; where they disagree they are text."""
+    """Find the day on which all day words agree; if they disagree, turn them back into text."""
     found = [piece for piece in pieces if piece.kind == "date"]
     days = [piece.value for piece in found if isinstance(piece.value, Day)]
     if not days:
         return pieces, None
     meant = quick_days.agreed(days)
     if all(day.weekday is not None for day in days) and _is_beside_no_day(pieces):
-        notes.append(f"{_listed(found)} stays in the title: the words beside it are no day.")
+        notes.append(f"{_listed(found)} stays in the title: the words next to it are not a day.")
         return _no_day(pieces), None
     if isinstance(meant, Day):
         return [replace(piece, value=meant.date) if piece.kind == "date" else piece for piece in pieces], meant
@@ -188,7 +188,7 @@ def _one_day(pieces: list[Piece], notes: list[str]) -> tuple[list[Piece], Day | 
 
 
 def _is_beside_no_day(pieces: list[Piece]) -> bool:
-    """Tell whether a date that cannot be stands beside a weekday: "Fri 30 Feb" and "Friday the 13th" are no Friday."""
+    """Tell whether an impossible date is next to a weekday, as in "Fri 30 Feb", which is then not a Friday either."""
     told = [piece for piece in pieces if piece.kind not in ("category", "priority")]
     unclear = [piece.daylike and piece.value in (NO_SUCH_DAY, NO_MONTH, NO_DAY) for piece in told]
     return any(piece.kind == "date" and any(unclear[max(0, at - 1) : at + 2]) for at, piece in enumerate(told))
@@ -216,7 +216,7 @@ def _listed(pieces: list[Piece]) -> str:
 
 
 def _is_daylike(word: str) -> bool:
-    """Tell whether a word of the title looks like a day: "Friday's", "wensday"; not what stands in quotes."""
+    """Tell whether a word of the title looks like a day ("Friday's", "wensday") and is not in quotes."""
     small = word.lower()
     if word[0] in '"“' or _DAYLIKE.search(small):
         return word[0] not in '"“'
@@ -224,14 +224,14 @@ def _is_daylike(word: str) -> bool:
 
 
 def _bare(word: str) -> str:
-    """Give a word in small letters without the stop behind it; "3.3." keeps its own."""
+    """Return a word in lower case without the punctuation after it; "3.3." keeps its last dot."""
     small = word.lower()
     bare = small.rstrip(_STOPS)
     return f"{bare}." if small[len(bare) :].startswith(".") and re.fullmatch(r"\d{1,2}\.\d{1,2}", bare) else bare
 
 
 def _unescaped(words: list[str], here: Here) -> str:
-    """Take the backslash off a word that would be understood without it, or that begins like one of those."""
+    """Remove the backslash from a word that would have a meaning without it."""
     word = words[0]
     if not word.startswith("\\") or len(word) < 2:
         return word

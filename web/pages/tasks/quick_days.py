@@ -1,6 +1,6 @@
-"""Read the day that some words say: "tomorrow", "Wed", "9 Dec", "12/05", "in 3 days", "tonight".
+"""Parse a day: "tomorrow", "Wed", "9 Dec", "12/05", "in 3 days", "tonight".
 
-``quick_add`` asks at each word of a line. The words come in small letters, without the stops behind them.
+``quick_add`` calls ``read`` at each word of a line, with words in lower case and without punctuation after them.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ _LEADS = frozenset({"on", "by", "due", "until", "before"})
 _TOMORROW = frozenset({"tomorrow", "tmrw", "tmr", "tmw", "tomorow", "tommorow", "tommorrow"})
 _SPANS = frozenset({"week", "month", "year", "weekend"})
 _NOT_AFTER = frozenset({"the", "a", "in", "of", "i", "we", "you", "he", "she", "they"})
-"""What stands before "sun" and "sat" where they are no days: "in the sun", "where we sat"."""
+"""Words after which "sun" and "sat" are not days: "in the sun", "where we sat"."""
 
 _NOT_BEFORE = frozenset(
     {"cream", "screen", "lotion", "block", "hat", "glasses", "dress", "shade", "bed", "dried", "nav"}
 )
-"""What stands behind them where they are none: "sun cream"."""
+"""Words before which they are not days: "sun cream"."""
 
 NO_SUCH_DAY = "there is no such day"
 NO_MONTH = "a day needs its month"
-NO_DAY = "a month is no day"
-PAST = "it is past"
+NO_DAY = "a month is not a day"
+PAST = "it has passed"
 NO_ONE_DAY = "it is more than one day"
-TOO_FAR = "at most 999 can be counted"
+TOO_FAR = "999 is the most that can be counted"
 NOT_COUNTED = "months and years cannot be counted"
-COUNTED = "days are counted from today alone, as “in 3 days” does"
+COUNTED = "days can only be counted from today, as in “in 3 days”"
 
 _ISO = re.compile(r"(\d{4})-(\d{2})-(\d{2})", re.ASCII)
 _DOTTED = re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d{4}|\d{2})?", re.ASCII)
@@ -65,12 +65,12 @@ _REPEATED = re.compile(
 )
 _FARTHEST = 999
 _LEAP_YEARS = 9
-"""Years in which every day of a calendar comes at least once: 1896 and 1904 are the nearest two leap years."""
+"""A span of years that contains every date: leap years are at most eight years apart, as 1896 and 1904."""
 
 
 @dataclass(frozen=True)
 class Here:
-    """Hold when and how a line is read: the viewer's clock (or their day alone), weeks, and order of day and month."""
+    """The context of a line: the viewer's local time (or date), first weekday, and order of day and month."""
 
     now: date
     first_weekday: int = 0
@@ -83,9 +83,9 @@ class Here:
 
 @dataclass(frozen=True)
 class Day:
-    """Hold the day that some words say, and the time that comes with them ("tonight").
+    """The day that some words mean, and the time that comes with it ("tonight").
 
-    A ``weekday`` alone means the next one, and agrees with any date on it; a ``week`` begins on its date.
+    A ``weekday`` alone means the next such day and agrees with any date on that weekday; a ``week`` begins on its date.
     """
 
     date: date
@@ -95,7 +95,7 @@ class Day:
 
 
 class Reading(NamedTuple):
-    """Hold how many words were read, and the day; None where they look like one and are none, and why."""
+    """The number of words read, and the day; None if they only look like a day, with the reason in ``why``."""
 
     words: int
     day: Day | None = None
@@ -103,7 +103,7 @@ class Reading(NamedTuple):
 
 
 def read(words: list[str], before: str, here: Here) -> Reading | None:
-    """Read a day from the beginning of some words, after another word; None where nothing looks like one."""
+    """Parse a day at the beginning of some words, preceded by ``before``; None if nothing looks like a day."""
     first, rest = words[0], words[1:]
     if first in ("every", "each"):
         return _repetition(words)
@@ -113,7 +113,7 @@ def read(words: list[str], before: str, here: Here) -> Reading | None:
             return counted
     if first in _LEADS and rest:
         led = read(rest, first, here)
-        # "by 30 Feb" and "on every Monday" are told like what follows; "on last Monday" is no part of a day.
+        # "by 30 Feb" and "on every Monday" get the note of what follows; "on" in "on last Monday" is not part of it.
         return led and led._replace(words=led.words + 1)
     found = _plain(words, before, here)
     if found and found.day and found.day.time is None and words[found.words : found.words + 1]:
@@ -124,7 +124,7 @@ def read(words: list[str], before: str, here: Here) -> Reading | None:
 
 
 def agreed(days: list[Day]) -> Day | str:
-    """Give the one day that all of these mean, or say why there is none."""
+    """Return the one day that all of these mean, or the reason why there is none."""
     fixed = {day.date for day in days if day.weekday is None and not day.week}
     weekdays = {day.weekday for day in days if day.weekday is not None}
     weeks = {day.date for day in days if day.week}
@@ -150,7 +150,7 @@ def _plain(words: list[str], before: str, here: Here) -> Reading | None:
 
 
 def _relative(words: list[str], here: Here) -> Reading | None:
-    """Read "today", "tomorrow", "tonight", "day after tomorrow", "next week", "next friday" and "this evening"."""
+    """Parse "today", "tomorrow", "tonight", "day after tomorrow", "next week", "next friday" and "this evening"."""
     first, second = words[0], (words[1:2] or [""])[0]
     if first in ("today", "tonight"):
         return Reading(1, Day(here.today, time=TONIGHT if first == "tonight" else None))
@@ -180,7 +180,7 @@ def _this(word: str, here: Here) -> Reading | None:
 
 
 def _next(word: str, here: Here) -> Reading:
-    """Read a day of the week after this one."""
+    """Parse a day of the next week."""
     ahead = 7 - (here.today.weekday() - here.first_weekday) % 7
     start = _shifted(here.today, ahead)
     if word == "week":
@@ -190,7 +190,7 @@ def _next(word: str, here: Here) -> Reading:
 
 
 def _distance(words: list[str], here: Here) -> Reading | None:
-    """Read "in 3 days", "in a week", "in 2h" and "in 90 minutes"."""
+    """Parse "in 3 days", "in a week", "in 2h" and "in 90 minutes"."""
     if words[0] != "in" or len(words) < 2:
         return None
     for count in (2, 3):
@@ -209,7 +209,7 @@ def _after(number: int, unit: str, count: int, here: Here) -> Reading:
         return _later(here, number * (7 if unit[0] == "w" else 1), count)
     if not isinstance(here.now, datetime):
         return Reading(count)
-    # By way of UTC: where the clocks are changed meanwhile, two hours are still two hours.
+    # In UTC: two hours are two hours even if the clocks change in between.
     length = timedelta(minutes=number * (60 if unit[0] == "h" else 1))
     try:
         then = (here.now.astimezone(UTC) + length).astimezone(here.now.tzinfo)
@@ -219,21 +219,21 @@ def _after(number: int, unit: str, count: int, here: Here) -> Reading:
 
 
 def _named(words: list[str], before: str, here: Here) -> Reading | None:
-    """Read the name of a weekday; "sun" and "sat" are words as well."""
+    """Parse the name of a weekday; "sun" and "sat" are also ordinary words."""
     first, second = words[0], (words[1:2] or [""])[0]
     is_word = first in ("sun", "sat") and (before in _NOT_AFTER or second in _NOT_BEFORE)
     return None if first not in _DAY_NAMES or is_word else _coming_weekday(first, 1, here)
 
 
 def _coming_weekday(name: str, count: int, here: Here) -> Reading:
-    """Give the next day of this name; on that day itself it is today."""
+    """Return the next day of this name; today, if today is that day."""
     weekday = _DAY_NAMES[name]
     day = _shifted(here.today, (weekday - here.today.weekday()) % 7)
     return Reading(count, Day(day, weekday=weekday) if day else None)
 
 
 def _calendar(words: list[str], here: Here) -> Reading | None:
-    """Read "2026-03-02", "3.3.", "12/05", "2 Mar", "Mar 2nd" and "2 March 2027"."""
+    """Parse "2026-03-02", "3.3.", "12/05", "2 Mar", "Mar 2nd" and "2 March 2027"."""
     return _in_figures(words[0], here) or _with_month(words, here)
 
 
@@ -270,7 +270,7 @@ def _with_month(words: list[str], here: Here) -> Reading | None:
 
 
 def _of(day: str, month: str | int, year: str | None, count: int, here: Here) -> Reading:
-    """Give a date; without a year it is the next one, today's included, however many years away 29 Feb may be."""
+    """Return a date; without a year the next one from today on, however many years away 29 Feb may be."""
     first = here.today.year
     for each in [int(year) + 2000 * (len(year) == 2)] if year else range(first, first + _LEAP_YEARS):
         try:
@@ -283,7 +283,7 @@ def _of(day: str, month: str | int, year: str | None, count: int, here: Here) ->
 
 
 def _counted_from(words: list[str], here: Here) -> Reading | None:
-    """Find "a week from friday", which is no Friday."""
+    """Recognise "a week from friday", which is not that Friday."""
     if (
         words[1:2]
         and words[1].rstrip("s") in ("day", "week", "month")
@@ -295,12 +295,12 @@ def _counted_from(words: list[str], here: Here) -> Reading | None:
 
 
 def _repetition(words: list[str]) -> Reading | None:
-    """Read "every monday", "every 2 weeks", "each last friday" and "every mon and thu", which no task does yet."""
+    """Recognise "every monday", "every 2 weeks", "each last friday" and "every mon and thu", which are unsupported."""
     count = 1
     while count < len(words) and (_REPEATED.fullmatch(words[count]) or words[count] in _DAY_NAMES):
         joined = words[count + 1 : count + 2] in (["and"], ["&"]) and words[count + 2 : count + 3]
         count += 2 if joined and joined[0] in _DAY_NAMES else 1
-    return Reading(count, why="repeating is not there yet") if count > 1 else None
+    return Reading(count, why="repeating tasks are not supported yet") if count > 1 else None
 
 
 def _later(here: Here, days: int, count: int) -> Reading:

@@ -1,4 +1,4 @@
-"""Read the time of day that some words say: "17:00", "at 9:30", "5pm", "5 pm", "17h", "noon"."""
+"""Parse a time of day: "17:00", "at 9:30", "5pm", "5 pm", "17h", "noon"."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 _LEADS = frozenset({"at", "by", "before", "until"})
 _CLOCK = re.compile(r"(\d{1,2}):(\d{2})", re.ASCII)
 _HOUR = re.compile(r"(1[3-9]|2\d)h|(\d{1,2})h(\d{2})", re.ASCII)
-"""17h and 8h30; a small number of hours alone may be a length."""
+"""17h and 8h30; a small number of hours alone may be a duration."""
 
 _ROUND = re.compile(r"\d{1,2}:[03]0", re.ASCII)
 _HALF = re.compile(r"(\d{1,2})(?:[:.](\d{2}))?(am|pm)", re.ASCII)
@@ -19,9 +19,9 @@ NO_PLACE = "write “at” before it to make it the time"
 
 
 class Reading(NamedTuple):
-    """Hold how many words were read, and the time; a ``bare`` one is a time only where its place says so.
+    """The number of words read, and the time; a ``bare`` h:mm is only a time in certain places of the line.
 
-    What looks like a time and is none has none, and ``why``.
+    Words that look like a time but are not have an empty time, and ``why`` says the reason.
     """
 
     words: int
@@ -31,7 +31,7 @@ class Reading(NamedTuple):
 
 
 def read(words: list[str]) -> Reading | None:
-    """Read a time from the beginning of some words."""
+    """Parse a time at the beginning of some words."""
     if words[0] in _LEADS and len(words) > 1:
         led = _plain(words[1:])
         return led and led._replace(words=led.words + 1, bare=False)
@@ -40,7 +40,7 @@ def read(words: list[str]) -> Reading | None:
 
 
 def is_round(word: str) -> bool:
-    """Tell whether a bare h:mm is a time as people set them ("17:00") and no verse ("John 3:16")."""
+    """Tell whether a bare h:mm is a likely time ("17:00") rather than a verse ("John 3:16")."""
     return bool(_ROUND.fullmatch(word))
 
 

@@ -1,4 +1,4 @@
-"""Keep the lists of tasks that somebody named: filters and order, as one of the tenant's settings."""
+"""Store named views of the task list, with filters and order, in one of the tenant's settings."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class View:
 
 
 def read(session: Session) -> list[View]:
-    """Give the saved views in the order they were saved; whatever else the setting holds is none."""
+    """Return the saved views in the order they were saved; invalid contents of the setting are ignored."""
     return _read(_setting(session))
 
 
 def add(form: Form, words: Words, session: Session) -> None:
-    """Save a view; one of the same name, or one too many, is a ConflictError."""
+    """Save a view; ConflictError if the name is taken or there are too many views."""
     setting, name = _setting(session), " ".join(form.values.get("name", "").split())
     saved = _read(setting)
     if fold(name) in {fold(view.name) for view in saved}:
@@ -44,7 +44,7 @@ def add(form: Form, words: Words, session: Session) -> None:
 
 
 def remove(session: Session, name: str) -> bool:
-    """Forget a view; tells whether there was one."""
+    """Delete a view; return whether it existed."""
     setting = _setting(session)
     saved = _read(setting)
     kept = [view for view in saved if fold(view.name) != fold(name)]

@@ -188,7 +188,7 @@ def test_the_choices_sent_twice_are_kept_once(ada, parts, user):
 
 def test_what_is_archived_does_not_come_back_and_a_new_one_is_made_here(ada, parts, user):
     page = ada.get("/settings/database").html
-    assert "cannot be brought back" in page
+    assert "cannot be restored" in page
     assert "bring it back" not in page
     parts.manager.delete_user_database(user.id)
     ada.send("/settings/database")
@@ -201,7 +201,7 @@ def test_a_failure_that_has_a_code_is_told_in_words_for_its_user(ada, parts, use
         said = {"state": State.FAILED, "last_error": "run `unify db init 7`.", "last_error_code": "storage_full"}
         connection.execute(user_database_configs.update().where(user_database_configs.c.user_id == user.id), said)
     page = ada.get("/settings/database").html
-    assert "There is no room left" in page
+    assert "so what you sent was not saved" in page
     assert "unify db init" not in page
 
 
@@ -299,7 +299,7 @@ def test_signing_out_the_others_leaves_this_session(ada, visit, parts, user):
     assert "2 other sessions ended" in ada.get("/settings/security").html
     assert [each.client.get("/settings").status_code for each in others] == [302, 302]
     assert len(parts.accounts.sessions(user.id)) == 1
-    assert "Sign out the others" not in ada.get("/settings/security").html
+    assert "Sign out all others" not in ada.get("/settings/security").html
 
 
 def test_one_session_is_signed_out_alone(ada, visit, parts, user):

@@ -22,7 +22,7 @@ def add(parts, user, **values):
 
 
 def link(visitor):
-    """Make a link as a reader does, and give its path."""
+    """Create a link as a reader does, and give its path."""
     answer = visitor.send("/events/feed")
     assert answer.status_code == 201
     [found] = re.findall(r"http://localhost(/calendar/unifycal_[\w-]{43}\.ics)", answer.text)

@@ -74,7 +74,7 @@ def test_days_and_times_are_the_viewers_and_the_page_names_the_zone(ada, add, pr
     page = ada.get("/events?on=2026-03-01")
     assert "05:15" in cells(page)["2026-03-02"]
     assert "Late" not in cells(page)["2026-03-01"]
-    assert "Times are those of Asia/Kathmandu" in page.html
+    assert "Times are shown in Asia/Kathmandu" in page.html
 
 
 def test_a_whole_day_is_the_same_day_in_every_zone(ada, add, prefer):
@@ -134,7 +134,7 @@ def test_odd_addresses_and_the_ends_of_the_calendar_are_answered(ada, add, prefe
 
 
 def test_a_month_without_events_says_so(ada):
-    assert "Nothing on in March 2026" in ada.get("/events?on=2026-03-01").html
+    assert "No events in March 2026" in ada.get("/events?on=2026-03-01").html
 
 
 def test_only_ones_own_events_are_shown(ada, bob, add):
@@ -328,7 +328,7 @@ def test_a_time_that_is_none_in_the_other_zone_is_refused_there(ada, add, stored
 def test_an_unknown_zone_is_named(ada, zone, stored):
     answer = ada.send("/events", title="x", starts_at="2026-03-29T02:30", ends_at="", zone=zone)
     assert answer.status_code == 422
-    assert "Choose one of the list." in answer.text
+    assert "Choose one from the list." in answer.text
     assert stored() == []
 
 

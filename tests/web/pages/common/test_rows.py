@@ -67,7 +67,7 @@ def test_a_form_sent_empty_names_what_is_needed_and_keeps_the_rest(ada, parts, u
     kept = {field: text for field, text in ROWS[name].items() if field != LABEL[name]}
     answer = ada.send(f"/{name}", **kept | {LABEL[name]: "  "})
     assert answer.status_code == 422
-    assert f'id="{name}-{LABEL[name]}-error">This is needed.' in answer.text
+    assert f'id="{name}-{LABEL[name]}-error">This field is required.' in answer.text
     page = type(ada.get(f"/{name}"))(answer.text)
     form = next(form for form in page.forms if form.action == f"/{name}" and form.method == "POST")
     assert {field: form.values[field] for field in kept} == {f: t.replace("\r\n", "\n") for f, t in kept.items()}
@@ -86,7 +86,7 @@ def test_a_form_with_nothing_in_it_at_all_is_refused(ada, parts, user, name):
         ("tasks", "title", "x" * 201, "at most 200 characters"),
         ("tasks", "title", "nul\x00", "cannot be kept"),
         ("tasks", "description", "x" * 200_001, "at most 200000 characters"),
-        ("tasks", "status", "later", "Choose one of the list"),
+        ("tasks", "status", "later", "Choose one from the list"),
         ("tasks", "priority", "4", "The largest value is 3"),
         ("tasks", "priority", "-1", "The smallest value is 0"),
         ("tasks", "priority", "9" * 30, "whole number"),
@@ -94,13 +94,13 @@ def test_a_form_with_nothing_in_it_at_all_is_refused(ada, parts, user, name):
         ("tasks", "due_date", "2023-02-29", "not a date"),
         ("tasks", "due_date", "yesterday", "not a date"),
         ("tasks", "due_date", "0001-01-01", "1000 or later"),
-        ("tasks", "category_id", "nonsense", "Choose one of the list"),
+        ("tasks", "category_id", "nonsense", "Choose one from the list"),
         ("tasks", "category_id", "00000000-0000-7000-8000-000000000000", "no such category"),
         ("notes", "title", "x" * 201, "at most 200 characters"),
         ("notes", "body", "x" * 200_001, "at most 200000 characters"),
-        ("events", "starts_at", "", "This is needed"),
-        ("events", "starts_at", "soon", "not a date and time"),
-        ("events", "starts_at", "2026-02-30T10:00", "not a date and time"),
+        ("events", "starts_at", "", "This field is required"),
+        ("events", "starts_at", "soon", "Enter a date and time such as"),
+        ("events", "starts_at", "2026-02-30T10:00", "Enter a date and time such as"),
         ("events", "ends_at", "2026-03-01T19:29", "must not be before"),
         ("events", "location", "x" * 201, "at most 200 characters"),
         ("categories", "name", "x" * 101, "at most 100 characters"),
@@ -312,10 +312,10 @@ def test_a_database_that_is_not_ready_is_said_and_settings_stays_open(ada, parts
         assert int(answer.headers["Retry-After"]) > 0
         assert "suspended" in answer.text
         assert 'href="/settings"' in answer.text
-        assert "Trying again does not help" in answer.text
+        assert "Trying again will not help" in answer.text
         assert 'href="/admin' not in answer.text
     page = ada.get("/settings")
-    assert "An administrator has suspended it." in page.html
+    assert "An administrator has paused your account. Nothing is lost." in page.html
     parts.manager.resume(user.id)
     assert ada.get("/tasks")
 
@@ -335,10 +335,12 @@ def test_a_lost_file_is_said_and_no_empty_one_is_made(ada, parts, user, settings
         path.unlink()
     page = ada.get("/tasks", 503).html
     assert "503" in page
-    assert "No empty one is made in its place." in page
+    assert "No empty one is created in its place." in page
     assert "unify" not in page.partition("<main")[2], "commands are for operators"
     assert "Try again" not in page, "it would be the same again"
-    assert "No empty one is made in its place." in ada.get("/settings/database").html, "and Settings does not say ready"
+    assert "No empty one is created in its place." in ada.get("/settings/database").html, (
+        "and Settings does not say ready"
+    )
     assert ada.get("/settings")
     assert not file.exists()
 

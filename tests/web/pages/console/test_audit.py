@@ -90,7 +90,7 @@ def test_an_empty_export_has_its_heads(root):
 
 
 def test_the_seal_is_verified_and_a_changed_row_is_told(root, parts):
-    assert "The seal holds" in root.send("/admin/audit", "/admin/audit/verify").text
+    assert "The log is intact" in root.send("/admin/audit", "/admin/audit/verify").text
     with parts.catalog.writing() as connection:
         connection.execute(sa.update(audit_log).where(audit_log.c.id == 1).values(action="user.nothing"))
     assert "Audit row 1 was changed" in root.send("/admin/audit", "/admin/audit/verify").text

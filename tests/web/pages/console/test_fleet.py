@@ -105,7 +105,7 @@ def test_who_is_behind_is_paged_by_user(root, parts):
 
 def test_where_everybody_is_at_head_and_nothing_ever_ran_the_page_says_so(root):
     page = root.get(PATH).html
-    assert "Everybody is there" in page
+    assert "Nothing to migrate" in page
     assert "No run yet" in page
 
 
@@ -131,7 +131,7 @@ def test_a_run_is_started_worked_on_elsewhere_and_shown(root, parts, tenants, be
     fleet.work(run_id)
     page = root.get(f"{PATH}/{run_id}")
     assert "hx-trigger" not in page.html
-    assert "4 of 4 databases dealt with" in page.html
+    assert "4 of 4 databases finished" in page.html
     assert "root@example.org" in page.html
     assert all(f"/admin/users/{user_id}" in page.links for user_id in tenants)
 
@@ -172,10 +172,12 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(root, parts, tenants
     planned = root.send(PATH, step="plan")
     assert planned.status_code == 200
     text = " ".join(planned.text.split())
-    assert "4 databases would be brought to <code>0002</code>; 1 is there or past it. 1 would be skipped" in text
-    assert "No earlier run says how long that takes." in text
+    assert (
+        "4 databases would be migrated to <code>0002</code>; 1 is already at it or past it. 1 would be skipped" in text
+    )
+    assert "There is no earlier run to estimate the time from." in text
     assert (fleet.recent(), begun) == ([], [])
-    assert "0 databases would be brought" in root.send(PATH, target="0001", step="plan").text
+    assert "0 databases would be migrated" in root.send(PATH, target="0001", step="plan").text
 
 
 def test_with_nothing_to_do_a_run_ends_at_once(root, begun):
@@ -229,7 +231,7 @@ def test_another_run_is_refused_in_words_with_a_link_to_the_one_there_is(root, t
     assert f"{PATH}/{run.id}" in Page(refused.text).links
     assert 'value="sqlite" selected' in refused.text, "what was chosen is still there"
     assert begun == []
-    assert f"Run {run.id} is paused: 0 of 4 databases are dealt with." in root.get(PATH).html
+    assert f"Run {run.id} is paused: 0 of 4 databases are finished." in root.get(PATH).html
 
 
 # --- one run -------------------------------------------------------------------------------------------

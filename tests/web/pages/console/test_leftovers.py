@@ -47,21 +47,21 @@ def test_one_is_listed_removed_and_in_the_audit_log(root, parts, leave, user):
     left, file = leave()
     assert PATH in root.get("/admin/health").links
     page = root.get(PATH)
-    for shown in (file.name, f"user {user.id}", "Its user has another one.", "unify db leftovers --remove"):
+    for shown in (file.name, f"user {user.id}", "Its user has another database now.", "unify db leftovers --remove"):
         assert shown in page.html
     asked = root.get(f"{PATH}/{left.id}/remove")
     assert file.exists(), "to ask changes nothing"
     assert "unify db leftovers --remove" in asked.html
     done = root.send(f"{PATH}/{left.id}/remove")
     assert (done.status_code, done.location) == (303, PATH)
-    assert f"{file.name} is removed." in root.get(PATH).html
+    assert f"{file.name} has been removed." in root.get(PATH).html
     assert not file.exists()
     assert parts.manager.leftovers.listed() == []
     assert actions(parts) == [("leftover.remove", "removed")]
     (row,) = parts.manager.audit.page(action="leftover.remove")
     assert row["actor_email"] == "root@example.org"
     root.post(f"{PATH}/{left.id}/remove")
-    assert "off the list already" in root.get(PATH).html
+    assert "no longer on the list" in root.get(PATH).html
 
 
 def test_what_cannot_be_removed_stays_with_what_is_in_the_way_until_it_is_confirmed(root, parts, unreached):
@@ -72,7 +72,7 @@ def test_what_cannot_be_removed_stays_with_what_is_in_the_way_until_it_is_confir
     assert "last tried" in page
     assert f"unify db leftovers --confirm {unreached.id}" in root.get(f"{PATH}/{unreached.id}/confirm").html
     assert root.send(f"{PATH}/{unreached.id}/confirm").location == PATH
-    assert "PostgreSQL database unify_x on 127.0.0.1:1 is off the list." in root.get(PATH).html
+    assert "PostgreSQL database unify_x on 127.0.0.1:1 has been taken off the list." in root.get(PATH).html
     assert parts.manager.leftovers.listed() == []
     assert "hunter2" not in page
     assert actions(parts) == [("leftover.remove", "confirmed")]

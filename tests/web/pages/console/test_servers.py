@@ -39,7 +39,7 @@ def test_a_server_is_registered_drained_tested_and_forgotten(root, typed, parts)
     assert "First one" in page
     assert "unify servers list" in page
     tested = root.client.post(f"{PATH}/First one/test", data=typed)
-    assert "The server answers and takes the login. Its login may make databases and logins." in tested.text
+    assert "The server answers and takes the login. Its login may create databases and logins." in tested.text
     for action, state in (("drain", "draining"), ("accept", "accepting")):
         asked = root.get(f"{PATH}/First one/{action}").html
         assert f"unify servers {action} &#39;First one&#39;" in asked
@@ -55,7 +55,7 @@ def test_a_new_password_is_kept_once_it_opens_the_server_and_is_shown_nowhere(ro
     assert "unify servers set-password --password-stdin" in asked
     changed = root.client.post(f"{PATH}/First one/password", data=typed | {"password": "hunter2"})
     assert (changed.status_code, changed.location) == (303, PATH)
-    assert "entered with the new password" in root.get(PATH).html
+    assert "The new password of server" in root.get(PATH).html
     refused = root.client.post(f"{PATH}/First one/password", data=typed | {"password": "hunter\x002"})
     assert refused.status_code == 422
     assert "Nothing was changed: " in refused.text
@@ -123,7 +123,7 @@ def test_the_password_is_on_no_page_and_in_no_row(root, typed, parts):
 def test_a_server_with_databases_is_not_forgotten_and_full_or_none_is_told(root, typed, parts):
     path = f"/admin/users/{parts.accounts.create('new@example.org').id}/initialize"
     empty = {"db_type": "postgresql", "db_host": "", "db_port": "", "db_name": "", "db_user": "", "db_password": ""}
-    assert "registered server is chosen" in root.get(f"{path}?db_type=postgresql").html
+    assert "Leave blank to use a registered server." in root.get(f"{path}?db_type=postgresql").html
     assert "there is no postgresql server for another database" in _after(root, path, empty)
     root.client.post(PATH, data=typed | {"max_tenants": "1"})
     try:

@@ -96,7 +96,7 @@ def test_deleting_needs_the_address_typed(root, parts, user):
     assert root.send(path, address=f" {user.email.upper()} ").status_code == 303
     page = root.get(f"/admin/users/{user.id}")
     assert "is deleted" in page.html
-    assert "has nowhere to keep its rows" in page.html
+    assert "has no place to store its data" in page.html
     assert "tenant.delete" in root.get("/admin/audit").html
 
 
@@ -161,7 +161,7 @@ def test_a_database_is_initialized_once(root, parts):
     assert "was made" in root.get("/admin/").html
     assert parts.manager.load_user_db_config(made.id)["status"] == "ready"
     assert root.post(path).status_code == 303
-    assert "stood ready already" in root.get("/admin/").html
+    assert "already ready" in root.get("/admin/").html
 
 
 def test_a_failure_to_initialize_is_said(root, parts, monkeypatch):

@@ -29,7 +29,7 @@ def test_the_overview_counts_the_fleet_and_every_figure_leads_to_what_it_counts(
 
 def test_an_overview_of_nothing_says_so(root, parts):
     page = root.get("/admin/")
-    assert "No errors are known." in page.html
+    assert "No errors are recorded." in page.html
     assert "No sizes are known yet" in page.html
 
 
@@ -116,7 +116,7 @@ def test_health_says_how_everything_is_and_the_command_for_it(root, parts, user,
         assert secret not in page.html
     assert ">ready<" in page.html
     _set(parts, user.id, state="failed", revision=None)
-    assert "look at these" in root.get("/admin/health").html
+    assert "need attention" in root.get("/admin/health").html
 
 
 def test_statements_do_not_grow_with_the_users(statements, root, parts, user):

@@ -43,7 +43,7 @@ def the_kept_form(answer):
 def test_the_text_comes_back_after_signing_in_and_is_saved_by_a_press(late, parts, user):
     ada, answer = late
     assert answer.status_code == 401
-    assert "What you typed is kept" in answer.text
+    assert "What you typed has been kept" in answer.text
     shown = sign_in(ada, answer, user.email)
     assert shown.status_code == 200
     assert "not been saved" in shown.text
@@ -128,7 +128,7 @@ def test_secrets_tokens_and_files_are_not_carried(ada, parts, user, visit):
     assert "kept:csrf_token" not in answer.text
     shown = sign_in(ada, answer, user.email)
     assert "laptop" in shown.text
-    assert "Passwords and files are never kept" in shown.text
+    assert "Passwords and files are not kept" in shown.text
 
 
 def test_a_button_without_text_leads_back_to_its_page(ada, parts, user):
@@ -234,7 +234,7 @@ class TestAskedByHtmx:
         ada.sign_in(user.email)
         refused = ada.client.post("/tasks", data={"csrf_token": old, "title": "x"}, headers=self.HTMX)
         assert refused.status_code == 400
-        assert "press again" in refused.text
+        assert "please try again" in refused.text
         token = json.loads(refused.headers["HX-Trigger"])["unify:token"]["token"]
         assert ada.client.post("/tasks", data={"csrf_token": token, "title": "x"}).status_code == 303
 

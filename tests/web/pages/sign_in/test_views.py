@@ -29,7 +29,7 @@ def test_registering_makes_account_and_database_and_signs_in(visit, parts):
 def test_a_taken_address_is_said_beside_its_field_and_the_text_is_kept(visit, user):
     answer = visit().send("/auth/register", email=user.email.upper(), password=PASSWORD, display_name="Eve & co")
     assert answer.status_code == 422
-    assert "An account with this address exists already" in answer.text
+    assert "An account with this address already exists" in answer.text
     assert 'value="ADA@EXAMPLE.ORG"' in answer.text
     assert 'value="Eve &amp; co"' in answer.text
     assert PASSWORD not in answer.text
@@ -103,12 +103,12 @@ def test_an_account_whose_database_fails_stands_is_told_so_and_can_retry(visit, 
         answer = eve.send("/auth/register", **NEW)
         assert (answer.status_code, answer.location) == (303, "/settings")
         page = eve.get("/settings")
-        assert "Your account is made, but its database is not" in page.html
+        assert "Your account was created, but its database was not" in page.html
         assert "You have no database yet" in page.html
         assert "Settings" in eve.get("/tasks", 503).html
         again = eve.send("/settings", "/settings/database")
         assert again.status_code == 303
-        assert "the disk of the server is full" in eve.get("/settings").html
+        assert "The disk of the server is full" in eve.get("/settings").html
     assert eve.send("/settings", "/settings/database").status_code == 303
     assert "Your database is ready." in eve.get("/settings").html
     assert eve.get("/tasks")

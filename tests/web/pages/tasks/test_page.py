@@ -165,12 +165,12 @@ def test_editing_in_the_list_changes_title_day_and_time(ada, of, make):
 @pytest.mark.parametrize(
     ("typed", "says"),
     [
-        ({"title": " "}, "This is needed."),
+        ({"title": " "}, "This field is required."),
         ({"title": "x" * 201}, "at most 200 characters"),
         ({"due_date": "soon"}, "not a date"),
-        ({"due_time": "17:30"}, "A time needs a day"),
-        ({"due_date": "2030-01-02", "due_time": "25:00"}, "not a time"),
-        ({"due_date": "2030-01-02", "due_time": "٠١:٠٠"}, "not a time"),
+        ({"due_time": "17:30"}, "A time needs a date"),
+        ({"due_date": "2030-01-02", "due_time": "25:00"}, "Enter a time such as"),
+        ({"due_date": "2030-01-02", "due_time": "٠١:٠٠"}, "Enter a time such as"),
     ],
 )
 def test_what_is_wrong_in_the_small_form_is_said_beside_it_and_nothing_is_lost(ada, of, make, typed, says):
@@ -284,7 +284,7 @@ def test_with_htmx_a_deleted_row_goes_and_the_undo_comes(ada, make):
     [
         ("due_date", {"due_date": "soon"}, "not a date"),
         ("priority", {"priority": "9"}, "The largest value is 3"),
-        ("category", {"category_id": "nonsense"}, "Choose one of the list"),
+        ("category", {"category_id": "nonsense"}, "Choose one from the list"),
         ("category", {"category_id": "00000000-0000-7000-8000-000000000000"}, "no such category"),
     ],
 )
@@ -303,7 +303,7 @@ def test_nothing_chosen_or_too_much_changes_nothing(ada, of, make):
         assert bulk(ada, ids, "done").status_code == 303
     unsaid = bulk(ada, [key], "")
     assert unsaid.status_code == 422
-    assert "Nothing is changed yet" in unsaid.text
+    assert "Nothing has been changed yet" in unsaid.text
     assert unsaid.text.count("data-select checked") == 1
     assert task(of, key)["version"] == 1
 
@@ -336,7 +336,7 @@ def test_a_view_is_saved_listed_used_and_removed(ada, of):
 
 def test_views_have_names_of_their_own_and_are_at_most_twenty(ada):
     assert ada.post("/tasks/views", name="One", due="week").status_code == 303
-    for name, says in (("ONE", "with this name already"), (" ", "This is needed"), ("x" * 101, "at most")):
+    for name, says in (("ONE", "with this name already"), (" ", "This field is required"), ("x" * 101, "at most")):
         answer = ada.post("/tasks/views", name=name, due="today")
         assert answer.status_code == 422
         assert says in answer.text
@@ -368,7 +368,7 @@ def test_where_there_are_too_many_categories_one_is_typed(ada, of, make, parts, 
     assert row["category_name"] == "Room 203"
     wrong = ada.send("/tasks", title="mop", category="Nowhere")
     assert wrong.status_code == 422
-    assert 'id="tasks-category-error">There is no category of this name.' in wrong.text
+    assert 'id="tasks-category-error">There is no category with this name.' in wrong.text
     assert 'value="Nowhere"' in wrong.text
     edit = ada.form(f"/tasks/{row['id']}")
     assert edit.values["category"] == "Room 203"
@@ -377,7 +377,7 @@ def test_where_there_are_too_many_categories_one_is_typed(ada, of, make, parts, 
     assert bulk(ada, [row["id"]], "category", category="room 004").status_code == 303
     assert of("tasks", lambda tasks: tasks.page(sort="oldest").rows)[0]["category_name"] == "Room 004"
     refused = bulk(ada, [row["id"]], "category", category="Nowhere")
-    assert 'id="bulk-category-error">There is no category of this name.' in refused.text
+    assert 'id="bulk-category-error">There is no category with this name.' in refused.text
     assert titles(ada.get("/tasks?category=room+004")) == ["sweep"]
 
 
@@ -436,6 +436,6 @@ def test_a_task_is_not_moved_beside_what_is_no_task_of_its_owner(ada, bob, parts
     beside = titles(other)[0]["id"] if neighbour == "theirs" else neighbour
     answer = ada.post(f"/tasks/{before[1]['id']}/move", **{place: str(beside)})
     assert answer.status_code == 422
-    assert "not there any more" in answer.text
+    assert "The task at that position is gone" in answer.text
     assert titles(user) == before
     assert ada.post(f"/tasks/{titles(other)[0]['id']}/move", step="up").status_code == 404

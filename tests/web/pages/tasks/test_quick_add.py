@@ -321,28 +321,28 @@ def test_without_the_time_of_day_no_hours_can_be_counted():
             "Party 12/25 5pm",
             "“12/25” stays in the title: there is no such day. “5pm” stays in the title: it has no day.",
         ),
-        ("Water every monday", "“every monday” stays in the title: repeating is not there yet."),
+        ("Water every monday", "“every monday” stays in the title: repeating tasks are not supported yet."),
         ("Tea 5pm or 6pm", "“5pm” and “6pm” stay in the title: these are different times."),
         ("Pay !1 p1", "“!1” and “p1” stay in the title: these are different priorities."),
         ("a #home #work", "“#home” and “#work” stay in the title: these are different categories."),
         (
             "Pay friday the 13th",
             "“the 13th” stays in the title: a day needs its month. "
-            "“friday” stays in the title: the words beside it are no day.",
+            "“friday” stays in the title: the words next to it are not a day.",
         ),
         (
             "Pay a week from friday",
-            "“a week from friday” stays in the title: days are counted from today alone, as “in 3 days” does.",
+            "“a week from friday” stays in the title: days can only be counted from today, as in “in 3 days”.",
         ),
-        ("Pay Dec 2028", "“Dec 2028” stays in the title: a month is no day."),
+        ("Pay Dec 2028", "“Dec 2028” stays in the title: a month is not a day."),
         ("Call mum 25:00", "“25:00” stays in the title: there is no such time."),
         ("Call mum at 12:60", "“at 12:60” stays in the title: there is no such time."),
         ("Call mum 17:00", "“17:00” stays in the title: write “at” before it to make it the time."),
-        ("Call mum yesterday", "“yesterday” stays in the title: it is past."),
-        ("Ring in 99999 days", "“in 99999 days” stays in the title: at most 999 can be counted."),
+        ("Call mum yesterday", "“yesterday” stays in the title: it has passed."),
+        ("Ring in 99999 days", "“in 99999 days” stays in the title: 999 is the most that can be counted."),
         ("Ring in 3 months", "“in 3 months” stays in the title: months and years cannot be counted."),
         ("Ring next month", "“next month” stays in the title: it is more than one day."),
-        ("Pay 1 Mar 2025", "This day is past already."),
+        ("Pay 1 Mar 2025", "This day has already passed."),
         ("Read Genesis 25:12", ""),
         ("Read John 3:16", ""),
         ("Read chapter 3/4", ""),
@@ -356,7 +356,7 @@ def test_what_looks_like_something_and_is_not_taken_is_told(text, note):
 
 @pytest.mark.parametrize("text", ["Call mum 5pm", "17:00 call mum", "Call mum today at 17:00"])
 def test_a_time_means_today_and_is_told_where_it_has_passed(text):
-    for clock, note in (("16:59", ""), ("17:00", ""), ("17:01", "17:00 is past already today")):
+    for clock, note in (("16:59", ""), ("17:00", ""), ("17:01", "17:00 has already passed today")):
         found = parse(text, datetime.fromisoformat(f"2026-03-04T{clock}+00:00"))
         assert (found.due_date, found.due_time) == (TODAY, "17:00")
         assert " ".join(found.notes).startswith(note)
