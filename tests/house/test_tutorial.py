@@ -92,8 +92,19 @@ def served(folder: Path, command: str) -> Iterator[str]:
             _wait_for(f"http://127.0.0.1:{port}/healthz", process, folder / "serve.log")
             yield f"http://127.0.0.1:{port}"
         finally:
-            os.killpg(process.pid, signal.SIGINT)
-            process.wait(30)
+            _press_ctrl_c(process)
+
+
+def _press_ctrl_c(process: subprocess.Popen[bytes]) -> None:
+    """End what a terminal would end; what ignores that for long is killed."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGINT)
+    try:
+        process.wait(60)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        raise
 
 
 def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
@@ -144,7 +155,9 @@ def test_the_first_page_leads_from_nothing_to_two_users_who_cannot_see_each_othe
         assert (checkout / "ada.key").stat().st_mode & 0o077 == 0
         if curl:
             assert type_in(checkout, ask.replace("http://127.0.0.1:5000", site)).splitlines() == answers(ask)
-    assert type_in(checkout, swap).splitlines() == answers(swap)
+    (reason,) = re.findall(r"\*(the database [^*]+)\*", (PAGES / "two-users.md").read_text(encoding="utf-8"))
+    refused, *answered = type_in(checkout, f"exec 2>&1\n{swap}").splitlines()
+    assert (reason in refused, answered) == (True, answers(swap))
     assert type_in(checkout, put_back).splitlines() == answers(put_back)
     if not curl:
         pytest.skip("the page's requests were not sent: curl is not installed")
@@ -160,15 +173,16 @@ def test_the_second_page_migrates_every_database_although_three_fail_at_first(ch
     told = dict(re.findall(r"\b([A-Z_]+)=(\S+)", number))
     type_in(checkout, number)
 
-    assert f"{DATABASES} databases made" in type_in(checkout, users, **told)
+    type_in(checkout, users, **told)
+    assert len(list(checkout.glob("data/many/users/user_*.db"))) == int(DATABASES)
     type_in(checkout, accident, **told)
     change_models(checkout, change)
-    assert f"{DATABASES} tenants would be migrated" in type_in(checkout, revise, **told)
+    assert re.search(rf"^{DATABASES} .+ would be migrated", type_in(checkout, revise, **told), re.MULTILINE)
     assert type_in(checkout, migrate, **told).splitlines()[-1:] == answers(migrate)
-    failed = re.findall(r"^(\d+) .* duplicate column name: estimate_minutes$", type_in(checkout, show, **told), re.M)
-    assert failed == ["7", "11", "13"]
+    reason = r"^(\d+) .* duplicate column name: estimate_minutes$"
+    assert re.findall(reason, type_in(checkout, show, **told), re.MULTILINE) == ["7", "11", "13"]
 
-    assert f"{DATABASES} of {DATABASES} databases are at" in type_in(checkout, finish, **told)
+    type_in(checkout, finish, **told)  # it ends with a command that fails while one database is behind
     type_in(checkout, verify, **told)
     assert f"{DATABASES} done" in type_in(checkout, rollback, **told)
     change_models(checkout, change, back=True)
