@@ -26,7 +26,7 @@ from bench.world import World, progress, world
 from repositories.repository_factory import RepositoryFactory
 from repositories.schema import tasks
 from tenancy.backends.base import IDENTITY_SQL
-from tenancy.models import Principal, Tenant
+from tenancy.models import Principal, Tenant, User
 from tenancy.routing.engines import IDLE_S
 from tenancy.schema.tables import tenancy_identity
 
@@ -48,7 +48,8 @@ def _first_touch(here: World, written: dict[int, list[dict[str, Any]]]) -> Figur
 
     Nobody touches what another has open: a WAL that is there already makes opening a file half as dear.
     """
-    tenants = [here.parts.manager.tenant_of(user.id) for user in here.users]
+    people = {user.id: user for user in here.users}
+    tenants = [here.parts.manager.tenant_of(user_id) for user_id in people]
     for tenant in tenants:
         here.parts.manager.engines.retire(tenant.tenant_id)
     ours, theirs, bare = (iter(tenants[start::3]) for start in range(3))
@@ -57,7 +58,8 @@ def _first_touch(here: World, written: dict[int, list[dict[str, Any]]]) -> Figur
 
     def touch() -> None:
         tenant = next(ours)
-        titles[tenant.user_id] = [row["title"] for row in copy_context().run(_list, here, tenant)]
+        rows = copy_context().run(_list, here, people[tenant.user_id or 0], tenant)
+        titles[tenant.user_id] = [row["title"] for row in rows]
 
     def plain() -> None:
         tenant = next(theirs)
@@ -96,9 +98,8 @@ def _sqlite_alone(folder: Path, tenant: Tenant) -> tuple[sqlite3.Connection, lis
     return driver, driver.execute(query, (tenant.user_id,)).fetchall()
 
 
-def _list(here: World, tenant: Tenant) -> list[dict[str, Any]]:
-    """List tasks as a request does that knows its tenant already."""
-    user = next(user for user in here.users if user.id == tenant.user_id)
+def _list(here: World, user: User, tenant: Tenant) -> list[dict[str, Any]]:
+    """List tasks as a request does that knows its user and tenant already."""
     here.parts.manager.bind(Principal(user, tenant))
     with here.parts.manager.session() as session:
         rows: list[dict[str, Any]] = RepositoryFactory.get_repository("tasks", session, user.id).list()
@@ -149,22 +150,22 @@ def weigh(kind: str, number: int) -> dict[str, Any]:
     warm_up = 10
     with world(number + warm_up, tenant_engine_cache_size=number + warm_up) as here:
         here.add_tasks(1)
-        tenants = [here.parts.manager.tenant_of(user.id) for user in here.users]
+        tenants = [(user, here.parts.manager.tenant_of(user.id)) for user in here.users]
         here.parts.manager.engines.close()
         kept: list[sa.Engine] = []
 
-        def touch(tenant: Tenant) -> int:
+        def touch(user: User, tenant: Tenant) -> int:
             if kind == "ours":
-                return len(copy_context().run(_list, here, tenant))
+                return len(copy_context().run(_list, here, user, tenant))
             engine, rows = plain_list(here.folder / "users", tenant)
             kept.append(engine)
             return len(rows)
 
-        for tenant in tenants[:warm_up]:
-            touch(tenant)
+        for each in tenants[:warm_up]:
+            touch(*each)
         _let_time_pass(here)
         before = weight()
-        rows = sum(touch(tenant) for tenant in tenants[warm_up:])
+        rows = sum(touch(*each) for each in tenants[warm_up:])
         _let_time_pass(here)
         after = weight()
         for engine in kept:

@@ -7,6 +7,7 @@ options from here, so that a gunicorn that is started by hand serves as ``unify 
 from __future__ import annotations
 
 import ctypes
+import gc
 import json
 import logging
 import os
@@ -91,6 +92,7 @@ class Deployment:
             "loglevel": self.settings.log_level.lower(),
             "logger_class": JsonLog if self.settings.log_format == "json" else Logger,
             "on_starting": self._starting,
+            "when_ready": self._about_to_fork,
             "post_fork": self._after_fork,
             "post_worker_init": self._worker_ready,
             "worker_exit": self._worker_leaves,
@@ -115,6 +117,11 @@ class Deployment:
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
 
         os.register_at_fork(before=before, after_in_parent=after_in_parent)
+
+    def _about_to_fork(self, arbiter: Any) -> None:
+        """Have the collector leave alone what is loaded by now: it writes to what it visits, which unshares memory."""
+        gc.collect()
+        gc.freeze()
 
     def _worker_ready(self, worker: Any) -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import http.client
 import json
 import os
@@ -172,6 +173,16 @@ def test_json_logs_are_json_from_the_first_line(start):
     server.wait(START_S)
     lines = server.log.read_text().splitlines()
     assert any("Listening at" in json.loads(line)["message"] for line in lines)
+
+
+def test_workers_leave_what_was_loaded_before_them_to_the_collector_of_their_parent(make_parts):
+    """Else a full collection writes to all of it, and 30 MiB that workers share become each one's own (P8w)."""
+    ready = serve.Deployment(make_parts().settings).options()["when_ready"]
+    try:
+        ready(None)
+        assert gc.get_freeze_count() > 10_000
+    finally:
+        gc.unfreeze()
 
 
 def test_without_preloading_it_serves_the_same(start, port):

@@ -27,6 +27,13 @@ from tenancy.forks import after_fork
 
 PAGE_CACHE_KIB = 512
 RULES = Rules(brackets=True, backticks=True)
+_OPENING = f"""
+    PRAGMA synchronous = FULL;
+    PRAGMA foreign_keys = ON;
+    PRAGMA cache_size = -{PAGE_CACHE_KIB};
+    PRAGMA trusted_schema = OFF;
+"""
+"""Set up every connection, as one script: sent one by one, the connection would keep each of them prepared."""
 
 _SPOILS = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
 _LISTS = frozenset(
@@ -184,13 +191,13 @@ class FileConnection(Gated, sqlite3.Connection):
 
     in_transaction = sqlite3.Connection.in_transaction
 
-    def __init__(self, *what: Any, **how: Any) -> None:
-        super().__init__(*what, **how)
-        self._cursors: WeakSet[sqlite3.Cursor] = WeakSet()
+    _cursors: WeakSet[sqlite3.Cursor] | None = None
 
     def cursor(self, factory: Any = FileCursor) -> Any:
         made = super().cursor(factory if factory is FileCursor else gated_cursor(factory))
         if self.words is not None:
+            if self._cursors is None:
+                self._cursors = WeakSet()
             self._cursors.add(made)
         return made
 
@@ -200,9 +207,10 @@ class FileConnection(Gated, sqlite3.Connection):
         A cursor that was not read to its end keeps its snapshot open. The next user would read that old state, and its
         first write would fail as busy.
         """
-        for cursor in list(self._cursors):
-            cursor.close()
-        self._cursors.clear()
+        if self._cursors:
+            for cursor in list(self._cursors):
+                cursor.close()
+            self._cursors.clear()
 
     def execute(self, *what: Any) -> Any:
         return self.cursor().execute(*what)
@@ -282,10 +290,7 @@ def open_file(path: Path) -> FileConnection:
         raise
     driver.path, driver.file = str(path), file
     try:
-        driver.execute("PRAGMA synchronous = FULL")
-        driver.execute("PRAGMA foreign_keys = ON")
-        driver.execute(f"PRAGMA cache_size = -{PAGE_CACHE_KIB}")
-        driver.execute("PRAGMA trusted_schema = OFF")
+        sqlite3.Cursor(driver).executescript(_OPENING)
         driver.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
     except sqlite3.Error:
         driver.close()

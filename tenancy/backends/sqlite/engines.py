@@ -76,16 +76,24 @@ def make_engine(creator: Callable[[], Any], *, path: str = "", **pool: Any) -> s
 
 def tenant_engine(creator: Callable[[], Any]) -> TenantEngine:
     """Make the engine of one tenant, like ``make_engine`` does, in a tenth of the time and a third of the memory."""
+    return _pattern().like(creator, _ready_dialect()())
+
+
+@cache
+def _pattern() -> TenantEngine:
     dialect = _ready_dialect()()
-    pool = FilePool(creator, dialect=dialect)
     return TenantEngine(
-        pool,
+        FilePool(_no_file, dialect=dialect),
         dialect,
         _URL,
         query_cache_size=0,
         execution_options={"compiled_cache": _compiled},
         hide_parameters=True,
     )
+
+
+def _no_file() -> Any:
+    raise AssertionError("the pattern of engines opens nothing itself.")
 
 
 @cache

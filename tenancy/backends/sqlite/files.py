@@ -216,6 +216,9 @@ def look_at_folder(folder: Path) -> Storage:
 
 def unwritable(path: Path) -> Path | None:
     """Return the path (folder, file or side file) for which this process lacks write permission; None if none."""
+    if all(os.access(f"{path}{suffix}", os.W_OK) for suffix in ("", "-wal", "-shm")):  # open, and as a rule all is well
+        journal = f"{path}-journal"
+        return Path(journal) if os.path.lexists(journal) and not os.access(journal, os.W_OK) else None
     folder = path.parent
     if not os.access(folder, os.X_OK):
         return folder if os.path.lexists(folder) else None

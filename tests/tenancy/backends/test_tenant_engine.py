@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.pool.base import _ConnectionRecord as ConnectionRecord
 
 from tenancy.backends.sqlite.backend import SQLiteBackend
 from tenancy.backends.sqlite.driver import FileConnection
-from tenancy.backends.tenant_engine import KEPT, tend
+from tenancy.backends.sqlite.engines import FilePool
+from tenancy.backends.tenant_engine import KEPT, TenantEngine, tend
 from tenancy.errors import StaleRouteError
 from tests.support.applications import add_tenants
 
@@ -146,11 +148,54 @@ def test_who_listens_to_one_tenants_engine_hears_no_other(engine, keeper):
     sa.event.listen(engine, "do_execute", lambda cursor, statement, *rest: heard.append(statement))
     sa.event.listen(engine, "before_cursor_execute", lambda *args: heard.append("before"))
     sa.event.listen(engine, "checkout", lambda *args: heard.append("checkout"))
+    sa.event.listen(engine, "connect", lambda *args: heard.append("connect"))
     use(other)
     assert heard == []
     use(engine)
-    assert heard == ["checkout", "before", "SELECT 1"]
+    assert heard == ["connect", "checkout", "before", "SELECT 1"]
     other.dispose()
+
+
+def test_a_connection_that_a_listener_refuses_is_closed_and_counted(engine, keeper):
+    def refuse(driver: Any, record: Any) -> None:
+        raise ValueError("not this one")
+
+    sa.event.listen(engine, "connect", refuse)
+    with pytest.raises(ValueError, match="not this one"):
+        use(engine)
+    assert keeper.open == 0
+    sa.event.remove(engine, "connect", refuse)
+    assert use(engine) == 1
+
+
+def test_copied_engines_hold_all_that_sqlalchemys_own_constructors_put_there(engine):
+    """P2 and P8 depend on the copying: a new SQLAlchemy that keeps more in an engine has to be followed there."""
+    pool, options = FilePool(lambda: None, dialect=engine.dialect), {"compiled_cache": {}}
+    made = TenantEngine(pool, engine.dialect, engine.url, query_cache_size=0, execution_options=options)
+    for copied, constructed in ((engine, made), (engine.pool, made.pool)):
+        attributes = set(vars(constructed)) - {"dispatch"}
+        assert set(vars(copied)) - {"dispatch"} == attributes, "SQLAlchemy keeps other attributes than were copied"
+    record = engine.pool._create_connection()
+    assert set(vars(record)) == set(vars(ConnectionRecord(engine.pool))), "SQLAlchemy makes its connections otherwise"
+    assert engine.pool._kept is not SQLiteBackend(Path()).engine(lambda: None).pool._kept
+    record.close()
+
+
+def test_a_first_touch_sends_few_statements(parts, monkeypatch):
+    """Each takes time before the first row of a tenant whose engine is not cached (P2, P2c)."""
+    (user_id,) = add_tenants(parts, 1)
+    parts.manager.engines.retire(parts.manager.tenant_of(user_id).tenant_id)
+    sent: list[str] = []
+
+    def listened(self: FileConnection, *what: Any, **how: Any) -> None:
+        sqlite3.Connection.__init__(self, *what, **how)
+        if "/users/" in str(what[0]):
+            self.set_trace_callback(sent.append)
+
+    monkeypatch.setattr(FileConnection, "__init__", listened)
+    with parts.manager.session(user_id) as session:
+        session.execute(sa.text("SELECT 1"))
+    assert [text.split()[0] for text in sent] == ["PRAGMA"] * 4 + ["SELECT", "PRAGMA", "BEGIN", "SELECT", "COMMIT"]
 
 
 def test_a_tenants_engine_offers_what_an_ordinary_one_does(engine):
