@@ -20,10 +20,12 @@ from tenancy.models import User
 if TYPE_CHECKING:
     from compose import Parts
     from tenancy.catalog import Catalog
+    from tests.support.once import Migrated
 
 pytest_plugins = [
     "tests.support.catalog_rule",
     "tests.support.engines",
+    "tests.support.once",
     "tests.support.products",
     "tests.support.versions",
 ]
@@ -53,6 +55,15 @@ def put_logging_back() -> Iterator[None]:
         if type(added).__module__ == "web.http.logs":
             root.removeHandler(added)
     root.setLevel(level)
+
+
+@pytest.fixture
+def short_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait a moment only for a SQLite file that another connection has locked: the test never lets it go."""
+    from tenancy.backends.sqlite import backend, driver, engines, files, restore_points
+
+    for module in (backend, driver, engines, files, restore_points):
+        monkeypatch.setattr(module, "BUSY_TIMEOUT_S", 0.1)
 
 
 @pytest.fixture
@@ -102,15 +113,22 @@ def settings(make_settings: Callable[..., Settings]) -> Settings:
 
 
 @pytest.fixture
-def make_parts(make_settings: Callable[..., Settings]) -> Iterator[Callable[..., Parts]]:
-    """Give a function that joins the parts over a migrated catalog; what it made is closed after the test."""
+def make_parts(make_settings: Callable[..., Settings], migrated_catalog: Migrated) -> Iterator[Callable[..., Parts]]:
+    """Give a function that joins the parts over a migrated catalog; what it made is closed after the test.
+
+    Passwords are hashed with little memory, and so quickly.
+    """
     # Here and not above: it loads the ORM and Alembic, which half of the tests do without.
     import compose
+    from tenancy.accounts.passwords import Passwords
 
     made: list[Parts] = []
 
     def make(**overrides: object) -> Parts:
-        parts = compose.build(make_settings(**overrides))
+        settings = make_settings(**overrides)
+        migrated_catalog.copy_for(settings)
+        parts = compose.build(settings)
+        parts.accounts._passwords = Passwords(memory_kib=64)
         made.append(parts)
         parts.manager.prepare_catalog()
         mark_as_tests(parts.catalog)
