@@ -13,6 +13,7 @@ from repositories.errors import ConflictError, NotFoundError, StaleVersionError
 from repositories.schema import categories
 from tenancy.errors import ConfigurationError
 from tests.repositories.conftest import ADA, statements_sent
+from tests.support.engines import on_sqlite
 
 NOON = datetime(2024, 5, 6, 12, 0, tzinfo=UTC)
 
@@ -36,6 +37,7 @@ def test_names_that_look_alike_are_one_name(ada: Any, bob: Any, name: str) -> No
     assert bob.categories.create({"name": name})["name"] == name
 
 
+@on_sqlite
 @pytest.mark.parametrize(
     ("field", "values"),
     [

@@ -15,7 +15,8 @@ from sqlalchemy.orm import Session
 from repositories.schema import tasks
 from repositories.tasks import TaskRepository
 from tenancy.errors import ConfigurationError
-from tests.repositories.conftest import ADA, start_afresh, statements_sent
+from tests.repositories.conftest import ADA, statements_sent
+from tests.support.engines import on_sqlite
 
 NOON = datetime(2024, 5, 6, 12, 0, tzinfo=UTC)
 
@@ -77,6 +78,7 @@ def test_steps_count_among_the_tasks_that_are_shown(ada: Any, ids: dict[str, UUI
     assert order(ada.tasks)[-1] == "c"
 
 
+@on_sqlite
 @pytest.mark.parametrize("steps", [0, None, "1", 1001, True, 1.0])
 def test_steps_that_are_none_are_refused(ada: Any, steps: Any) -> None:
     id = ada.tasks.create({"title": "x"})["id"]
@@ -135,7 +137,6 @@ def test_moving_between_the_same_two_again_and_again_keeps_the_order(ada: Any, i
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(seed=st.integers(0, 10_000), gap=st.sampled_from([0, 1, 2, 1000]))
 def test_any_moves_give_the_order_that_a_list_would_have(engine: sa.Engine, seed: int, gap: int) -> None:
-    start_afresh(engine)
     chance = random.Random(seed)
     with Session(engine) as session:
         repository = TaskRepository(session, ADA)

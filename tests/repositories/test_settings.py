@@ -13,6 +13,7 @@ from repositories.errors import ConflictError, NotFoundError, StaleVersionError
 from repositories.settings import SettingRepository
 from tenancy.errors import ConfigurationError
 from tests.repositories.conftest import ADA
+from tests.support.engines import on_sqlite
 
 
 def test_putting_makes_a_setting_and_then_changes_it(ada: Any, bob: Any) -> None:
@@ -45,6 +46,7 @@ def test_a_key_is_created_once(ada: Any) -> None:
     assert refusal.value.field == "key"
 
 
+@on_sqlite
 @pytest.mark.parametrize("key", ["", "Theme", "1st", "a b", "a" * 65, "ä", "a\n", "a\x00", "../x", None, 7, "\ud800"])
 def test_a_key_that_cannot_be_is_not_there_and_not_made(ada: Any, key: Any) -> None:
     for act in (ada.settings.get, ada.settings.delete, ada.settings.exists):

@@ -10,6 +10,7 @@ import pytest
 from repositories.errors import ConflictError, NotFoundError
 from tenancy.errors import ConfigurationError
 from tests.repositories.conftest import statements_sent
+from tests.support.engines import on_sqlite
 
 TODAY = date(2024, 2, 29)
 DAY = timedelta(days=1)
@@ -57,6 +58,7 @@ def test_a_time_of_day_needs_a_date(ada: Any) -> None:
     assert ada.tasks.update(task["id"], {"due_time": "09:00", "due_date": TODAY})["due_time"] == "09:00"
 
 
+@on_sqlite
 @pytest.mark.parametrize("time", ["", "9:00", "24:00", "12:60", "12:00:00", "noon", 900, "12:00\n", "１２:00"])
 def test_a_time_that_no_clock_shows_is_refused(ada: Any, time: Any) -> None:
     with pytest.raises(ConfigurationError) as refusal:
@@ -94,6 +96,7 @@ def test_filters_of_the_page_say_open_dated_and_important(ada: Any) -> None:
     assert shown(open=None, ids=None) == ["todo", "doing", "done"]
 
 
+@on_sqlite
 @pytest.mark.parametrize("ids", ["x", ["x"], [None], 7, [0], ["0" * 32] * 201], ids=lambda ids: type(ids).__name__)
 def test_ids_that_cannot_be_are_refused(ada: Any, ids: Any) -> None:
     with pytest.raises(ConfigurationError) as refusal:

@@ -193,6 +193,10 @@ def use_the_driver_named() -> None:
         sqlserver_driver.DRIVERS = _DRIVERS[named]
 
 
+on_sqlite = pytest.mark.parametrize("engine_name", ["sqlite"], indirect=True)
+"""Mark a test of what no product can change, such as values that are refused before any SQL is sent."""
+
+
 @pytest.fixture(params=CATALOG_ENGINES)
 def engine_name(request: pytest.FixtureRequest) -> str:
     """Name an engine on which catalog and repositories must work alike."""

@@ -19,6 +19,7 @@ from repositories.repository_factory import RESOURCES
 from repositories.schema import categories as categories_table, notes, tasks
 from tenancy.errors import NoTenantError, ScopeError, WrongTenantError
 from tests.repositories.conftest import ADA, BOB, statements_sent
+from tests.support.engines import on_sqlite
 
 NOON = datetime(2024, 5, 6, 12, 0, tzinfo=UTC)
 NEW: dict[str, dict[str, Any]] = {
@@ -119,6 +120,7 @@ def test_every_public_verb_is_among_the_calls() -> None:
         assert public_methods(repository) <= tried[resource], resource
 
 
+@on_sqlite
 @each_call
 def test_every_statement_names_its_owner_for_every_table(ada: Any, resource: str, call: Any) -> None:
     repository = getattr(ada, resource)
@@ -139,6 +141,7 @@ def test_every_statement_names_its_owner_for_every_table(ada: Any, resource: str
             assert scoped in statement, statement
 
 
+@on_sqlite
 @each_call
 def test_no_verb_does_anything_without_an_owner(ada: Any, resource: str, call: Any) -> None:
     repository = RESOURCES[resource](ada.session)
@@ -189,6 +192,7 @@ MUTANTS = [(r, n, c) for r, n, c in CALLS if r != "categories" and (n in VERBS o
 MUTANTS += [(r, n, c) for r, n, c in CALLS if n in ("set_status", "move", "between", "upcoming", "feed", "page after")]
 
 
+@on_sqlite
 @pytest.mark.parametrize(
     ("resource", "call"), [pytest.param(r, c, id=f"{r}-{name.replace(' ', '-')}") for r, name, c in MUTANTS]
 )
@@ -221,6 +225,7 @@ def test_ids_of_another_user_among_ones_own_are_passed_over(ada: Any, bob: Any) 
     assert bob.tasks.get(his["id"]) == his
 
 
+@on_sqlite
 class TestApplyUserFilter:
     @pytest.fixture
     def repository(self, session: Any) -> BaseUserScopedRepository:
@@ -266,6 +271,7 @@ def test_with_user_gives_a_repository_of_the_same_kind(ada: Any, bob: Any) -> No
     assert ada.tasks.list() == []
 
 
+@on_sqlite
 @pytest.mark.parametrize("verb", ["create", "update"])
 def test_values_of_another_user_are_refused(ada: Any, verb: str) -> None:
     row = ada.tasks.create({"title": "mine", "user_id": ADA})

@@ -13,7 +13,8 @@ from repositories.base import search
 from repositories.base.search import SEARCH_MAX, WORDS_MAX
 from repositories.notes import NoteRepository
 from tenancy.errors import ConfigurationError
-from tests.repositories.conftest import ADA, listed, start_afresh, statements_sent
+from tests.repositories.conftest import ADA, listed, statements_sent
+from tests.support.engines import on_sqlite
 
 HOSTILE = ["100%", "100 per cent", "a_b", "axb", "wow!", "wow", "[abc]", "b", "back\\slash", "'; DROP TABLE notes; --"]
 
@@ -45,6 +46,7 @@ def test_every_searched_column_counts_and_the_oldest_come_first(ada: Any, bob: A
     assert ada.categories.search("uncat")[0]["name"] == "Uncategorized"
 
 
+@on_sqlite
 @pytest.mark.parametrize("text", ["x" * (SEARCH_MAX + 1), "a\x00b", "\ud800", None, 7])
 def test_a_text_that_cannot_be_searched_is_refused(ada: Any, text: Any) -> None:
     with pytest.raises(ConfigurationError) as refusal:
@@ -142,7 +144,6 @@ def test_words_that_cannot_be_searched_are_refused(ada: Any, verb: str, text: An
 def test_what_was_written_is_found_as_it_was_written(
     whole_product: str, engine: sa.Engine, before: str, text: str
 ) -> None:
-    start_afresh(engine)
     with Session(engine) as session:
         notes = NoteRepository(session, ADA)
         made = notes.create({"title": f"{before}{text} tail"})

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from repositories.repository_factory import RESOURCES
 from tenancy.errors import ConfigurationError
 from tests.repositories.conftest import ADA, statements_sent
+from tests.support.engines import on_sqlite
 
 NOON = datetime(2024, 5, 6, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -94,6 +95,7 @@ def test_a_page_goes_on_where_it_ended_though_its_last_row_is_gone(ada: Any) -> 
 WRONG_PLACES: list[Any] = ["x", [], [1], ["x", "y"], [None, None], [{}, []], [7, 7], ["2024-01-01", "a\x00", 1]]
 
 
+@on_sqlite
 @pytest.mark.parametrize("place", WRONG_PLACES, ids=str)
 @pytest.mark.parametrize("sort", ["manual", "due", "priority"])
 def test_a_place_of_another_order_is_refused(ada: Any, sort: str, place: Any) -> None:
@@ -103,6 +105,7 @@ def test_a_place_of_another_order_is_refused(ada: Any, sort: str, place: Any) ->
     assert not sent
 
 
+@on_sqlite
 @pytest.mark.parametrize(
     ("field", "asked"),
     [("sort", {"sort": "size"}), ("limit", {"limit": 0}), ("colour", {"colour": 1}), ("text", {"text": "a\x00"})],
