@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from compose import Parts
 
 
+parts_on_sqlite = pytest.mark.parametrize("parts_on_each", ["sqlite"], indirect=True)
+"""Mark a test of what is answered before any database of a user's is asked."""
+
+
 @pytest.fixture(params=engines.ENGINES)
 def parts_on_each(request: pytest.FixtureRequest, make_parts: Callable[..., Parts]) -> Iterator[Parts]:
     """Give the joined parts with every user's database on each product in turn."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,8 +22,8 @@ ADMIN_CHAIN = Path(__file__).parents[2] / "migrations" / "admin"
 AUDIT_KEY = "a key that seals the audit log of the tests"
 
 
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], sa.Engine]]:
+@contextmanager
+def catalogs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], sa.Engine]]:
     """Give a function that makes a catalog's database by its chain, once an engine: servers take long over tables."""
     made: dict[str, sa.Engine] = {}
     with ExitStack() as stack:
@@ -40,6 +40,13 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str
                 made[engine_name] = engine
             return made[engine_name]
 
+        yield give
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], sa.Engine]]:
+    """Give a function from an engine's name to the catalog's database that the tests of a process share."""
+    with catalogs(tmp_path_factory) as give:
         yield give
 
 
