@@ -50,10 +50,10 @@ def run(small: bool = False) -> list[Figure]:
     figures = []
     for db_type in ("postgresql", "mysql"):
         if _answers(db_type):
-            figures.append(_provisioning(db_type, 3 if small else 40))
-            figures.append(_registration(db_type, 3 if small else 40))
+            figures.append(_provisioning(db_type, 2 if small else 40))
+            figures.append(_registration(db_type, 2 if small else 40))
     if _answers("postgresql"):
-        figures.append(_crowd("P11", 20 if small else 200, 1.0 if small else 8.0, 2 if small else 4))
+        figures.append(_crowd("P11", 8 if small else 200, 0.3 if small else 8.0, 2 if small else 4))
     return figures
 
 

@@ -76,7 +76,6 @@ def test_every_page_is_fit_for_everybody(make_parts, serve, browse, look, state)
 
 
 def _look(visitor: Any, name: str, kind: str, path: str, found: dict[str, list[str]]) -> None:
-    visitor.page.wait_for_load_state("networkidle")
     known = list(visitor.problems)
     found[name] = axe.findings(visitor.page)
     visitor.problems[:] = known  # axe-core tries styles of its own, which the policy refuses as it should

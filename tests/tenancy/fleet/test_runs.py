@@ -282,7 +282,7 @@ def test_a_database_that_contradicts_itself_is_named_and_left_and_the_rest_go_on
 
 
 @pytest.mark.parametrize("how", ["corrupt", "gone", "locked"])
-def test_a_file_that_cannot_be_used_is_named_and_the_rest_go_on(versions, tmp_path, how):
+def test_a_file_that_cannot_be_used_is_named_and_the_rest_go_on(versions, tmp_path, how, short_locks):
     harmed, well = fill(versions(1), 2)
     path = tmp_path / "users" / f"user_{harmed}.db"
     other = sqlite3.connect(path, isolation_level=None)

@@ -12,6 +12,8 @@ import compose
 from compose import Parts
 from tenancy import names
 from tenancy.backends.base import DatabaseFields
+from tenancy.backends.mysql import backend as mysql
+from tenancy.backends.postgresql import backend as postgresql
 from tenancy.catalog import leftovers
 from tenancy.errors import DatabaseBusyError, TenancyError, TenantNotReadyError
 from tenancy.fleet.orphans import Orphans
@@ -38,6 +40,13 @@ WRITTEN = "written meanwhile"
 @pytest.fixture(params=["sqlite", "postgresql", "mysql", "sqlserver"])
 def parts(request, make_parts):
     yield from _on(engines.use(request, request.param), make_parts)
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch) -> None:
+    """Wait a moment for a lock that the sleeper holds: it holds it until the one who waits has given up."""
+    monkeypatch.setattr(mysql, "LOCK_S", 1)
+    monkeypatch.setattr(postgresql, "FENCE_S", 1)
 
 
 @pytest.fixture(autouse=True)

@@ -84,9 +84,8 @@ def test_a_failure_is_told_and_not_tried_again_at_every_request(versions, tmp_pa
 
 
 @pytest.fixture
-def locked(tmp_path, monkeypatch):
+def locked(tmp_path, short_locks):
     """Give a function that locks a user's file for a block; whoever waits for the lock gives up soon."""
-    monkeypatch.setattr("tenancy.backends.sqlite.engines.BUSY_TIMEOUT_S", 0.05)
 
     @contextmanager
     def lock(user_id: int) -> Iterator[None]:

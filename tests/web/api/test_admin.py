@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from flask import Flask
 
-from tenancy.backends.sqlite import files
 from tenancy.models import User
 from tests.support.applications import set_back
 from tests.web.conftest import Caller, account, browser_of, caller, make_admin
@@ -72,10 +71,9 @@ def test_initialize_makes_a_database_once(admin: Caller, parts: Parts, tmp_path:
 
 
 def test_initializing_a_database_that_is_locked_says_so(
-    admin: Caller, parts: Parts, first: User, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    admin: Caller, parts: Parts, first: User, short_locks: None, tmp_path: Path
 ) -> None:
     set_back(parts.manager, [first.id])
-    monkeypatch.setattr(files, "BUSY_TIMEOUT_S", 0.01)
     url = f"/admin/user/{first.id}/database/initialize"
     with closing(sqlite3.connect(tmp_path / "users" / f"user_{first.id}.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
