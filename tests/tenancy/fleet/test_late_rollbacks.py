@@ -101,7 +101,7 @@ def db_init(manager: TenantManager, user_id: int, run_id: int) -> None:
     indirect=["parts"],
 )
 def test_one_that_wakes_late_takes_no_row_away(parts, tmp_path, monkeypatch, step, meanwhile):
-    monkeypatch.setattr(mysql_backend, "LOCK_S", 1)
+    monkeypatch.setattr(mysql_backend, "MIGRATION_LOCK_S", 1)
     user_id, fresh, run_id = migrated(parts, tmp_path)
     back = fresh.fleet.rollback(run_id)
     with asleep(fresh, back.id, step):

@@ -147,15 +147,15 @@ def test_a_point_that_cannot_be_kept_leaves_the_tenant_as_it_was_and_named(parts
     ids = add_tenants(parts, 2)
     at_five(parts, ids)
     fresh = next_version(parts, tmp_path / "next", DROPS, BACK, DESTRUCTIVE)
-    backend = fresh.backends.get("sqlite")
-    real = backend.keep
+    points = fresh.backends.get("sqlite").restore_points
+    real = points.create
 
-    def keep(tenant, *given, **more):
+    def create(tenant, *given, **more):
         if tenant.user_id == ids[0]:
             raise ConfigurationError("no room for it.")
         real(tenant, *given, **more)
 
-    monkeypatch.setattr(backend, "keep", keep)
+    monkeypatch.setattr(points, "create", create)
     run = worked(fresh)
     assert run.counts == {"done": 1, "failed": 1}
     tenant = tenant_of(fresh, ids[0])
