@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from hypothesis import given, strategies as st
 
-from utils.output import Progress, plain, table
+from utils.output import Progress, counted, plain, table
 
 
 @pytest.mark.parametrize(
@@ -19,10 +19,18 @@ from utils.output import Progress, plain, table
         (datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone(timedelta(hours=1))), "2026-01-02 02:04:05 UTC"),
         ("two\nlines", "two lines"),
         ("\x1b[31mred", "\ufffd[31mred"),
+        (
+            "user 1 is behind: run `unify db init 1` or call `manager.provision(1)`.",
+            "user 1 is behind: run `unify db init 1`.",
+        ),
     ],
 )
 def test_values_are_told_in_one_line(value, told):
     assert plain(value) == told
+
+
+def test_one_thing_is_counted_in_the_singular():
+    assert [counted(number, "database") for number in (0, 1, 2)] == ["0 databases", "1 database", "2 databases"]
 
 
 @given(st.text())

@@ -318,6 +318,7 @@ def test_a_throttled_account_refuses_the_right_password_too_and_without_looking(
     with pytest.raises(ThrottledError) as refused:
         accounts.sign_in("ADA@example.org", PASSWORD)
     assert 0 < refused.value.fields["retry_after_s"] <= login_failure_rows.WINDOW_S
+    assert refused.value.message == "too many failed sign-ins: try again in 15 minutes."
     assert hasher.looks == 0
 
 

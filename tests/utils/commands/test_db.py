@@ -260,6 +260,15 @@ def test_a_database_is_suspended_and_resumed(ready):
     assert ready("db", "test", 1).exit_code == 0
 
 
+def test_a_database_that_cannot_be_suspended_is_named_with_what_to_do(peopled, settings):
+    file = settings.tenant_data_dir / "user_1.db"
+    file.write_text("no database any more")
+    refused = peopled("db", "suspend", 1)
+    assert (refused.exit_code, refused.stderr.count("\n")) == (1, 1)
+    assert f"{file}, was not suspended: " in refused.stderr
+    assert "unify users deactivate 1" in refused.stderr
+
+
 def test_a_database_that_is_not_there_cannot_be_suspended(ready):
     assert ready("db", "suspend", 99).exit_code == 1
 

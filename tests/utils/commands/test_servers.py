@@ -74,6 +74,11 @@ def document(result):
     return json.loads(result.stdout)
 
 
+def test_a_server_that_is_registered_twice_is_told_by_its_other_name(ready, add):
+    assert "already registered" not in add("one").stdout
+    assert "Note: this server is already registered as 'one'" in add("two").stdout
+
+
 def test_every_command_answers_programs_without_the_password(ready, add):
     made = document(add("one", "--max-tenants", 5, "--json"))
     assert made["max_tenants"] == 5

@@ -106,3 +106,10 @@ def test_sizes(count, says):
 )
 def test_a_message_is_shown_with_its_commands_as_code_and_nothing_of_it_is_html(text, html):
     assert template_filters.prose(text) == html
+
+
+def test_a_message_becomes_a_sentence_without_column_names():
+    assert template_filters.sentence("db_host is not known.") == "The host is not known."
+    assert str(template_filters.prose("run `x`: db_user < db_name")) == (
+        "Run <code>x</code>: the user &lt; the database name"
+    )

@@ -205,7 +205,7 @@ def cancel(toolbox: Toolbox, run_id: int | None, workers: int | None, as_json: b
 
 @click.command()
 @RUN
-@click.option("--yes", is_flag=True, help="Do not ask; needed where there is no terminal.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation; required without a terminal.")
 @workers_option
 @limit_option
 @json_option
