@@ -127,7 +127,7 @@ def test_an_added_task_is_taken_back_with_one_press_and_comes_back_with_another(
         ("tomorrow 5pm #home", "What needs to be done?"),
         ("x" * 201, "at most 200 characters"),
         ("word " * 300, "at most 200 characters"),
-        ("nul\x00", "cannot be kept"),
+        ("nul\x00", "cannot be stored"),
     ],
 )
 def test_a_line_that_is_no_task_is_shown_again_with_its_text(ada, tasks, text, says):

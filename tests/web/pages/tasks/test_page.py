@@ -167,7 +167,7 @@ def test_editing_in_the_list_changes_title_day_and_time(ada, of, make):
     [
         ({"title": " "}, "This field is required."),
         ({"title": "x" * 201}, "at most 200 characters"),
-        ({"due_date": "soon"}, "not a date"),
+        ({"due_date": "soon"}, "Enter a date such as"),
         ({"due_time": "17:30"}, "A time needs a date"),
         ({"due_date": "2030-01-02", "due_time": "25:00"}, "Enter a time such as"),
         ({"due_date": "2030-01-02", "due_time": "٠١:٠٠"}, "Enter a time such as"),
@@ -282,7 +282,7 @@ def test_with_htmx_a_deleted_row_goes_and_the_undo_comes(ada, make):
 @pytest.mark.parametrize(
     ("action", "typed", "says"),
     [
-        ("due_date", {"due_date": "soon"}, "not a date"),
+        ("due_date", {"due_date": "soon"}, "Enter a date such as"),
         ("priority", {"priority": "9"}, "The largest value is 3"),
         ("category", {"category_id": "nonsense"}, "Choose one from the list"),
         ("category", {"category_id": "00000000-0000-7000-8000-000000000000"}, "no such category"),
