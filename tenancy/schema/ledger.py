@@ -21,6 +21,7 @@ import sqlalchemy as sa
 from tenancy.schema.tables import tenancy_ledger
 from tenancy.types import new_id
 
+_add = tenancy_ledger.insert()
 _date = tenancy_ledger.update()
 _all = sa.select(tenancy_ledger).order_by(tenancy_ledger.c.id)
 _directions = sa.select(tenancy_ledger.c.revision, tenancy_ledger.c.direction, tenancy_ledger.c.checksum).order_by(
@@ -34,7 +35,7 @@ def record(
 ) -> None:
     """Add one row for one revision; ``direction`` is ``upgrade`` or ``downgrade``."""
     connection.execute(
-        tenancy_ledger.insert(),
+        _add,
         {
             "id": _next_id(connection.execute(_last).scalar()),
             "revision": revision,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic.migration import MigrationContext
 
 from compose import Parts
 from tenancy import TenantManager
@@ -382,3 +383,27 @@ def test_making_the_template_from_many_threads_makes_it_whole(make_parts):
     assert all(parts.manager.reports.test(user_id)["ok"] for user_id in ids)
     assert threading.active_count() < 20
     assert add_tenants(parts, 1)
+
+
+def test_each_run_has_a_context_as_alembic_would_make_it(folder, tmp_path):
+    """P6 depends on the copying: what a new Alembic keeps in a context has to be followed in ``Chain._context``."""
+    chain, asked = Chain(folder, "version"), []
+    options = {"fn": lambda heads, _: asked.append(heads) or (), "script": chain._scripts, "version_table": "version"}
+    options |= {"on_version_apply": (), "transaction_per_migration": True, "transactional_ddl": True}
+    with opened(tmp_path / "one.db") as connection:
+        first = chain._context(connection, options)
+    with opened(tmp_path / "two.db") as connection:
+        second = chain._context(connection, options)
+        made = MigrationContext.configure(connection, opts=options)
+        assert _held(second) == _held(made), "Alembic keeps other attributes in a context than are set"
+        assert _held(second.impl) == _held(made.impl), "Alembic keeps other attributes in an impl than are set"
+        second.run_migrations()
+        assert tables(connection) == {"version"}
+    assert asked == [()]
+    assert first.connection is not second.connection
+    assert first.impl.memo is not second.impl.memo
+
+
+def _held(alembics: object) -> dict[str, object]:
+    """Give an object's attributes, but for those that each object makes anew."""
+    return {name: value for name, value in vars(alembics).items() if name not in ("impl", "_version")}
