@@ -92,7 +92,7 @@ def _first_touch(here: World, written: dict[int, list[dict[str, Any]]]) -> Figur
 def _sqlite_alone(folder: Path, tenant: Tenant) -> tuple[sqlite3.Connection, list[Any]]:
     """Do what both have SQLite do, by its driver alone: what neither can go below."""
     driver = sqlite3.connect(folder / str(tenant.db_path), isolation_level=None)
-    _pragmas(driver, None)
+    pragmas(driver, None)
     driver.execute(IDENTITY_SQL).fetchall()
     query = "SELECT title, * FROM tasks WHERE user_id = ? ORDER BY created_at, id LIMIT 50"
     return driver, driver.execute(query, (tenant.user_id,)).fetchall()
@@ -109,7 +109,7 @@ def _list(here: World, user: User, tenant: Tenant) -> list[dict[str, Any]]:
 def plain_list(folder: Path, tenant: Tenant) -> tuple[sa.Engine, list[Any]]:
     """List a tenant's tasks over an ordinary engine made for it, as a dict of engines does."""
     engine = sa.create_engine(f"sqlite:///{folder / str(tenant.db_path)}")
-    event.listen(engine, "connect", _pragmas)
+    event.listen(engine, "connect", pragmas)
     with engine.connect() as connection:
         whose = connection.execute(sa.select(tenancy_identity.c.tenant_id, tenancy_identity.c.user_id)).one()
         same_work((tenant.tenant_id, tenant.user_id), tuple(whose))
@@ -117,7 +117,7 @@ def plain_list(folder: Path, tenant: Tenant) -> tuple[sa.Engine, list[Any]]:
         return engine, list(connection.execute(query.order_by(tasks.c.created_at, tasks.c.id).limit(50)))
 
 
-def _pragmas(driver: Any, _: Any) -> None:
+def pragmas(driver: Any, _: Any) -> None:
     for pragma in ("synchronous = FULL", "foreign_keys = ON", "cache_size = -512", "trusted_schema = OFF"):
         driver.execute(f"PRAGMA {pragma}")
 

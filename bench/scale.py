@@ -27,15 +27,17 @@ from flask import Flask
 
 import compose
 import web
+from bench.baseline import plain_engines
 from bench.engines import plain_list, weight
 from bench.measure import AT_MOST, Figure, median, same_work, timed
-from bench.request import PATH, logs_to_nowhere, our_cookies
+from bench.request import PATH, ROWS, logs_to_nowhere, our_cookies
 from bench.world import World, environ, folder, progress, register_only, world
 from bench.wsgi import get
 from settings import Settings
 
 KIB = 1024
 THREADS = 8
+IN_USE_THREADS = 4
 TURNOVERS = 10
 SETTLED = 2
 """After this many turnovers whatever is made once is there."""
@@ -45,7 +47,8 @@ def run(small: bool = False) -> list[Figure]:
     """Give the figures of this module."""
     figures = _open_files(60, 160) if small else _open_files(1_000, 1_024)
     figures.append(_turnover(20, 4) if small else _turnover(300, 30))
-    return [*figures, *(_registered(10, 300, 1) if small else _registered(100, 100_000, 7))]
+    figures.append(_in_use(20 if small else 300))
+    return [*figures, *(_registered(10, 2_000, 2) if small else _registered(100, 100_000, 7))]
 
 
 # --- open files -----------------------------------------------------------------------------------------
@@ -191,6 +194,47 @@ def keep_all(tenants: int) -> dict[str, Any]:
         return {"rows": rows, "kib": grown}
 
 
+def _in_use(tenants: int) -> Figure:
+    progress(f"weighing {tenants} tenants in use")
+    ours, theirs = (_child("in use", kind=kind, tenants=tenants) for kind in ("ours", "plain"))
+    same_work(ours["rows"], theirs["rows"])
+    return Figure(
+        "P8w",
+        f"memory of one tenant in use, connections open, {IN_USE_THREADS} threads",
+        "KiB",
+        ours["kib"],
+        theirs["kib"],
+        "an ordinary engine a tenant, served alike",
+        (AT_MOST, 1.0),
+        notes={"tenants": tenants, "files": ours["files"], "baseline_files": theirs["files"]},
+    )
+
+
+def weigh_in_use(kind: str, tenants: int) -> dict[str, Any]:
+    """Ask tenants at random by several threads; give what each costs while its connections are open."""
+    warm_up = 20
+    with world(tenants + warm_up, tenant_engine_cache_size=tenants + warm_up) as here, logs_to_nowhere():
+        here.add_tasks(ROWS)
+        here.parts.manager.engines.close()
+        app = web.create(here.parts) if kind == "ours" else plain_engines.create_app(here.folder / "users")
+        cookies = our_cookies(here, app) if kind == "ours" else [""] * len(here.users)
+        paths = [PATH if kind == "ours" else f"{PATH}/{user.id}" for user in here.users]
+        with ThreadPoolExecutor(IN_USE_THREADS) as pool:
+
+            def ask(first: int, last: int) -> int:
+                order = random.Random(8).sample(range(first, last), last - first) * 3
+                answers = pool.map(lambda index: get(app, paths[index], cookies[index])[1], order)
+                return sum(len(json.loads(body)["items"]) for body in answers)
+
+            ask(0, warm_up)
+            before = weight()
+            rows = ask(warm_up, warm_up + tenants)
+            after = weight()
+        for engine in app.extensions.get("engines", {}).values():
+            engine.dispose()
+        return {"rows": rows, "kib": (after[0] - before[0]) / tenants / KIB, "files": (after[1] - before[1]) / tenants}
+
+
 # --- registered tenants ---------------------------------------------------------------------------------
 
 
@@ -279,6 +323,7 @@ _WORK: dict[str, Callable[..., dict[str, Any]]] = {
     "plain": read_with_few_files,
     "turnover": turn_over,
     "kept": keep_all,
+    "in use": weigh_in_use,
     "start": start,
 }
 
