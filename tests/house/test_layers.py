@@ -118,7 +118,7 @@ ORDERS = [
     ),
     Order("web.auth", ("sessions", "known_browsers guards")),
     Order("web.ops", ("metrics", "health")),
-    Order("web.display", ("charts highlights markdown preferences", "clock", "template_filters")),
+    Order("web.display", ("charts highlights markdown preferences stencils", "clock", "template_filters")),
     Order("web.api", ("etags queries resources", "account admin keys rows settings", "itself", "openapi")),
     Order("web.api.openapi", ("shapes words", "document", "page")),
     Order(

@@ -49,7 +49,7 @@ _COLUMN = re.compile(rf"\b({'|'.join(_WORDS)})\b(?!\s*=)")
 
 def register(app: Flask) -> None:
     """Register the filters for templates."""
-    for show in (iso, moment, wall, span, when, day, weekday, ago, size, prose):
+    for show in (iso, moment, wall, span, when, day, short_day, weekday, ago, size, prose):
         app.add_template_filter(show)
 
 
@@ -93,6 +93,12 @@ def when(event: Mapping[str, Any]) -> str:
 def day(value: date) -> str:
     """Format a day for people: ``3 Mar 2026``, whatever the server's locale."""
     return f"{value.day} {MONTHS[value.month - 1][:3]} {value.year}"
+
+
+def short_day(value: date, today: date) -> str:
+    """Return a day for people: ``Tue 3 Mar``, with its year (``Sat 3 Apr 2027``) unless that is this year."""
+    shown = f"{weekday(value)} {day(value)}"
+    return shown.removesuffix(f" {value.year}") if value.year == today.year else shown
 
 
 def weekday(value: date) -> str:

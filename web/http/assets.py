@@ -7,10 +7,11 @@ that may be cached for a year; the response to any other request has to be reval
 from __future__ import annotations
 
 import hashlib
+import os
 from functools import lru_cache
 from pathlib import Path
 
-from flask import Flask, Response, current_app, request, url_for
+from flask import Flask, Response, current_app, g, request, url_for
 
 FOREVER = "public, max-age=31536000, immutable"
 MARK_LENGTH = 12
@@ -29,20 +30,28 @@ def favicon() -> Response:
 
 
 def asset(name: str) -> str:
-    """Return the URL of a static file with the fingerprint of its content."""
-    return url_for("static", filename=name, v=fingerprint(name))
+    """Return the URL of a static file with the fingerprint of its content; a page reads each file's times once."""
+    known: dict[str, str] = g.setdefault("assets", {})
+    if name not in known:
+        known[name] = _address(request.script_root, name, fingerprint(name))
+    return known[name]
+
+
+@lru_cache(maxsize=256)
+def _address(_root: str, name: str, mark: str) -> str:
+    return url_for("static", filename=name, v=mark)
 
 
 def fingerprint(name: str) -> str:
     """Return the beginning of a file's SHA-256; it follows edits without a restart."""
-    path = Path(current_app.static_folder or "", name)
-    known = path.stat()
+    path = os.path.join(current_app.static_folder or "", name)
+    known = os.stat(path)
     return _digest(path, known.st_mtime_ns, known.st_size)
 
 
 @lru_cache(maxsize=128)
-def _digest(path: Path, _changed_ns: int, _size_bytes: int) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:MARK_LENGTH]
+def _digest(path: str, _changed_ns: int, _size_bytes: int) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:MARK_LENGTH]
 
 
 def _let_keep(response: Response) -> Response:

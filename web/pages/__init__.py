@@ -17,7 +17,7 @@ from tenancy.errors import TenancyError
 from tenancy.models import Principal
 from web.api.openapi import page as api_docs
 from web.auth.sessions import current_principal
-from web.display import template_filters
+from web.display import stencils, template_filters
 from web.display.preferences import Preferences
 from web.http.addresses import outer
 from web.pages import account, bin, categories, console, dashboard, notes, search
@@ -46,6 +46,7 @@ ADMIN_TOOLS: tuple[Entry, ...] = (*TOOLS, ("/admin/", "Admin", "admin"))
 def register(app: Flask) -> None:
     """Register all pages with the application."""
     template_filters.register(app)
+    stencils.register(app)
     app.context_processor(_common)
     expired_session.register(app)
     app.url_map.strict_slashes = False  # for the rules that follow: "/tasks/" means "/tasks"

@@ -41,6 +41,7 @@ BULK = (
 )
 BULK_MOST = 200
 _OF_ONE = {"are": "is", "have": "has"}
+NAMES = {int(number): name.lower() for number, name in PRIORITIES}
 SAID = {"todo": "to do", "doing": "being done", "done": "done"}
 
 
@@ -60,6 +61,7 @@ def show(words: Words, *, chosen: frozenset[str] = frozenset(), **forms: Form | 
     bulk = forms.get("bulk") or Form.blank("bulk", BULK)
     add.categories = bulk.categories = categories
     addressed = partial(url_for, "pages.tasks", **dict[str, Any](words))
+    here = addressed()
     return render_template(
         "tasks/list.html",
         add=add,
@@ -72,18 +74,18 @@ def show(words: Words, *, chosen: frozenset[str] = frozenset(), **forms: Form | 
         offers=filters.OFFERS,
         tabs=_tabs(words, saved),
         chosen=chosen,
-        here=addressed(),
+        here=here,
         quick_id=str(new_id()),
         next_url=addressed(cursor=found.cursor) if found.cursor else None,
-        first_url=addressed() if request.args.get("cursor") else None,
-        **row_context(addressed()),
+        first_url=here if request.args.get("cursor") else None,
+        **row_context(here),
     )
 
 
 def row_context(here: str) -> dict[str, Any]:
     """Return what the template of a task row needs; after editing, the user returns to ``here``."""
     now, back = clock.now(), here if here != url_for("pages.tasks") else None
-    return {"back": back, "today": now.date(), "now": f"{now:%H:%M}", "priorities": dict(PRIORITIES)}
+    return {"back": back, "today": now.date(), "now": f"{now:%H:%M}", "priorities": NAMES}
 
 
 @row_pages.blueprint.post("/tasks/<uuid:row_id>/done", endpoint="tasks_done")
