@@ -38,6 +38,8 @@ from utils.cli import main
 
 MIXED_UP = 0.2
 PROJECT = Path(__file__).resolve().parents[2]
+FEW = ("-p", "pytest_timeout")
+"""Plugins for a few tests: to load all that are installed takes longer than most mutations."""
 
 
 def take_owner_filter_out() -> None:
@@ -123,16 +125,15 @@ def _git(*words: str) -> bytes:
     return subprocess.run(["git", *words], cwd=PROJECT, stdout=subprocess.PIPE, check=True).stdout
 
 
-def passes(project: Path, tests: Iterable[str], *more: str) -> bool:
-    """Say whether tests pass in a project; what could not be run at all is an error."""
+def run(project: Path, tests: Iterable[str], *more: str) -> subprocess.CompletedProcess[str]:
+    """Run tests in a project up to the first that fails; what could not be run at all is an error."""
     there = [test for test in tests if (project / test.partition("::")[0]).exists()]  # another revision may have fewer
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *more, *there]
-    ran = subprocess.run(
-        command, cwd=project, env=os.environ | {"PYTHONPATH": str(project)}, capture_output=True, text=True, check=False
-    )
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *(more or FEW), *there]
+    env = os.environ | {"PYTHONPATH": str(project)} | ({} if more else {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"})
+    ran = subprocess.run(command, cwd=project, env=env, capture_output=True, text=True, check=False)
     if ran.returncode not in (0, 1):
         raise RuntimeError(f"pytest ended with {ran.returncode}:\n{ran.stdout[-3000:]}{ran.stderr[-1000:]}")
-    return ran.returncode == 0
+    return ran
 
 
 def caught(project: Path, mutation: Mutation, *, named: bool) -> bool:
@@ -141,8 +142,8 @@ def caught(project: Path, mutation: Mutation, *, named: bool) -> bool:
     before = file.read_text()
     file.write_text(mutated(before, mutation))
     try:
-        noticed = not passes(project, mutation.tests)
-        return noticed or not (named or passes(project, ["tests"], "-n", "2"))
+        noticed = run(project, mutation.tests).returncode != 0
+        return noticed or (not named and run(project, ["tests"], "-n", "2").returncode != 0)
     finally:
         file.write_text(before)
 
@@ -164,8 +165,9 @@ def run_all(argv: Sequence[str]) -> int:
     chosen = [each for each in mutations() if names is None or each.name in names]
     survived = []
     with copied(asked.tests_of) as project:
-        if not passes(project, dict.fromkeys(test for each in chosen for test in each.tests)):
-            raise SystemExit("the named tests fail without any mutation")
+        unharmed = run(project, dict.fromkeys(test for each in chosen for test in each.tests))
+        if unharmed.returncode != 0:
+            raise SystemExit(f"the named tests fail without any mutation:\n{unharmed.stdout[-3000:]}")
         for each in chosen:
             noticed = caught(project, each, named=asked.named)
             survived += [] if noticed else [each.name]

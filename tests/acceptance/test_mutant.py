@@ -28,6 +28,7 @@ def test_a_mutation_changes_one_place_and_names_tests_that_are_there(name):
         assert all(re.search(rf"^ *(def|class) {part}\b", text, re.MULTILINE) for part in inside), test
 
 
+@pytest.mark.timeout(300)  # seconds: three runs of pytest
 def test_a_removed_guard_is_caught_and_a_change_of_nothing_is_not(monkeypatch, capsys):
     guard = ALL["mark-over-a-later-claim"]
     guard = guard._replace(tests=("tests/tenancy/schema/test_identity.py",))

@@ -20,6 +20,8 @@ from jinja2.bccache import Bucket
 from werkzeug.routing import Rule
 
 from settings import Settings
+from tenancy.backends.base import Blueprint
+from tenancy.backends.sqlite.templates import Templates
 
 
 class CompiledTemplates(BytecodeCache):
@@ -49,10 +51,29 @@ def _compiled_once(compile_builder: Callable[..., Any]) -> Callable[..., Any]:
     return compiled
 
 
+def _built_once(make: Callable[..., None]) -> Callable[..., None]:
+    kept: dict[str, bytes] = {}
+
+    def built(self: Templates, path: Path, blueprint: Blueprint) -> None:
+        if blueprint.fingerprint in kept:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.touch(mode=0o600)
+            path.write_bytes(kept[blueprint.fingerprint])
+        else:
+            make(self, path, blueprint)
+            kept[blueprint.fingerprint] = path.read_bytes()
+
+    return built
+
+
 @pytest.fixture(autouse=True, scope="session")
-def compile_once() -> Iterator[None]:
-    """Compile each page template and each URL rule once: an application of its own for each test needs all of them."""
+def make_once() -> Iterator[None]:
+    """Compile each page template and each URL rule once, and run each schema's revisions once for SQLite.
+
+    Nearly every test makes an application of its own or a user's database in a folder of its own.
+    """
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Templates, "_make", _built_once(Templates._make))
         patch.setattr(Flask, "jinja_options", Flask.jinja_options | {"bytecode_cache": CompiledTemplates()})
         # Werkzeug has no public way; nine tenths of making an application are spent here.
         patch.setattr(Rule, "_compile_builder", _compiled_once(Rule._compile_builder))
@@ -60,24 +81,20 @@ def compile_once() -> Iterator[None]:
 
 
 class Migrated:
-    """Give copies of a migrated catalog on SQLite, and of the template for users' databases beside it."""
+    """Give copies of a migrated catalog on SQLite."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._catalog = folder / "admin.db"
-        self._templates = folder / "users" / ".templates"
 
     def copy_for(self, settings: Settings) -> None:
-        """Put copies where these settings want them, unless the catalog is on a server or there already."""
+        """Put a copy where these settings want their catalog, unless it is on a server or there already."""
         wanted = sa.make_url(settings.admin_database_url)
         if wanted.get_backend_name() != "sqlite" or not wanted.database or Path(wanted.database).exists():
             return
         if not self._catalog.exists():
             self._make(settings)
         shutil.copyfile(self._catalog, wanted.database)
-        users = settings.tenant_data_dir
-        users.mkdir(mode=0o700, parents=True, exist_ok=True)
-        shutil.copytree(self._templates, users / ".templates", dirs_exist_ok=True)
 
     def _make(self, settings: Settings) -> None:
         import compose
@@ -87,7 +104,6 @@ class Migrated:
             replace(
                 settings,
                 admin_database_url=f"sqlite:///{draft}",
-                tenant_data_dir=self._folder / "users",
                 default_tenant_db_type="sqlite",
                 multi_tenant_mode=True,
                 pending_tenants=0,
@@ -95,9 +111,7 @@ class Migrated:
         )
         parts.manager.prepare_catalog()
         parts.close()
-        shutil.copyfile(draft, self._catalog)  # whole: nobody has it open
-        parts.manager.provision(parts.accounts.create("nobody@example.org").id)
-        parts.close()
+        draft.replace(self._catalog)  # whole: nobody has it open
 
 
 @pytest.fixture(scope="session")

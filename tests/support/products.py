@@ -24,10 +24,14 @@ def parts_on_each(request: pytest.FixtureRequest, make_parts: Callable[..., Part
     yield from _on(engines.use(request, request.param), make_parts)
 
 
-@pytest.fixture(
-    params=[(mode, engine) for engine in engines.ENGINES for mode in ("a-database-each", "one-shared-database")],
-    ids="-".join,
+MODES = ("a-database-each", "one-shared-database")
+any_parts_on_sqlite = pytest.mark.parametrize(
+    "any_parts_on_each", [(mode, "sqlite") for mode in MODES], ids="-".join, indirect=True
 )
+"""Mark a test in both modes of what is answered before any database of a user's is asked."""
+
+
+@pytest.fixture(params=[(mode, engine) for engine in engines.ENGINES for mode in MODES], ids="-".join)
 def any_parts_on_each(
     request: pytest.FixtureRequest, make_parts: Callable[..., Parts], tmp_path: Path
 ) -> Iterator[Parts]:

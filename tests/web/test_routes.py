@@ -10,6 +10,7 @@ import pytest
 from flask import Flask
 from werkzeug.routing import Rule
 
+from tests.support.products import any_parts_on_sqlite
 from tests.web.conftest import Caller, browser_of, caller, make_admin, users_of
 
 PUBLIC = {
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def any_parts(any_parts_on_each: Parts) -> Parts:
-    """Run all of this in each mode on each database product."""
+    """Run this in each mode on each database product, but where a test says otherwise."""
     return any_parts_on_each
 
 
@@ -81,6 +82,7 @@ def make_rows(asker: Caller) -> dict[str, str]:
     return made | {"settings": "theme"}
 
 
+@any_parts_on_sqlite
 def test_every_route_is_public_by_name_or_guarded(any_app: Flask) -> None:
     for rule in any_app.url_map.iter_rules():
         guard = getattr(any_app.view_functions[rule.endpoint], "guard", None)
@@ -90,6 +92,7 @@ def test_every_route_is_public_by_name_or_guarded(any_app: Flask) -> None:
             assert guard[1], f"{rule.endpoint} must be for administrators"
 
 
+@any_parts_on_sqlite
 def test_an_anonymous_json_call_is_401_whatever_it_names(any_app: Flask) -> None:
     client = any_app.test_client()
     for rule, method in rules(any_app, "/api/v1/", "/admin/user/", "/admin/databases"):
@@ -99,6 +102,7 @@ def test_an_anonymous_json_call_is_401_whatever_it_names(any_app: Flask) -> None
         assert (answer.status_code, answer.json["code"]) == (401, "not_authenticated"), rule
 
 
+@any_parts_on_sqlite
 def test_an_anonymous_page_call_leads_to_login_or_stops_at_the_csrf_check(any_app: Flask) -> None:
     client = any_app.test_client()
     for rule, method in rules(any_app, "/"):
@@ -161,6 +165,7 @@ def test_another_users_category_is_refused_as_an_unknown_one(any_app: Flask) -> 
         assert answers[0].json["errors"][0]["field"] == "category_id"
 
 
+@any_parts_on_sqlite
 def test_admin_calls_are_403_to_others_for_existing_and_missing_users_alike(any_app: Flask) -> None:
     user, other = users_of(any_app.extensions["unify"])
     asker = caller(any_app, user)
@@ -172,6 +177,7 @@ def test_admin_calls_are_403_to_others_for_existing_and_missing_users_alike(any_
         assert len({without_id(answer.data) for answer in answers}) == 1
 
 
+@any_parts_on_sqlite
 def test_admin_pages_are_403_to_others(any_app: Flask) -> None:
     user, other = users_of(any_app.extensions["unify"])
     browser = browser_of(any_app, user)
@@ -208,6 +214,7 @@ def test_a_read_only_key_reads_and_does_not_write(any_app: Flask) -> None:
             assert answer.json["code"] == "read_only_key"
 
 
+@any_parts_on_sqlite
 @pytest.mark.parametrize("token", [None, "", "forged"])
 def test_a_session_writes_nothing_without_its_csrf_token(any_app: Flask, token: str | None) -> None:
     user, _ = users_of(any_app.extensions["unify"])

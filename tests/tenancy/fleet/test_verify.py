@@ -54,6 +54,14 @@ def spoil(manager, user_id: int, *statements: str) -> None:
         connection.commit()
 
 
+def one_beside_another(parts) -> int:
+    """Give a user with a database on the product; of another one, whose database is a file, nothing may be found."""
+    one, other = add_users(parts, 2)
+    parts.manager.provision(one)
+    parts.manager.initialize_user_database(other, db_type="sqlite")
+    return one
+
+
 def test_a_fleet_that_is_well_has_no_findings(parts_on_each):
     ids = add_tenants(parts_on_each, 3)
     add_task(parts_on_each.manager, ids[0], "mine")
@@ -82,7 +90,7 @@ def test_a_migrated_database_is_as_well_as_a_new_one(parts_on_each):
 )
 def test_what_differs_in_the_tables_is_named(parts_on_each, spoilt, told):
     manager = parts_on_each.manager
-    one, _ = add_tenants(parts_on_each, 2)
+    one = one_beside_another(parts_on_each)
     dialect = tenant_of(manager, one).db_type
     if dialect in ("mysql", "sqlserver") and spoilt.startswith("DROP INDEX"):
         spoilt += " ON bin"
@@ -147,7 +155,7 @@ def test_rows_of_other_users_and_rows_without_parents_are_counted(parts_on_each)
 )
 def test_what_says_of_itself_what_cannot_be_is_named_and_left(parts_on_each, spoilt, code):
     manager = parts_on_each.manager
-    one, _ = add_tenants(parts_on_each, 2)
+    one = one_beside_another(parts_on_each)
     kept = tenant_of(manager, one)
     spoil(manager, one, spoilt)
     assert codes(manager) == {(one, code)}
@@ -203,7 +211,7 @@ def test_a_login_without_its_rights_is_given_them_again(request, make_parts):
 )
 def test_a_catalog_that_lags_behind_follows_the_database(parts_on_each, changes, code):
     manager = parts_on_each.manager
-    one, _ = add_tenants(parts_on_each, 2)
+    one = one_beside_another(parts_on_each)
     change_config(manager, one, **changes)
     assert codes(manager) == {(one, code)}
     assert codes(manager, repair=True) == set()
