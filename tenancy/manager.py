@@ -177,7 +177,7 @@ class TenantManager:
         self.leftovers = self.provisioner.leftovers
         self.fleet = Fleet(self.services)
         self.pool = PendingPool(self.services, self.options.pending_tenants if self.multi_tenant else 0)
-        self.services.on_placed = self.pool.noted
+        self.services.on_placed = self.pool.wake
         self.servers = Servers(self.services, self.pool.empty)
         self.reports = Reports(self.services, self.catalog_chain, self.router.tenant_of, self.engines)
         self.audit = AuditReports(catalog)

@@ -38,7 +38,7 @@ _UNDECODED = "could not decode to utf-8"
 Result = TypeVar("Result")
 
 
-class Explains(Protocol):
+class TranslatesErrors(Protocol):
     """Translate errors of a database driver; each backend does."""
 
     def explain(self, error: BaseException) -> TenancyError | None: ...
@@ -60,7 +60,7 @@ class Catalog:
         self.audit = AuditLog(audit_key)
         self._reading = engine.execution_options(**READ)
         self._writing = engine.execution_options(**WRITE)
-        self._backend: Explains | None = engine.get_execution_options().get("tenancy_backend")
+        self._backend: TranslatesErrors | None = engine.get_execution_options().get("tenancy_backend")
         self._left_to_parent: list[sa.Pool] = []
         after_fork(self._forget_connections)
 
@@ -84,7 +84,7 @@ class Catalog:
                     with self._writing.begin() as connection:
                         return work(connection)
                 except DBAPIError as error:
-                    if not self.met_another(error):
+                    if not self.is_conflict(error):
                         raise
             with self._writing.begin() as connection:
                 return work(connection)
@@ -109,7 +109,7 @@ class Catalog:
     def close(self) -> None:
         self.engine.dispose()
 
-    def met_another(self, error: BaseException) -> bool:
+    def is_conflict(self, error: BaseException) -> bool:
         """Return whether a write failed only because of a conflict with a concurrent transaction."""
         return isinstance(error, IntegrityError) or isinstance(self._named(error), WriteConflictError)
 

@@ -51,7 +51,7 @@ FAILED = "tenant.failed"
 
 @dataclass(frozen=True)
 class AuditFilter:
-    """Describe the rows that are wanted; None leaves a column aside. ``since`` is included, ``until`` is not."""
+    """Describe the wanted rows; None means any value. ``since`` is inclusive, ``until`` is not."""
 
     action: str | None = None
     user_id: int | None = None

@@ -5,8 +5,9 @@ transaction stays open for it. The runner writes to the catalog through ``Claim.
 WHERE the attempt is its own. A runner that was suspended past its expiry and replaced updates no row and is stopped by
 ClaimLostError. In the tenant's own database the attempt number is written as the epoch (``schema/identity.py``).
 
-A claim whose operation succeeded has no expiry. If there is one, the operation failed or was cut off, and its runner
-may have done, or may still do, anything. The next claim is then ``interrupted``, and its runner raises the epoch first.
+A claim whose operation succeeded has no expiry. An expired one was left by an operation that failed or was cut off,
+whose runner may have done anything, or may still do it. The next claim is then ``interrupted``, and its runner raises
+the epoch first.
 """
 
 from __future__ import annotations
@@ -241,7 +242,7 @@ def take(
     try:
         attempt, cut_off = _next_attempt(connection, tenant_id, wanted, first)
     except DBAPIError as error:
-        if not catalog.met_another(error):
+        if not catalog.is_conflict(error):
             raise
         raise _busy(tenant_id, wanted) from error
     return Claim(catalog, tenant_id, attempt, wanted.ttl_s, cut_off, operation)

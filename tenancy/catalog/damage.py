@@ -40,17 +40,17 @@ def read(connection: sa.Connection, query: sa.Select[Any], checks: Checks | None
 
     ``checks`` maps names of columns to functions that raise ValueError for a value that the column cannot have.
     """
-    sound = _Sound(query, checks or {})
+    check = _TypeCheck(query, checks or {})
     try:
         rows = connection.execute(query).all()
-        if all(map(sound.row, rows)):
+        if all(map(check.row, rows)):
             return [Read(row) for row in rows]
     except _DAMAGE as error:
-        _refuse_loss(error)
+        _raise_if_disconnected(error)
         log.warning("a list of the catalog is read row by row: %s", type(error).__name__)
     ones: sa.Select[Any] = query.with_only_columns(sa.literal_column("1"), maintain_column_froms=True)
     number = len(connection.execute(ones).all())
-    return [_one(connection, query.limit(1).offset(place), sound) for place in range(number)]
+    return [_one(connection, query.limit(1).offset(place), check) for place in range(number)]
 
 
 def pages(
@@ -85,7 +85,7 @@ def broken(what: str = "a row", **fields: object) -> CatalogDamagedError:
     )
 
 
-class _Sound:
+class _TypeCheck:
     """Check whether the values of a query's rows have the types of their columns."""
 
     def __init__(self, query: sa.Select[Any], checks: Checks) -> None:
@@ -109,36 +109,36 @@ class _Sound:
         return value is None or kind is None or isinstance(value, kind)
 
 
-def _one(connection: sa.Connection, query: sa.Select[Any], sound: _Sound) -> Read:
+def _one(connection: sa.Connection, query: sa.Select[Any], check: _TypeCheck) -> Read:
     """Read the single row of a query; column by column if it is damaged."""
     try:
         row = connection.execute(query).one()
-        if sound.row(row):
+        if check.row(row):
             return Read(row)
     except _DAMAGE as error:
-        _refuse_loss(error)
+        _raise_if_disconnected(error)
         log.debug("a row cannot be read at once")
     values: list[Any] = []
     damaged = []
-    for place, column in enumerate(sound.columns):
+    for place, column in enumerate(check.columns):
         try:
             alone = query.with_only_columns(column, maintain_column_froms=True)
             value = connection.execute(alone).scalar_one()
-            good = sound.value(place, value)
+            good = check.value(place, value)
         except _DAMAGE as error:
-            _refuse_loss(error)
+            _raise_if_disconnected(error)
             value, good = None, False
         if not good:
             damaged.append(column.key or "")
-            value = UNREADABLE if sound.kinds[place] is str else None
+            value = UNREADABLE if check.kinds[place] is str else None
         values.append(value)
     if damaged:
-        where = f"{getattr(sound.columns[0], 'element', sound.columns[0])} {values[0]}"
+        where = f"{getattr(check.columns[0], 'element', check.columns[0])} {values[0]}"
         log.error("the row of the catalog with %s is damaged: %s cannot be read", where, ", ".join(damaged))
     return Read(values, tuple(damaged))
 
 
-def _refuse_loss(error: Exception) -> None:
+def _raise_if_disconnected(error: Exception) -> None:
     """Re-raise the error if the connection was lost: then no row is damaged."""
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         raise error

@@ -4,9 +4,9 @@
 at the wanted revision when the run was made have no row and are only counted (``already``). A runner locks the run's
 row before it takes or records anything.
 
-What a runner reads while it holds that lock (``get``, ``lowest_waves``, ``available``, ``failures``) reads one range of
-an index, no longer than a batch, however many tenants the run has. Only ``counted`` and ``places`` look at all of a
-run's rows; they are for transactions that read.
+The queries that a runner makes while it holds that lock (``get``, ``lowest_waves``, ``available``, ``failures``) read
+one range of an index each, no longer than a batch, however many tenants the run has. Only ``counted`` and ``places``
+read all rows of a run; they are for read transactions.
 """
 
 from __future__ import annotations
@@ -23,12 +23,9 @@ import sqlalchemy as sa
 from tenancy import context
 from tenancy.catalog import damage
 from tenancy.catalog.claims import beyond, is_void
-from tenancy.catalog.tables import claims, fleet_items, fleet_runs, user_database_configs, users
+from tenancy.catalog.tables import claims, fleet_items, fleet_runs, user_database_configs as table, users
 from tenancy.errors import RunNotFoundError
 from tenancy.models import State
-
-table = user_database_configs
-
 
 Place = tuple[str, int | None]
 """A kind of database and a registered server (None for files and for users' own servers)."""

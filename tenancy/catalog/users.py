@@ -38,7 +38,7 @@ _keep_epoch = users.update().where(users.c.id == sa.bindparam("of"))
 
 
 _others = users.alias("others")
-# A subquery with LIMIT: MySQL materializes it, and refuses to read the table that it updates otherwise.
+# MySQL refuses to read the table that it updates, unless in a derived table that it materializes: hence the LIMIT.
 _administer = (
     sa.select(_others.c.id)
     .where(_others.c.is_admin, _others.c.is_active, _others.c.id != sa.bindparam("of"))

@@ -13,8 +13,7 @@ import sqlalchemy as sa
 from tenancy.backends.access import NO_ACCESS, Access
 from tenancy.backends.inventory import InventoryItem, ItemKind
 from tenancy.catalog import claims, leftovers, servers
-from tenancy.catalog.runs import table
-from tenancy.catalog.tables import pending_databases
+from tenancy.catalog.tables import pending_databases, user_database_configs as table
 from tenancy.errors import TenancyError
 from tenancy.fleet.verify import Finding
 from tenancy.lifecycle.operation import Operation

@@ -31,7 +31,7 @@ from tenancy.errors import (
     TooManyConnectionsError,
 )
 from tenancy.fleet.restore_points import RestorePoints
-from tenancy.fleet.runs import ROLLBACK, ended
+from tenancy.fleet.runs import ROLLBACK, close_run
 from tenancy.lifecycle.operation import Operation, Services
 from tenancy.lifecycle.upgrade import Reached, Upgrade
 from tenancy.models import State, Tenant
@@ -108,7 +108,7 @@ class Runner(Operation):
                 continue
             started = time.perf_counter()
             with claims.beating(self.catalog, [job.claim for job in jobs]):
-                outcomes = self._done(jobs)
+                outcomes = self._migrate_all(jobs)
             self.catalog.repeating(partial(self._record, run_id=run_id, outcomes=outcomes))
             each_s = (time.perf_counter() - started) / len(jobs)
             size = max(1, min(MOST_AT_ONCE, size * 2, round(BATCH_S / each_s)))
@@ -123,14 +123,14 @@ class Runner(Operation):
         lowest = runs.lowest_waves(connection, run_id)
         wave = runs.current_wave(lowest)
         if wave is None:
-            ended(connection, run_id, lowest)
+            close_run(connection, run_id, lowest)
             return None
         rows = self._available(connection, run_id, wave, size, per_server)
         tenants = tenant_rows.of_users(connection, [row["user_id"] for row in rows])
-        reasons = {row["user_id"]: self._reason(run, row, tenants.get(row["user_id"])) for row in rows}
-        _pass_over(connection, run_id, {user_id: reason for user_id, reason in reasons.items() if reason})
-        there = [row for row in rows if self._is_there(row, tenants.get(row["user_id"]))]
-        _say_there(connection, run_id, there)
+        reasons = {row["user_id"]: self._reason_to_skip(run, row, tenants.get(row["user_id"])) for row in rows}
+        _skip(connection, run_id, {user_id: reason for user_id, reason in reasons.items() if reason})
+        there = [row for row in rows if self._is_at_target(row, tenants.get(row["user_id"]))]
+        _mark_done(connection, run_id, there)
         rows = [row for row in rows if row not in there and not reasons[row["user_id"]]]
         if not rows:
             return []
@@ -166,7 +166,7 @@ class Runner(Operation):
             self._places[run_id] = runs.places(connection, run_id)
         return self._places[run_id]
 
-    def _reason(self, run: RunRow, row: dict[str, Any], tenant: Tenant | None) -> str | None:
+    def _reason_to_skip(self, run: RunRow, row: dict[str, Any], tenant: Tenant | None) -> str | None:
         """Return why a tenant must not be touched, or None."""
         if tenant is None or tenant.tenant_id != row["tenant_id"]:
             return "its database was deleted since"
@@ -176,7 +176,7 @@ class Runner(Operation):
             return f"it is at revision {tenant.revision} by now"
         return None
 
-    def _is_there(self, row: dict[str, Any], tenant: Tenant | None) -> bool:
+    def _is_at_target(self, row: dict[str, Any], tenant: Tenant | None) -> bool:
         """Return whether a tenant is already where the run wants it."""
         wanted = (row["tenant_id"], State.READY, row["to_revision"], self.chain.fingerprints[row["to_revision"]])
         found = tenant and (tenant.tenant_id, tenant.state, tenant.revision, tenant.schema_fingerprint)
@@ -185,14 +185,14 @@ class Runner(Operation):
     def _mark(self, connection: sa.Connection, run_id: int, jobs: list[Job]) -> None:
         resting: dict[State, list[int]] = {}
         for job in jobs:
-            resting.setdefault(_resting(job.tenant.state), []).append(job.item["user_id"])
+            resting.setdefault(_state_after_failure(job.tenant.state), []).append(job.item["user_id"])
         for before, ids in resting.items():
             runs.begin_items(connection, run_id, ids, runner=claims.runner(), before=before)
         tenant_rows.change_alike(connection, [job.tenant.tenant_id for job in jobs], state=State.MIGRATING)
 
     # --- doing ------------------------------------------------------------------------------------------
 
-    def _done(self, jobs: list[Job]) -> list[Outcome]:
+    def _migrate_all(self, jobs: list[Job]) -> list[Outcome]:
         """Migrate one tenant after another; once a server does not answer, the rest on it are not tried."""
         outcomes: list[Outcome] = []
         silent: Outcome | None = None
@@ -200,19 +200,19 @@ class Runner(Operation):
             if silent is not None:
                 outcomes.append(Outcome(job, silent.state, 0, None, silent.error))
                 continue
-            outcomes.append(self._one(job))
+            outcomes.append(self._outcome_of(job))
             if outcomes[-1].server_is_away:
                 silent = outcomes[-1]
         return outcomes
 
-    def _one(self, job: Job) -> Outcome:
+    def _outcome_of(self, job: Job) -> Outcome:
         started = time.perf_counter()
         reached: Reached | None = None
         problem: TenancyError | None = None
         try:
             backend = self.services.backend(job.tenant)
             with explained(backend):
-                reached = self._migrated(job, backend)
+                reached = self._migrate(job, backend)
         except TenancyError as error:
             problem, reached = error, error.fields.pop("reached", None)  # type: ignore[assignment]  # set by migrate_to
         except Exception as error:
@@ -221,12 +221,12 @@ class Runner(Operation):
         took_ms = round((time.perf_counter() - started) * 1000)
         return Outcome(job, self._verdict(job, problem), took_ms, reached, problem, any(job.kept))
 
-    def _migrated(self, job: Job, backend: Backend) -> Reached:
+    def _migrate(self, job: Job, backend: Backend) -> Reached:
         """Migrate a tenant, but fail without trying if several runners died over it or it took too long."""
         upgrade, item = Upgrade(self.services), job.item
         late = item["error_code"] == TOO_LONG
         if not late and item["tries"] < LOST_TOO_OFTEN:
-            return self._brought(job, backend)
+            return self._migrate_or_restore(job, backend)
         reached: Reached | None = None
         try:
             reached = upgrade.reopen(job.tenant, job.claim, backend)
@@ -236,7 +236,7 @@ class Runner(Operation):
         why = "it took too long and was ended" if late else f"its runner was lost {item['tries']} times over it"
         raise MigrationError(f"{why}: what it runs into is in the database, or in the revision.", reached=reached)
 
-    def _brought(self, job: Job, backend: Backend) -> Reached:
+    def _migrate_or_restore(self, job: Job, backend: Backend) -> Reached:
         """Migrate a tenant, after creating a restore point if one is wanted, or restore the one it has."""
         points, run, item = RestorePoints(self.services), job.run, job.item
         held = (job.tenant, job.claim, backend)
@@ -263,20 +263,20 @@ class Runner(Operation):
         kept = [outcome for outcome in outcomes if outcome.job.tenant.tenant_id in held]
         for lost in {outcome.job.tenant.tenant_id for outcome in outcomes} - held:
             log.warning("tenant %s: another runner took over", lost)
-        runs.change_items(connection, run_id, [_item(outcome) for outcome in kept])
-        tenant_rows.change_grouped(connection, [self._config(outcome) for outcome in kept])
+        runs.change_items(connection, run_id, [_item_changes(outcome) for outcome in kept])
+        tenant_rows.change_grouped(connection, [self._tenant_changes(outcome) for outcome in kept])
         if run.kind == ROLLBACK and run.reverts is not None:
             undone = [{"user_id": o.job.item["user_id"], "state": ItemState.UNDONE} for o in kept if o.error is None]
             runs.change_items(connection, run.reverts, undone)
-        self._tell(connection, run, kept)
+        self._report(connection, run, kept)
         failed = [outcome for outcome in kept if outcome.state is ItemState.FAILED]
         if failed and run.state is RunState.RUNNING:
             self._halt(connection, run, any(outcome.job.item["wave"] == 0 for outcome in failed))
 
-    def _config(self, outcome: Outcome) -> dict[str, Any]:
+    def _tenant_changes(self, outcome: Outcome) -> dict[str, Any]:
         """Return the new columns of a tenant; a failed one is as usable as before."""
         tenant, reached, error = outcome.job.tenant, outcome.reached, outcome.error
-        before = outcome.job.item["before_state"] or _resting(tenant.state)
+        before = outcome.job.item["before_state"] or _state_after_failure(tenant.state)
         revision = reached.revision if reached else tenant.revision
         moved = reached is not None and (error is None or revision != tenant.revision)
         fingerprint = self.chain.fingerprints.get(revision or "") if moved else tenant.schema_fingerprint
@@ -294,7 +294,7 @@ class Runner(Operation):
             "last_error_code": error and error.code,
         }
 
-    def _tell(self, connection: sa.Connection, run: RunRow, outcomes: list[Outcome]) -> None:
+    def _report(self, connection: sa.Connection, run: RunRow, outcomes: list[Outcome]) -> None:
         """Write the audit log and collect errors; what waits on an unreachable server is marked as offline."""
         for outcome in outcomes:
             if outcome.error is None:
@@ -321,20 +321,20 @@ class Runner(Operation):
             runs.change(connection, run.id, RunState.HALTED, why)
 
 
-def _pass_over(connection: sa.Connection, run_id: int, reasons: dict[int, str]) -> None:
+def _skip(connection: sa.Connection, run_id: int, reasons: dict[int, str]) -> None:
     skipped = {"state": ItemState.SKIPPED, "ended_at": datetime.now(UTC), "error_code": "tenant_not_ready"}
     rows = [{"user_id": user_id, "error": reason} | skipped for user_id, reason in reasons.items()]
     runs.change_items(connection, run_id, rows)
 
 
-def _say_there(connection: sa.Connection, run_id: int, rows: list[dict[str, Any]]) -> None:
+def _mark_done(connection: sa.Connection, run_id: int, rows: list[dict[str, Any]]) -> None:
     """Mark tenants as done that need nothing; equal revisions make a rollback leave them out."""
     done = {"state": ItemState.DONE, "ended_at": datetime.now(UTC), "duration_ms": 0}
     changes = [{"user_id": row["user_id"], "from_revision": row["to_revision"]} | done for row in rows]
     runs.change_items(connection, run_id, changes)
 
 
-def _item(outcome: Outcome) -> dict[str, Any]:
+def _item_changes(outcome: Outcome) -> dict[str, Any]:
     return {
         "user_id": outcome.job.item["user_id"],
         "state": outcome.state,
@@ -346,6 +346,6 @@ def _item(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _resting(state: State) -> State:
+def _state_after_failure(state: State) -> State:
     """Return the state that a tenant has after a failure; one found in ``migrating`` was ready before."""
     return State.READY if state is State.MIGRATING else state

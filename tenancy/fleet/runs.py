@@ -12,7 +12,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from tenancy.catalog import runs
-from tenancy.catalog.runs import ItemState, Rules, Run, RunRow, RunState, Selection, table
+from tenancy.catalog.runs import ItemState, Rules, Run, RunRow, RunState, Selection
+from tenancy.catalog.tables import user_database_configs as table
 from tenancy.errors import ConfigurationError, RunStateError
 from tenancy.lifecycle.operation import Operation
 
@@ -29,9 +30,9 @@ class Runs(Operation):
             raise ConfigurationError("a restore point of each database, and none: choose one.", field="snapshot")
 
         def work(connection: sa.Connection) -> Run:
-            known = self._alone(connection)
+            known = self._unfinished(connection)
             if known is not None:
-                joined = _joined(known, MIGRATE, target=target, selection=selection.written())
+                joined = _check_joinable(known, MIGRATE, target=target, selection=selection.written())
                 return runs.counted(connection, joined.id)
             found = self._counted(connection, selection, target)
             already = found["all"] - found["wanted"]
@@ -39,7 +40,7 @@ class Runs(Operation):
             wanted, bounds = self.wanting(selection, target), rules.bounds(found["wanted"])
             if found["wanted"]:
                 runs.add_items(connection, run_id, wanted, sa.literal(target), bounds)
-            return self._begun(connection, run_id, {"target": target})
+            return self._announced(connection, run_id, {"target": target})
 
         return self.catalog.repeating(work)
 
@@ -77,22 +78,22 @@ class Runs(Operation):
         """Start a run that undoes exactly what another one did, tenant by tenant, or join an equal one."""
 
         def work(connection: sa.Connection) -> Run:
-            known = self._alone(connection)
+            known = self._unfinished(connection)
             if known is not None:
-                return runs.counted(connection, _joined(known, ROLLBACK, reverts=run_id).id)
+                return runs.counted(connection, _check_joinable(known, ROLLBACK, reverts=run_id).id)
             undone = runs.get(connection, run_id)
             if undone.kind != MIGRATE:
                 again = "`unify fleet migrate` or `manager.fleet.start()` brings databases to head again"
                 raise RunStateError(f"run {run_id} is itself a rollback: {again}.", run_id=run_id)
             fresh = runs.add(connection, ROLLBACK, undone.selection, Rules(), target=undone.target, reverts=run_id)
             runs.add_reverse_items(connection, fresh, run_id)
-            return self._begun(connection, fresh, {"reverts": run_id})
+            return self._announced(connection, fresh, {"reverts": run_id})
 
         return self.catalog.repeating(work)
 
     def pause(self, run_id: int) -> Run:
         """Pause a run: runners finish what they have begun and take no more."""
-        return self._turned(run_id, [RunState.RUNNING], RunState.PAUSED, "fleet.pause")
+        return self._change_state(run_id, [RunState.RUNNING], RunState.PAUSED, "fleet.pause")
 
     def resume(self, run_id: int, *, failed_only: bool = False) -> Run:
         """Continue a run with all tenants that it has not migrated or, with ``failed_only``, those that failed."""
@@ -103,7 +104,7 @@ class Runs(Operation):
             left = [ItemState.FAILED] if failed_only else [*runs.LEFT, ItemState.CANCELLED]
             runs.turn(connection, run_id, left, ItemState.WAITING)
 
-        return self._turned(run_id, list(RunState), RunState.RUNNING, "fleet.resume", before)
+        return self._change_state(run_id, list(RunState), RunState.RUNNING, "fleet.resume", before)
 
     def cancel(self, run_id: int) -> Run:
         """Cancel waiting tenants; runners finish what they have begun."""
@@ -111,7 +112,7 @@ class Runs(Operation):
         def before(connection: sa.Connection) -> None:
             runs.turn(connection, run_id, [ItemState.WAITING], ItemState.CANCELLED)
 
-        return self._turned(run_id, list(runs.UNFINISHED), RunState.RUNNING, "fleet.cancel", before)
+        return self._change_state(run_id, list(runs.UNFINISHED), RunState.RUNNING, "fleet.cancel", before)
 
     def get(self, run_id: int) -> Run:
         with self.catalog.reading() as connection:
@@ -154,21 +155,21 @@ class Runs(Operation):
         wanted = count.where(*self.wanting(selection, target))
         return {"all": connection.execute(made).scalar_one(), "wanted": connection.execute(wanted).scalar_one()}
 
-    def _alone(self, connection: sa.Connection) -> RunRow | None:
+    def _unfinished(self, connection: sa.Connection) -> RunRow | None:
         """Return the unfinished run; the audit head stays locked, so nobody else can start one meanwhile."""
         self.catalog.audit.lock(connection)
         return runs.unfinished(connection)
 
-    def _begun(self, connection: sa.Connection, run_id: int, detail: dict[str, Any]) -> Run:
+    def _announced(self, connection: sa.Connection, run_id: int, detail: dict[str, Any]) -> Run:
         made = runs.counted(connection, run_id)
         detail = {"run": run_id, "tenants": made.total, **detail}
         self.catalog.audit.append(connection, f"fleet.{made.kind}", detail=detail)
         if made.finished < made.total:
             return made
-        ended(connection, made.id, made.counts)
+        close_run(connection, made.id, made.counts)
         return runs.counted(connection, run_id)
 
-    def _turned(
+    def _change_state(
         self,
         run_id: int,
         allowed: Sequence[RunState],
@@ -178,7 +179,7 @@ class Runs(Operation):
     ) -> Run:
         def work(connection: sa.Connection) -> Run:
             run = runs.get(connection, run_id, lock=True)  # before the audit log's head, as runners do
-            other = self._alone(connection)
+            other = self._unfinished(connection)
             if run.state not in allowed:
                 raise RunStateError(f"run {run_id} is {run.state}.", run_id=run_id, state=str(run.state))
             if other is not None and other.id != run_id and state in runs.UNFINISHED:
@@ -189,20 +190,20 @@ class Runs(Operation):
             if state is RunState.RUNNING:
                 lowest = runs.lowest_waves(connection, run_id)
                 if runs.current_wave(lowest) is None:
-                    ended(connection, run_id, lowest)
+                    close_run(connection, run_id, lowest)
             return runs.counted(connection, run_id)
 
         return self.catalog.repeating(work)
 
 
-def ended(connection: sa.Connection, run_id: int, there: Collection[str]) -> None:
+def close_run(connection: sa.Connection, run_id: int, there: Collection[str]) -> None:
     """End a run in which nothing is left to do; ``there`` are the states in which it has rows."""
     left = any(state in there for state in runs.LEFT)
     closed = RunState.CANCELLED if ItemState.CANCELLED in there else RunState.DONE
     runs.change(connection, run_id, RunState.INCOMPLETE if left else closed)
 
 
-def _joined(known: RunRow, kind: str, **wanted: object) -> RunRow:
+def _check_joinable(known: RunRow, kind: str, **wanted: object) -> RunRow:
     if known.kind != kind or any(getattr(known, name) != value for name, value in wanted.items()):
         raise _another(known)
     if known.state is not RunState.RUNNING:

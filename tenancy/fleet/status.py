@@ -7,8 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from tenancy.catalog import damage
-from tenancy.catalog.runs import table
-from tenancy.catalog.tables import users
+from tenancy.catalog.tables import user_database_configs as table, users
 from tenancy.errors import (
     ConnectionRefusedByServerError,
     DatabaseTimeoutError,

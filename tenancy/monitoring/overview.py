@@ -1,6 +1,6 @@
 """Report to operators on the whole fleet: overview, list of accounts, a tenant's report, health.
 
-It changes nothing and gives no secrets. What a whole fleet is asked for comes from the catalog's indexes alone.
+Nothing is changed, and no secrets are returned. Counts over the whole fleet are read from the catalog's indexes only.
 """
 
 from __future__ import annotations

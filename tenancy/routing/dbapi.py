@@ -94,7 +94,7 @@ class LeasedConnection:
         return self._open.connection.cursor()
 
     @contextmanager
-    def undone_where_refused(self) -> Iterator[None]:
+    def rolled_back_if_refused(self) -> Iterator[None]:
         """Roll back the transaction that was begun for a statement which is then refused before it is sent."""
         idle = self._open is None
         try:
@@ -110,7 +110,7 @@ class LeasedConnection:
         try:
             opened.begin()
         except BaseException:
-            _throw_away(opened)
+            _discard(opened)
             raise
         self._open, self._writing = opened, write
 
@@ -122,11 +122,11 @@ class LeasedConnection:
             how(opened)
             opened.close()
         except BaseException:
-            _throw_away(opened)
+            _discard(opened)
             raise
 
 
-def _throw_away(opened: sa.Connection) -> None:
+def _discard(opened: sa.Connection) -> None:
     """Close a connection instead of returning it to the pool: its transaction's state is unknown."""
     if not opened.closed:
         opened.invalidate()
@@ -141,13 +141,13 @@ class LeasedCursor:
         self._cursor: Any = None
 
     def execute(self, sql: str, params: Sequence[Any] = ()) -> LeasedCursor:
-        with self.connection.undone_where_refused():
+        with self.connection.rolled_back_if_refused():
             self._cursor = self.connection.driver_cursor(sql)
             self._cursor.execute(sql, params)
         return self
 
     def executemany(self, sql: str, rows: Sequence[Sequence[Any]]) -> LeasedCursor:
-        with self.connection.undone_where_refused():
+        with self.connection.rolled_back_if_refused():
             self._cursor = self.connection.driver_cursor(sql)
             self._cursor.executemany(sql, rows)
         return self

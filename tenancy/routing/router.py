@@ -59,7 +59,7 @@ class Router:
         self._engines = engines
         self._on_error = on_error
         self.bulkhead = Bulkhead()
-        self._alarmed: set[str] = set()
+        self._reported: set[str] = set()
         self.on_behind: Callable[[Tenant], None] | None = None
         """Is called with a tenant that is behind before its route is refused, and may migrate it."""
 
@@ -111,7 +111,7 @@ class Router:
                 route = self._usable(Route(route.owner, self.tenant_of(route.owner), route.write))
                 return self._engines.acquire(route.tenant)
         except TamperedCredentialError as error:
-            self._alarm(route.tenant, error)
+            self._report_tampering(route.tenant, error)
             raise
 
     def tenant_of(self, user_id: int) -> Tenant:
@@ -153,11 +153,11 @@ class Router:
             raise revision_mismatch(tenant, tenant.revision, self._chain.head)
         return route
 
-    def _alarm(self, tenant: Tenant, error: TamperedCredentialError) -> None:
+    def _report_tampering(self, tenant: Tenant, error: TamperedCredentialError) -> None:
         """Record in the audit log, once, that a stored password was tampered with."""
         log.error("tenant %s of user %s: %s", tenant.tenant_id, tenant.user_id, error.message)
         evidence = hashlib.sha256(f"{tenant.sealed_password} {sorted(tenant.binding.items())}".encode()).hexdigest()
-        if evidence in self._alarmed:
+        if evidence in self._reported:
             return
         with self._catalog.writing() as connection:
             self._catalog.audit.append_once(
@@ -167,4 +167,4 @@ class Router:
                 tenant_id=tenant.tenant_id,
                 detail={"evidence": evidence[:16]},
             )
-        self._alarmed.add(evidence)
+        self._reported.add(evidence)

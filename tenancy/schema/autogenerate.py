@@ -21,23 +21,23 @@ from tenancy.schema.chain import Chain
 _HELPERS = '''
 
 def missing(table: str, name: str | None = None) -> bool:
-    """Say whether a table, or something of it, is still to be made."""
+    """Return whether a table, or a part of it, still has to be created."""
     return not repeats() or name not in found(table)
 
 
 def there(table: str, name: str | None = None) -> bool:
-    """Say whether a table, or something of it, is still to be dropped."""
+    """Return whether a table, or a part of it, still has to be dropped."""
     return not repeats() or name in found(table)
 
 
 def repeats() -> bool:
-    """Say whether an earlier run may have left its first part behind."""
+    """Return whether an interrupted run may have done the first steps already: without transactional DDL."""
     context = op.get_context()
     return not context.as_sql and not context.impl.transactional_ddl
 
 
 def found(table: str) -> set[str | None]:
-    """Name what a table has: columns, indexes and constraints, and None for itself; nothing where there is no table."""
+    """Return the names of a table's columns, indexes and constraints, and None for the table; empty without one."""
     inspector = sa.inspect(op.get_bind())
     if not inspector.has_table(table):
         return set()
@@ -215,7 +215,7 @@ class _Writer:
         tense = "was" if self.when == "before" else "is from here on"
         return (
             f"\n\ndef {table}_{self.when}() -> sa.Table:\n"
-            f'    """Describe {table} as it {tense}: what SQLite rebuilds must not be guessed from it."""\n'
+            f'    """Describe {table} as it {tense}, for SQLite to rebuild; reflection would lose its checks."""\n'
             f"    metadata = sa.MetaData()\n{self._parents(described)}{_indented('return ' + text + ')')}"
         )
 

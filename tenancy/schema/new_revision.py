@@ -26,9 +26,9 @@ from tenancy.schema.describe import described
 MESSAGE_MAX = 100
 SLUG_MAX = 40
 
-_MIND = """Where a database commits each DDL statement by itself (MySQL) a run that was
-cut off begins again here, so what stands already is passed over: keep it so in what you add. How long a statement may
-wait for a lock, or take, is set by the code that runs revisions."""
+_ADVICE = """On a database that commits each DDL statement by itself (MySQL), an
+interrupted run starts again here, so each step is skipped if it is done already: keep it so in what you add. Time
+limits for locks and statements are set by the code that runs revisions."""
 
 Tidy = Callable[[Path, str], str]
 """A code formatter: given the path and the text of a file, it returns the formatted text."""
@@ -101,7 +101,7 @@ def _next(chain: Chain, last: str | None) -> str:
 
 def _head(message: str, revision: str, last: str | None) -> str:
     after = f"after {last}" if last else "the first"
-    return f"{message[0].upper()}{message[1:].rstrip('.')}.\n\nRevision {revision}, {after}. {_MIND}\n"
+    return f"{message[0].upper()}{message[1:].rstrip('.')}.\n\nRevision {revision}, {after}. {_ADVICE}\n"
 
 
 @contextmanager

@@ -94,7 +94,7 @@ class PendingPool(Operation):
             code, message = code_and_message(error)
             problem = {"code": code, "error": message}
             log.warning("the pool of server %r is not full: %s", server.name, message)
-        ready = sum(map(self._good, self._there(server)))
+        ready = sum(map(self._is_ready, self._there(server)))
         return Filled(server.name, wanted, ready, made, retired, busy, **problem)
 
     @contextmanager
@@ -115,8 +115,8 @@ class PendingPool(Operation):
     def _work(self, server: Server, claim: Claim, wanted: int) -> tuple[int, int]:
         """Retire useless databases, then create missing ones; return the numbers made and retired."""
         there = self._there(server)
-        good = [each for each in there if self._good(each)]
-        useless = [each for each in there if self._useless(each)] + good[wanted:]
+        good = [each for each in there if self._is_ready(each)]
+        useless = [each for each in there if self._is_useless(each)] + good[wanted:]
         retired = sum(self._retire(each, claim) for each in useless)
         made = 0
         while len(good) + made < wanted and not self.upkeep.stopped.is_set() and self._make(server, claim):
@@ -127,14 +127,14 @@ class PendingPool(Operation):
         with self.catalog.reading() as connection:
             return pending.of_server(connection, server.id)
 
-    def _good(self, found: Pending) -> bool:
+    def _is_ready(self, found: Pending) -> bool:
         return found.state is State.READY and found.schema_fingerprint == self.chain.fingerprint
 
-    def _useless(self, found: Pending) -> bool:
+    def _is_useless(self, found: Pending) -> bool:
         """Return whether one is half made, failed or behind; those of a newer version of the code are left alone."""
         if found.state is not State.READY:
             return True
-        return not self._good(found) and self.chain.knows(found.revision or "")
+        return not self._is_ready(found) and self.chain.knows(found.revision or "")
 
     # --- one database -----------------------------------------------------------------------------------
 
@@ -218,7 +218,7 @@ class PendingPool(Operation):
             self._wake.set()
         self._ticks += 1
 
-    def noted(self) -> None:
+    def wake(self) -> None:
         """Wake the pools' thread, because a user took a database or found none."""
         self._wake.set()
 

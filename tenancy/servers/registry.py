@@ -142,7 +142,7 @@ class Servers(Operation):
         """Store a new password of a server's login after connecting with it; on failure nothing changes."""
         server = self._find(name)
         login = replace(self.services.server_login(server), password=access.password(password, "password"))
-        if _met(self._backend(server.db_type), login) is False:
+        if _may_create(self._backend(server.db_type), login) is False:
             raise AccessDeniedError(NO_RIGHTS)
         with self.catalog.writing() as connection:
             server = servers.by_name(connection, name)
@@ -211,7 +211,7 @@ class Servers(Operation):
         return backend
 
 
-def _met(backend: ServerBackend, login: Login) -> bool | None:
+def _may_create(backend: ServerBackend, login: Login) -> bool | None:
     """Connect to a server; return whether the login may create databases and logins there."""
     with closing(backend.at_server(login)) as driver:
         return backend.may_create(driver)

@@ -659,7 +659,7 @@ def until(condition) -> None:
 
 def test_the_pool_is_filled_in_the_background_and_again_after_each_user(postgresql, pooled):
     parts = pooled("postgresql", 2)
-    parts.manager.pool.noted()
+    parts.manager.pool.wake()
     assert parts.manager.pool.upkeep.thread is None, "no thread before a server's housekeeping starts it"
     parts.manager.sweep()
     until(lambda: len(ready_names(parts)) == 2)
