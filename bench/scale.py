@@ -48,7 +48,7 @@ def run(small: bool = False) -> list[Figure]:
     figures = _open_files(60, 160) if small else _open_files(1_000, 1_024)
     figures.append(_turnover(20, 4) if small else _turnover(300, 30))
     figures.append(_in_use(20 if small else 300))
-    return [*figures, *(_registered(10, 2_000, 2) if small else _registered(100, 100_000, 7))]
+    return [*figures, *(_registered(10, 300, 1) if small else _registered(100, 100_000, 7))]
 
 
 # --- open files -----------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ WANTED = {
     "provision": {"P3", "P4", "accounts"},
     "fleet": {"P6", "P6b", "P7"},
     "servers": {"P5", "P11", "registration postgresql", "registration mysql"},
-    "scale": {"P8 nofile", "P8 turnover", "P9 start", "P9 cold"},
+    "scale": {"P8 nofile", "P8 turnover", "P8w", "P9 start", "P9 cold"},
     "pages": {"P13", "P13 full", "page notes"},
     "console": {
         f"console {page}"
