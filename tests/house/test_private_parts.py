@@ -104,7 +104,19 @@ PARTS = [
     Part("_repr_type", of("alembic.autogenerate.render"), "tenancy/schema/autogenerate.py", "writing a column's type"),
     Part("_upgrade_revs", of("alembic.script:ScriptDirectory"), CHAIN, "migrations without env.py (P6)"),
     Part("_downgrade_revs", of("alembic.script:ScriptDirectory"), CHAIN, "migrations without env.py (P6)"),
-    Part("_version", migration, CHAIN, "one compiled statement for all databases (P6)"),
+    Part("_ConnectionRecord", of("sqlalchemy.pool.base"), POOLS, "a record that is opened with fewer calls (P2)"),
+    *(
+        Part(name, migration, CHAIN, "one context, copied for each database of a run (P6)")
+        for name in (
+            "_migrations_fn",
+            "_transaction_per_migration",
+            "_in_external_transaction",
+            "on_version_apply_callbacks",
+            "transactional_ddl",
+            "impl",
+            "opts",
+        )
+    ),
     *(
         Part(name, mysql_connection, MYSQL, "one deadline for a whole answer (R7)")
         for name in ("_rfile", "_sock", "_result", "_read_timeout", "_execute_command", "_force_close", "_closed")
