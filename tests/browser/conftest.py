@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -96,19 +97,35 @@ def serve() -> Iterator[Callable[[Flask], str]]:
         server.server_close()
 
 
-@pytest.fixture
-def browse(chromium: str) -> Iterator[Callable[..., Watched]]:
-    """Give a function that opens a browser of its own: own cookies, light or dark, any size."""
-    from playwright.sync_api import sync_playwright
+@pytest.fixture(scope="module")
+def launch() -> Iterator[Callable[[str], Any]]:
+    """Give a function that starts the browser, once a module: its windows share no more than the program."""
+    with ExitStack() as stack:
 
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        @cache
+        def start(path: str) -> Any:
+            from playwright.sync_api import sync_playwright  # optional: whoever has no browser never comes here
 
-        def start(address: str, *, scheme: Any = "light", size: Any = None, **options: Any) -> Watched:
-            context = browser.new_context(
-                color_scheme=scheme, viewport=size or DESK, timezone_id=options.pop("zone", "UTC"), **options
-            )
-            return Watched(context.new_page(), address)
+            playwright = stack.enter_context(sync_playwright())
+            browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+            stack.callback(browser.close)
+            return browser
 
         yield start
-        browser.close()
+
+
+@pytest.fixture
+def browse(chromium: str, launch: Callable[[str], Any]) -> Iterator[Callable[..., Watched]]:
+    """Give a function that opens a browser of its own: own cookies, light or dark, any size."""
+    opened = []
+
+    def start(address: str, *, scheme: Any = "light", size: Any = None, **options: Any) -> Watched:
+        context = launch(chromium).new_context(
+            color_scheme=scheme, viewport=size or DESK, timezone_id=options.pop("zone", "UTC"), **options
+        )
+        opened.append(context)
+        return Watched(context.new_page(), address)
+
+    yield start
+    for context in opened:
+        context.close()
