@@ -84,7 +84,7 @@ def makes_a_database(root, parts, look):
     elsewhere.rename(folder)
 
     root.press("Initialize")
-    says(root, "The database of new@example.org was made.")
+    says(root, "The database of new@example.org was created.")
     shows(root, "new@example.org")
     link(root, "Test the connection").click()
     root.press("Test the connection")

@@ -139,7 +139,7 @@ def test_emptying_asks_first(ada, make, stored):
     assert len(actions(ada.get("/bin"), "/restore")) == 4, "asking deletes nothing"
     assert ada.send("/bin/empty").status_code == 303
     page = ada.get("/bin")
-    assert "4 rows are deleted for good" in page.html
+    assert "4 rows were deleted for good" in page.html
     assert actions(page, "/restore") == []
     assert "The bin is already empty" in ada.get("/bin/empty").html
 

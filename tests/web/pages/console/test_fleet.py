@@ -183,7 +183,7 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(root, parts, tenants
 def test_with_nothing_to_do_a_run_ends_at_once(root, begun):
     page = lead(root, root.send(PATH)).html
     assert "Run 1 had nothing to do." in page
-    assert "There was nothing to do: 1 database was at" in page
+    assert "There was nothing to do: 1 database was already at" in page
     assert begun == []
 
 
