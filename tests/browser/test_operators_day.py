@@ -104,7 +104,7 @@ def suspends_and_resumes(root, bob, look):
     says(root, "The database of bob@example.org is suspended")
     assert root.page.locator(".heading").get_by_text("suspended", exact=True).is_visible()
     assert bob.open("/tasks").status == 503
-    assert "suspended" in bob.page.inner_text("main")
+    assert "An administrator has paused your account. Nothing is lost." in bob.page.inner_text("main")
     bob.picture(f"operator-suspended-user-{look}")
     link(root, "Resume").click()
     root.press("Resume")
@@ -207,7 +207,7 @@ def test_servers_fit_the_window_and_a_refused_one_stays_in_its_form(make_parts, 
     if look != "phone":
         assert table.evaluate("each => each.scrollWidth - each.clientWidth") <= 0, "no action is cut off"
     visitor.page.get_by_text("Register a server").click()
-    visitor.fill(Name="Third", Host="127.0.0.1", Port="1", Login="operator", Password="hunter2")
+    visitor.fill(Name="Third", Host="127.0.0.1", Port="1", User="operator", Password="hunter2")
     visitor.press("Register")
     visitor.page.get_by_text("No server answers at this host and port.").wait_for()
     assert visitor.page.get_by_label("Name", exact=True).input_value() == "Third"

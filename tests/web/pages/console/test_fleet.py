@@ -83,7 +83,7 @@ def test_the_button_upgrades_whatever_a_database_is_kept_in(parts_on_each, visit
     manager.provision(other.id, DatabaseFields(db_type="sqlite"))
     set_back(manager, [made.id, other.id])
     for user_id in (made.id, other.id):
-        assert "stood ready" in lead(root, root.send(PATH, f"/admin/users/{user_id}/initialize")).html
+        assert "already ready" in lead(root, root.send(PATH, f"/admin/users/{user_id}/initialize")).html
     assert manager.fleet.status()["at_head"] == 2
 
 
@@ -123,7 +123,7 @@ def test_one_that_a_newer_version_migrated_is_named_and_has_no_button(root, part
 def test_a_run_is_started_worked_on_elsewhere_and_shown(root, parts, tenants, begun, fleet):
     page = lead(root, root.send(PATH))
     (run_id,) = begun
-    assert f"Run {run_id} has begun." in page.html
+    assert f"Run {run_id} has started." in page.html
     assert 'hx-trigger="every 1s"' in page.html
     run = fleet.get(run_id)
     assert (run.state, run.counts) == (RunState.RUNNING, {"waiting": 4})
@@ -150,7 +150,7 @@ def test_what_was_chosen_is_what_runs_and_the_command_says_the_same(root, parts,
     assert run.rules == Rules(2, (10.0, 50.0, 100.0), 5.0, True, True)
     assert (run.selection, run.total) == (Selection((), None, "sqlite").written(), 4)
     page = root.get(f"{PATH}/1").html
-    for shown in ("10%, 50%, 100%", "5% failed", "of each database", "everybody, SQLite"):
+    for shown in ("10%, 50%, 100%", "5% failed", "of each database", "all users, SQLite"):
         assert shown in " ".join(page.split())
 
 

@@ -127,7 +127,7 @@ def test_a_server_with_databases_is_not_forgotten_and_full_or_none_is_told(root,
     assert "there is no postgresql server for another database" in _after(root, path, empty)
     root.client.post(PATH, data=typed | {"max_tenants": "1"})
     try:
-        assert "was made" in _after(root, path, empty)
+        assert "was created" in _after(root, path, empty)
         assert parts.manager.servers()[0]["tenants"] == 1
         root.client.post(f"{PATH}/First one/remove", data=typed)
         assert "Nothing was changed: 1 database stands on server" in html.unescape(root.get(PATH).html)

@@ -95,7 +95,7 @@ def test_deleting_needs_the_address_typed(root, parts, user):
     assert parts.manager.load_user_db_config(user.id)["status"] == "ready"
     assert root.send(path, address=f" {user.email.upper()} ").status_code == 303
     page = root.get(f"/admin/users/{user.id}")
-    assert "is deleted" in page.html
+    assert "has been deleted" in page.html
     assert "has no place to store its data" in page.html
     assert "tenant.delete" in root.get("/admin/audit").html
 
@@ -158,7 +158,7 @@ def test_a_database_is_initialized_once(root, parts):
     path = f"/admin/users/{made.id}/initialize"
     assert path in root.get(f"/admin/users/{made.id}").links
     assert root.send(path).status_code == 303
-    assert "was made" in root.get("/admin/").html
+    assert "was created" in root.get("/admin/").html
     assert parts.manager.load_user_db_config(made.id)["status"] == "ready"
     assert root.post(path).status_code == 303
     assert "already ready" in root.get("/admin/").html
@@ -180,7 +180,7 @@ def test_trying_a_configuration_tells_its_steps_and_makes_nothing(root, parts):
     tried = root.send(f"/admin/users/{made.id}/initialize", step="probe")
     assert tried.status_code == 200
     assert "This would work." in tried.text
-    assert "A database can be made here." in tried.text
+    assert "A database can be created here." in tried.text
     assert parts.manager.reports.tenant(made.id)["config"] is None
 
 
