@@ -118,7 +118,9 @@ ORDERS = [
     ),
     Order("web.auth", ("sessions", "known_browsers guards")),
     Order("web.ops", ("metrics", "health")),
-    Order("web.display", ("charts highlights markdown preferences stencils", "clock", "template_filters")),
+    Order(
+        "web.display", ("calendar_names charts highlights markdown preferences stencils", "clock", "template_filters")
+    ),
     Order("web.api", ("etags queries resources", "account admin keys rows settings", "itself", "openapi")),
     Order("web.api.openapi", ("shapes words", "document", "page")),
     Order(
@@ -130,7 +132,7 @@ ORDERS = [
             "itself",
         ),
     ),
-    Order("web.pages.common", ("flash forms", "htmx resources", "rows")),
+    Order("web.pages.common", ("flash form_times", "forms", "htmx resources", "rows")),
     Order("web.pages.sign_in", ("carried_form", "views", "expired_session")),
     Order(
         "web.pages.account",

@@ -11,22 +11,8 @@ from flask import Flask
 from markupsafe import Markup, escape
 
 from web.display import clock
+from web.display.calendar_names import MONTHS, WEEKDAYS
 
-MONTHS = (
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
-    "December",
-)
-WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 _AGES = ((86_400, "day"), (3_600, "hour"), (60, "minute"))
 _OLD_DAYS = 30

@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 from web.auth.guards import page_login_required
 from web.auth.sessions import signed_in
 from web.display import clock, preferences
-from web.display.template_filters import MONTHS, WEEKDAYS
+from web.display.calendar_names import MONTHS, WEEKDAYS
 from web.http import cursors
 from web.pages.calendar import event_times, layout
 from web.pages.common import rows as row_pages

@@ -10,21 +10,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple
 
-WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
-MONTHS = (
-    "january",
-    "february",
-    "march",
-    "april",
-    "may",
-    "june",
-    "july",
-    "august",
-    "september",
-    "october",
-    "november",
-    "december",
-)
+from web.display import calendar_names, template_filters
+
+WEEKDAYS = tuple(map(str.lower, calendar_names.WEEKDAYS))
+MONTHS = tuple(map(str.lower, calendar_names.MONTHS))
 PARTS = {"morning": "09:00", "afternoon": "15:00", "evening": "20:00", "night": "20:00"}
 TONIGHT = PARTS["night"]
 
@@ -137,9 +126,7 @@ def agreed(days: list[Day]) -> Day | str:
         return Day(found, time=time) if found else "the calendar ends before it"
     [meant] = fixed or weeks or {days[0].date}
     if fixed and weekdays and meant.weekday() not in weekdays:
-        return (
-            f"{meant.day} {MONTHS[meant.month - 1][:3].title()} {meant.year} is a {WEEKDAYS[meant.weekday()].title()}"
-        )
+        return f"{template_filters.day(meant)} is a {calendar_names.WEEKDAYS[meant.weekday()]}"
     if fixed and any(not 0 <= (meant - start).days < 7 for start in weeks):
         return "these are different weeks"
     return Day(meant, time=time)
