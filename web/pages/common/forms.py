@@ -21,6 +21,8 @@ import orjson
 from pydantic import BaseModel
 
 from web.display import clock
+from web.pages.common import form_times
+from web.pages.common.form_times import WAS
 from web.schemas import NAME_MAX, FieldErrors, read_json
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -54,7 +56,6 @@ _MESSAGES = {
 _NUMBER = re.compile(r"\d+")
 _MOMENT = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d", re.ASCII)
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
-WAS = ".was"
 NONE = ".none"
 """Suffix of the "No colour" checkbox beside a colour input, whose value browsers never leave empty."""
 
@@ -194,6 +195,10 @@ class Form:
 
         A field left empty gets the model's default; with ``keep_empty`` it is null, which clears the stored value.
         """
+        wrong = form_times.convert(self.values, self.was, self._times)
+        if wrong:
+            self.errors |= wrong
+            return None
         document = self.document() | extra
         if self.errors:
             document = {name: value for name, value in document.items() if name not in self.errors}
@@ -206,6 +211,10 @@ class Form:
                 self.errors.setdefault(problem["field"], explain(problem))
             return None
         return None if self.errors else body
+
+    @property
+    def _times(self) -> list[str]:
+        return [spec.name for spec in self.specs if spec.kind == "datetime-local"]
 
     def refuse(self, name: str | None, message: str) -> Form:
         """Add an error found after validation (a taken name, a wrong password) to its control."""

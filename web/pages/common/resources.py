@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel
 
 from web import schemas
+from web.pages.common.form_times import ZONE
 from web.pages.common.forms import CATEGORY, Field
 
 
@@ -26,6 +27,11 @@ class Resource:
     @property
     def endpoint(self) -> str:
         return f"pages.{self.name}"
+
+    @property
+    def hidden(self) -> tuple[str, ...]:
+        """Name what the form may post besides its fields: the time zone of its times."""
+        return (ZONE,) if any(field.kind == "datetime-local" for field in self.fields) else ()
 
     @property
     def categorized(self) -> bool:

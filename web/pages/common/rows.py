@@ -170,7 +170,7 @@ def _list(resource: Resource) -> ResponseReturnValue:
 
 def _create(resource: Resource) -> ResponseReturnValue:
     """Add a row, or show the form again with its errors."""
-    form = Form.posted(resource.name, resource.fields, request.form, "id")
+    form = Form.posted(resource.name, resource.fields, request.form, "id", *resource.hidden)
     body = form.validate(resource.creation, id=form.values.get("id") or None)
     if body is None or not saved(resource, form, body):
         form.values["id"] = str(new_id()) if "id" in form.errors else form.values.get("id", "")
@@ -191,7 +191,7 @@ def _edit(resource: Resource, row_id: UUID) -> ResponseReturnValue:
 
 def _update(resource: Resource, row_id: UUID) -> ResponseReturnValue:
     """Change a row, or show the form again with its errors."""
-    form = Form.posted(resource.name, resource.fields, request.form, "version")
+    form = Form.posted(resource.name, resource.fields, request.form, "version", *resource.hidden)
     body = form.validate(resource.change, keep_empty=True)
     if body is not None and changed(resource, row_id, form, sent(body)):
         say(f"Saved “{short(form.values[resource.label])}”.")
