@@ -83,7 +83,7 @@ def test_another_tenants_database_is_named_as_such(parts):
     place(parts, first).rename(place(parts, second))
     found = parts.manager.probe_database(second, NOTHING)
     assert (found["ok"], found["code"]) == (False, "database_exists")
-    assert "another tenant's" in found["message"]
+    assert "belongs to another tenant" in found["message"]
 
 
 def test_the_catalog_in_a_tenants_place_is_named_as_such(parts):

@@ -310,8 +310,8 @@ def test_one_object_serves_every_context(parts, user, other):
     assert db.current_user_id is None
 
 
-def test_the_one_object_works_with_the_manager_that_is_installed_now(make_parts):
-    first, second = make_parts(), make_parts()
+def test_the_one_object_works_with_the_manager_that_is_installed_now(make_parts, tmp_path):
+    first, second = make_parts(), make_parts(admin_database_url=f"sqlite:///{tmp_path / 'second.db'}")
     db = DatabaseConnection.get_instance()
     db.clear_user_context()
     for parts, email in ((first, "first@example.org"), (second, "second@example.org")):
