@@ -11,11 +11,12 @@ from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-import sqlalchemy as sa
+from typing import TYPE_CHECKING, Any
 
 from tenancy.names import fold
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
 
 
 class State(StrEnum):

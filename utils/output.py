@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
+from tenancy.errors import TenancyError
+
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress, TaskID
 
@@ -65,7 +67,6 @@ def complain(text: str) -> None:
 
 def reason(error: Exception) -> str:
     """Return one line for an error; of an unexpected one only the type, because its text may contain secrets."""
-    from tenancy.errors import TenancyError
 
     if isinstance(error, TenancyError):
         holder, place = error.fields.get("runner"), error.fields.get("place")

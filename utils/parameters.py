@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.types import UUIDParameterType
 
+from tenancy import names
+from tenancy.errors import ConfigurationError
 from utils.output import complain
 
 if TYPE_CHECKING:
@@ -32,8 +34,6 @@ class UserRef(click.ParamType[int | str]):
     name = "user_id"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
-        from tenancy import names
-        from tenancy.errors import ConfigurationError
 
         try:
             return value if isinstance(value, int) else names.user_reference(str(value))
@@ -47,8 +47,6 @@ class UserRefs(click.ParamType[list[int | str]]):
     name = "users"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[int | str]:
-        from tenancy import names
-        from tenancy.errors import ConfigurationError
 
         try:
             return value if isinstance(value, list) else names.user_references(str(value))

@@ -39,7 +39,7 @@ class Toolbox:
     def parts(self) -> Parts:
         if self._parts is None:
             import compose
-            from tenancy import context
+            from tenancy import context  # loads what `unify --help` can do without
 
             self._parts = compose.build(self.settings)
             self._held.callback(self._parts.close)

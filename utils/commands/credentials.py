@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+import tenancy
 from utils.output import Failed, Progress, counted, say, show, table
 from utils.parameters import CommandGroup, json_option
 from utils.toolbox import Toolbox, pass_toolbox
@@ -20,9 +21,8 @@ def credentials() -> None:
 @json_option
 def generate_key(as_json: bool) -> None:
     """Print a fresh key; put it first in TENANT_CREDENTIAL_KEYS."""
-    from tenancy.credentials.keyring import generate_key as fresh
 
-    key = fresh()
+    key = tenancy.generate_key()
     show(as_json, {"key": key}, lambda: click.echo(key))
 
 

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+import tenancy
+from tenancy.errors import BackendError, CredentialError
+from tenancy.models import State
 from utils.commands.leftovers import leftovers
 from utils.output import Failed, Progress, columns, complain, counted, pairs, place, reason, say, show, table
 from utils.parameters import USER, CommandGroup, Moment, WholeNumber, confirm, find_user, json_option, secret
@@ -22,7 +25,7 @@ SHOWN_WHOLE = 50
 """Up to this number ``status`` lists every database; beyond it only those that need attention."""
 
 TYPES = ("sqlite", "postgresql", "mysql", "sqlserver")
-STATES = ("provisioning", "ready", "migrating", "moving", "read_only", "suspended", "failed", "archived")
+STATES = tuple(str(state) for state in State)
 
 
 @click.group(cls=CommandGroup)
@@ -69,12 +72,11 @@ def create_config_table(toolbox: Toolbox, as_json: bool) -> None:
 @pass_toolbox
 def init(toolbox: Toolbox, /, user: int | str, db_password_stdin: bool, as_json: bool, **given: Any) -> None:
     """Create or upgrade one user's database; one that is already ready is left as it is."""
-    from tenancy.backends.base import DatabaseFields
 
     manager, owner = toolbox.parts.manager, find_user(toolbox, user)
     asks = db_password_stdin or given["db_user"] is not None
     given["db_password"] = secret("Database password", from_stdin=db_password_stdin) if asks else None
-    fields = DatabaseFields(**given) if any(value is not None for value in given.values()) else None
+    fields = tenancy.DatabaseFields(**given) if any(value is not None for value in given.values()) else None
     made = manager.provision(owner.id, fields).created
     info = manager.reports.info(owner.id)
 
@@ -249,7 +251,6 @@ def stats(toolbox: Toolbox, as_json: bool) -> None:
 @pass_toolbox
 def delete(toolbox: Toolbox, user: int | str, yes: bool, forget: bool, as_json: bool) -> None:
     """Delete a user's database with everything in it; the account stays."""
-    from tenancy.errors import BackendError, CredentialError
 
     owner = find_user(toolbox, user)
     found = toolbox.parts.manager.reports.info(owner.id)
@@ -302,7 +303,6 @@ def release(toolbox: Toolbox, user: int | str, as_json: bool) -> None:
 @pass_toolbox
 def suspend(toolbox: Toolbox, user: int | str, as_json: bool) -> None:
     """Stop all work on a user's database, including work in progress, until `unify db resume`."""
-    from tenancy.errors import BackendError, CredentialError
 
     owner = find_user(toolbox, user)
     try:

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+import tenancy
+from tenancy.errors import ConfigurationError
+from tenancy.fleet import rollout_rules
 from utils.commands.db import TYPES
 from utils.output import Failed, Progress, counted, plain, say, show, table
 from utils.parameters import USERS, WholeNumber, confirm, find_user, json_option
@@ -28,8 +31,6 @@ class Share(click.ParamType[tuple[float, bool]]):
     name = "number or percentage"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, bool]:
-        from tenancy.errors import ConfigurationError
-        from tenancy.fleet import rollout_rules
 
         try:
             return rollout_rules.share(str(value))
@@ -43,8 +44,6 @@ class Waves(click.ParamType[tuple[float, ...]]):
     name = "percentages"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
-        from tenancy.errors import ConfigurationError
-        from tenancy.fleet import rollout_rules
 
         try:
             return value if isinstance(value, tuple) else rollout_rules.waves(str(value))
@@ -250,18 +249,18 @@ def _fleet(toolbox: Toolbox) -> Any:
 
 
 def _selection(toolbox: Toolbox, asked: dict[str, Any]) -> Selection:
-    from tenancy.catalog.runs import Selection
 
     server_id = toolbox.parts.manager.servers.get(asked["server"])["id"] if asked["server"] else None
     users = {find_user(toolbox, user).id for user in asked["only"] or ()}
-    return Selection(tuple(sorted(users)), server_id, asked["db_type"])
+    return tenancy.Selection(tuple(sorted(users)), server_id, asked["db_type"])
 
 
 def _rules(asked: dict[str, Any]) -> Rules:
-    from tenancy.catalog.runs import Rules
 
     after, percent = asked["halt"] or (None, False)
-    return Rules(asked["canary"] or 0, asked["waves"] or (100.0,), after, percent, asked["snapshot"], asked["bare"])
+    return tenancy.Rules(
+        asked["canary"] or 0, asked["waves"] or (100.0,), after, percent, asked["snapshot"], asked["bare"]
+    )
 
 
 def _chosen(toolbox: Toolbox, run_id: int | None) -> Run:
@@ -303,12 +302,11 @@ def _work(
 
 def _worked(toolbox: Toolbox, run: Run, workers: int | None, time_limit: int | None) -> Run:
     import compose
-    from tenancy.fleet.processes import work_in_processes
 
     limits = {} if time_limit is None else {"time_limit_s": float(time_limit)}
     crew = compose.crew(toolbox.settings, workers, **limits)
     with Progress(f"Run {run.id}", run.total, later=True) as progress:
-        return work_in_processes(
+        return tenancy.work_in_processes(
             toolbox.parts.manager.fleet, run.id, crew, lambda now: progress.reach(now.finished, now.total)
         )
 

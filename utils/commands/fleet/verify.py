@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+import tenancy
 from utils.commands.db import TYPES
 from utils.output import Failed, Progress, counted, plain, say, show, table
 from utils.parameters import USER, find_user, json_option
@@ -40,14 +41,13 @@ def verify(
 
     Exit 1 if anything is found. Nothing is changed without --repair, and no database, login or row is ever removed.
     """
-    from tenancy.catalog.runs import Selection
 
     manager = toolbox.parts.manager
     if not manager.multi_tenant:
         raise Failed("Users share one database (MULTI_TENANT_MODE=false): there is no fleet to verify.")
     ids = tuple(sorted({find_user(toolbox, user).id for user in users}))
     server_id = manager.servers.get(server)["id"] if server else None
-    selection = Selection(ids, server_id, db_type)
+    selection = tenancy.Selection(ids, server_id, db_type)
     checked = _looked(
         manager.fleet.verify(selection, repair=repair, orphans=not no_orphans), manager.fleet.status()["total"]
     )
