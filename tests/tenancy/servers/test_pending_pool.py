@@ -358,7 +358,7 @@ def test_a_server_is_forgotten_with_what_was_kept_ready_there(postgresql, pooled
     fill(parts)
     (user_id,) = add_users(parts, 1)
     parts.manager.provision(user_id)
-    with pytest.raises(ServerExistsError, match="2 databases stand on server 'one'"):
+    with pytest.raises(ServerExistsError, match="2 databases are still on server 'one'"):
         parts.manager.servers.remove("one")
     assert len(ready_names(parts)) == 1
     with parts.catalog.writing() as connection, pytest.raises(ServerExistsError):

@@ -114,7 +114,7 @@ def test_a_users_database_is_placed_until_the_server_drains_and_the_server_stays
         assert "unify servers add" in refused.stderr
         kept = ready("servers", "remove", "one")
         assert (kept.exit_code, kept.stderr.count("\n")) == (1, 1)
-        assert "1 database stands on server 'one'" in kept.stderr
+        assert "1 database is still on server 'one'" in kept.stderr
         assert "move or" not in kept.stderr, "no command moves one"
         assert "unify servers drain" in kept.stderr
     finally:

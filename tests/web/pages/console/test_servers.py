@@ -130,7 +130,7 @@ def test_a_server_with_databases_is_not_forgotten_and_full_or_none_is_told(root,
         assert "was created" in _after(root, path, empty)
         assert parts.manager.servers()[0]["tenants"] == 1
         root.client.post(f"{PATH}/First one/remove", data=typed)
-        assert "Nothing was changed: 1 database stands on server" in html.unescape(root.get(PATH).html)
+        assert "Nothing was changed: 1 database is still on server" in html.unescape(root.get(PATH).html)
         second = f"/admin/users/{parts.accounts.create('second@example.org').id}/initialize"
         assert "all are full" in _after(root, second, empty)
     finally:

@@ -194,7 +194,7 @@ def with_server(parts, monkeypatch):
         asked | {"name": "db_password", "label": "Password", "kind": "password"},
     ]
     types = [*parts.manager.reports.database_types(), {"name": "postgresql", "label": "PostgreSQL", "fields": server}]
-    monkeypatch.setattr(parts.manager, "database_types", lambda: types)
+    monkeypatch.setattr(parts.manager.reports, "database_types", lambda: types)
 
 
 def test_the_form_is_that_of_the_chosen_type(root, parts, with_server):
