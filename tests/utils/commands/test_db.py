@@ -6,7 +6,10 @@ from contextlib import closing
 
 import pytest
 
+from tenancy import backends
 from tenancy.catalog import claims, tenants
+from tenancy.models import State
+from utils.commands import db
 
 
 @pytest.fixture
@@ -337,3 +340,8 @@ def test_an_operation_is_ended_for_an_operator_who_knows_that_its_process_is_gon
     assert str(tenant.tenant_id) not in refused
     assert "Ended 'migrate'" in peopled("db", "release", 1).stdout
     assert peopled("db", "suspend", 1).exit_code == 0
+
+
+def test_the_words_that_options_take_are_those_of_the_engine():
+    assert tuple(State) == db.STATES
+    assert set(db.TYPES) == {"sqlite", *backends._ON_SERVERS}
