@@ -1,8 +1,8 @@
 """Name the private parts of other libraries that the code uses, so that a new version which lacks one says so here.
 
 A private part is used where the library has no public way. Where a figure or a guarantee depends on it, its line says
-which: P2 the first use of a tenant, P6 a revision over many tenants, P8 the memory of an idle tenant, R7 a server that
-does not answer.
+which: P2 the first use of a tenant, P6 a revision over many tenants, P8 the memory of an idle tenant and P8w that of
+one in use, R7 a server that does not answer.
 """
 
 from __future__ import annotations
@@ -78,6 +78,8 @@ PARTS = [
         Part(name, pool, POOLS, "a pool that can be made again (P2, P8)")
         for name in ("_creator", "_recycle", "_orig_logging_name", "_reset_on_return", "_pre_ping", "_dialect")
     ),
+    Part("_ConnectionRecord", of("sqlalchemy.pool.base"), POOLS, "connecting without a collection a pool (P2, P8w)"),
+    Part("_invoke_creator", pool, POOLS, "connecting without a collection a pool (P2, P8w)"),
     Part("_invalidate_time", pool, POOLS, "reopening all connections of a file that was damaged"),
     Part(
         "_type_memos",
