@@ -292,7 +292,8 @@ def open_file(path: Path) -> FileConnection:
     try:
         sqlite3.Cursor(driver).executescript(_OPENING)
         driver.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
-    except sqlite3.Error:
+    except sqlite3.Error as error:
+        driver.saw(error)  # a cursor of the driver's own class does not tell it
         driver.close()
         raise
     driver.writable = unwritable(path) is None
