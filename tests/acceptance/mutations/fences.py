@@ -14,8 +14,7 @@ IN_IDENTITY = "tests/tenancy/schema/test_identity.py"
 IN_FENCE = "tests/tenancy/guarantees/test_fence.py"
 IN_MANAGER = "tests/tenancy/test_manager.py"
 IN_PENDING_POOL = "tests/tenancy/servers/test_pending_pool.py"
-IN_RECONCILE = "tests/tenancy/lifecycle/test_reconcile.py"
-IN_LATE_RUNNERS = "tests/tenancy/guarantees/test_late_runners.py"
+IN_OPERATION = "tests/tenancy/lifecycle/test_operation.py"
 
 MUTATIONS = (
     Mutation(
@@ -127,17 +126,14 @@ MUTATIONS = (
         IDENTITY,
         "if found > MOST:",
         "if False:",
-        (f"{IN_RECONCILE}::test_a_database_that_says_what_none_can_say_holds_up_nobody_and_can_be_deleted",),
+        (IN_IDENTITY,),
     ),
     Mutation(
         "interrupted-work-not-refenced",
         OPERATION,
         "if not claim.interrupted or tenant.state not in (State.READY, State.READ_ONLY, State.SUSPENDED):",
         "if True:",
-        (
-            f"{IN_LATE_RUNNERS}::test_whoever_comes_after_a_sleeper_makes_void_what_that_one_would_still_do",
-            f"{IN_RECONCILE}::test_a_tenant_is_settled_as_the_catalog_says",
-        ),
+        (IN_OPERATION,),
     ),
     Mutation(
         "suspended-in-the-catalog-alone",

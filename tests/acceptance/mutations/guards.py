@@ -11,7 +11,7 @@ SCOPE = "repositories/base/scope.py"
 SCOPED = "repositories/base/scoped.py"
 IN_MANAGER = "tests/tenancy/test_manager.py"
 IN_FENCE = "tests/tenancy/guarantees/test_fence.py"
-IN_PROVISION = "tests/tenancy/lifecycle/test_provision.py"
+IN_OCCUPANT = "tests/tenancy/routing/test_occupant.py"
 IN_GUARDS = "tests/tenancy/routing/test_guards.py"
 IN_GATES = "tests/tenancy/backends/test_gates.py"
 IN_ROW_LEVEL_SECURITY = "tests/tenancy/guarantees/test_row_level_security.py"
@@ -47,7 +47,7 @@ MUTATIONS = (
         GUARDS,
         "    if row.tenant_id != tenant.tenant_id:\n        return Occupant.FOREIGN\n",
         "",
-        (f"{IN_PROVISION}::test_what_stands_in_a_databases_place_is_not_touched",),
+        (IN_OCCUPANT,),
     ),
     Mutation(
         "fence-passed-unasked",
@@ -79,10 +79,7 @@ MUTATIONS = (
         GUARDS,
         "return backend.read_singly(connection)",
         "return None",
-        (
-            f"{IN_FENCE}::test_every_way_to_write_passes_the_fence",
-            f"{IN_GATES}::test_no_way_round_the_fence_writes",
-        ),
+        (f"{IN_GATES}::test_in_autocommit_the_database_too_refuses_to_write",),
     ),
     Mutation(
         "row-level-security-unset",

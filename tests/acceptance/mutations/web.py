@@ -81,7 +81,7 @@ MUTATIONS = (
         CATALOG_SESSIONS,
         ".select_from(joined).where(users.c.is_active)",
         ".select_from(joined)",
-        (f"{IN_AUTH}::test_a_session_of_a_deactivated_user_is_over_at_once",),
+        (f"{IN_SESSIONS}::test_a_session_of_a_deactivated_account_is_nobodys",),
     ),
     Mutation(
         "session-without-expiry",

@@ -177,6 +177,26 @@ def test_a_serializable_transaction_passes_the_fence_and_leaves_no_trace(parts_o
     assert len(titles(parts_on_each.manager, user_id)) == 4
 
 
+def test_in_autocommit_the_database_too_refuses_to_write(parts_on_each: Parts, user_id: int, engine) -> None:
+    """Past the gate, as a function that writes would be, on a connection that wrote before."""
+    if engine.dialect.name not in ("sqlite", "postgresql"):
+        pytest.skip("MySQL and SQL Server have nothing that would hold for a session in autocommit")
+    with engine.begin() as connection:
+        connection.exec_driver_sql(an_insert(user_id))
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql(COUNT)
+        driver: Any = connection.connection.dbapi_connection
+        if engine.dialect.name == "sqlite":
+            with pytest.raises(sqlite3.OperationalError, match="readonly"):
+                sqlite3.Connection.cursor(driver, sqlite3.Cursor).execute(an_insert(user_id))
+        else:
+            from psycopg2 import extensions  # optional: there where PostgreSQL is tested
+
+            with closing(extensions.cursor(driver)) as cursor:
+                cursor.execute("SHOW default_transaction_read_only")
+                assert cursor.fetchone() == ("on",)
+
+
 SETS = {
     "postgresql": ("SELECT set_config('work_mem', '64kB', false)", "SHOW work_mem", "64kB"),
     "mysql": ("SET SESSION sort_buffer_size = 65536", "SELECT @@sort_buffer_size", 65536),

@@ -218,7 +218,10 @@ def test_an_attempts_number_is_above_every_epoch_that_the_tenant_had(catalog):
         first = claims.take(catalog, connection, TENANT, "provision", 60, first=True, least=7)
         first.release(connection)
         assert first.epoch == 7
-        assert claims.take(catalog, connection, TENANT, "suspend", 60, least=3).epoch == 8
+        second = claims.take(catalog, connection, TENANT, "suspend", 60, least=3)
+        second.release(connection)
+        assert second.epoch == 8
+        assert claims.take(catalog, connection, TENANT, "resume", 60, least=12).epoch == 12
     expire(catalog)
     other = new_id()
     with catalog.writing() as connection:
