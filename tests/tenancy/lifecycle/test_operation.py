@@ -20,6 +20,7 @@ def epoch_in_file(parts, user_id: int) -> int:
 def claimed(parts, user_id: int):
     """Give an operation, its tenant and its claim."""
     operation, tenant = Operation(parts.manager.services), tenant_of(parts.manager, user_id)
+    assert tenant is not None
     with parts.catalog.writing() as connection:
         return operation, tenant, operation.claim(connection, tenant, "test")
 
