@@ -57,7 +57,7 @@ def make_category(visitor, owner):
     assert link(visitor, "Uncategorized").is_visible(), "everybody has that one"
     visitor.fill(Name=f"garden of {owner}")
     visitor.press("Green")
-    assert visitor.page.get_by_label("Colour").input_value() == "#2f8f4e"
+    assert visitor.page.get_by_label("Colour", exact=True).input_value() == "#2f8f4e"
     visitor.press("Add category")
     says(visitor, f"Added “garden of {owner}”.")
 

@@ -77,7 +77,9 @@ def choose(menu, *answers):
     """Answer the menu's questions, one after the other; give what it printed until it asks for a choice again."""
     for answer in answers:
         menu.sendline(answer)
-        menu.expect_exact(["Choice: ", "e-mail: ", "(y/N): ", "for none): ", "the key: ", "E-mail: ", "same again: "])
+        menu.expect_exact(
+            ["Choice: ", "e-mail: ", "(y/N): ", "for none): ", "the key: ", "E-mail: ", "Repeat to confirm: "]
+        )
     return menu.before
 
 
@@ -172,7 +174,7 @@ def test_the_further_entries_do_what_their_commands_do(open_menu):
     made = choose(menu, "7", "a@example.org", "Ann", "y")
     assert "Password" in made
     menu.sendline("long enough password")
-    menu.expect_exact("same again: ")
+    menu.expect_exact("Repeat to confirm: ")
     menu.sendline("long enough password")
     menu.expect_exact("Choice: ")
     assert "as an administrator" in menu.before
@@ -208,7 +210,7 @@ def test_a_database_that_cannot_be_removed_is_let_go_of_and_taken_off_the_list(p
     assert "(a@example.org), sqlite in " in kept.stderr
     assert "Nothing was done." in kept.stderr
     for user in "12":
-        assert "may still be there" in piped(forget, user, "y").stdout
+        assert "may still exist" in piped(forget, user, "y").stdout
     assert {"user_1.db", "user_2.db"} <= set(piped(listed).stdout.split())
     taken = piped(number_of("db", "leftovers", "--confirm"), "none", "1").stdout
     assert "'none' is not a valid whole number" in taken

@@ -17,7 +17,7 @@ def test_creating_a_user_makes_the_account_and_its_database(ready, settings):
         "users", "create", "--email", "a@example.org", "--name", "Ann", "--password-stdin", stdin="long enough pw\n"
     )
     assert made.exit_code == 0, made.stderr
-    assert "Account 1 (a@example.org) made" in made.stdout
+    assert "Account 1 (a@example.org) created" in made.stdout
     assert (settings.tenant_data_dir / "user_1.db").exists()
     assert [(u["email"], u["display_name"], u["is_admin"]) for u in items(ready("users", "list", "--json"))] == [
         ("a@example.org", "Ann", False)
@@ -92,7 +92,7 @@ def test_an_account_whose_database_fails_exists_and_is_told_how_to_retry(ready, 
     ("stdin", "said"),
     [
         ("", "standard input is empty"),
-        ("x" * 5000, "over 4096 bytes"),
+        ("x" * 5000, "longer than 4096 bytes"),
         (b"\xff\xfe pass\n", "not UTF-8"),
         ("a pass\0word\n", "NUL"),
         (b"\xef\xbb\xbf\n", "is empty"),

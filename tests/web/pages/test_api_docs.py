@@ -79,7 +79,7 @@ def test_every_status_and_every_group_is_explained(page, document):
 def test_values_are_described_in_words(page):
     made = text(part(page.html, "shape-TaskCreate"))
     for words in (
-        "title needed text, at most 200 characters",
+        "title required text, at most 200 characters",
         "one of todo, doing, done; todo if left out",
         "whole number, 0 to 3",
         "UUID or null",

@@ -125,7 +125,7 @@ def test_one_row_is_deleted_for_good(ada, make):
     remove = actions(ada.get("/bin"), "/remove")[0]
     assert ada.post(remove).status_code == 303
     page = ada.get("/bin")
-    assert "deleted for good" in page.html
+    assert "Deleted for good." in page.html
     assert ("Kept" in page.html, len(actions(page, "/restore"))) == (True, 1)
     assert ada.post(remove).status_code == 404
 

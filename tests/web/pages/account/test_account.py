@@ -442,7 +442,7 @@ def test_a_key_says_when_it_was_used_and_whether_it_ended(ada, app, parts, user)
     page = ada.get("/settings/keys").html
     assert page.count("last used 3 hours ago") == 1
     assert page.count("never used") == 2
-    assert page.count("expired") == 1
+    assert page.count(">expired<") == 1
 
 
 # ---------------------------------------------------------------- stored values

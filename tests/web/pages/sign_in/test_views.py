@@ -238,7 +238,7 @@ def test_logging_out_ends_the_session_for_good(ada, app):
     assert ada.get("/tasks"), "asking must not sign anybody out"
     answer = ada.send("/auth/logout")
     assert (answer.status_code, answer.location) == (303, "/auth/login")
-    assert "You are signed out" in ada.get("/auth/login").html
+    assert "You have been signed out" in ada.get("/auth/login").html
     copied = app.test_client()
     copied.set_cookie(cookie(app), kept.value)
     assert copied.get("/tasks").status_code == 302

@@ -121,7 +121,7 @@ def test_a_category_narrows_by_id_and_by_name(ada, of, make):
 
 
 def test_an_empty_list_says_what_to_do_and_a_narrow_one_how_to_widen_it(ada):
-    assert "Type the first task" in ada.get("/tasks").html
+    assert "Type your first task" in ada.get("/tasks").html
     assert "No task matches" in ada.get("/tasks?q=100%25").html
 
 
