@@ -132,7 +132,7 @@ ORDERS = [
             "itself",
         ),
     ),
-    Order("web.pages.common", ("flash form_times", "forms", "htmx resources", "rows")),
+    Order("web.pages.common", ("flash form_times paging", "forms", "htmx resources", "rows")),
     Order("web.pages.sign_in", ("carried_form", "views", "expired_session")),
     Order(
         "web.pages.account",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -14,7 +15,7 @@ from web.auth.sessions import signed_in
 from web.display.template_filters import sentence
 from web.http import cursors
 from web.http.errors import Problem
-from web.pages.common import rows
+from web.pages.common import paging, rows
 from web.pages.common.flash import say
 from web.pages.common.resources import RESOURCES
 from web.parts import current_parts
@@ -33,12 +34,12 @@ def page() -> ResponseReturnValue:
     cursor = request.args.get("cursor")
     with current_parts().manager.session() as session:
         found = rows.of("bin", session).page(limit=PAGE, after=cursors.read(cursor, **bound) if cursor else None)
+    further = cursors.write(found.place, **bound) if found.place else None
     return render_template(
         "bin/index.html",
         rows=found.rows,
         kinds=RESOURCES,
-        next_url=url_for("bin.index", cursor=cursors.write(found.place, **bound)) if found.place else None,
-        first_url=url_for("bin.index") if cursor else None,
+        **paging.links(partial(url_for, "bin.index"), cursor, cursor=further),
     )
 
 

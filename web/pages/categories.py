@@ -13,7 +13,7 @@ from repositories.schema import UNCATEGORIZED
 from tenancy.names import fold, is_storable
 from web.auth.sessions import signed_in
 from web.http import cursors
-from web.pages.common import rows as row_pages
+from web.pages.common import paging, rows as row_pages
 from web.pages.common.forms import Form
 from web.pages.common.resources import Resource
 from web.parts import current_parts
@@ -45,8 +45,7 @@ def page(resource: Resource, form: Form | None = None) -> ResponseReturnValue:
         query=asked.get("q", ""),
         here=here,
         back=here if cursor or asked else None,
-        next_url=addressed(cursor=cursors.write(place, **bound)) if place else None,
-        first_url=addressed() if cursor else None,
+        **paging.links(addressed, cursor, cursor=cursors.write(place, **bound) if place else None),
     )
 
 

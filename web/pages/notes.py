@@ -23,7 +23,7 @@ from web.auth.sessions import signed_in
 from web.display import markdown
 from web.http import cursors
 from web.http.addresses import outer
-from web.pages.common import rows as row_pages
+from web.pages.common import paging, rows as row_pages
 from web.pages.common.flash import say
 from web.pages.common.forms import Form
 from web.pages.common.htmx import fragment, wants_fragment
@@ -60,8 +60,7 @@ def page(resource: Resource, form: Form | None = None) -> ResponseReturnValue:
         words=search.words(asked.get("q", "")),
         sorts=SORTS,
         back=addressed(cursor=request.args.get("cursor")),
-        next_url=addressed(cursor=cursor) if cursor else None,
-        first_url=addressed() if request.args.get("cursor") else None,
+        **paging.links(addressed, request.args.get("cursor"), cursor=cursor),
     )
 
 

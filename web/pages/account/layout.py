@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from flask import Blueprint, render_template, request, url_for
 
 from web.http.errors import NOT_THERE, Problem
+from web.pages.common import paging
 
 blueprint = Blueprint("settings", __name__, url_prefix="/settings")
 
@@ -38,8 +40,5 @@ def part(rows: Rows, tab: str) -> dict[str, Any]:
             raise Problem(404, "not_found", NOT_THERE)
     shown = rows[start : start + PAGE]
     more = len(rows) > start + PAGE
-    return {
-        "rows": shown,
-        "next_url": url_for(f"settings.{tab}", after=shown[-1]["id"]) if more else None,
-        "first_url": url_for(f"settings.{tab}") if after else None,
-    }
+    address = partial(url_for, f"settings.{tab}")
+    return {"rows": shown} | paging.links(address, after, after=shown[-1]["id"] if more else None)

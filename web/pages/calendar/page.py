@@ -24,7 +24,7 @@ from web.display import clock, preferences
 from web.display.calendar_names import MONTHS, WEEKDAYS
 from web.http import cursors
 from web.pages.calendar import event_times, layout
-from web.pages.common import rows as row_pages
+from web.pages.common import paging, rows as row_pages
 from web.pages.common.forms import Form
 from web.pages.common.resources import Resource
 from web.parts import current_parts
@@ -125,9 +125,7 @@ def _list(session: Session, on: date) -> dict[str, Any]:
         "category": category,
         "upcoming_url": address(),
         "past_url": address(past=1),
-        "next_url": address(**narrowed, cursor=cursor) if cursor else None,
-        "first_url": address(**narrowed) if request.args.get("cursor") else None,
-    }
+    } | paging.links(partial(address, **narrowed), request.args.get("cursor"), cursor=cursor)
 
 
 def _page(session: Session, narrowed: Mapping[str, str]) -> tuple[list[dict[str, Any]], str | None]:

@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Callable, Iterator
 from datetime import UTC, date
+from functools import partial
 from itertools import chain, islice
 from typing import Any
 
@@ -18,6 +19,7 @@ from tenancy.errors import AuditBrokenError, ConfigurationError, UserNotFoundErr
 from web.auth.guards import admin_required
 from web.display import clock
 from web.http.errors import Problem
+from web.pages.common import paging
 from web.pages.console.layout import blueprint, key, show, text
 from web.parts import current_parts
 
@@ -77,8 +79,7 @@ def _page(seal: dict[str, Any] | None = None) -> str:
         given=given,
         seal=seal,
         actions=manager.audit.actions(),
-        next_url=url_for("admin.audit", **given, before=rows[-1]["id"]) if more else None,
-        first_url=url_for("admin.audit", **given) if before else None,
+        **paging.links(partial(url_for, "admin.audit", **given), before, before=rows[-1]["id"] if more else None),
     )
 
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import shlex
+from functools import partial
 from typing import Annotated, Any
 
 from flask import redirect, request, url_for
@@ -17,6 +18,7 @@ from tenancy.catalog.runs import UNFINISHED, WORKABLE, Rules, Selection
 from tenancy.errors import ConfigurationError, RunStateError, ServerNotFoundError, TenancyError, UserNotFoundError
 from tenancy.fleet import rollout_rules
 from web.auth.guards import admin_required
+from web.pages.common import paging
 from web.pages.common.flash import say
 from web.pages.common.forms import Choices, Field, Form
 from web.pages.console.layout import blueprint, key, show
@@ -87,14 +89,14 @@ def _page(form: Form, plan: dict[str, Any] | None = None, refused: TenancyError 
     found, after = manager.fleet.status(), key("after")
     # If all databases are at head, the query for those behind is skipped.
     behind = manager.fleet.behind(after=after, limit=BEHIND + 1) if found["at_head"] < found["total"] else []
+    further = behind[BEHIND - 1]["user_id"] if len(behind) > BEHIND else None
     runs = manager.fleet.recent(RUNS)
     return show(
         "fleet",
         found=found,
         missing=found["total"] - found["at_head"],
         behind=behind[:BEHIND],
-        next_url=url_for("admin.fleet", after=behind[BEHIND - 1]["user_id"]) if len(behind) > BEHIND else None,
-        first_url=url_for("admin.fleet") if after else None,
+        **paging.links(partial(url_for, "admin.fleet"), after, after=further),
         runs=runs,
         unfinished=next((run for run in runs if run.state in UNFINISHED), None),
         form=form,

@@ -7,6 +7,7 @@ does the same.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from flask import redirect, url_for
 from flask.typing import ResponseReturnValue
@@ -15,6 +16,7 @@ from tenancy.errors import TenantNotFoundError
 from tenancy.models import Leftover
 from web.auth.guards import admin_required
 from web.http.errors import NOT_THERE, Problem
+from web.pages.common import paging
 from web.pages.common.flash import say
 from web.pages.console.layout import PRODUCTS, blueprint, key, show
 from web.parts import current_parts
@@ -69,8 +71,7 @@ def leftovers() -> ResponseReturnValue:
         rows=[(left, place(left)) for left in rows],
         reasons=REASONS,
         actions=ACTIONS.values(),
-        next_url=url_for("admin.leftovers", after=rows[-1].id) if more else None,
-        first_url=url_for("admin.leftovers") if after else None,
+        **paging.links(partial(url_for, "admin.leftovers"), after, after=rows[-1].id if more else None),
     )
 
 

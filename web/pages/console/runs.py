@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from flask import redirect, request, url_for
@@ -15,6 +16,7 @@ from tenancy.fleet.fleet import Fleet
 from tenancy.fleet.runs import MIGRATE
 from web.auth.guards import admin_required
 from web.http.errors import NOT_THERE, Problem
+from web.pages.common import paging
 from web.pages.common.flash import say
 from web.pages.common.htmx import fragment, wants_fragment
 from web.pages.console.layout import blueprint, choice, key, show
@@ -101,6 +103,7 @@ def run(run_id: int) -> ResponseReturnValue:
     found, state, after = _find(run_id), choice("state", STATES), key("after")
     rows = _fleet().items(run_id, states=[state] if state else (), after=after, limit=PAGE + 1)
     kept: dict[str, Any] = {"run_id": run_id} | ({"state": state} if state else {})
+    further = rows[PAGE - 1]["user_id"] if len(rows) > PAGE else None
     return show(
         "fleet",
         "run",
@@ -110,8 +113,7 @@ def run(run_id: int) -> ResponseReturnValue:
         states=STATES,
         chosen=state,
         actions=[action for action in ACTIONS if action.suits(found)],
-        next_url=url_for("admin.run", **kept, after=rows[PAGE - 1]["user_id"]) if len(rows) > PAGE else None,
-        first_url=url_for("admin.run", **kept) if after else None,
+        **paging.links(partial(url_for, "admin.run", **kept), after, after=further),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from flask import request, url_for
@@ -14,6 +15,7 @@ from web.auth.guards import admin_required
 from web.auth.sessions import signed_in
 from web.http import cursors
 from web.http.errors import Problem
+from web.pages.common import paging
 from web.pages.console.layout import PRODUCTS, blueprint, choice, show, text
 from web.parts import current_parts
 
@@ -49,8 +51,7 @@ def users() -> ResponseReturnValue:
         sort=sort,
         heads=[_head(name, label, sort, asked) for name, label in HEADS],
         total=None if asked else current_parts().accounts.count(),
-        next_url=url_for("admin.users", **kept, after=next_cursor) if next_cursor else None,
-        first_url=url_for("admin.users", **kept) if cursor else None,
+        **paging.links(partial(url_for, "admin.users", **kept), cursor, after=next_cursor),
         chosen={"state": STATES, "type": PRODUCTS, "account": ACCOUNTS, "idle": IDLE},
     )
 

@@ -23,7 +23,7 @@ from web.auth.guards import page_login_required
 from web.display import clock
 from web.http.addresses import local_path, split
 from web.http.errors import Problem
-from web.pages.common import rows as row_pages
+from web.pages.common import paging, rows as row_pages
 from web.pages.common.flash import say
 from web.pages.common.forms import CATEGORY, Field, Form
 from web.pages.common.htmx import fragment, wants_fragment
@@ -76,8 +76,7 @@ def show(words: Words, *, chosen: frozenset[str] = frozenset(), **forms: Form | 
         chosen=chosen,
         here=here,
         quick_id=str(new_id()),
-        next_url=addressed(cursor=found.cursor) if found.cursor else None,
-        first_url=here if request.args.get("cursor") else None,
+        **paging.links(addressed, request.args.get("cursor"), cursor=found.cursor),
         **row_context(here),
     )
 
