@@ -1,7 +1,7 @@
-"""Tell from the bytes of a request, as they come, when it is whole, and whether they come fast enough.
+"""Tell from the bytes of a request, as they arrive, when it is complete, and whether they arrive fast enough.
 
-``utils/worker.py`` asks this of every connection before a thread takes the request up. Only what says where a request
-ends is read here; gunicorn's parser reads the request itself afterwards, and refuses what is wrong with it.
+``utils/worker.py`` feeds every connection to this before a thread takes the request. Only the framing (where a request
+ends) is read here; gunicorn's parser reads the request itself afterwards, and refuses what is wrong with it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _SIZE = re.compile(rb"[0-9A-Fa-f]{1,16}[ \t]*(;|\Z)")
 
 
 class Malformed(Exception):  # noqa: N818 - it says what is wrong with the request
-    """Refuse a request whose bytes cannot be divided into requests; nothing that follows them can be believed."""
+    """Refuse bytes that cannot be divided into requests; nothing after them can be trusted."""
 
     def __init__(self, status: int, detail: str) -> None:
         super().__init__(detail)
@@ -41,19 +41,19 @@ class Malformed(Exception):  # noqa: N818 - it says what is wrong with the reque
 
 
 class Pace:
-    """Measure how fast a client sends or takes."""
+    """Measure how fast a client sends or reads."""
 
     def __init__(self, began: float) -> None:
         self.began = began
         self.moved = 0
 
     def until(self) -> float:
-        """Give the moment at which the client is too slow unless more has come by then."""
+        """Return the moment at which the client is too slow unless more bytes have arrived by then."""
         return self.began + GRACE_S + self.moved / BYTES_A_SECOND
 
 
 class Chunks:
-    """Follow a body in chunks (RFC 9112, section 7.1) to its end."""
+    """Follow a chunked body (RFC 9112, section 7.1) to its end."""
 
     def __init__(self) -> None:
         self.decoded = 0
@@ -63,7 +63,7 @@ class Chunks:
         self._in_trailer = False
 
     def feed(self, data: bytes) -> int | None:
-        """Take bytes up; give how many of them lie behind the end of the body, None while that has not come."""
+        """Take bytes; return how many of them lie behind the end of the body, None while the end has not arrived."""
         self._pending += data
         while True:
             if self._skip:
@@ -94,7 +94,7 @@ class Chunks:
         self._skip = size + 2 if size else 0
 
     def _step_over(self) -> bool:
-        """Leave out a chunk's bytes, but for its last two, which must end its line."""
+        """Skip a chunk's bytes, except its last two, which must end its line."""
         inside = min(max(self._skip - 2, 0), len(self._pending))
         del self._pending[:inside]
         self._skip -= inside
@@ -108,7 +108,7 @@ class Chunks:
 
 
 class Arrival:
-    """Gather one request: ``feed`` it what comes until it is ``complete``."""
+    """Gather one request: ``feed`` it bytes until it is ``complete``."""
 
     def __init__(self, body_most: int, now: float) -> None:
         self.complete = False
@@ -127,7 +127,7 @@ class Arrival:
         self._until = now + GRACE_S
 
     def let_go(self) -> None:
-        """Let go of what was stored: on a full disk closing fails too, since it writes what is left first."""
+        """Close the stored body; on a full disk closing fails too, since it writes what is buffered first."""
         with suppress(OSError):
             self.stored.close()
 
@@ -136,7 +136,7 @@ class Arrival:
         return not self._in_head or bool(self._head)
 
     def feed(self, data: bytes, now: float) -> None:
-        """Take bytes up. Raises Malformed, or OSError where no disk is left for a long body."""
+        """Take bytes. Raises Malformed, or OSError where no disk space is left for a long body."""
         self._until = min(self._until + len(data) / BYTES_A_SECOND, now + SILENCE_S)
         if self._in_head:
             body = self._feed_head(data)
@@ -152,11 +152,11 @@ class Arrival:
             self.stored.seek(0)
 
     def is_late(self, now: float) -> bool:
-        """Tell whether the client is slower than is waited for."""
+        """Tell whether the client is slower than the server waits for."""
         return now > self._until or (self._in_head and now > self._began + HEAD_S)
 
     def _feed_head(self, data: bytes) -> bytes | None:
-        """Give what follows the head, None while its end has not come."""
+        """Return what follows the head, None while the head is incomplete."""
         searched = max(0, len(self._head) - 3)
         self._head += data
         end = self._head.find(b"\r\n\r\n", searched)
@@ -172,7 +172,7 @@ class Arrival:
         return body
 
     def _read_framing(self) -> None:
-        """Find out from the head how the body ends; whatever is odd about it is for gunicorn's parser to refuse."""
+        """Find out from the head how the body ends; gunicorn's parser refuses whatever else is wrong with the head."""
         fields: dict[bytes, list[bytes]] = {}
         for line in bytes(self._head).split(b"\r\n")[1:]:
             name, _, value = line.partition(b":")

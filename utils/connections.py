@@ -1,4 +1,4 @@
-"""Be both ends of a connection for ``utils/worker.py``: a request that is here whole, an answer nobody waits for."""
+"""Give ``utils/worker.py`` both ends of a connection: a request that is complete, and an answer no thread waits for."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ KEPT_ANSWER_BYTES = 1024 * 1024
 
 
 class Outlet(socket.socket):
-    """Send what the client takes at once, and keep the rest for the loop: no thread waits for a slow reader.
+    """Send what the client takes at once, and leave the rest to the loop: no thread waits for a slow reader.
 
-    Of an answer longer than is kept the thread waits for the client, as long as the client keeps pace.
+    Of an answer longer than the loop keeps, the thread waits for the client, as long as the client keeps pace.
     """
 
     def begin_answer(self) -> None:
@@ -36,7 +36,7 @@ class Outlet(socket.socket):
             self._wait()
 
     def send_kept(self) -> int:
-        """Send what goes without waiting; give how many bytes that was."""
+        """Send what goes without waiting; return how many bytes that was."""
         before = len(self.kept)
         with suppress(BlockingIOError):
             while self.kept:
@@ -59,7 +59,7 @@ class Outlet(socket.socket):
 
 
 class Parser(RequestParser):  # type: ignore[misc]  # gunicorn ships no types
-    """Parse a request out of what was gathered, and nothing else."""
+    """Parse a request out of gathered bytes alone."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -72,7 +72,7 @@ class Parser(RequestParser):  # type: ignore[misc]  # gunicorn ships no types
         self.unreader = Gathered(arrival)
 
     def take_rest(self) -> bytes:
-        """Let the request go; give what came behind it."""
+        """Release the request; return the bytes that came after it."""
         arrival, self.arrival = self.arrival, None
         if arrival is None:
             return b""
@@ -81,7 +81,7 @@ class Parser(RequestParser):  # type: ignore[misc]  # gunicorn ships no types
         return arrival.rest
 
     def finish_body(self, deadline: float | None = None, max_bytes: int | None = None) -> bool:
-        """Tell whether the next request may follow: where this one was gathered whole, its end is known."""
+        """Tell whether the next request may follow: the end of one that was gathered whole is known."""
         return self.mesg is None or self.arrival is None or self.arrival.whole
 
     def __next__(self) -> Any:
@@ -93,7 +93,7 @@ class Parser(RequestParser):  # type: ignore[misc]  # gunicorn ships no types
 
 
 class Gathered(SocketUnreader):  # type: ignore[misc]  # gunicorn ships no types
-    """Read what was gathered; behind it is the end, so that no thread waits for a client."""
+    """Read gathered bytes; after them is the end, so no thread waits for a client."""
 
     def __init__(self, arrival: Arrival) -> None:
         super().__init__(None)
@@ -104,7 +104,10 @@ class Gathered(SocketUnreader):  # type: ignore[misc]  # gunicorn ships no types
 
 
 class ArrivedRequest(Request):  # type: ignore[misc]  # gunicorn ships no types
-    """Be a request whose body is here: nobody waits for a 100 any more, and a broken body is a broken connection."""
+    """A request whose body is complete.
+
+    No client waits for a 100 (Continue) any more, and a broken body is a broken connection.
+    """
 
     _policy_expect_continue = False
 
@@ -114,7 +117,7 @@ class ArrivedRequest(Request):  # type: ignore[misc]  # gunicorn ships no types
 
 
 class BodyReader:
-    """Raise OSError for a body that is malformed: what WSGI applications take for a client's fault."""
+    """Raise OSError for a malformed body: WSGI applications take that for the client's fault."""
 
     def __init__(self, reader: Any) -> None:
         self._reader = reader

@@ -1,6 +1,6 @@
 """Ask ``/healthz`` of the server on this machine, for the image's HEALTHCHECK: exit 0 when it is up, else 1.
 
-The host that is named is one that TRUSTED_HOSTS has: it may have none of this machine's own.
+The request names a host of TRUSTED_HOSTS, since this machine's own names may not be among them.
 """
 
 from __future__ import annotations

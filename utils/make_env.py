@@ -19,9 +19,9 @@ PROJECT = Path(__file__).resolve().parent.parent
 
 
 def server_password() -> str:
-    """Make a password that no URL has to quote and that SQL Server takes.
+    """Return a password that needs no quoting in a URL and that SQL Server accepts.
 
-    It wants three kinds of characters, and not the login's own name (learn.microsoft.com, "Password policy").
+    SQL Server wants three kinds of characters, and not the login's own name (learn.microsoft.com, "Password policy").
     """
     while True:
         text = secrets.token_urlsafe(24)

@@ -1,7 +1,7 @@
 """Run the app under gunicorn: threads for requests, processes for cores, one folder for their metrics.
 
-``utils/commands/serve.py`` checks first what must be right before any of this. ``gunicorn.conf.py`` takes the same
-options from here, so that a gunicorn that is started by hand serves as ``unify serve`` does.
+``utils/commands/serve.py`` checks beforehand what must be right. ``gunicorn.conf.py`` takes the same options from here,
+so a gunicorn that is started by hand serves as ``unify serve`` does.
 """
 
 from __future__ import annotations
@@ -101,10 +101,10 @@ class Deployment:
         }
 
     def _starting(self, arbiter: Any) -> None:
-        """Keep signals to stop waiting until a new worker can take them.
+        """Block signals to stop until a new worker can handle them.
 
-        A worker begins with the master's handlers, which would swallow one, and the server would then wait the whole
-        graceful timeout for a worker that was never told.
+        A worker begins with the master's handlers, which would swallow such a signal; the server would then wait the
+        whole graceful timeout for a worker that never heard of it.
         """
         self.master = os.getpid()
 
@@ -119,7 +119,10 @@ class Deployment:
         os.register_at_fork(before=before, after_in_parent=after_in_parent)
 
     def _about_to_fork(self, arbiter: Any) -> None:
-        """Have the collector leave alone what is loaded by now: it writes to what it visits, which unshares memory."""
+        """Freeze the garbage collector before the fork.
+
+        A collection writes to each object it visits, which would unshare the memory that workers share with the master.
+        """
         gc.collect()
         gc.freeze()
 
@@ -128,14 +131,14 @@ class Deployment:
         worker.wsgi.extensions["unify"].manager.share_threads(worker.cfg.threads)
 
     def _after_fork(self, arbiter: Any, worker: Any) -> None:
-        """Let the kernel end workers whose master was killed: they would go on holding the address."""
+        """Ask the kernel to kill workers whose master was killed: they would keep the address in use."""
         if sys.platform == "linux":
             ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
             if os.getppid() != self.master:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     def _worker_leaves(self, arbiter: Any, worker: Any) -> None:
-        """Write what the worker gathered, and close its databases, so that SQLite tidies its files away."""
+        """Write what the worker gathered, and close its databases, so that SQLite deletes their side files."""
         wsgi = getattr(worker, "wsgi", None)
         if wsgi is not None:
             wsgi.extensions["unify"].close()
@@ -171,7 +174,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
         return wsgi
 
     def run(self) -> None:
-        """Serve until a signal ends it; the workers' reasons for not starting stand in the log above the last line."""
+        """Serve until a signal ends it; why workers did not start stands in the log above the last line."""
         # Imported here even where each worker makes its own app: they find most modules loaded and answer sooner.
         import app  # noqa: F401 - for what it loads
 
@@ -185,9 +188,9 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
 
 @cache
 def for_gunicorn() -> dict[str, Any]:
-    """Give the settings for a gunicorn that somebody starts themselves; once in a process, however often it reloads.
+    """Return the settings for a gunicorn that somebody starts themselves; read once, however often it reloads.
 
-    Where a setting of ours is wrong, gunicorn ends with the one line that says so.
+    Where one of our settings is wrong, gunicorn ends with the one line that says so.
     """
     try:
         settings = Settings.load()
@@ -214,7 +217,7 @@ class JsonLog(Logger):  # type: ignore[misc]  # gunicorn ships no types
 
 
 class JsonLines(logging.Formatter):
-    """Name the moment, the level, who speaks, and what."""
+    """Write a line for programs: time, level, logger, message, process."""
 
     def format(self, record: logging.LogRecord) -> str:
         moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
@@ -231,7 +234,7 @@ class JsonLines(logging.Formatter):
 
 
 def _metrics_folder() -> Path:
-    """Make an empty folder for the workers' counters, inside the operator's if one is named."""
+    """Create an empty folder for the workers' counters, inside the operator's if one is named."""
     parent = Path(os.environ.get(METRICS_VARIABLE) or tempfile.gettempdir())
     parent.mkdir(parents=True, exist_ok=True)
     _sweep(parent)

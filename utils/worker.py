@@ -1,10 +1,10 @@
 """Serve requests with threads that never wait for a client: gunicorn's threads, behind a loop that gathers.
 
-Gunicorn's own threads read each request from its connection, so as many slow clients as there are threads stop
-everybody. Here the loop that waits for connections reads them too (``utils/arrivals.py`` says when one is whole) and
-gives a thread a request whose every byte is there. An answer goes the same way: what its client does not take at once,
-the loop sends when it can. What comes or goes too slowly is cut, and a connection that ends is read on for a little
-while, so that its client sees the answer.
+Gunicorn's own threads read each request from its connection, so as many slow clients as there are threads block
+everybody. Here the loop that waits for connections reads from them as well (``utils/arrivals.py`` says when a request
+is complete) and hands a thread a request whose every byte has arrived. Answers are sent the same way: what a client
+does not take at once, the loop sends when it can. A client that is too slow is cut off. A connection that ends is still
+read for a moment, so that its client sees the answer.
 
 Where gunicorn itself does TLS, or speaks another protocol, its threads read as they do elsewhere.
 """
@@ -37,7 +37,7 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class GatheringWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no types
-    """Gather requests in the loop; hand them to the threads whole."""
+    """Gather requests in the loop, and hand complete ones to the threads."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -47,7 +47,7 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
         self._rests_until = 0.0
 
     def accept(self, listener: Any) -> None:
-        """Accept a connection; where the process may open no more files, rest for a second before the next."""
+        """Accept a connection; where the process may open no more files, pause for a second before the next."""
         try:
             super().accept(listener)
         except OSError as error:
@@ -58,12 +58,12 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
             self.set_accept_enabled(False)
 
     def set_accept_enabled(self, enabled: bool) -> None:
-        """Begin to accept, or stop; the loop asks for it at each turn, and is not heard while the worker rests."""
+        """Start or stop accepting; the loop calls this at each turn, and it does nothing while the worker pauses."""
         if not enabled or time.monotonic() >= self._rests_until:
             super().set_accept_enabled(enabled)
 
     def enqueue_req(self, conn: Any) -> None:
-        """Begin to gather a request on a connection that is new, or has more to say."""
+        """Start to gather a request on a connection that is new, or has sent more."""
         if not self._reads_here():
             super().enqueue_req(conn)
             return
@@ -90,7 +90,7 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
             super().finish_request(conn, done)
 
     def murder_pending(self) -> None:
-        """Cut what is too slow; the loop calls this every second at the latest."""
+        """Cut off clients that are too slow; the loop calls this at least once a second."""
         super().murder_pending()
         now = time.monotonic()
         for conn, arrival in list(self.gathering.items()):
@@ -106,7 +106,7 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
                 self._drop(conn)
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: Any) -> None:
-        """Answer what gunicorn refuses; an address outside of SCRIPT_NAME is one that is not there."""
+        """Answer what gunicorn refuses; a URL outside SCRIPT_NAME answers 404."""
         if isinstance(exc, ConfigurationProblem):
             client.sendall(refusal(404, "There is nothing at this address."))
         else:
@@ -193,7 +193,7 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
         self._linger(conn)
 
     def _linger(self, conn: Any) -> None:
-        """Say that no more comes, and read on for a while: closed with bytes unread, the answer would be lost."""
+        """Shut the sending side and read on for a moment: a close with unread bytes would discard the answer."""
         self._forget(conn)
         self.lingering[conn] = Pace(time.monotonic())
         try:
@@ -221,7 +221,7 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
         conn.close()
 
     def _forget(self, conn: Any) -> None:
-        """Let go of what was gathered of a request that no thread will take up."""
+        """Release what was gathered of a request that no thread will take."""
         arrival = self._leave_loop(conn)
         if arrival is not None:
             arrival.let_go()
@@ -237,7 +237,7 @@ class GatheringWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
 
 
 def refusal(status: int, detail: str) -> bytes:
-    """Give the whole answer to a request that never reaches the app, in the shape of the app's own."""
+    """Return the whole answer to a request that never reaches the app, in the shape of the app's own errors."""
     title = HTTPStatus(status).phrase
     code = title.lower().replace(" ", "_").replace("-", "_")
     body = json.dumps({"type": "about:blank", "title": title, "status": status, "detail": detail, "code": code})
