@@ -27,6 +27,7 @@ from tests.support.servers import listener
 from tests.web.conftest import browser_of, caller, make_admin
 from utils.cli import unify
 from utils.toolbox import Toolbox
+from web.display.template_filters import FIELD_WORDS
 
 if TYPE_CHECKING:
     from compose import Parts
@@ -173,7 +174,8 @@ class Office:
             return "refused", f"{named} {text}"
         said = re.search(r"could not be created: ([^\n]*)", text)
         assert said, text[:2000]
-        return ("tried" if tenant_of(self.parts.manager, user_id) else "refused"), said[1]
+        named = [name for name, words in FIELD_WORDS.items() if words in said[1]]
+        return ("tried" if tenant_of(self.parts.manager, user_id) else "refused"), f"{named} {said[1]}"
 
     def command(self, user_id: int, fields: dict[str, Any]) -> Answer:
         words = ["db", "init", str(user_id)]

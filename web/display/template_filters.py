@@ -19,7 +19,7 @@ _OLD_DAYS = 30
 _CODE = re.compile(r"`([^`]+)(?:`|(?=…$))")
 """Text in backticks; a message that was shortened may have lost the closing one."""
 
-_WORDS = {
+FIELD_WORDS = {
     "db_host": "the host",
     "db_port": "the port",
     "db_name": "the database name",
@@ -30,7 +30,7 @@ _WORDS = {
     "db_options": "the options",
 }
 """What pages call the columns that messages of the layers below name."""
-_COLUMN = re.compile(rf"\b({'|'.join(_WORDS)})\b(?!\s*=)")
+_COLUMN = re.compile(rf"\b({'|'.join(FIELD_WORDS)})\b(?!\s*=)")
 
 
 def register(app: Flask) -> None:
@@ -116,7 +116,7 @@ def size(value: int | None) -> str:
 
 def sentence(text: str) -> str:
     """Turn a message of the layers below into a sentence of a page: no column names, a capital letter first."""
-    plain = _COLUMN.sub(lambda found: _WORDS[found[0]], text)
+    plain = _COLUMN.sub(lambda found: FIELD_WORDS[found[0]], text)
     return plain[:1].upper() + plain[1:]
 
 

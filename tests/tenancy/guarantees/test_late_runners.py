@@ -45,7 +45,7 @@ def parts(request, make_parts):
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch) -> None:
     """Wait a moment for a lock that the sleeper holds: it holds it until the one who waits has given up."""
-    monkeypatch.setattr(mysql, "LOCK_S", 1)
+    monkeypatch.setattr(mysql, "MIGRATION_LOCK_S", 1)
     monkeypatch.setattr(postgresql, "FENCE_S", 1)
 
 

@@ -128,7 +128,7 @@ def test_a_database_with_anything_in_it_is_left_alone(manager, empty, engine):
 def test_a_present_database_with_rows_is_not_given_up(manager, empty):
     user = with_database(manager)
     add_task(manager, user, "of old")
-    with pytest.raises(TenantExistsError, match="holds rows"):
+    with pytest.raises(TenantExistsError, match="holds data"):
         manager.own_databases.connect(user, empty)
     assert titles(manager, user) == ["of old"]
     assert audit_actions(manager)[-1] == "tenant.failed"
@@ -150,7 +150,7 @@ def test_a_row_that_is_acknowledged_while_the_other_database_is_looked_at_is_not
     """The writer comes after the probe and before the fence: under the fence its row is found."""
     user = with_database(manager)
     manager.services.step = lambda name: add_task(manager, user, "precious") if name == "claim" else None
-    with pytest.raises(TenantExistsError, match="holds rows"):
+    with pytest.raises(TenantExistsError, match="holds data"):
         manager.own_databases.connect(user, empty)
     manager.services.step = FaultAt()
     add_task(manager, user, "and goes on")

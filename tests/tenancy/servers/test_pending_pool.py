@@ -639,7 +639,7 @@ def test_a_claim_costs_two_catalog_transactions_and_one_connection(postgresql, p
     parts.manager.provision(users[0])
     with counted(parts, "postgresql") as told:
         parts.manager.provision(users[1])
-    assert told == {"statements": 15, "commits": 2, "connections": 1, "to the server": 0}
+    assert told == {"statements": 13, "commits": 2, "connections": 1, "to the server": 0}
     with counted(parts, "postgresql") as told:
         parts.manager.provision(users[2])
     assert told["to the server"] == 1, "an empty pool is no obstacle"
