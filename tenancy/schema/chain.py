@@ -207,15 +207,18 @@ class Chain:
         return self._run(connection, steps, transactional_ddl, on_apply, here=here)
 
     def _context(self, connection: sa.Connection, opts: dict[str, Any]) -> MigrationContext:
-        """Give Alembic's context for one run: a copy of the first one made for this product.
+        """Return Alembic's context for one run: a copy of one that is made once for each product.
 
-        Making one anew makes the version table anew too, a seventh of what a tenant costs in a fleet run (P6).
+        Making a context makes its version table too, a seventh of what a tenant costs in a fleet run (P6). The one that
+        is copied knows no connection: were a part of it not replaced below, the run would fail and not reach another
+        tenant's database.
         """
         from alembic.migration import MigrationContext  # slow: see the module's docstring
 
         name = connection.dialect.name
         if name not in self._contexts:
-            self._contexts[name] = MigrationContext.configure(connection, opts={"version_table": self.version_table})
+            opts_of_all = {"version_table": self.version_table}
+            self._contexts[name] = MigrationContext.configure(dialect=connection.dialect, opts=opts_of_all)
         context, impl = copy(self._contexts[name]), copy(self._contexts[name].impl)
         context.connection = impl.connection = connection
         context.dialect = impl.dialect = connection.dialect

@@ -402,6 +402,8 @@ def test_each_run_has_a_context_as_alembic_would_make_it(folder, tmp_path):
     assert asked == [()]
     assert first.connection is not second.connection
     assert first.impl.memo is not second.impl.memo
+    pattern = chain._contexts["sqlite"]
+    assert (pattern.connection, pattern.impl.connection) == (None, None), "it could lead to another tenant's database"
 
 
 def _held(alembics: object) -> dict[str, object]:
