@@ -167,6 +167,11 @@ def installation_in(found: str) -> str | None:
     return None if beside is None else beside[1] or ""
 
 
+def is_of(installation: str, found: str) -> bool:
+    """Return whether a database or login is this installation's, or older than the marks in names."""
+    return installation_in(found) in ("", installation)
+
+
 def is_tenants_login(found: str) -> bool:
     """Return whether a name is that of a login that serves tenants, of any installation."""
     planned = planned_in(found)

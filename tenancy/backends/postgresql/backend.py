@@ -302,7 +302,8 @@ class PostgreSQLBackend(ServerBackend):
             with self._templates.locked(driver):
                 needed = names.template(installation, fingerprint)
                 dropped = self._templates.drop_all(driver, installation, but=needed)
-            closed = own_closed(driver, self.databases(driver, names.OURS))
+            ours = [each for each in self.databases(driver, names.OURS) if names.is_of(installation, each)]
+            closed = own_closed(driver, ours)
             for name in closed:
                 run(driver, keep_closed(name))
         return [

@@ -72,7 +72,7 @@ class Templates:
         """
         dropped, databases = [], self.backend.databases
         for name in own(driver, databases(driver, names.TEMPLATE) + databases(driver, names.PARTIAL)):
-            if name != but and names.installation_in(name) in ("", installation):
+            if name != but and names.is_of(installation, name):
                 try:
                     self.backend.drop_database(driver, name)
                     dropped.append(name)

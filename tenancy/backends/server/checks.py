@@ -53,13 +53,12 @@ class ServerChecks(Checks):
     def inventory(self, access: Access) -> Iterator[InventoryItem]:
         with self.backend.administering(access) as driver:
             databases, users = self.backend.databases(driver, names.OURS), self.backend.logins(driver, names.OURS)
-        ours = ("", access.installation)
         for name in databases:
-            if names.installation_in(name) in ours:
+            if names.is_of(access.installation, name):
                 yield from _read(name)
         for name in users:
             database, owner, rest = names.planned_in(name) or ("", None, "")
-            if database and not rest and names.installation_in(name) in ours:
+            if database and not rest and names.is_of(access.installation, name):
                 yield InventoryItem(ItemKind.LOGIN, name, database, owner)
 
 

@@ -86,26 +86,28 @@ def test_a_template_that_somebody_looks_at_is_copied_all_the_same(home, backend,
     assert templates(driver) == [template]
 
 
-def test_tidying_leaves_what_is_needed_and_nothing_that_stops_pg_upgrade(home, backend, driver):
-    tenant = home.place()
+def test_tidying_leaves_what_is_needed_and_nothing_of_its_own_that_stops_pg_upgrade(home, backend, driver):
+    tenant, others = home.place(), names.partial(secrets.token_hex(3))
     home.create(tenant, blueprint(tenant, fingerprint=OLD), attempt())
     try:
+        backend.make_plain_database(driver, others)
         home.backend.restore_points.create(tenant, home.access(tenant), "run1")
         point, template = names.point_database(tenant.db_name, "run1"), names.template(home.installation, OLD)
         left = names.partial(home.installation)
         backend.make_plain_database(driver, left)
-        for name in (point, template):
+        for name in (point, template, others):
             run(driver, f"ALTER DATABASE {name} WITH ALLOW_CONNECTIONS false CONNECTION LIMIT -1")
         assert backend.tidy(driver, home.installation, OLD) == [
             f"dropped {left}",
             *(f"closed {name} in another way" for name in sorted((point, template))),
         ]
-        assert closed_to_pg_upgrade(driver) == []
+        assert closed_to_pg_upgrade(driver) == [others]
         with pytest.raises(BackendError):
             backend.open(home.server.into(point))
         assert home.backend.restore_points.has(tenant, home.access(tenant), "run1")
         assert backend.tidy(driver, home.installation, NEW) == [f"dropped {template}"]
     finally:
+        backend.drop_database(driver, others)
         home.backend.restore_points.delete(tenant, home.access(tenant), "run1")
         home.drop(tenant)
 
