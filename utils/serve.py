@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import json
-import logging
 import os
 import shutil
 import signal
 import socket
 import sys
 import tempfile
-from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -211,26 +208,11 @@ class JsonLog(Logger):  # type: ignore[misc]  # gunicorn ships no types
     """Write gunicorn's own lines as the app writes its: one JSON object a line."""
 
     def setup(self, cfg: Any) -> None:
+        from web.http.logs import JsonLines  # the app is loaded after METRICS_VARIABLE is set
+
         super().setup(cfg)
         for handler in self.error_log.handlers:
             handler.setFormatter(JsonLines())
-
-
-class JsonLines(logging.Formatter):
-    """Write a line for programs: time, level, logger, message, process."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        line = {
-            "time": moment.replace("+00:00", "Z"),
-            "level": record.levelname,
-            "logger": record.name,
-            "message": record.getMessage(),
-            "process": record.process,
-        }
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line)
 
 
 def _metrics_folder() -> Path:

@@ -134,6 +134,7 @@ class JsonLines(logging.Formatter):
             "level": record.levelname,
             "logger": record.name,
             "message": record.getMessage(),
+            "process": record.process,
         }
         if note:
             line |= {"request_id": note.request_id, "user_id": note.user_id, "tenant": note.tenant}

@@ -55,6 +55,7 @@ def test_lines_outside_a_request_name_nobody(lines: Any) -> None:
         "level",
         "logger",
         "message",
+        "process",
     }
 
 
