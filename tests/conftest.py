@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 pytest_plugins = [
     "tests.support.catalog_rule",
+    "tests.support.session_servers",  # before those that import it
     "tests.support.engines",
     "tests.support.once",
     "tests.support.products",

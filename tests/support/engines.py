@@ -1,7 +1,8 @@
 """Give tests databases on real servers, and say at the end which engines they ran on.
 
 A pytest plugin, loaded by ``tests/conftest.py``. An engine that cannot be reached skips its tests, is counted and
-named in the closing lines; ``REQUIRE_ENGINES=sqlite,postgresql,mysql`` makes a missing one a failure.
+named in the closing lines; ``REQUIRE_ENGINES=sqlite,postgresql,mysql`` makes a missing one a failure. Where no server
+is named, ``session_servers.py`` starts one.
 ``python -m tests.support.engines NAME...`` exits 0 when the named engines answer (``.ci/run`` asks that way).
 """
 
@@ -29,6 +30,7 @@ from tenancy.backends.server.sql import one
 from tenancy.backends.sqlserver import driver as sqlserver_driver
 from tenancy.catalog import tenants
 from tenancy.errors import TenancyError
+from tests.support import session_servers
 
 ENGINES = ("sqlite", "postgresql", "mysql", "sqlserver")
 CATALOG_ENGINES = ENGINES
@@ -58,10 +60,16 @@ def server_login(engine: str) -> Login:
 
 
 def server_address(engine: str) -> sa.URL | None:
-    """Give the server on which databases of this engine may be made, or None where none is named."""
-    texts = settings.given()
-    text = texts.get(_SETTING[engine], settings.TEST_SETTINGS[_SETTING[engine]])
+    """Give the server on which databases of this engine may be made; None where its setting is left empty."""
+    text = settings.given().get(_SETTING[engine])
+    if text is None:
+        text = session_servers.url(engine) or settings.TEST_SETTINGS[_SETTING[engine]]
     return sa.make_url(text) if text else None
+
+
+def switched_off(engine: str) -> bool:
+    """Say whether an engine is not to be used here: its setting is left empty."""
+    return settings.given().get(_SETTING[engine], settings.TEST_SETTINGS[_SETTING[engine]]) == ""
 
 
 @cache

@@ -1,7 +1,7 @@
 """Start database servers of the test's own: with passwords, few connections, and to be stopped, frozen and killed.
 
-The servers of ``tests/support/engines.py`` are everybody's. These live in a folder and on a port of their own, run as
-a user without rights, and are gone in the end.
+The servers of ``tests/support/engines.py`` are for all tests of a run. These live in a folder and on a port of their
+own, run as a user without rights, and are gone in the end.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.engines import server_address
+from tests.support.engines import switched_off
 
 if TYPE_CHECKING:
     from tests.support.certificates import Certificate
@@ -34,8 +34,9 @@ _DEBIAN = ("/usr/sbin", *map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin
 class OwnServer(ABC):
     """Run one server; ``url`` is its administrator's, ``address`` where it listens."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, password: str) -> None:
         self.folder = folder
+        self.password = password
         self.port = _free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -43,7 +44,8 @@ class OwnServer(ABC):
     def url(self) -> str:
         from urllib.parse import quote
 
-        return f"{self.scheme}://{self.user}:{quote(PASSWORD, safe='')}@127.0.0.1:{self.port}/"
+        secret = f":{quote(self.password, safe='')}" if self.password else ""
+        return f"{self.scheme}://{self.user}{secret}@127.0.0.1:{self.port}/"
 
     scheme: str
     user: str
@@ -115,18 +117,27 @@ class OwnPostgreSQL(OwnServer):
     scheme = "postgresql"
     user = "postgres"
 
-    def __init__(self, folder: Path, *, connections: int = 40, made_with: tuple[str, ...] = ()) -> None:
-        super().__init__(folder)
-        self._connections = connections
-        (folder / "password").write_text(PASSWORD)
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        connections: int = 40,
+        password: str = PASSWORD,
+        made_with: tuple[str, ...] = (),
+        options: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(folder, password)
+        self._options = {"fsync": "off", "max_connections": str(connections), "superuser_reserved_connections": "0"}
+        self._options |= options or {}
+        (folder / "password").write_text(password)
         _give_away(folder)
+        secret = ("--auth=scram-sha-256", f"--pwfile={folder / 'password'}") if password else ("--auth=trust",)
         _run(
             [
                 _tool("initdb"),
                 f"--pgdata={folder / 'data'}",
                 "--username=postgres",
-                "--auth=scram-sha-256",
-                f"--pwfile={folder / 'password'}",
+                *secret,
                 "--encoding=UTF8",
                 "--locale=C",
                 "--no-sync",
@@ -135,11 +146,10 @@ class OwnPostgreSQL(OwnServer):
         )
 
     def _command(self) -> list[str]:
-        options = {"fsync": "off", "max_connections": str(self._connections), "superuser_reserved_connections": "0"}
         return [
             _tool("postgres"),
             *("-D", str(self.folder / "data"), "-p", str(self.port), "-h", "127.0.0.1", "-k", str(self.folder)),
-            *(word for name, value in options.items() for word in ("-c", f"{name}={value}")),
+            *(word for name, value in self._options.items() for word in ("-c", f"{name}={value}")),
         ]
 
     def _read_certificate(self) -> None:
@@ -160,7 +170,7 @@ class OwnPostgreSQL(OwnServer):
 
         try:
             psycopg2.connect(
-                host="127.0.0.1", port=self.port, user="postgres", password=PASSWORD, dbname="postgres"
+                host="127.0.0.1", port=self.port, user="postgres", password=self.password, dbname="postgres"
             ).close()
         except psycopg2.OperationalError:
             return False
@@ -171,12 +181,12 @@ class OwnMariaDB(OwnServer):
     scheme = "mysql"
     user = "root"
 
-    def __init__(self, folder: Path, *, connections: int = 40) -> None:
-        super().__init__(folder)
+    def __init__(self, folder: Path, *, connections: int = 40, password: str = PASSWORD) -> None:
+        super().__init__(folder, password)
         self._connections = connections
         self._tls: list[str] = []
         self._set = folder / "set.sql"
-        secret = PASSWORD.replace("\\", "\\\\").replace("'", "''")
+        secret = password.replace("\\", "\\\\").replace("'", "''")
         self._set.write_text(f"ALTER USER root@localhost IDENTIFIED BY '{secret}';\n", encoding="utf-8")
         _give_away(folder)
         _run(
@@ -225,7 +235,7 @@ class OwnMariaDB(OwnServer):
                 host="127.0.0.1",
                 port=self.port,
                 user="root",
-                password=PASSWORD.encode(),  # a text would be sent as Latin-1
+                password=self.password.encode(),  # a text would be sent as Latin-1
                 ssl_disabled=True,
             ).close()
         except pymysql.err.OperationalError:
@@ -237,11 +247,12 @@ class OwnMariaDB(OwnServer):
 def own_server(engine: str, **how: Any) -> Iterator[OwnServer]:
     """Run a server of the test's own; skip where its programs are not installed, or its setting is left empty.
 
-    ``connections`` is how many it takes, ``made_with`` what `initdb` is told besides.
+    ``connections`` is how many it takes; with an empty ``password`` it takes every login without one. PostgreSQL only:
+    ``made_with`` is what `initdb` is told besides, ``options`` what the server is.
 
     Not in pytest's folder, which each session that starts closes to the account under which the server runs.
     """
-    if server_address(engine) is None:
+    if switched_off(engine):
         pytest.skip(f"{engine} is not to be used here: its setting is empty")
     kind = {"postgresql": OwnPostgreSQL, "mysql": OwnMariaDB}[engine]
     with tempfile.TemporaryDirectory(prefix="unify-server-", ignore_cleanup_errors=True) as folder:
