@@ -4,7 +4,7 @@ FROM python:3.12-slim-bookworm AS build
 # Without pip: the environment is copied, and what runs there installs nothing.
 RUN python -m venv --without-pip /opt/venv
 WORKDIR /app
-COPY pyproject.toml constraints.txt README.md app.py compose.py settings.py ./
+COPY pyproject.toml constraints.txt README.md app.py compose.py logs.py settings.py ./
 COPY migrations migrations
 COPY repositories repositories
 COPY tenancy tenancy
@@ -27,7 +27,7 @@ RUN groupadd --gid 10001 unify \
     && install -d -o unify -g unify -m 700 /app/data
 WORKDIR /app
 COPY --from=build /opt/venv /opt/venv
-COPY pyproject.toml README.md .env.example app.py compose.py gunicorn.conf.py settings.py ./
+COPY pyproject.toml README.md .env.example app.py compose.py gunicorn.conf.py logs.py settings.py ./
 COPY migrations migrations
 COPY repositories repositories
 COPY tenancy tenancy

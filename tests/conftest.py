@@ -53,7 +53,7 @@ def put_logging_back() -> Iterator[None]:
     handlers, level = set(root.handlers), root.level
     yield
     for added in set(root.handlers) - handlers:
-        if type(added).__module__ == "web.http.logs":
+        if type(added).__module__ == "logs":
             root.removeHandler(added)
     root.setLevel(level)
 

@@ -22,6 +22,7 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
 
 import compose
+from logs import JsonLines
 from settings import Settings
 from tenancy.errors import TenancyError
 from utils.output import Failed, complain
@@ -208,8 +209,6 @@ class JsonLog(Logger):  # type: ignore[misc]  # gunicorn ships no types
     """Write gunicorn's own lines as the app writes its: one JSON object a line."""
 
     def setup(self, cfg: Any) -> None:
-        from web.http.logs import JsonLines  # the app is loaded after METRICS_VARIABLE is set
-
         super().setup(cfg)
         for handler in self.error_log.handlers:
             handler.setFormatter(JsonLines())

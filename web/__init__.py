@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 from flask import Flask
 
+import logs
 from web import api, pages
 from web.api import admin
 from web.api.openapi import document
 from web.auth import sessions
-from web.http import assets, errors, logs, rate_limits, security, wsgi
+from web.http import access_log, assets, errors, rate_limits, security, wsgi
 from web.ops import health, metrics
 from web.parts import Parts, current_parts
 
@@ -31,7 +32,7 @@ def create(parts: Parts) -> Flask:
     app.extensions["unify"] = parts
     _configure(app, parts.settings)
     logs.configure(parts.settings.log_level, parts.settings.log_format)
-    for room in (rate_limits, logs, metrics, sessions, security, errors, assets):
+    for room in (rate_limits, access_log, metrics, sessions, security, errors, assets):
         room.init_app(app)
     app.register_blueprint(health.blueprint)
     app.register_blueprint(api.blueprint)

@@ -15,12 +15,13 @@ from tests.support.layers import Order, Source
 
 MAY_IMPORT = {
     "settings": frozenset({"tenancy"}),
+    "logs": frozenset(),
     "compose": frozenset({"settings", "repositories", "tenancy"}),
     "app": frozenset({"compose", "settings", "web", "repositories", "tenancy"}),
-    "web": frozenset({"compose", "settings", "repositories", "tenancy"}),
+    "web": frozenset({"compose", "logs", "settings", "repositories", "tenancy"}),
     "repositories": frozenset({"tenancy"}),
     "tenancy": frozenset(),
-    "utils": frozenset({"compose", "settings", "repositories", "tenancy"}),
+    "utils": frozenset({"compose", "logs", "settings", "repositories", "tenancy"}),
     "migrations": frozenset({"repositories", "tenancy"}),
     "tests": frozenset(),
     "bench": frozenset(),
@@ -110,7 +111,7 @@ ORDERS = [
     Order(
         "web.http",
         (
-            "addresses advice assets logs",
+            "access_log addresses advice assets",
             "csrf errors wsgi",
             "cursors json_io rate_limits",
             "security",

@@ -12,9 +12,9 @@ from typing import Any, TypeAlias
 from flask import request, session
 from flask.typing import ResponseReturnValue
 
+import logs
 from tenancy.models import Principal
 from web.auth.sessions import bearer_key, current_principal
-from web.http import logs
 from web.http.csrf import SAFE_METHODS, check_csrf
 from web.http.errors import Problem
 from web.parts import current_parts

@@ -13,8 +13,8 @@ from flask import Flask, Request, Response, request, session
 from flask.sessions import SecureCookieSessionInterface, SessionMixin
 from flask_login import LoginManager, UserMixin, current_user, login_user, logout_user
 
+import logs
 from tenancy.models import Principal
-from web.http import logs
 from web.http.csrf import KEY_BLUEPRINTS, csrf
 from web.parts import current_parts
 

@@ -19,11 +19,11 @@ from flask_wtf.csrf import CSRFError
 from markupsafe import escape
 from werkzeug.exceptions import HTTPException
 
+from logs import request_id
 from repositories import errors as stored
 from tenancy import errors as tenancy
 from tenancy.models import Tenant
 from web.http import advice
-from web.http.logs import request_id
 from web.schemas import FieldErrors
 
 log = logging.getLogger("web")

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+import logs
 from tenancy import context as tenancy_context
 from tenancy.deadline import REQUEST_S, within
-from web.http import logs
 from web.http.addresses import client
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from flask import Flask
 from werkzeug.test import create_environ, run_wsgi_app
 
+import logs
 from tests.web.conftest import Caller
-from web.http import logs
 from web.http.wsgi import Door
 
 if TYPE_CHECKING:

@@ -20,13 +20,13 @@ from flask import Blueprint, Response, flash, redirect, render_template, request
 from flask.typing import ResponseReturnValue
 from icalendar import Calendar, Event
 
+import logs
 from repositories.repository_factory import RepositoryFactory
 from tenancy.errors import KeyNotFoundError
 from tenancy.models import Principal
 from web.auth.guards import page_login_required
 from web.auth.sessions import signed_in
 from web.display import clock
-from web.http import logs
 from web.http.errors import NOT_THERE, Problem
 from web.pages.common.rows import blueprint as pages
 from web.parts import current_parts

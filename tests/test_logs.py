@@ -9,9 +9,14 @@ from typing import Any
 import pytest
 from flask import Flask
 
+import logs
 import web
-from tests.web.conftest import Caller, caller, users_of
-from web.http import logs
+from tests.web.conftest import caller, users_of
+
+
+@pytest.fixture
+def app(make_parts: Any) -> Flask:
+    return web.create(make_parts())
 
 
 @pytest.fixture
@@ -82,10 +87,10 @@ def test_a_text_line_cannot_be_forged_by_a_path(app: Flask, capsys: pytest.Captu
     assert "\n2026-01-01 INFO" not in written
 
 
-def test_configuring_twice_writes_once(app: Flask, ada: Caller, capsys: pytest.CaptureFixture[str]) -> None:
+def test_configuring_twice_writes_once(app: Flask, capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("INFO", "text")
     logs.configure("INFO", "text")
-    ada.get("/healthz")
+    app.test_client().get("/healthz")
     assert capsys.readouterr().err.count("GET /healthz 200") == 1
 
 

@@ -18,9 +18,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 import orjson
-from flask import Flask, Response, request
 
-access = logging.getLogger("web.access")
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 SECRETS = re.compile(
@@ -67,11 +65,6 @@ def elapsed_s() -> float:
     """Return the seconds since the request began."""
     note = _note.get()
     return time.perf_counter() - note.started if note else 0.0
-
-
-def init_app(app: Flask) -> None:
-    """Write one access line for each response."""
-    app.after_request(_access_line)
 
 
 def configure(level: str, form: str) -> None:
@@ -141,15 +134,6 @@ class JsonLines(logging.Formatter):
         if record.exc_info:
             line["exception"] = without_secrets(self.formatException(record.exc_info))
         return orjson.dumps(line, default=str).decode()
-
-
-def _access_line(response: Response) -> Response:
-    """Log method, path, status and time, without the query string, which may contain a search."""
-    if access.isEnabledFor(logging.INFO):
-        text = f"{request.method} {request.path} {response.status_code} {elapsed_s() * 1000:.1f} ms"
-        # A record made directly saves the search for the calling line.
-        access.handle(access.makeRecord(access.name, logging.INFO, __file__, 0, text, (), None))
-    return response
 
 
 def _no_access_line(record: logging.LogRecord) -> bool:
