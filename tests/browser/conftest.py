@@ -1,7 +1,11 @@
-"""Serve the application on a port and look at it with a real Chromium; screenshots stay in ``test-output``."""
+"""Serve the application on a port and look at it with a real Chromium.
+
+PICTURES=1 leaves screenshots in ``test-output``.
+"""
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -18,6 +22,7 @@ OUTPUT = Path(__file__).resolve().parents[2] / "test-output" / "screenshots"
 PHONE = {"width": 390, "height": 844}
 DESK = {"width": 1200, "height": 800}
 HIGHEST = 8_000
+PICTURES = bool(os.environ.get("PICTURES")) or os.environ.get("LOOKS") == "all"
 
 
 def whole(app: Flask) -> Callable[..., list[bytes]]:
@@ -66,10 +71,12 @@ class Watched:
         self.page.get_by_role("button", name=button, exact=True).click()
 
     def picture(self, name: str) -> None:
-        """Keep a picture of the whole page; nothing of it may stick out to the side."""
-        OUTPUT.mkdir(parents=True, exist_ok=True)
+        """See that nothing of the page sticks out to the side; with PICTURES=1 or LOOKS=all keep a picture of it."""
         wider = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
         assert self.page.evaluate(wider) <= 0, f"{name} is wider than its window"
+        if not PICTURES:
+            return
+        OUTPUT.mkdir(parents=True, exist_ok=True)
         window = self.page.viewport_size
         # In a window as high as the page, what is fixed to its lower edge stands there and not across the page.
         whole = self.page.evaluate("document.documentElement.scrollHeight")

@@ -10,7 +10,7 @@ import pytest
 
 import web
 from repositories.repository_factory import RepositoryFactory
-from tests.support.visits import LOOKS, link, register, says, shows, sign_in
+from tests.support.visits import LOOKS, ON_A_PHONE, link, register, says, shows, sign_in
 
 pytestmark = pytest.mark.browser
 
@@ -19,7 +19,7 @@ PAGES = ("/", "/tasks", "/notes", "/events", "/categories", "/bin", "/search?q=g
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("look", ON_A_PHONE)
 def test_two_people_work_side_by_side_and_see_nothing_of_each_other(make_parts, serve, browse, look):
     parts = make_parts(bootstrap_first_admin="true")
     address = serve(web.create(parts))
@@ -164,7 +164,7 @@ def sign_out_and_in_again(ada):
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("look", ON_A_PHONE)
 def test_a_note_written_while_the_session_ended_is_not_lost(parts, user, serve, browse, look):
     ada = browse(serve(web.create(parts)), zone=ZONE, **LOOKS[look])
     ada.open("/notes")
@@ -187,7 +187,7 @@ def test_a_note_written_while_the_session_ended_is_not_lost(parts, user, serve, 
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("look", ON_A_PHONE)
 def test_what_is_wrong_stands_beside_its_field_and_the_rest_is_kept(parts, user, serve, browse, look):
     ada = browse(serve(web.create(parts)), zone=ZONE, **LOOKS[look])
     ada.open("/notes")
@@ -212,7 +212,7 @@ def test_what_is_wrong_stands_beside_its_field_and_the_rest_is_kept(parts, user,
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("look", ON_A_PHONE)
 def test_colours_and_keys_are_chosen_in_the_settings(parts, user, serve, browse, look):
     ada = browse(serve(web.create(parts)), zone=ZONE, **LOOKS[look])
     ada.open("/settings")

@@ -8,13 +8,13 @@ import pytest
 
 import web
 from tests.support.applications import keep_server
-from tests.support.visits import LOOKS, PASSWORD, link, register, says, shows, sign_in
+from tests.support.visits import AT_A_DESK, LOOKS, PASSWORD, link, register, says, shows, sign_in
 
 pytestmark = pytest.mark.browser
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("look", AT_A_DESK)
 def test_an_operator_finds_out_acts_and_sees_what_came_of_it(make_parts, serve, browse, look):
     parts = make_parts(bootstrap_first_admin="true")
     address = serve(web.create(parts))
@@ -168,7 +168,7 @@ def looks_after_health(root, look):
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("look", AT_A_DESK)
 def test_a_lost_database_is_told_with_what_to_do(make_parts, serve, browse, look):
     parts = make_parts()
     root = parts.accounts.create("root@example.org", password=PASSWORD, is_admin=True)
@@ -193,7 +193,7 @@ def test_a_lost_database_is_told_with_what_to_do(make_parts, serve, browse, look
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("look", AT_A_DESK)
 def test_servers_fit_the_window_and_a_refused_one_stays_in_its_form(make_parts, serve, browse, look):
     parts = make_parts()
     root = parts.accounts.create("root@example.org", password=PASSWORD, is_admin=True)
