@@ -36,7 +36,8 @@ class BinRepository(ScopedRepository):
 
     def page(self, *, limit: int = 50, after: Sequence[Any] | None = None) -> Page:
         """Return entries (``id``, ``batch``, ``kind``, ``title``, ``deleted_at``), newest first, in one statement."""
-        return self._page(self._kept(sa.select(*_SHOWN)), _NEWEST, limit, after)
+        statement = sorting.ordered(self._kept(sa.select(*_SHOWN)), _NEWEST)
+        return self._page(sorting.starting(statement, _NEWEST, after), _NEWEST, limit)
 
     def restore(self, batch: Any) -> list[tuple[str, UUID]]:
         """Restore a batch, completely or not at all; return kind and id of each row.

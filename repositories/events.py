@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import sqlalchemy as sa
 
-from repositories.base import values
+from repositories.base import sorting, values
 from repositories.base.paged import AMONG, CHUNK
 from repositories.base.repository import Conditions
 from repositories.base.sorting import Page, Row, Rows, down, up
@@ -95,8 +95,9 @@ class EventRepository(CategorizedRepository):
         those of ``page``.
         """
         over = _over(now, today)
-        statement = self._narrowed(text, filters).where(over if past else sa.not_(over))
-        return self._page(statement, self._sort("latest" if past else "starts"), limit, after)
+        sort = self._sort("latest" if past else "starts")
+        statement = sorting.ordered(self._narrowed(text, filters).where(over if past else sa.not_(over)), sort)
+        return self._page(sorting.starting(statement, sort, after), sort, limit)
 
     def feed(self, since: datetime) -> Iterator[Row]:
         """Yield the events that end at ``since`` or later, by their start; one statement per 500 rows."""

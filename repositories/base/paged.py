@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, ClassVar
 from uuid import UUID
 
 import sqlalchemy as sa
 
-from repositories.base import bin_storage, search, statements, values
+from repositories.base import bin_storage, search, sorting, statements, values
 from repositories.base.repository import BaseUserScopedRepository, Conditions
 from repositories.base.sorting import Page, Row, Rows, Sort
-from repositories.base.statements import AnyRowId, Filter
+from repositories.base.statements import AnyRowId, Filter, Shape
 from tenancy.types import new_id
 
 IDS_MAX = 200
@@ -23,6 +24,12 @@ def row_ids(value: object, field: str) -> list[UUID]:
     if not isinstance(value, list | tuple | set | frozenset) or len(value) > IDS_MAX:
         raise values.refuse(field, f"must be a list of at most {IDS_MAX} ids.")
     return [values.row_id(each, field) for each in value]
+
+
+@lru_cache(512)
+def _ordered(shown: sa.Select[Any], table: sa.Table, filters: Shape, sort: Sort) -> sa.Select[Any]:
+    """Build a page's statement once for each set of filters, so that a request only fills in parameters."""
+    return sorting.ordered(statements.narrowed(shown, table, filters), sort)
 
 
 AMONG = Filter("id", lambda column, ids: column.in_(ids), row_ids)
@@ -49,8 +56,12 @@ class PagedRepository(BaseUserScopedRepository):
         is a list of JSON values, valid for the same sort only. It contains the sorted values, so with long titles it is
         up to 2 KB of text. Rows have all columns, and ``category_name`` and ``category_color`` if they have a category.
         """
-        statement = self._narrowed(text, filters)
-        return self._page(statement, self._sort(sort), limit, after)
+        order, used = self._sort(sort), self._used(filters)
+        shape = tuple((name, rule) for name, (rule, _) in used.items())
+        statement = sorting.starting(_ordered(self._shown(), self.table, shape, order), order, after)
+        if text is not None:
+            statement = statement.where(*self._matching(text))
+        return self._page(statement, order, limit, **{f"f_{name}": value for name, (_, value) in used.items()})
 
     def found(self, text: str, *, limit: int = 50) -> Rows:
         """Return the rows that contain the words of a text (``search.py``), the best first; one statement.

@@ -21,7 +21,7 @@ import sqlalchemy as sa
 from repositories.base import scope, search, statements, values
 from repositories.base.scoped import ScopedRepository
 from repositories.base.sorting import Row, Rows
-from repositories.base.statements import HIDDEN, Filter
+from repositories.base.statements import HIDDEN, Filter, Shape
 from repositories.base.values import Check
 from repositories.errors import ConflictError, RepositoryError, StaleVersionError
 from tenancy import names
@@ -51,7 +51,7 @@ class BaseUserScopedRepository(ScopedRepository):
         ``..._after`` includes its value, ``..._before`` does not.
         """
         parameters: Row = {"p_limit": self._limit(limit)}
-        shape: tuple[tuple[str, Filter], ...] = ()
+        shape: Shape = ()
         if filters:
             used = self._used(filters)
             shape = tuple((name, rule) for name, (rule, _) in used.items())

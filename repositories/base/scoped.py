@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -62,11 +62,10 @@ class ScopedRepository:
         columns = tuple(map(str, result.keys()))  # plain str: orjson refuses SQLAlchemy's subclass
         return [dict(zip(columns, row, strict=True)) for row in result.all()]
 
-    def _page(self, statement: sa.Select[Any], sort: sorting.Sort, limit: int, after: Sequence[Any] | None) -> Page:
-        """Return a page of a scoped statement's rows, after a place."""
+    def _page(self, statement: sa.Select[Any], sort: sorting.Sort, limit: int, **parameters: Any) -> Page:
+        """Return a page of the rows of a scoped statement that ``sorting.ordered`` made."""
         wanted = self._limit(limit)
-        rows = self._rows(sorting.sorted_from(statement, sort, after).limit(wanted + 1))
-        return sorting.cut(rows, sort, wanted)
+        return sorting.cut(self._rows(statement, parameters | {"p_limit": wanted + 1}), sort, wanted)
 
     def _execute(self, statement: sa.Update | sa.Delete) -> int:
         result: Any = self.session.execute(statement)

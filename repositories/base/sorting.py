@@ -15,7 +15,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from repositories.base import values
-from repositories.base.statements import AnyRowId, read_id
+from repositories.base.statements import LIMIT, AnyRowId, read_id
 from tenancy.names import storable
 from tenancy.types import Timestamp
 
@@ -50,12 +50,16 @@ def down(*keys: sa.ColumnElement[Any]) -> Sort:
     return tuple(Key(_plain(by), descending=True) for by in keys)
 
 
-def sorted_from(statement: sa.Select[Any], sort: Sort, after: Sequence[Any] | None) -> sa.Select[Any]:
-    """Order a statement, start it after a place, and add the columns that the next place is made of."""
-    if after is not None:
-        statement = statement.where(beyond(sort, _read(sort, after)))
+def starting(statement: sa.Select[Any], sort: Sort, after: Sequence[Any] | None) -> sa.Select[Any]:
+    """Start an ordered statement after a place."""
+    return statement if after is None else statement.where(beyond(sort, _read(sort, after)))
+
+
+def ordered(statement: sa.Select[Any], sort: Sort) -> sa.Select[Any]:
+    """Order a statement, add the columns that the next place is made of, and limit it by the parameter ``p_limit``."""
     shown = [key.by.label(_label(number)) for number, key in enumerate(sort)]
-    return statement.add_columns(*shown).order_by(*(key.by.desc() if key.descending else key.by for key in sort))
+    order = (key.by.desc() if key.descending else key.by for key in sort)
+    return statement.add_columns(*shown).order_by(*order).limit(LIMIT)
 
 
 def cut(rows: Rows, sort: Sort, limit: int) -> Page:

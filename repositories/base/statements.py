@@ -17,6 +17,7 @@ from repositories.base import scope
 from repositories.schema import categories
 
 HIDDEN = frozenset({"user_id", "name_key"})
+LIMIT: sa.BindParameter[int] = sa.bindparam("p_limit", type_=sa.Integer)
 UNLISTED = frozenset({"position", "due_time"})
 """Columns that only pages show, so the lists of ``/api/v1`` do not read them."""
 
@@ -27,6 +28,10 @@ class Filter(NamedTuple):
     column: str
     compare: Callable[[Any, Any], Any]
     check: Callable[[object, str], Any] | None = None
+
+
+Shape = tuple[tuple[str, Filter], ...]
+"""The filters of a statement, each with its name and without its value."""
 
 
 @lru_cache(4096)
@@ -81,17 +86,23 @@ def one(table: sa.Table) -> sa.Select[Any]:
 
 
 @cache
-def listing(table: sa.Table, filters: tuple[tuple[str, Filter], ...] = (), *, after: bool = False) -> sa.Select[Any]:
+def listing(table: sa.Table, filters: Shape = (), *, after: bool = False) -> sa.Select[Any]:
     """Select the owner's rows, oldest first, each filter a parameter ``f_<name>``.
 
     ``after`` adds the parameters ``after_at`` and ``after_key``.
     """
     statement = scope.owned(sa.select(*listed(table)), sa.bindparam("p_owner", type_=sa.Integer))
-    for name, (column, compare, _) in filters:
-        statement = statement.where(compare(table.c[column], sa.bindparam(f"f_{name}")))
+    statement = narrowed(statement, table, filters)
     if after:
         statement = statement.where(_after(table))
-    return statement.order_by(table.c.created_at, key_of(table)).limit(sa.bindparam("p_limit", type_=sa.Integer))
+    return statement.order_by(table.c.created_at, key_of(table)).limit(LIMIT)
+
+
+def narrowed(statement: sa.Select[Any], table: sa.Table, filters: Shape) -> sa.Select[Any]:
+    """Narrow a statement by filters, each a parameter ``f_<name>``."""
+    for name, (column, compare, _) in filters:
+        statement = statement.where(compare(table.c[column], sa.bindparam(f"f_{name}")))
+    return statement
 
 
 @cache
