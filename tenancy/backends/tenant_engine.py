@@ -20,7 +20,6 @@ from sqlalchemy import event
 from sqlalchemy.engine import Dialect
 from sqlalchemy.event.registry import EventTarget
 from sqlalchemy.pool import ConnectionPoolEntry, Pool
-from sqlalchemy.pool.base import _ConnectionRecord
 
 from tenancy.backends.gates import TWO_PHASES, Gated
 from tenancy.errors import UnfencedError
@@ -65,21 +64,6 @@ class TenantPool(Pool):
             _invoke_creator=lambda record: creator(),
         )
         return made
-
-    def _create_connection(self) -> ConnectionPoolEntry:
-        """Connect as SQLAlchemy's pools do, but without making a collection of listeners for each pool to ask."""
-        record = _ConnectionRecord(self, connect=False)
-        record.starttime = time.time()
-        record.dbapi_connection = driver = self._invoke_creator(record)
-        record.fresh = True
-        try:
-            for heard in self.dispatch.connect:
-                heard(driver, record)
-        except BaseException:
-            record.dbapi_connection = None
-            self._close_connection(driver, terminate=True)
-            raise
-        return record
 
     def _do_get(self) -> ConnectionPoolEntry:
         try:

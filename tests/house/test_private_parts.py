@@ -66,6 +66,7 @@ def mysql_connection() -> Any:
     return import_module("pymysql.connections").Connection(defer_connect=True)
 
 
+FILES = "tenancy/backends/sqlite/engines.py"
 POOLS = "tenancy/backends/tenant_engine.py"
 CHAIN = "tenancy/schema/chain.py"
 MYSQL = "tenancy/backends/mysql/driver.py"
@@ -78,8 +79,10 @@ PARTS = [
         Part(name, pool, POOLS, "a pool that can be made again (P2, P8)")
         for name in ("_creator", "_recycle", "_orig_logging_name", "_reset_on_return", "_pre_ping", "_dialect")
     ),
-    Part("_ConnectionRecord", of("sqlalchemy.pool.base"), POOLS, "connecting without a collection a pool (P2, P8w)"),
-    Part("_invoke_creator", pool, POOLS, "connecting without a collection a pool (P2, P8w)"),
+    Part("_ConnectionRecord", of("sqlalchemy.pool.base"), FILES, "connecting without a collection per pool (P2, P8w)"),
+    Part("_create_connection", of("sqlalchemy.pool:Pool"), FILES, "connecting without a collection per pool (P2, P8w)"),
+    Part("_invoke_creator", pool, FILES, "connecting without a collection per pool (P2, P8w)"),
+    Part("_invoke_creator", pool, POOLS, "an engine that is a copy of another (P2, P8)"),
     Part("_invalidate_time", pool, POOLS, "reopening all connections of a file that was damaged"),
     Part(
         "_type_memos",
@@ -106,7 +109,6 @@ PARTS = [
     Part("_repr_type", of("alembic.autogenerate.render"), "tenancy/schema/autogenerate.py", "writing a column's type"),
     Part("_upgrade_revs", of("alembic.script:ScriptDirectory"), CHAIN, "migrations without env.py (P6)"),
     Part("_downgrade_revs", of("alembic.script:ScriptDirectory"), CHAIN, "migrations without env.py (P6)"),
-    Part("_ConnectionRecord", of("sqlalchemy.pool.base"), POOLS, "a record that is opened with fewer calls (P2)"),
     *(
         Part(name, migration, CHAIN, "one context, copied for each database of a run (P6)")
         for name in (

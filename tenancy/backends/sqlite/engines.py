@@ -19,6 +19,8 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
+from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.pool.base import _ConnectionRecord
 from sqlalchemy.util import LRUCache
 
 from tenancy import deadline
@@ -54,6 +56,26 @@ class SharedSQLiteDialect(SQLiteDialect_pysqlite):
 
 class FilePool(TenantPool):
     """A pool whose connections are checked against their file before each use (``check_file``)."""
+
+    def _create_connection(self) -> ConnectionPoolEntry:
+        """Connect as SQLAlchemy's pools do, but without making a collection of listeners for each pool to ask.
+
+        SQLAlchemy also lets other threads wait while the first connection initializes the dialect: this one is ready.
+        """
+        record = _ConnectionRecord(self, connect=False)
+        record.starttime = time.time()
+        record.dbapi_connection = driver = self._invoke_creator(record)
+        record.fresh = True
+        try:
+            if first := self.dispatch.first_connect:
+                first.for_modify(self.dispatch).exec_once_unless_exception(driver, record)
+            for heard in self.dispatch.connect:
+                heard(driver, record)
+        except BaseException:
+            record.dbapi_connection = None
+            self._close_connection(driver, terminate=True)
+            raise
+        return record
 
 
 registry.register("sqlite.unify", __name__, "SharedSQLiteDialect")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +12,14 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.pool.base import _ConnectionRecord as ConnectionRecord
 
+from tenancy.backends.server.engines import SharedDialect
 from tenancy.backends.sqlite.backend import SQLiteBackend
 from tenancy.backends.sqlite.driver import FileConnection
 from tenancy.backends.sqlite.engines import FilePool
 from tenancy.backends.tenant_engine import KEPT, TenantEngine, tend
 from tenancy.errors import StaleRouteError
 from tests.support.applications import add_tenants
+from tests.support.engines import backend_of, server_login, use as use_engine
 
 
 class Keeper:
@@ -166,6 +170,41 @@ def test_a_connection_that_a_listener_refuses_is_closed_and_counted(engine, keep
     assert keeper.open == 0
     sa.event.remove(engine, "connect", refuse)
     assert use(engine) == 1
+
+
+def test_listeners_are_told_of_the_first_connection_once(engine, keeper):
+    told: list[str] = []
+    sa.event.listen(engine, "first_connect", lambda driver, record: told.append("first"))
+    sa.event.listen(engine, "connect", lambda driver, record: told.append("each"))
+    with engine.connect(), engine.connect():
+        assert told == ["first", "each", "each"]
+
+
+@pytest.mark.parametrize("product", ["postgresql", "mysql"])
+def test_whoever_comes_while_a_servers_dialect_is_initialized_waits(request, product, monkeypatch):
+    """SQL is written by what the first connection learns of the server."""
+    backend, login = backend_of(use_engine(request, product)), server_login(product)
+    engine = backend.engine(lambda: backend.at_server(login))
+    begun, other_done = threading.Event(), threading.Event()
+    initialize = SharedDialect.initialize
+
+    def slowly(dialect: SharedDialect, connection: sa.Connection) -> None:
+        begun.set()
+        assert not other_done.wait(0.3), "it did not wait"
+        initialize(dialect, connection)
+
+    def second() -> Any:
+        assert begun.wait(10)
+        with engine.connect() as connection:
+            other_done.set()
+            return connection.dialect.server_version_info
+
+    monkeypatch.setattr(SharedDialect, "initialize", slowly)
+    with ThreadPoolExecutor() as threads:
+        later = threads.submit(second)
+        engine.connect().close()
+        assert later.result() == engine.dialect.server_version_info is not None
+    engine.dispose()
 
 
 def test_copied_engines_hold_all_that_sqlalchemys_own_constructors_put_there(engine):
