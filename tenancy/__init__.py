@@ -52,6 +52,7 @@ _PUBLIC = {
         "Accounts",
     ),
     "tenancy.backends": ("Backends",),
+    "tenancy.backends.access": ("Login",),
     "tenancy.backends.base": ("DatabaseFields",),
     "tenancy.catalog": ("Catalog",),
     "tenancy.catalog.listing": ("Filter",),

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import partial, wraps
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -77,6 +77,7 @@ FORMER_NAMES = {
     "glance": "reports.overview",
     "health": "reports.health",
     "list_databases": "reports.databases",
+    "placement_of": "tenant_of",
     "probe_own_database": "own_databases.probe",
     "remove_server": "servers.remove",
     "server": "servers.get",
@@ -87,6 +88,9 @@ FORMER_NAMES = {
     "tidy_server": "servers.tidy",
 }
 """What calls of the manager were called in version 0.3; they go with the version after the next."""
+
+FORMER_WORDS = {"told": "notify"}
+"""What their arguments were called."""
 
 
 @dataclass(frozen=True)
@@ -190,7 +194,13 @@ class TenantManager:
                 raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
             now = FORMER_NAMES[name]
             warnings.warn(f"manager.{name} is called manager.{now} now", DeprecationWarning, stacklevel=2)
-            return attrgetter(now)(self)
+            call = attrgetter(now)(self)
+
+            @wraps(call)
+            def former(*given: Any, **named: Any) -> Any:
+                return call(*given, **{FORMER_WORDS.get(word, word): value for word, value in named.items()})
+
+            return former
 
     @property
     def head(self) -> str:

@@ -109,16 +109,17 @@ def of_account(connection: sa.Connection, user_id: int) -> Tenant | None:
 
 
 def of_account_with_epoch(connection: sa.Connection, user_id: int) -> tuple[Tenant | None, int]:
-    """Return an account's tenant, and the epoch above which its next database must begin.
+    """Return an account's tenant, or the epoch above which its first database must begin.
 
-    The epoch is 0 if the names of earlier databases may be reused.
+    The epoch is 0 if the account has a tenant, or if the names of earlier databases may be reused.
     """
     row = damage.first(connection, _of_account, {"user_id": user_id})
     if row is None:
         raise no_user(user_id)
     *of_tenant, epoch = row
     try:
-        return from_row(of_tenant), int(epoch or 0)
+        found = from_row(of_tenant)
+        return found, int(epoch or 0) if found is None else 0
     except (ValueError, TypeError) as error:
         raise damage.broken(f"the account of user {user_id}", user_id=user_id) from error
 

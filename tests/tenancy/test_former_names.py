@@ -8,6 +8,7 @@ from operator import attrgetter
 import pytest
 
 import tenancy
+from tenancy.errors import ServerNotFoundError
 from tenancy.manager import FORMER_NAMES
 
 FORMER_PLACES = [
@@ -49,7 +50,15 @@ def test_a_former_module_has_nothing_else(module):
 @pytest.mark.parametrize(("former", "now"), FORMER_NAMES.items())
 def test_a_former_call_of_the_manager_is_the_present_one(parts, former, now):
     with pytest.warns(DeprecationWarning, match=f"manager.{former} is called manager.{now} now"):
-        assert getattr(parts.manager, former) == attrgetter(now)(parts.manager)
+        assert getattr(parts.manager, former).__wrapped__ == attrgetter(now)(parts.manager)
+
+
+def test_what_a_former_calls_argument_was_called_is_understood(parts):
+    said: list[str] = []
+    with pytest.warns(DeprecationWarning, match="manager.servers.remove now"):
+        remove = parts.manager.remove_server
+    with pytest.raises(ServerNotFoundError, match="no server named 'nowhere'"):
+        remove("nowhere", told=said.append)
 
 
 def test_a_name_that_the_manager_never_had_is_refused(parts):

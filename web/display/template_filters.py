@@ -30,7 +30,8 @@ FIELD_WORDS = {
     "db_options": "the options",
 }
 """What pages call the columns that messages of the layers below name."""
-_COLUMN = re.compile(rf"\b({'|'.join(FIELD_WORDS)})\b(?!\s*=)")
+_COLUMN = re.compile(rf"(?<![\w.@-])({'|'.join(FIELD_WORDS)})(?![\w@-]|\.\w|\s*=)")
+"""A column's name as a word of its own, and not in an address such as ``db_user@example.org``."""
 
 
 def register(app: Flask) -> None:

@@ -190,3 +190,13 @@ def test_accounts_are_listed_in_the_console_with_what_can_be_read(parts, three, 
     spoil("users", "email", three[0].id, NO_UTF8)
     rows, _ = parts.manager.reports.accounts_page(sort="created")
     assert [row["email"] for row in rows] == [damage.UNREADABLE, three[1].email, three[2].email]
+
+
+def test_a_damaged_epoch_of_an_account_hinders_no_database_that_is_there(parts, three, spoil):
+    whole, gone = three[0].id, three[1].id
+    parts.manager.delete_user_database(gone)
+    for user_id in (whole, gone):
+        spoil("users", "database_epoch", user_id, "'x'")
+    assert not parts.manager.provision(whole).created
+    with pytest.raises(CatalogDamagedError, match=f"user {gone}"):
+        parts.manager.provision(gone)

@@ -110,6 +110,9 @@ def test_a_message_is_shown_with_its_commands_as_code_and_nothing_of_it_is_html(
 
 def test_a_message_becomes_a_sentence_without_column_names():
     assert template_filters.sentence("db_host is not known.") == "The host is not known."
+    assert template_filters.sentence("Nothing for db_user@x.org or a@db_host.org: set db_name.") == (
+        "Nothing for db_user@x.org or a@db_host.org: set the database name."
+    )
     assert str(template_filters.prose("run `x`: db_user < db_name")) == (
         "Run <code>x</code>: the user &lt; the database name"
     )
