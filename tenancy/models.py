@@ -224,6 +224,11 @@ class Server:
     """The installation's mark, which is part of every name created on this server."""
 
     @property
+    def address(self) -> tuple[str, str, int]:
+        """Where the server answers; two names may be registered for one address."""
+        return self.db_type, self.db_host, self.db_port
+
+    @property
     def has_room(self) -> bool:
         """Return whether one more database may be created here; pending ones count like those in use."""
         return self.max_tenants is None or self.tenants + self.pending < self.max_tenants

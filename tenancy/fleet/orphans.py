@@ -57,13 +57,15 @@ class Orphans(Operation):
                 yield from self._of(backend.checks.inventory(NO_ACCESS), known, "beside the files")
         with self.catalog.reading() as connection:
             registered = servers.every(connection)
-        for server in registered:
-            yield from self._on_server(server)
+        for address in dict.fromkeys(each.address for each in registered):
+            yield from self._on_server([each for each in registered if each.address == address])
 
-    def _on_server(self, server: Server) -> Iterator[Finding]:
-        known = self._known(table.c.db_name, table.c.server_id == server.id)
+    def _on_server(self, registered: list[Server]) -> Iterator[Finding]:
+        """Yield what is on a server and known under none of the names that are registered for it."""
+        server, ids = registered[0], [each.id for each in registered]
+        known = self._known(table.c.db_name, table.c.server_id.in_(ids))
         waiting = pending_databases.c
-        columns = sa.select(waiting.db_name, waiting.tenant_id).where(waiting.server_id == server.id)
+        columns = sa.select(waiting.db_name, waiting.tenant_id).where(waiting.server_id.in_(ids))
         with self.catalog.reading() as connection:
             ready = {row[0]: (str(row[1]), None) for row in connection.execute(columns)}
         login = self.services.server_login(server)

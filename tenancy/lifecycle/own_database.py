@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -54,8 +55,9 @@ class OwnDatabases(Operation):
         """Report on a database that a user names, as ``preflight.probe`` does; nothing is created."""
         user_id = names.user_id(user_id)
         self._refuse(fields)
+        replacing = partial(self._refuse_to_replace, fields)
         with self._bulkhead.place(user_id):
-            return probe(self.services, user_id, fields, Origin.USER, replacing=True)
+            return probe(self.services, user_id, fields, Origin.USER, replacing=replacing)
 
     def connect(self, user_id: int, fields: DatabaseFields) -> Provisioned:
         """Keep a user's rows in the database that they name; one that cannot be used leaves everything as it was.
@@ -74,7 +76,8 @@ class OwnDatabases(Operation):
         if there is None or there.revision is None or self._is_there(there, fields):
             with unhurried():
                 return self._provisioner.provision(user_id, fields, Origin.USER)
-        found = self.probe(user_id, fields)
+        # The rows of the present database are looked at when it takes no more writes.
+        found = probe(self.services, user_id, fields, Origin.USER, replacing=lambda present: None)
         if not found["ok"]:
             raise ConfigurationError(found["message"], field="db_host", reason=found["code"])
         return self._exchanged(user_id, fields)
@@ -181,6 +184,12 @@ class OwnDatabases(Operation):
         wanted = planned(self.services, backend, whose, fields=fields, site=None, origin=Origin.USER)
         return tenant.origin == Origin.USER and all(getattr(tenant, name) == wanted.get(name) for name in _PLACE)
 
+    def _refuse_to_replace(self, fields: DatabaseFields, tenant: Tenant) -> None:
+        if tenant.revision is not None and not self._is_there(tenant, fields):
+            backend = self.services.backend(tenant)
+            with explained(backend):
+                self._refuse_rows(tenant, backend)
+
     def _refuse_rows(self, tenant: Tenant, backend: Backend) -> None:
         """Refuse where a user has written anything beside the rows that every new database begins with."""
         first = [table.name for table, _ in self.services.schema.first_rows(tenant.user_id or 0)]
@@ -190,7 +199,7 @@ class OwnDatabases(Operation):
                 some = sa.select(sa.literal(1)).select_from(table).where(table.c.user_id == tenant.user_id)
                 if len(connection.execute(some.limit(first.count(table.name) + 1)).all()) > first.count(table.name):
                     raise TenantExistsError(
-                        "your present database holds data, which only an operator can move.",
+                        "your present database holds data: only an empty one can be replaced.",
                         user_id=tenant.user_id,
                     )
 

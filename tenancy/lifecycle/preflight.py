@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
 
@@ -38,20 +38,22 @@ def probe(
     fields: DatabaseFields,
     origin: Origin = Origin.ADMIN,
     *,
-    replacing: bool = False,
+    replacing: Callable[[Tenant], None] | None = None,
 ) -> dict[str, Any]:
     """Return ``ok``, ``code``, ``message``, ``latency_ms`` and ``steps``; UserNotFoundError without account.
 
-    With ``replacing`` the database that the user has is ignored.
+    With ``replacing`` the database that the user has is to be replaced, and ``replacing`` raises if it may not be.
     """
     with services.catalog.reading() as connection:
         found = tenants.of_account(connection, user_id)
-    stored = None if replacing else found
+    stored = found if replacing is None else None
     tenant_id = found.tenant_id if found else new_id()
     started = time.perf_counter()
     steps: list[Check] = []
     try:
         with within(REQUEST_S):
+            if replacing is not None and found is not None:
+                replacing(found)
             for check in _steps(services, (user_id, tenant_id), stored, fields, origin):
                 steps.append(check)
                 if not check.ok:

@@ -179,11 +179,9 @@ class Servers(Operation):
 
     def _twins(self, place: dict[str, Any]) -> list[str]:
         """Remark on servers that are already registered at the same address under another name."""
-        of = ("db_type", "db_host", "db_port")
+        address = place["db_type"], place["db_host"], place["db_port"]
         with self.catalog.reading() as connection:
-            same = [
-                each for each in servers.every(connection) if all(getattr(each, name) == place[name] for name in of)
-            ]
+            same = [each for each in servers.every(connection) if each.address == address]
         return [f"this server is already registered as {each.name!r}: both names count its databases." for each in same]
 
     def _set(self, name: str, state: ServerState) -> dict[str, Any]:

@@ -331,6 +331,9 @@ def test_databases_and_logins_that_belong_to_nobody_are_named(request, make_part
             f"the database {kept.db_name} on server",
             f"the login {kept.db_name} on server",
         ]
+        parts.manager.servers.add("twin", "postgresql", server.url)
+        assert findings(parts.manager, alone=True) == found, "what one name knows of, the other does not report"
+        parts.manager.servers.remove("twin")
         server.stop()
         assert codes(parts.manager) == {(one, "connection_refused"), (None, "connection_refused")}
         server.start()

@@ -128,6 +128,7 @@ def test_a_database_with_anything_in_it_is_left_alone(manager, empty, engine):
 def test_a_present_database_with_rows_is_not_given_up(manager, empty):
     user = with_database(manager)
     add_task(manager, user, "of old")
+    assert manager.own_databases.probe(user, empty)["message"].startswith("your present database holds data")
     with pytest.raises(TenantExistsError, match="holds data"):
         manager.own_databases.connect(user, empty)
     assert titles(manager, user) == ["of old"]
