@@ -86,16 +86,19 @@ def show(as_json: bool, document: Any, tell: Callable[[], None]) -> None:
         tell()
 
 
-def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print rows under their headings."""
+def table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, none: str = "") -> None:
+    """Print rows under their headings; if there are no rows, print the sentence ``none`` instead."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    cells = [[Text(plain(cell)) for cell in row] for row in rows]
+    if none and not cells:
+        return say(none)
     grid = Table(*headings, box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for row in rows:
-        grid.add_row(*(Text(plain(cell)) for cell in row))
+    for row in cells:
+        grid.add_row(*row)
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else WIDE, highlight=False)
     console.print(grid)
 

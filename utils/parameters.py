@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from codecs import BOM_UTF8
+from collections.abc import Callable
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,10 +14,10 @@ from click.types import UUIDParameterType
 from tenancy import names
 from tenancy.errors import ConfigurationError
 from utils.output import complain
+from utils.toolbox import Toolbox, pass_toolbox
 
 if TYPE_CHECKING:
     from tenancy.models import User
-    from utils.toolbox import Toolbox
 
 SECRET_MAX_BYTES = 4096
 NUMBER_MAX = 2**31 - 1
@@ -95,6 +97,21 @@ USERS = UserRefs()
 KEY = KeyId()
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
+
+
+def answering(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Hand a command the run's Toolbox, and say in ``as_json`` whether it is to print a document."""
+    return json_option(pass_toolbox(command))
+
+
+def on_user(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Do as ``answering``, and hand the command the account that its argument names."""
+
+    @wraps(command)
+    def with_user(toolbox: Toolbox, /, user: int | str, **given: Any) -> Any:
+        return command(toolbox, find_user(toolbox, user), **given)
+
+    return click.argument("user", type=USER, metavar="USER_ID")(answering(with_user))
 
 
 def find_user(toolbox: Toolbox, ref: int | str) -> User:

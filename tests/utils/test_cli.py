@@ -84,7 +84,7 @@ def broken(monkeypatch):
     def stumble(*args, **kwargs):
         raise RuntimeError("a secret value")
 
-    monkeypatch.setattr("utils.commands.users.find_user", stumble)
+    monkeypatch.setattr("utils.parameters.find_user", stumble)
 
 
 def test_what_nobody_foresaw_ends_in_one_line_without_its_text(ready, broken):

@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from utils.output import counted, say, show, table
-from utils.parameters import USER, CommandGroup, WholeNumber, find_user, json_option
-from utils.toolbox import Toolbox, pass_toolbox
+from utils.parameters import USER, CommandGroup, WholeNumber, answering, find_user
+from utils.toolbox import Toolbox
 
 _HEAD = re.compile(r"[0-9]{1,19}:[0-9a-fA-F]{16,128}")
 
@@ -26,8 +26,7 @@ def audit() -> None:
 @click.option(
     "--limit", type=WholeNumber(1, 10_000), metavar="N", default=50, show_default=True, help="List at most N rows."
 )
-@json_option
-@pass_toolbox
+@answering
 def list_(toolbox: Toolbox, action: str | None, user: int | str | None, limit: int, as_json: bool) -> None:
     """List the audit log, newest first: when, what, to which account, by whom, in which request."""
     of = None if user is None else find_user(toolbox, user).id
@@ -38,9 +37,7 @@ def list_(toolbox: Toolbox, action: str | None, user: int | str | None, limit: i
             (row["id"], row["at"], row["action"], row["email"] or row["user_id"], _by(row), row["request_id"], _of(row))
             for row in rows
         ]
-        if not rows:
-            return say("No row matches.")
-        table(("row", "when", "action", "account", "by", "request", "detail"), shown)
+        table(("row", "when", "action", "account", "by", "request", "detail"), shown, none="No row matches.")
 
     show(as_json, {"items": rows}, tell)
 
@@ -51,8 +48,7 @@ def list_(toolbox: Toolbox, action: str | None, user: int | str | None, limit: i
     metavar="ID:SEAL",
     help="A head noted earlier (the log prints it now and then), to see if rows were cut off.",
 )
-@json_option
-@pass_toolbox
+@answering
 def verify(toolbox: Toolbox, expect: str | None, as_json: bool) -> None:
     """Check the seal of every row; name the first broken row."""
     if expect is not None and not _HEAD.fullmatch(expect):

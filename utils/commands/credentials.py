@@ -8,8 +8,8 @@ import click
 
 import tenancy
 from utils.output import Failed, Progress, counted, say, show, table
-from utils.parameters import CommandGroup, json_option
-from utils.toolbox import Toolbox, pass_toolbox
+from utils.parameters import CommandGroup, answering, json_option
+from utils.toolbox import Toolbox
 
 
 @click.group(cls=CommandGroup)
@@ -27,8 +27,7 @@ def generate_key(as_json: bool) -> None:
 
 
 @credentials.command()
-@json_option
-@pass_toolbox
+@answering
 def rotate(toolbox: Toolbox, as_json: bool) -> None:
     """Seal every stored password under the newest key; if it is stopped, run it again to finish."""
     from tenancy.credentials import rotation
@@ -49,8 +48,7 @@ def rotate(toolbox: Toolbox, as_json: bool) -> None:
 
 
 @credentials.command()
-@json_option
-@pass_toolbox
+@answering
 def status(toolbox: Toolbox, as_json: bool) -> None:
     """Show which keys stored passwords need, and which are no longer needed."""
     from tenancy.credentials import rotation

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -12,11 +13,11 @@ import tenancy
 from tenancy.errors import BackendError, CredentialError
 from utils.commands.leftovers import leftovers
 from utils.output import Failed, Progress, columns, complain, counted, pairs, place, reason, say, show, table
-from utils.parameters import USER, CommandGroup, Moment, WholeNumber, confirm, find_user, json_option, secret
-from utils.toolbox import Toolbox, pass_toolbox
+from utils.parameters import CommandGroup, Moment, WholeNumber, answering, confirm, on_user, secret
+from utils.toolbox import Toolbox
 
 if TYPE_CHECKING:
-    from tenancy import TenantManager
+    from tenancy import TenantManager, User
     from tenancy.lifecycle.provision_many import InitResult
 
 PAGE = 200
@@ -34,8 +35,7 @@ def db() -> None:
 
 
 @db.command("create-config-table")
-@json_option
-@pass_toolbox
+@answering
 def create_config_table(toolbox: Toolbox, as_json: bool) -> None:
     """Create the configuration table: bring the catalog to the code's revision."""
     manager, settings = toolbox.parts.manager, toolbox.settings
@@ -56,7 +56,6 @@ def create_config_table(toolbox: Toolbox, as_json: bool) -> None:
 
 
 @db.command()
-@click.argument("user", type=USER, metavar="USER_ID")
 @click.option(
     "--db-type",
     type=click.Choice(TYPES),
@@ -68,12 +67,11 @@ def create_config_table(toolbox: Toolbox, as_json: bool) -> None:
 @click.option("--db-name", metavar="N", help="The database's name on the server.")
 @click.option("--db-user", metavar="U", help="The login for it.")
 @click.option("--db-password-stdin", is_flag=True, help="Read the login's password from standard input.")
-@json_option
-@pass_toolbox
-def init(toolbox: Toolbox, /, user: int | str, db_password_stdin: bool, as_json: bool, **given: Any) -> None:
+@on_user
+def init(toolbox: Toolbox, owner: User, /, db_password_stdin: bool, as_json: bool, **given: Any) -> None:
     """Create or upgrade one user's database; one that is already ready is left as it is."""
 
-    manager, owner = toolbox.parts.manager, find_user(toolbox, user)
+    manager = toolbox.parts.manager
     asks = db_password_stdin or given["db_user"] is not None
     given["db_password"] = secret("Database password", from_stdin=db_password_stdin) if asks else None
     fields = tenancy.DatabaseFields(**given) if any(value is not None for value in given.values()) else None
@@ -92,8 +90,7 @@ def init(toolbox: Toolbox, /, user: int | str, db_password_stdin: bool, as_json:
 
 
 @db.command("init-all")
-@json_option
-@pass_toolbox
+@answering
 def init_all(toolbox: Toolbox, as_json: bool) -> None:
     """Create or upgrade the database of every active user; name those that fail, and go on."""
     parts = toolbox.parts
@@ -107,24 +104,14 @@ def init_all(toolbox: Toolbox, as_json: bool) -> None:
         results = parts.manager.initialize_all(told)
     made = sum(result.created for result in results)
     failed = [result for result in results if not result.ok]
+    ready = len(results) - made - len(failed)
     new, old = "created", "already ready"
     if not parts.manager.multi_tenant:
         new, old = "got their first rows in the shared database", "already had theirs"
-    show(
-        as_json,
-        {
-            "users": len(results),
-            "created": made,
-            "already_ready": len(results) - made - len(failed),
-            "failed": [
-                {"user_id": r.user_id, "email": r.email, "code": _code(r), "message": _reason(r)} for r in failed
-            ],
-        },
-        lambda: say(
-            f"{counted(len(results), 'active user')}: {made} {new}, {len(results) - made - len(failed)} {old}, "
-            f"{len(failed)} failed."
-        ),
-    )
+    named = [{"user_id": r.user_id, "email": r.email, "code": _code(r), "message": _reason(r)} for r in failed]
+    document = {"users": len(results), "created": made, "already_ready": ready, "failed": named}
+    outcome = f"{counted(len(results), 'active user')}: {made} {new}, {ready} {old}, {len(failed)} failed."
+    show(as_json, document, lambda: say(outcome))
     if failed:
         raise Failed(
             f"{len(failed)} of {len(results)} databases could not be initialized: users "
@@ -133,12 +120,9 @@ def init_all(toolbox: Toolbox, as_json: bool) -> None:
 
 
 @db.command()
-@click.argument("user", type=USER, metavar="USER_ID")
-@json_option
-@pass_toolbox
-def test(toolbox: Toolbox, user: int | str, as_json: bool) -> None:
+@on_user
+def test(toolbox: Toolbox, owner: User, as_json: bool) -> None:
     """Connect to a user's database and check that it is theirs and up to date."""
-    owner = find_user(toolbox, user)
     found = toolbox.parts.manager.reports.test(owner.id)
     who = f"user {owner.id} ({owner.email})"
 
@@ -152,12 +136,10 @@ def test(toolbox: Toolbox, user: int | str, as_json: bool) -> None:
 
 
 @db.command()
-@click.argument("user", type=USER, metavar="USER_ID")
-@json_option
-@pass_toolbox
-def info(toolbox: Toolbox, user: int | str, as_json: bool) -> None:
+@on_user
+def info(toolbox: Toolbox, owner: User, as_json: bool) -> None:
     """Show the configuration of a user's database, without secrets."""
-    found = toolbox.parts.manager.reports.info(find_user(toolbox, user).id)
+    found = toolbox.parts.manager.reports.info(owner.id)
     show(as_json, found, lambda: pairs(found))
 
 
@@ -169,8 +151,7 @@ def info(toolbox: Toolbox, user: int | str, as_json: bool) -> None:
     "--inactive-since", type=Moment(), metavar="DATE", help="Only databases that nobody has used since then (UTC)."
 )
 @click.option("--query", metavar="TEXT", help="Only users whose address contains this text.")
-@json_option
-@pass_toolbox
+@answering
 def list_(toolbox: Toolbox, /, inactive_since: datetime | None, as_json: bool, **wanted: Any) -> None:
     """List users' databases by user id."""
     since = None if inactive_since is None else inactive_since.replace(tzinfo=UTC)
@@ -180,16 +161,13 @@ def list_(toolbox: Toolbox, /, inactive_since: datetime | None, as_json: bool, *
 
 
 @db.command()
-@json_option
-@pass_toolbox
+@answering
 def status(toolbox: Toolbox, as_json: bool) -> None:
     """Show how many databases are in each state, and which need attention."""
     manager = toolbox.parts.manager
     catalog = manager.reports.catalog()
     found = list(_databases(manager)) if manager.multi_tenant else _shared_database(toolbox)
-    by_state: dict[str, int] = {}
-    for row in found:
-        by_state[row["status"]] = by_state.get(row["status"], 0) + 1
+    by_state = Counter(row["status"] for row in found)
     behind = [row for row in found if row["revision"] != row["head_revision"]]
     unready = [row for row in found if row["status"] != "ready"]
     without = manager.users_without_database() if manager.multi_tenant else 0
@@ -221,8 +199,7 @@ def status(toolbox: Toolbox, as_json: bool) -> None:
 
 
 @db.command()
-@json_option
-@pass_toolbox
+@answering
 def stats(toolbox: Toolbox, as_json: bool) -> None:
     """Show how many databases there are and how large they are."""
     found = toolbox.parts.manager.get_user_database_stats()
@@ -240,19 +217,15 @@ def stats(toolbox: Toolbox, as_json: bool) -> None:
 
 
 @db.command()
-@click.argument("user", type=USER, metavar="USER_ID")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation; required without a terminal.")
 @click.option(
     "--forget",
     is_flag=True,
     help="If the database cannot be removed, give it up: `unify db leftovers` lists it until it is gone.",
 )
-@json_option
-@pass_toolbox
-def delete(toolbox: Toolbox, user: int | str, yes: bool, forget: bool, as_json: bool) -> None:
+@on_user
+def delete(toolbox: Toolbox, owner: User, yes: bool, forget: bool, as_json: bool) -> None:
     """Delete a user's database with everything in it; the account stays."""
-
-    owner = find_user(toolbox, user)
     found = toolbox.parts.manager.reports.info(owner.id)
     what = f"the database of user {owner.id} ({owner.email}), {'sqlite in ' if found['db_path'] else ''}{place(found)}"
     if not yes:
@@ -279,12 +252,9 @@ db.add_command(leftovers)
 
 
 @db.command()
-@click.argument("user", type=USER, metavar="USER_ID")
-@json_option
-@pass_toolbox
-def release(toolbox: Toolbox, user: int | str, as_json: bool) -> None:
+@on_user
+def release(toolbox: Toolbox, owner: User, as_json: bool) -> None:
     """Release a user's database from an operation whose process you know is gone."""
-    owner = find_user(toolbox, user)
     held = toolbox.parts.manager.release_claim(owner.id)
 
     def tell() -> None:
@@ -298,13 +268,9 @@ def release(toolbox: Toolbox, user: int | str, as_json: bool) -> None:
 
 
 @db.command()
-@click.argument("user", type=USER, metavar="USER_ID")
-@json_option
-@pass_toolbox
-def suspend(toolbox: Toolbox, user: int | str, as_json: bool) -> None:
+@on_user
+def suspend(toolbox: Toolbox, owner: User, as_json: bool) -> None:
     """Stop all work on a user's database, including work in progress, until `unify db resume`."""
-
-    owner = find_user(toolbox, user)
     try:
         toolbox.parts.manager.suspend(owner.id)
     except (BackendError, CredentialError) as error:
@@ -318,12 +284,9 @@ def suspend(toolbox: Toolbox, user: int | str, as_json: bool) -> None:
 
 
 @db.command()
-@click.argument("user", type=USER, metavar="USER_ID")
-@json_option
-@pass_toolbox
-def resume(toolbox: Toolbox, user: int | str, as_json: bool) -> None:
+@on_user
+def resume(toolbox: Toolbox, owner: User, as_json: bool) -> None:
     """Let a suspended database be used again."""
-    owner = find_user(toolbox, user)
     toolbox.parts.manager.resume(owner.id)
     done = {"user_id": owner.id, "status": "ready"}
     show(as_json, done, lambda: say(f"The database of user {owner.id} ({owner.email}) has been resumed."))
@@ -364,12 +327,10 @@ def _complain_of_damage(rows: list[dict[str, Any]]) -> None:
 
 
 def _tell_databases(found: list[dict[str, Any]]) -> None:
-    if not found:
-        say("No databases.")
-        return
     names = ("user_id", "email", "db_type", "status", "revision", "last_used_at")
     headings = ("user", "e-mail", "type", "state", "revision", "last used", "where")
-    table(headings, [[*cells, place(row)] for cells, row in zip(columns(found, names), found, strict=True)])
+    rows = ([*cells, place(row)] for cells, row in zip(columns(found, names), found, strict=True))
+    table(headings, rows, none="No databases.")
 
 
 def _reason(result: InitResult) -> str:

@@ -7,9 +7,9 @@ import uuid
 
 import click
 
-from utils.output import complain, say, show, table
-from utils.parameters import KEY, USER, CommandGroup, WholeNumber, find_user, json_option
-from utils.toolbox import Toolbox, pass_toolbox
+from utils.output import columns, complain, say, show, table
+from utils.parameters import KEY, USER, CommandGroup, WholeNumber, answering, find_user
+from utils.toolbox import Toolbox
 
 DAYS_MAX = 3650
 
@@ -24,8 +24,7 @@ def keys() -> None:
 @click.option("--name", default="", metavar="N", help="What the key is for.")
 @click.option("--read-only", is_flag=True, help="Allow the key to read but not to write.")
 @click.option("--expires", type=WholeNumber(1, DAYS_MAX), metavar="DAYS", help="Let the key expire after so many days.")
-@json_option
-@pass_toolbox
+@answering
 def create(toolbox: Toolbox, user: int | str, name: str, read_only: bool, expires: int | None, as_json: bool) -> None:
     """Create a key and print it, this one time."""
     owner = find_user(toolbox, user)
@@ -37,28 +36,23 @@ def create(toolbox: Toolbox, user: int | str, name: str, read_only: bool, expire
 
 @keys.command("list")
 @click.option("--user", type=USER, required=True, metavar="E", help="Whose keys: e-mail address or id.")
-@json_option
-@pass_toolbox
+@answering
 def list_(toolbox: Toolbox, user: int | str, as_json: bool) -> None:
     """List a user's keys, without the keys themselves."""
     owner = find_user(toolbox, user)
     found = toolbox.parts.accounts.keys(owner.id)
 
     def tell() -> None:
-        if not found:
-            say(f"Account {owner.id} ({owner.email}) has no keys.")
-            return
         names = ("id", "prefix", "name", "read_only", "created_at", "expires_at", "last_used_at")
         headings = ("id", "begins with", "name", "read-only", "created", "expires", "last used")
-        table(headings, [[row[name] for name in names] for row in found])
+        table(headings, columns(found, names), none=f"Account {owner.id} ({owner.email}) has no keys.")
 
     show(as_json, {"items": found}, tell)
 
 
 @keys.command()
 @click.argument("key_id", type=KEY, metavar="KEY_ID")
-@json_option
-@pass_toolbox
+@answering
 def revoke(toolbox: Toolbox, key_id: uuid.UUID, as_json: bool) -> None:
     """Revoke a key; the next request with it is refused. `unify keys list` shows KEY_ID."""
     toolbox.parts.accounts.revoke_key_by_id(key_id)

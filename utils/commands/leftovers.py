@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from utils.output import Failed, columns, place, say, show, table
-from utils.parameters import WholeNumber, json_option
-from utils.toolbox import Toolbox, pass_toolbox
+from utils.output import Failed, place, say, show, table
+from utils.parameters import WholeNumber, answering
+from utils.toolbox import Toolbox
 
 if TYPE_CHECKING:
     from tenancy import TenantManager
@@ -28,8 +28,7 @@ WHY = {
 @click.option(
     "--confirm", type=WholeNumber(1), metavar="ID", help="Take this one off the list: you know that it is gone."
 )
-@json_option
-@pass_toolbox
+@answering
 def leftovers(toolbox: Toolbox, remove: bool, confirm: int | None, as_json: bool) -> None:
     """List databases that no user has any more and that may still exist."""
     manager = toolbox.parts.manager
@@ -45,15 +44,12 @@ def leftovers(toolbox: Toolbox, remove: bool, confirm: int | None, as_json: bool
     def tell() -> None:
         for line in done:
             say(line)
-        if not rows:
-            say("No databases are left behind.")
-            return
-        whys = [WHY.get(row["reason"], row["reason"]) for row in rows]
-        cells = zip(
-            columns(rows, ("id", "user_id", "db_type")), whys, columns(rows, ("last_error",)), rows, strict=True
-        )
+        cells = [
+            (r["id"], r["user_id"], r["db_type"], WHY.get(r["reason"], r["reason"]), r["last_error"], place(r))
+            for r in rows
+        ]
         headings = ("id", "user", "type", "why nobody uses it", "why it is still there", "where")
-        table(headings, [[*which, why, *error, place(row)] for which, why, error, row in cells])
+        table(headings, cells, none="No databases are left behind.")
 
     show(as_json, {"items": rows}, tell)
     if remove and rows:

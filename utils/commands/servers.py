@@ -7,10 +7,11 @@ from typing import Any
 import click
 
 from utils.output import Failed, address, say, show, table
-from utils.parameters import CommandGroup, WholeNumber, json_option, secret
-from utils.toolbox import Toolbox, pass_toolbox
+from utils.parameters import CommandGroup, WholeNumber, answering, secret
+from utils.toolbox import Toolbox
 
 TYPES = ("postgresql", "mysql", "sqlserver")
+NONE = "No server is registered. To register one: `unify servers add NAME --type T --url-stdin`."
 
 
 @click.group(cls=CommandGroup)
@@ -30,57 +31,40 @@ def servers() -> None:
 @click.option(
     "--weight", type=WholeNumber(1, 1000), default=1, show_default=True, metavar="W", help="Its share of new databases."
 )
-@json_option
-@pass_toolbox
-def add(
-    toolbox: Toolbox,
-    /,
-    name: str,
-    db_type: str,
-    url_stdin: bool,
-    max_tenants: int | None,
-    weight: int,
-    as_json: bool,
-) -> None:
+@answering
+def add(toolbox: Toolbox, /, name: str, db_type: str, url_stdin: bool, as_json: bool, **limits: Any) -> None:
     """Register a server after connecting to it; its login must be able to create databases and logins."""
     url = secret("URL of the server", from_stdin=url_stdin)
     if not url:
         raise click.UsageError("the URL is missing: provide it on standard input and add --url-stdin.")
     heard: list[list[str]] = []
-    made = toolbox.parts.manager.servers.add(
-        name, db_type, url, max_tenants=max_tenants, weight=weight, notify=lambda *what: heard.extend(what)
-    )
+    made = toolbox.parts.manager.servers.add(name, db_type, url, **limits, notify=lambda *what: heard.extend(what))
     done, remarks = heard
 
     def tell() -> None:
-        say(f"Server {made['name']} is registered: {_place(made)}.")
-        say(f"Rights on the server: {_listed(done) or 'nothing was changed'}.")
+        say(f"Server {made['name']} is registered: {made['db_type']} on {address(made)}.")
+        say(f"Rights on the server: {'; '.join(done) or 'nothing was changed'}.")
         _remark(remarks)
 
     show(as_json, made, tell)
 
 
 @servers.command("list")
-@json_option
-@pass_toolbox
+@answering
 def list_(toolbox: Toolbox, as_json: bool) -> None:
     """List the servers and how many databases are on each."""
     found = toolbox.parts.manager.servers()
 
     def tell() -> None:
-        if not found:
-            say("No server is registered. To register one: `unify servers add NAME --type T --url-stdin`.")
-            return
         headings = ("name", "type", "host", "state", "databases", "kept ready", "limit", "weight")
-        table(headings, map(_row, found))
+        table(headings, map(_row, found), none=NONE)
 
     show(as_json, {"items": found}, tell)
 
 
 @servers.command()
 @click.argument("name", metavar="NAME")
-@json_option
-@pass_toolbox
+@answering
 def test(toolbox: Toolbox, name: str, as_json: bool) -> None:
     """Connect to a server and check that its login may create databases and logins."""
     found = toolbox.parts.manager.servers.test(name)
@@ -98,14 +82,13 @@ def test(toolbox: Toolbox, name: str, as_json: bool) -> None:
 
 @servers.command()
 @click.argument("name", metavar="NAME")
-@json_option
-@pass_toolbox
+@answering
 def tidy(toolbox: Toolbox, name: str, as_json: bool) -> None:
     """Remove unused templates, and keep tenants' logins out of the server's own databases."""
     found = toolbox.parts.manager.servers.tidy(name)
 
     def tell() -> None:
-        say(f"Server {found['name']}: {_listed(found['done']) or 'there was nothing to do'}.")
+        say(f"Server {found['name']}: {'; '.join(found['done']) or 'there was nothing to do'}.")
         _remark(found["remarks"])
 
     show(as_json, found, tell)
@@ -113,19 +96,15 @@ def tidy(toolbox: Toolbox, name: str, as_json: bool) -> None:
 
 @servers.command()
 @click.argument("name", metavar="[NAME]", required=False)
-@json_option
-@pass_toolbox
+@answering
 def fill(toolbox: Toolbox, name: str | None, as_json: bool) -> None:
     """Create the databases to keep ready (PENDING_TENANTS) on one server or on all, and retire unusable ones."""
     found = toolbox.parts.manager.pool.fill(name)
 
     def tell() -> None:
-        if not found:
-            say("No server is registered. To register one: `unify servers add NAME --type T --url-stdin`.")
-            return
         headings = ("name", "wanted", "ready", "created now", "retired now", "")
         names = ("name", "wanted", "ready", "made", "retired")
-        table(headings, [[*(row[each] for each in names), _hindered(row)] for row in found])
+        table(headings, [[*(row[each] for each in names), _hindered(row)] for row in found], none=NONE)
 
     show(as_json, {"items": found}, tell)
     failed = [row["name"] for row in found if row["error"]]
@@ -135,8 +114,7 @@ def fill(toolbox: Toolbox, name: str | None, as_json: bool) -> None:
 
 @servers.command()
 @click.argument("name", metavar="NAME")
-@json_option
-@pass_toolbox
+@answering
 def drain(toolbox: Toolbox, name: str, as_json: bool) -> None:
     """Place no new databases on a server; those on it stay."""
     _print_server(as_json, toolbox.parts.manager.servers.drain(name))
@@ -144,8 +122,7 @@ def drain(toolbox: Toolbox, name: str, as_json: bool) -> None:
 
 @servers.command()
 @click.argument("name", metavar="NAME")
-@json_option
-@pass_toolbox
+@answering
 def accept(toolbox: Toolbox, name: str, as_json: bool) -> None:
     """Place new databases on a drained server again."""
     _print_server(as_json, toolbox.parts.manager.servers.accept(name))
@@ -154,8 +131,7 @@ def accept(toolbox: Toolbox, name: str, as_json: bool) -> None:
 @servers.command("set-password")
 @click.argument("name", metavar="NAME")
 @click.option("--password-stdin", is_flag=True, help="Read the password from standard input instead of a terminal.")
-@json_option
-@pass_toolbox
+@answering
 def set_password(toolbox: Toolbox, name: str, password_stdin: bool, as_json: bool) -> None:
     """Store the new password of a server's login, after connecting with it."""
     password = secret("New password", from_stdin=password_stdin)
@@ -167,8 +143,7 @@ def set_password(toolbox: Toolbox, name: str, password_stdin: bool, as_json: boo
 
 @servers.command()
 @click.argument("name", metavar="NAME")
-@json_option
-@pass_toolbox
+@answering
 def remove(toolbox: Toolbox, name: str, as_json: bool) -> None:
     """Remove a server that holds no databases from the list."""
     heard: list[list[str]] = []
@@ -176,37 +151,22 @@ def remove(toolbox: Toolbox, name: str, as_json: bool) -> None:
     done, remarks = heard
 
     def tell() -> None:
-        say(f"Server {name} has been removed.{f' On it: {_listed(done)}.' if done else ''}")
+        on_it = f" On it: {'; '.join(done)}." if done else ""
+        say(f"Server {name} has been removed.{on_it}")
         _remark(remarks)
 
     show(as_json, {"name": name, "removed": True}, tell)
 
 
 def _row(server: dict[str, Any]) -> list[Any]:
-    most = server["max_tenants"] or ""
-    return [
-        server["name"],
-        server["db_type"],
-        address(server),
-        server["state"],
-        server["tenants"],
-        _pool(server),
-        most,
-        server["weight"],
-    ]
-
-
-def _listed(done: list[str]) -> str:
-    return "; ".join(done)
+    where, most = address(server), server["max_tenants"] or ""
+    pool = f"{server['pending']}{' (failing)' if server['pool_error'] else ''}"
+    return [server["name"], server["db_type"], where, server["state"], server["tenants"], pool, most, server["weight"]]
 
 
 def _remark(remarks: list[str]) -> None:
     for remark in remarks:
         say(f"Note: {remark}")
-
-
-def _pool(server: dict[str, Any]) -> str:
-    return f"{server['pending']}{' (failing)' if server['pool_error'] else ''}"
 
 
 def _hindered(row: dict[str, Any]) -> str:
@@ -216,7 +176,3 @@ def _hindered(row: dict[str, Any]) -> str:
 def _print_server(as_json: bool, server: dict[str, Any]) -> None:
     said = f"Server {server['name']} is {server['state']}; databases there: {server['tenants']}."
     show(as_json, server, lambda: say(said))
-
-
-def _place(server: dict[str, Any]) -> str:
-    return f"{server['db_type']} on {address(server)}"

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from utils.output import Failed, reason, say, show, table
-from utils.parameters import USER, CommandGroup, find_user, json_option, secret
-from utils.toolbox import Toolbox, pass_toolbox
+from utils.output import Failed, counted, reason, say, show, table
+from utils.parameters import CommandGroup, answering, on_user, secret
+from utils.toolbox import Toolbox
 
 if TYPE_CHECKING:
     from tenancy.models import User
@@ -32,8 +32,7 @@ def users() -> None:
     is_flag=True,
     help="Read the password from standard input. Otherwise ask on a terminal; without a terminal, set none.",
 )
-@json_option
-@pass_toolbox
+@answering
 def create(toolbox: Toolbox, email: str, name: str, admin: bool, password_stdin: bool, as_json: bool) -> None:
     """Create an account and its database, as registration does."""
     password = secret("Password", from_stdin=password_stdin)
@@ -46,11 +45,8 @@ def create(toolbox: Toolbox, email: str, name: str, admin: bool, password_stdin:
         if password is None:
             say(f"It has no password yet: `unify users set-password {user.id}` sets one. API keys work without.")
         if failure is None:
-            say(
-                "Its database is ready."
-                if manager.multi_tenant
-                else "Its rows are in the database that all users share."
-            )
+            own, shared = "Its database is ready.", "Its rows are in the database that all users share."
+            say(own if manager.multi_tenant else shared)
 
     show(as_json, user.to_dict() | {"password_set": password is not None, "database_ready": failure is None}, tell)
     if failure is not None:
@@ -59,8 +55,7 @@ def create(toolbox: Toolbox, email: str, name: str, admin: bool, password_stdin:
 
 @users.command("list")
 @click.option("--query", metavar="TEXT", help="Only addresses and names that contain this text.")
-@json_option
-@pass_toolbox
+@answering
 def list_(toolbox: Toolbox, query: str | None, as_json: bool) -> None:
     """List accounts by id."""
     found: list[User] = []
@@ -68,84 +63,63 @@ def list_(toolbox: Toolbox, query: str | None, as_json: bool) -> None:
         found += page
 
     def tell() -> None:
-        if not found:
-            say("No accounts." if query is None else "No account matches.")
-            return
-        table(
-            ("id", "e-mail", "name", "administrator", "active", "created", "last seen"),
-            [(u.id, u.email, u.display_name, u.is_admin, u.is_active, u.created_at, u.last_seen_at) for u in found],
-        )
+        headings = ("id", "e-mail", "name", "administrator", "active", "created", "last seen")
+        rows = ((u.id, u.email, u.display_name, u.is_admin, u.is_active, u.created_at, u.last_seen_at) for u in found)
+        table(headings, rows, none="No accounts." if query is None else "No account matches.")
 
     show(as_json, {"items": [user.to_dict() for user in found]}, tell)
 
 
 @users.command()
-@click.argument("user", type=USER, metavar="USER_ID")
-@json_option
-@pass_toolbox
-def promote(toolbox: Toolbox, user: int | str, as_json: bool) -> None:
+@on_user
+def promote(toolbox: Toolbox, user: User, as_json: bool) -> None:
     """Make an account an administrator."""
-    changed = toolbox.parts.accounts.promote(find_user(toolbox, user).id)
-    show(as_json, changed.to_dict(), lambda: say(f"{_who(changed)} is now an administrator."))
+    _print_user(as_json, toolbox.parts.accounts.promote(user.id), "is now an administrator.")
 
 
 @users.command()
-@click.argument("user", type=USER, metavar="USER_ID")
 @force_option
-@json_option
-@pass_toolbox
-def demote(toolbox: Toolbox, user: int | str, force: bool, as_json: bool) -> None:
+@on_user
+def demote(toolbox: Toolbox, user: User, force: bool, as_json: bool) -> None:
     """Make an administrator an ordinary account."""
-    changed = toolbox.parts.accounts.demote(find_user(toolbox, user).id, force=force)
-    show(as_json, changed.to_dict(), lambda: say(f"{_who(changed)} is no longer an administrator."))
+    _print_user(as_json, toolbox.parts.accounts.demote(user.id, force=force), "is no longer an administrator.")
 
 
 @users.command("set-password")
-@click.argument("user", type=USER, metavar="USER_ID")
 @click.option("--password-stdin", is_flag=True, help="Read the password from standard input instead of a terminal.")
-@json_option
-@pass_toolbox
-def set_password(toolbox: Toolbox, user: int | str, password_stdin: bool, as_json: bool) -> None:
+@on_user
+def set_password(toolbox: Toolbox, user: User, password_stdin: bool, as_json: bool) -> None:
     """Set a new password for an account, and end its sessions."""
-    found = find_user(toolbox, user)
     password = secret("New password", from_stdin=password_stdin)
     if not password:
         raise click.UsageError("no password was given: type it on a terminal, or add --password-stdin.")
-    toolbox.parts.accounts.set_password(found.id, password)
-    show(as_json, found.to_dict(), lambda: say(f"{_who(found)} has a new password; its sessions have ended."))
+    toolbox.parts.accounts.set_password(user.id, password)
+    _print_user(as_json, user, "has a new password; its sessions have ended.")
 
 
 @users.command("sign-out")
-@click.argument("user", type=USER, metavar="USER_ID")
-@json_option
-@pass_toolbox
-def sign_out(toolbox: Toolbox, user: int | str, as_json: bool) -> None:
+@on_user
+def sign_out(toolbox: Toolbox, user: User, as_json: bool) -> None:
     """End every session of an account; its API keys stay."""
-    found = find_user(toolbox, user)
-    ended = toolbox.parts.accounts.end_sessions(found.id)
-    plural = "" if ended == 1 else "s"
-    show(as_json, {"user_id": found.id, "ended": ended}, lambda: say(f"{_who(found)}: {ended} session{plural} ended."))
+    ended = toolbox.parts.accounts.end_sessions(user.id)
+    told = f"{_who(user)}: {counted(ended, 'session')} ended."
+    show(as_json, {"user_id": user.id, "ended": ended}, lambda: say(told))
 
 
 @users.command()
-@click.argument("user", type=USER, metavar="USER_ID")
 @force_option
-@json_option
-@pass_toolbox
-def deactivate(toolbox: Toolbox, user: int | str, force: bool, as_json: bool) -> None:
+@on_user
+def deactivate(toolbox: Toolbox, user: User, force: bool, as_json: bool) -> None:
     """Deactivate an account; its sessions and keys end with the next request."""
-    changed = toolbox.parts.accounts.deactivate(find_user(toolbox, user).id, force=force)
-    show(as_json, changed.to_dict(), lambda: say(f"{_who(changed)} has been deactivated; its data stays."))
+    changed = toolbox.parts.accounts.deactivate(user.id, force=force)
+    _print_user(as_json, changed, "has been deactivated; its data stays.")
 
 
 @users.command()
-@click.argument("user", type=USER, metavar="USER_ID")
-@json_option
-@pass_toolbox
-def activate(toolbox: Toolbox, user: int | str, as_json: bool) -> None:
+@on_user
+def activate(toolbox: Toolbox, user: User, as_json: bool) -> None:
     """Activate a deactivated account."""
-    changed = toolbox.parts.accounts.activate(find_user(toolbox, user).id)
-    show(as_json, changed.to_dict(), lambda: say(f"{_who(changed)} has been activated."))
+    _print_user(as_json, toolbox.parts.accounts.activate(user.id), "has been activated.")
 
 
 def _provision(manager: Any, user: User) -> Failed | None:
@@ -158,6 +132,10 @@ def _provision(manager: Any, user: User) -> Failed | None:
             f"Try again with: unify db init {user.id}"
         )
     return None
+
+
+def _print_user(as_json: bool, user: User, what: str) -> None:
+    show(as_json, user.to_dict(), lambda: say(f"{_who(user)} {what}"))
 
 
 def _who(user: User) -> str:

@@ -11,14 +11,13 @@ from typing import Any
 import click
 
 from utils.output import say, show
-from utils.parameters import json_option
-from utils.toolbox import Toolbox, pass_toolbox
+from utils.parameters import answering
+from utils.toolbox import Toolbox
 
 
 @click.command("new-revision")
 @click.argument("message")
-@json_option
-@pass_toolbox
+@answering
 def new_revision(toolbox: Toolbox, message: str, as_json: bool) -> None:
     """Write the next revision of users' databases from the models, and say what to check in it.
 

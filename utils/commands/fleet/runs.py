@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,13 +13,14 @@ import tenancy
 from tenancy.errors import ConfigurationError
 from tenancy.fleet import rollout_rules
 from utils.commands.db import TYPES
-from utils.output import Failed, Progress, counted, plain, say, show, table
-from utils.parameters import USERS, WholeNumber, confirm, find_user, json_option
-from utils.toolbox import Toolbox, pass_toolbox
+from utils.output import Failed, Progress, columns, counted, plain, say, show, table
+from utils.parameters import USERS, WholeNumber, answering, confirm, find_user
+from utils.toolbox import Toolbox
 
 if TYPE_CHECKING:
     from tenancy.catalog.runs import Rules, Run, Selection
 
+NO_RUN = "There has been no fleet run yet."
 SHOWN = 20
 LEFT = ("failed", "offline", "skipped")
 PAGE = 500
@@ -51,7 +53,16 @@ class Waves(click.ParamType[tuple[float, ...]]):
             self.fail(error.message, param, ctx)
 
 
-RUN = click.argument("run_id", type=WholeNumber(1), metavar="[RUN]", required=False)
+def on_run(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Do as ``answering``, and hand the command the run that its argument names, or else the newest."""
+
+    @wraps(command)
+    def with_run(toolbox: Toolbox, /, run_id: int | None, **given: Any) -> Any:
+        return command(toolbox, _chosen(toolbox, run_id), **given)
+
+    return click.argument("run_id", type=WholeNumber(1), metavar="[RUN]", required=False)(answering(with_run))
+
+
 workers_option = click.option(
     "--workers", type=WholeNumber(1, 256), metavar="N", help="Number of processes; by default one per core."
 )
@@ -75,18 +86,8 @@ limit_option = click.option(
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
 @workers_option
 @limit_option
-@json_option
-@pass_toolbox
-def migrate(
-    toolbox: Toolbox,
-    /,
-    target: str | None,
-    dry_run: bool,
-    workers: int | None,
-    time_limit: int | None,
-    as_json: bool,
-    **asked: Any,
-) -> None:
+@answering
+def migrate(toolbox: Toolbox, /, target: str | None, dry_run: bool, as_json: bool, **asked: Any) -> None:
     """Migrate databases to a revision; run it again to finish what was interrupted.
 
     If a database fails, it is named and left as it was, nothing in it is lost, and the others go on.
@@ -96,146 +97,111 @@ def migrate(
     if dry_run:
         return _tell_plan(fleet.plan(selection, target), as_json)
     run = fleet.start(selection, _rules(asked), target)
-    _work(toolbox, run, as_json, workers, time_limit)
+    _work(toolbox, run, as_json, workers=asked["workers"], time_limit=asked["time_limit"])
 
 
 @click.command("runs")
 @click.option(
     "--limit", type=WholeNumber(1, 1000), default=SHOWN, metavar="N", help="List at most N runs; 20 by default."
 )
-@json_option
-@pass_toolbox
+@answering
 def runs(toolbox: Toolbox, limit: int, as_json: bool) -> None:
     """List the fleet runs, newest first."""
     found = [run.to_dict() for run in _fleet(toolbox).recent(limit)]
-    columns = ("id", "kind", "state", "target", "total", "done", "failed", "began", "ended")
-
-    def tell() -> None:
-        if not found:
-            return say("There has been no fleet run yet.")
-        table(columns, ([*_summary(run), run["created_at"], run["ended_at"]] for run in found))
-
-    show(as_json, {"items": found}, tell)
+    headings = ("id", "kind", "state", "target", "total", "done", "failed", "began", "ended")
+    rows = ([*_summary(run), run["created_at"], run["ended_at"]] for run in found)
+    show(as_json, {"items": found}, lambda: table(headings, rows, none=NO_RUN))
 
 
 @click.command("show")
-@RUN
 @click.option("--all", "everyone", is_flag=True, help="Also list the tenants that succeeded.")
-@json_option
-@pass_toolbox
-def show_run(toolbox: Toolbox, run_id: int | None, everyone: bool, as_json: bool) -> None:
+@on_run
+def show_run(toolbox: Toolbox, run: Run, everyone: bool, as_json: bool) -> None:
     """Show a run (by default the newest) and the tenants that it has not migrated."""
-    run = _chosen(toolbox, run_id)
     states = () if everyone or as_json else (*LEFT, "running")
     found = list(_items(toolbox, run.id, states))
 
     def tell() -> None:
         say(_outcome(run))
         if found:
-            columns = ("user", "email", "state", "from", "to", "ms", "reason")
+            headings = ("user", "email", "state", "from", "to", "ms", "reason")
             names = ("user_id", "email", "state", "from_revision", "to_revision", "duration_ms", "error")
-            table(columns, ([item[name] for name in names] for item in found))
+            table(headings, columns(found, names))
 
     show(as_json, run.to_dict() | {"items": found}, tell)
 
 
 @click.command()
-@RUN
-@json_option
-@pass_toolbox
-def watch(toolbox: Toolbox, run_id: int | None, as_json: bool) -> None:
+@on_run
+def watch(toolbox: Toolbox, run: Run, as_json: bool) -> None:
     """Follow a run until it ends, is paused or halts."""
-    fleet = _fleet(toolbox)
-    run = _chosen(toolbox, run_id)
     with Progress(f"Run {run.id}", run.total) as progress:
         while run.state == "running":
             progress.reach(run.finished, run.total)
             time.sleep(LOOK_S)  # another process does the work; its record is all there is to look at
-            run = fleet.get(run.id)
+            run = _fleet(toolbox).get(run.id)
         progress.reach(run.finished, run.total)
     show(as_json, run.to_dict(), lambda: say(_outcome(run)))
 
 
 @click.command()
-@RUN
-@json_option
-@pass_toolbox
-def pause(toolbox: Toolbox, run_id: int | None, as_json: bool) -> None:
+@on_run
+def pause(toolbox: Toolbox, run: Run, as_json: bool) -> None:
     """Let a run's workers finish what is in progress and start no more, until `unify fleet resume`."""
-    run = _fleet(toolbox).pause(_chosen(toolbox, run_id).id)
+    run = _fleet(toolbox).pause(run.id)
     told = f"Run {run.id} is paused: {run.finished} of {run.total} tenants are finished."
     show(as_json, run.to_dict(), lambda: say(told))
 
 
 @click.command()
-@RUN
 @workers_option
 @limit_option
-@json_option
-@pass_toolbox
-def resume(toolbox: Toolbox, run_id: int | None, workers: int | None, time_limit: int | None, as_json: bool) -> None:
+@on_run
+def resume(toolbox: Toolbox, run: Run, as_json: bool, **crew: Any) -> None:
     """Continue a run with the tenants that wait, and retry those that failed, were offline or were skipped."""
-    run = _fleet(toolbox).resume(_chosen(toolbox, run_id).id)
-    _work(toolbox, run, as_json, workers, time_limit)
+    _work(toolbox, _fleet(toolbox).resume(run.id), as_json, **crew)
 
 
 @click.command()
-@RUN
 @workers_option
 @limit_option
-@json_option
-@pass_toolbox
-def retry(toolbox: Toolbox, run_id: int | None, workers: int | None, time_limit: int | None, as_json: bool) -> None:
+@on_run
+def retry(toolbox: Toolbox, run: Run, as_json: bool, **crew: Any) -> None:
     """Retry only the tenants of a run that failed."""
-    run = _fleet(toolbox).resume(_chosen(toolbox, run_id).id, failed_only=True)
-    _work(toolbox, run, as_json, workers, time_limit)
+    _work(toolbox, _fleet(toolbox).resume(run.id, failed_only=True), as_json, **crew)
 
 
 @click.command()
-@RUN
 @workers_option
-@json_option
-@pass_toolbox
-def cancel(toolbox: Toolbox, run_id: int | None, workers: int | None, as_json: bool) -> None:
+@on_run
+def cancel(toolbox: Toolbox, run: Run, as_json: bool, **crew: Any) -> None:
     """Cancel what a run has not started; what is in progress is finished."""
-    run = _fleet(toolbox).cancel(_chosen(toolbox, run_id).id)
-    _work(toolbox, run, as_json, workers, None, stopped_is_well=True)
+    _work(toolbox, _fleet(toolbox).cancel(run.id), as_json, well=("done", "cancelled"), **crew)
 
 
 @click.command()
-@RUN
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation; required without a terminal.")
 @workers_option
 @limit_option
-@json_option
-@pass_toolbox
-def rollback(
-    toolbox: Toolbox, run_id: int | None, yes: bool, workers: int | None, time_limit: int | None, as_json: bool
-) -> None:
+@on_run
+def rollback(toolbox: Toolbox, run: Run, yes: bool, as_json: bool, **crew: Any) -> None:
     """Undo exactly what a run did, tenant by tenant, by downgrading or by the restore point if there is one.
 
     A restore point brings all rows back as they were: what was written since then is lost.
     """
-    run = _chosen(toolbox, run_id)
     done = run.counts.get("done", 0)
     if done and not yes:
         confirm(toolbox, f"undo what run {run.id} did to {counted(done, 'database')}")
-    _work(toolbox, _fleet(toolbox).rollback(run.id), as_json, workers, time_limit)
+    _work(toolbox, _fleet(toolbox).rollback(run.id), as_json, **crew)
 
 
 @click.command()
-@RUN
-@json_option
-@pass_toolbox
-def discard(toolbox: Toolbox, run_id: int | None, as_json: bool) -> None:
+@on_run
+def discard(toolbox: Toolbox, run: Run, as_json: bool) -> None:
     """Delete the restore points of a run: it can no longer be rolled back with them."""
-    run = _chosen(toolbox, run_id)
     removed = _fleet(toolbox).discard(run.id)
-    show(
-        as_json,
-        {"run": run.id, "removed": removed},
-        lambda: say(f"Restore points of run {run.id} deleted: {removed or 'none, because it has none'}."),
-    )
+    told = f"Restore points of run {run.id} deleted: {removed or 'none, because it has none'}."
+    show(as_json, {"run": run.id, "removed": removed}, lambda: say(told))
 
 
 COMMANDS = (migrate, runs, show_run, watch, pause, resume, retry, cancel, rollback, discard)
@@ -257,38 +223,25 @@ def _selection(toolbox: Toolbox, asked: dict[str, Any]) -> Selection:
 
 def _rules(asked: dict[str, Any]) -> Rules:
 
-    after, percent = asked["halt"] or (None, False)
-    return tenancy.Rules(
-        asked["canary"] or 0, asked["waves"] or (100.0,), after, percent, asked["snapshot"], asked["bare"]
-    )
+    canary, waves, (after, percent) = asked["canary"] or 0, asked["waves"] or (100.0,), asked["halt"] or (None, False)
+    return tenancy.Rules(canary, waves, after, percent, asked["snapshot"], asked["bare"])
 
 
 def _chosen(toolbox: Toolbox, run_id: int | None) -> Run:
     fleet = _fleet(toolbox)
-    if run_id is not None:
-        found: Run = fleet.get(run_id)
-        return found
-    newest: list[Run] = fleet.recent(1)
+    newest: list[Run] = fleet.recent(1) if run_id is None else [fleet.get(run_id)]
     if not newest:
-        raise Failed("There has been no fleet run yet.")
+        raise Failed(NO_RUN)
     return newest[0]
 
 
-def _work(
-    toolbox: Toolbox,
-    run: Run,
-    as_json: bool,
-    workers: int | None,
-    time_limit: int | None,
-    *,
-    stopped_is_well: bool = False,
-) -> None:
+def _work(toolbox: Toolbox, run: Run, as_json: bool, *, well: tuple[str, ...] = ("done",), **crew: Any) -> None:
     """Work on a run with a progress bar, and end by saying how it went."""
     if run.state == "running":
-        run = _worked(toolbox, run, workers, time_limit)
+        run = _worked(toolbox, run, **crew)
     left = list(_items(toolbox, run.id, LEFT))
     show(as_json, run.to_dict() | {"left": left}, lambda: say(_outcome(run)))
-    if run.state == "done" or (stopped_is_well and run.state == "cancelled"):
+    if run.state in well:
         return
     named = [f"user {item['user_id']} ({item['email']}): {plain(item['error'])}" for item in left[:SHOWN]]
     if len(left) > SHOWN:
@@ -300,7 +253,7 @@ def _work(
     )
 
 
-def _worked(toolbox: Toolbox, run: Run, workers: int | None, time_limit: int | None) -> Run:
+def _worked(toolbox: Toolbox, run: Run, *, workers: int | None, time_limit: int | None = None) -> Run:
     import compose
 
     limits = {} if time_limit is None else {"time_limit_s": float(time_limit)}

@@ -6,16 +6,15 @@ from typing import Any
 
 import click
 
-from utils.output import Failed, say, show, table
-from utils.parameters import json_option
-from utils.toolbox import Toolbox, pass_toolbox
+from utils.output import Failed, columns, say, show, table
+from utils.parameters import answering
+from utils.toolbox import Toolbox
 
 SHOWN = 50
 
 
 @click.command()
-@json_option
-@pass_toolbox
+@answering
 def status(toolbox: Toolbox, as_json: bool) -> None:
     """Show how many databases are at the code's revision, and why the others are not; exit 1 if any is not.
 
@@ -41,7 +40,7 @@ def _tell(found: dict[str, Any], needy: list[dict[str, Any]]) -> None:
         say(f"Of these, {found['failed']} failed and {found['offline']} did not answer at the last attempt.")
     if needy:
         names = ("user_id", "email", "db_type", "state", "revision", "behind_by", "standing", "reason")
-        columns = ("user", "email", "type", "state", "at", "behind by", "standing", "reason")
-        table(columns, ([row[name] for name in names] for row in needy))
+        headings = ("user", "email", "type", "state", "at", "behind by", "standing", "reason")
+        table(headings, columns(needy, names))
     if found["total"] - found["at_head"] > len(needy):
         say(f"The first {len(needy)} are shown.")

@@ -10,8 +10,8 @@ import click
 import tenancy
 from utils.commands.db import TYPES
 from utils.output import Failed, Progress, counted, plain, say, show, table
-from utils.parameters import USER, find_user, json_option
-from utils.toolbox import Toolbox, pass_toolbox
+from utils.parameters import USER, answering, find_user
+from utils.toolbox import Toolbox
 
 if TYPE_CHECKING:
     from tenancy.fleet.fleet import Checked
@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     "--no-orphans", is_flag=True, help="Do not look for files, databases and logins that belong to no tenant."
 )
 @click.option("--repair", is_flag=True, help="Repair what is safe to repair, and check again.")
-@json_option
-@pass_toolbox
+@answering
 def verify(
     toolbox: Toolbox,
     /,
