@@ -13,7 +13,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cache
 from itertools import combinations
 from pathlib import Path
@@ -52,6 +52,11 @@ class Setting:
     parse: Callable[[str], Any]
     meaning: str
     secret: bool = False
+
+
+def _setting(default: str | None, parse: Callable[[str], Any], meaning: str, *, secret: bool = False) -> Any:
+    """Describe a field of ``Settings``; a secret is left out of its repr."""
+    return field(repr=not secret, metadata={"default": default, "parse": parse, "meaning": meaning, "secret": secret})
 
 
 def _word(*words: str) -> Callable[[str], str]:
@@ -207,162 +212,6 @@ def _shown(text: str) -> str:
     return repr(text) if len(text) <= 60 else f"{text[:57]!r}..."
 
 
-SETTINGS: tuple[Setting, ...] = (
-    Setting(
-        "MULTI_TENANT_MODE",
-        "false",
-        _switch,
-        "`true`: a database for every user. `false`: one shared database, rows scoped by `user_id`.",
-    ),
-    Setting("SECRET_KEY", None, _secret, "Signs cookies; at least 32 random characters.", secret=True),
-    Setting(
-        "SECRET_KEY_FALLBACKS",
-        "",
-        _secrets,
-        "Earlier values of `SECRET_KEY`, comma-separated: cookies signed with them stay valid.",
-        secret=True,
-    ),
-    Setting(
-        "TENANT_CREDENTIAL_KEYS",
-        None,
-        _credential_keys,
-        "Fernet keys that seal the passwords of users' databases, newest first, comma-separated.",
-        secret=True,
-    ),
-    Setting(
-        "AUDIT_KEY",
-        None,
-        _secret,
-        "Seals the audit log; at least 32 random characters, independent of the other keys.",
-        secret=True,
-    ),
-    Setting(
-        "ADMIN_DATABASE_URL",
-        "sqlite:///data/admin.db",
-        _database_url,
-        "The catalog: accounts, sessions, and where each user's database is.",
-        secret=True,
-    ),
-    Setting(
-        "SHARED_DATABASE_URL",
-        "",
-        _optional_database_url,
-        "Where all rows live when `MULTI_TENANT_MODE=false`; empty: in the catalog's database.",
-        secret=True,
-    ),
-    Setting("TENANT_DATA_DIR", "data/users", _folder, "The folder of the SQLite tenants, `user_{id}.db`."),
-    Setting(
-        "DEFAULT_TENANT_DB_TYPE",
-        "sqlite",
-        _word("sqlite", "postgresql", "mysql", "sqlserver"),
-        "What a new user gets: `sqlite`, `postgresql`, `mysql` or `sqlserver`.",
-    ),
-    Setting("TENANT_ENGINE_CACHE_SIZE", "256", _number(1, 100_000), "Engines that a process keeps."),
-    Setting(
-        "SERVER_CONNECTION_BUDGET",
-        "60",
-        _number(2, 100_000),
-        "Connections that all workers together may hold to users' databases on one database server.",
-    ),
-    Setting(
-        "PENDING_TENANTS",
-        "0",
-        _number(0, 1000),
-        "Databases that are kept ready for new users on each database server that takes databases.",
-    ),
-    Setting(
-        "MIGRATE_ON_FIRST_TOUCH",
-        "false",
-        _switch,
-        "`true`: a user's database that is behind is migrated when it is first asked for, one at a time in a process.",
-    ),
-    Setting(
-        "ALLOW_USER_DATABASES",
-        "false",
-        _switch,
-        "`true`: users may keep their rows in a database of their own that they name.",
-    ),
-    Setting(
-        "TENANT_DB_HOSTS_ALLOWED",
-        "",
-        _hosts_allowed,
-        "Hosts that users may name, comma-separated: addresses, networks (`10.2.0.0/16`), names (`.example.org` means"
-        " all below it); empty: every public address. This machine, its links and cloud metadata need a network.",
-    ),
-    Setting(
-        "REGISTRATION",
-        "open",
-        _word("open", "closed"),
-        "`open`: anybody may register. `closed`: only operators add users.",
-    ),
-    Setting(
-        "ADMIN_EMAILS",
-        "",
-        _emails,
-        "Administrators when made by `unify users create` or proven by an identity provider, comma-separated;"
-        " web registration with one of them is refused.",
-    ),
-    Setting(
-        "BOOTSTRAP_FIRST_ADMIN",
-        "false",
-        _switch,
-        "`true`: the first account of an empty catalog, registered from this machine or with the token printed"
-        " at the start, becomes administrator.",
-    ),
-    Setting(
-        "TRUSTED_HOSTS",
-        "localhost,127.0.0.1,[::1]",
-        _trusted_hosts,
-        "Names under which the application may be asked for, comma-separated; `.example.org` means all below it.",
-    ),
-    Setting(
-        "TRUSTED_PROXY_COUNT",
-        "0",
-        _number(0, 10),
-        "Reverse proxies in front whose `X-Forwarded-*` headers are believed.",
-    ),
-    Setting(
-        "COOKIE_SECURE",
-        "auto",
-        _word("auto", "true", "false"),
-        "HTTPS-only cookies and HSTS: `auto` decides by the request's scheme.",
-    ),
-    Setting("SESSION_HOURS", "12", _number(1, 8760), "How long a sign-in lasts."),
-    Setting("REMEMBER_DAYS", "30", _number(1, 3650), 'How long it lasts with "remember me".'),
-    Setting(
-        "MAX_BODY_BYTES",
-        "1048576",
-        _number(1024, 2**30),
-        "The largest request body, without what a form's `%` and JSON's `\\u` add to it.",
-    ),
-    Setting(
-        "METRICS_TOKEN",
-        "",
-        _metrics_token,
-        "Bearer token for `/metrics`, at least 8 characters; empty: only this machine may read it.",
-        secret=True,
-    ),
-    Setting("HOST", "127.0.0.1", _host, "Address to listen on."),
-    Setting("PORT", "5000", _number(1, 65535), "Port to listen on."),
-    Setting("WEB_CONCURRENCY", "2", _number(1, 256), "Worker processes of `unify serve` and gunicorn."),
-    Setting(
-        "RATE_LIMIT_STORAGE",
-        "memory://",
-        _rate_limit_storage,
-        "Where requests are counted for rate limits: `memory://` in each process, `redis://...` for all together."
-        " Failed sign-ins are counted in the catalog, whatever stands here.",
-        secret=True,
-    ),
-    Setting(
-        "LOG_LEVEL",
-        "INFO",
-        _word("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
-        "The least important line that is logged.",
-    ),
-    Setting("LOG_FORMAT", "text", _word("text", "json"), "`text` for people, `json` for programs."),
-)
-"""All settings, in the order in which they are documented."""
-
 TEST_SETTINGS = {
     "TEST_POSTGRES_URL": "postgresql://postgres@127.0.0.1:5432/postgres",
     "TEST_MYSQL_URL": "mysql://root@127.0.0.1:3306/?charset=utf8mb4",
@@ -385,39 +234,125 @@ _NOT_OURS = re.compile(r"(FLASK|GUNICORN|PROMETHEUS|PYTHON|REQUIRE|COMPOSE|DOCKE
 
 @dataclass(frozen=True)
 class Settings:
-    """Hold the settings of one application: a field for each name in ``SETTINGS``, in lower case."""
+    """Hold the settings of one application; each is read from the variable of its name in upper case."""
 
-    multi_tenant_mode: bool
-    secret_key: str = field(repr=False)
-    secret_key_fallbacks: tuple[str, ...] = field(repr=False)
-    tenant_credential_keys: tuple[str, ...] = field(repr=False)
-    audit_key: str = field(repr=False)
-    admin_database_url: str = field(repr=False)
-    shared_database_url: str = field(repr=False)
-    tenant_data_dir: Path
-    default_tenant_db_type: str
-    tenant_engine_cache_size: int
-    server_connection_budget: int
-    pending_tenants: int
-    migrate_on_first_touch: bool
-    allow_user_databases: bool
-    tenant_db_hosts_allowed: HostPolicy
-    registration: Literal["open", "closed"]
-    admin_emails: frozenset[str]
-    bootstrap_first_admin: bool
-    trusted_hosts: tuple[str, ...]
-    trusted_proxy_count: int
-    cookie_secure: Literal["auto", "true", "false"]
-    session_hours: int
-    remember_days: int
-    max_body_bytes: int
-    metrics_token: str | None = field(repr=False)
-    host: str
-    port: int
-    web_concurrency: int
-    rate_limit_storage: str = field(repr=False)
-    log_level: str
-    log_format: Literal["text", "json"]
+    multi_tenant_mode: bool = _setting(
+        "false", _switch, "`true`: a database for every user. `false`: one shared database, rows scoped by `user_id`."
+    )
+    secret_key: str = _setting(None, _secret, "Signs cookies; at least 32 random characters.", secret=True)
+    secret_key_fallbacks: tuple[str, ...] = _setting(
+        "",
+        _secrets,
+        "Earlier values of `SECRET_KEY`, comma-separated: cookies signed with them stay valid.",
+        secret=True,
+    )
+    tenant_credential_keys: tuple[str, ...] = _setting(
+        None,
+        _credential_keys,
+        "Fernet keys that seal the passwords of users' databases, newest first, comma-separated.",
+        secret=True,
+    )
+    audit_key: str = _setting(
+        None, _secret, "Seals the audit log; at least 32 random characters, independent of the other keys.", secret=True
+    )
+    admin_database_url: str = _setting(
+        "sqlite:///data/admin.db",
+        _database_url,
+        "The catalog: accounts, sessions, and where each user's database is.",
+        secret=True,
+    )
+    shared_database_url: str = _setting(
+        "",
+        _optional_database_url,
+        "Where all rows live when `MULTI_TENANT_MODE=false`; empty: in the catalog's database.",
+        secret=True,
+    )
+    tenant_data_dir: Path = _setting("data/users", _folder, "The folder of the SQLite tenants, `user_{id}.db`.")  # noqa: RUF009 - it gives a field
+    default_tenant_db_type: str = _setting(
+        "sqlite",
+        _word("sqlite", "postgresql", "mysql", "sqlserver"),
+        "What a new user gets: `sqlite`, `postgresql`, `mysql` or `sqlserver`.",
+    )
+    tenant_engine_cache_size: int = _setting("256", _number(1, 100_000), "Engines that a process keeps.")
+    server_connection_budget: int = _setting(
+        "60",
+        _number(2, 100_000),
+        "Connections that all workers together may hold to users' databases on one database server.",
+    )
+    pending_tenants: int = _setting(
+        "0",
+        _number(0, 1000),
+        "Databases that are kept ready for new users on each database server that takes databases.",
+    )
+    migrate_on_first_touch: bool = _setting(
+        "false",
+        _switch,
+        "`true`: a user's database that is behind is migrated when it is first asked for, one at a time in a process.",
+    )
+    allow_user_databases: bool = _setting(
+        "false", _switch, "`true`: users may keep their rows in a database of their own that they name."
+    )
+    tenant_db_hosts_allowed: HostPolicy = _setting(  # noqa: RUF009 - it gives a field
+        "",
+        _hosts_allowed,
+        "Hosts that users may name, comma-separated: addresses, networks (`10.2.0.0/16`), names (`.example.org` means"
+        " all below it); empty: every public address. This machine, its links and cloud metadata need a network.",
+    )
+    registration: Literal["open", "closed"] = _setting(
+        "open", _word("open", "closed"), "`open`: anybody may register. `closed`: only operators add users."
+    )
+    admin_emails: frozenset[str] = _setting(
+        "",
+        _emails,
+        "Administrators when made by `unify users create` or proven by an identity provider, comma-separated;"
+        " web registration with one of them is refused.",
+    )
+    bootstrap_first_admin: bool = _setting(
+        "false",
+        _switch,
+        "`true`: the first account of an empty catalog, registered from this machine or with the token printed"
+        " at the start, becomes administrator.",
+    )
+    trusted_hosts: tuple[str, ...] = _setting(
+        "localhost,127.0.0.1,[::1]",
+        _trusted_hosts,
+        "Names under which the application may be asked for, comma-separated; `.example.org` means all below it.",
+    )
+    trusted_proxy_count: int = _setting(
+        "0", _number(0, 10), "Reverse proxies in front whose `X-Forwarded-*` headers are believed."
+    )
+    cookie_secure: Literal["auto", "true", "false"] = _setting(
+        "auto", _word("auto", "true", "false"), "HTTPS-only cookies and HSTS: `auto` decides by the request's scheme."
+    )
+    session_hours: int = _setting("12", _number(1, 8760), "How long a sign-in lasts.")
+    remember_days: int = _setting("30", _number(1, 3650), 'How long it lasts with "remember me".')
+    max_body_bytes: int = _setting(
+        "1048576",
+        _number(1024, 2**30),
+        "The largest request body, without what a form's `%` and JSON's `\\u` add to it.",
+    )
+    metrics_token: str | None = _setting(
+        "",
+        _metrics_token,
+        "Bearer token for `/metrics`, at least 8 characters; empty: only this machine may read it.",
+        secret=True,
+    )
+    host: str = _setting("127.0.0.1", _host, "Address to listen on.")
+    port: int = _setting("5000", _number(1, 65535), "Port to listen on.")
+    web_concurrency: int = _setting("2", _number(1, 256), "Worker processes of `unify serve` and gunicorn.")
+    rate_limit_storage: str = _setting(
+        "memory://",
+        _rate_limit_storage,
+        "Where requests are counted for rate limits: `memory://` in each process, `redis://...` for all together."
+        " Failed sign-ins are counted in the catalog, whatever stands here.",
+        secret=True,
+    )
+    log_level: str = _setting(
+        "INFO", _word("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), "The least important line that is logged."
+    )
+    log_format: Literal["text", "json"] = _setting(
+        "text", _word("text", "json"), "`text` for people, `json` for programs."
+    )
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None, dotenv: Path | None = DOTENV) -> Settings:
@@ -432,6 +367,10 @@ class Settings:
         settings = cls(**values)
         _check_keys_are_independent(settings)
         return settings
+
+
+SETTINGS: tuple[Setting, ...] = tuple(Setting(each.name.upper(), **each.metadata) for each in fields(Settings))
+"""All settings, in the order in which they are documented."""
 
 
 def given(environ: Mapping[str, str] | None = None, dotenv: Path | None = DOTENV) -> dict[str, str]:
