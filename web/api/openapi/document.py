@@ -77,10 +77,7 @@ def described() -> dict[str, Any]:
 
 def operations() -> dict[str, Operation]:
     """Return every documented call by its endpoint."""
-    found: dict[str, Operation] = {}
-    for resource in ALL:
-        found |= _row_operations(resource)
-    return found | _OTHERS
+    return {name: call for resource in ALL for name, call in _row_operations(resource).items()} | _OTHERS
 
 
 def describe(app: Flask) -> dict[str, Any]:
@@ -232,21 +229,17 @@ def _operation(operation: Operation, endpoint: str, arguments: set[str], referen
     return shown
 
 
-_TAGS = r'^(\*|(W/)?"[!#-~]*"(, *(W/)?"[!#-~]*")*)$'
-_IF_MATCH = {
-    "name": "If-Match",
-    "in": "header",
-    "required": False,
-    "description": "The ETag of the state that was read; 412 if the row has changed since.",
-    "schema": {"type": "string", "pattern": _TAGS},
-}
-_IF_NONE_MATCH = {
-    "name": "If-None-Match",
-    "in": "header",
-    "required": False,
-    "description": "The ETag of the state that the client has; 304 if it is still current.",
-    "schema": {"type": "string", "pattern": _TAGS},
-}
+def _parameter(name: str, place: str, text: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"name": name, "in": place, "required": place == "path", "description": text, "schema": schema}
+
+
+_TAGS = {"type": "string", "pattern": r'^(\*|(W/)?"[!#-~]*"(, *(W/)?"[!#-~]*")*)$'}
+_IF_MATCH = _parameter(
+    "If-Match", "header", "The ETag of the state that was read; 412 if the row has changed since.", _TAGS
+)
+_IF_NONE_MATCH = _parameter(
+    "If-None-Match", "header", "The ETag of the state that the client has; 304 if it is still current.", _TAGS
+)
 _PATH_SCHEMAS: dict[str, dict[str, Any]] = {
     "key": {"type": "string", "pattern": "^[a-z][a-z0-9_.-]{0,63}$"},
     "user_id": {"type": "integer", "minimum": 1, "maximum": 2**31 - 1},
@@ -254,14 +247,8 @@ _PATH_SCHEMAS: dict[str, dict[str, Any]] = {
 
 
 def _path_parameter(name: str, group: str) -> dict[str, Any]:
-    return {
-        "name": name,
-        "in": "path",
-        "required": True,
-        "description": _words(name, group),
-        "schema": _PATH_SCHEMAS.get(name, {"type": "string", "format": "uuid"}),
-        "example": words.PATH_EXAMPLES[name],
-    }
+    schema = _PATH_SCHEMAS.get(name, {"type": "string", "format": "uuid"})
+    return _parameter(name, "path", _words(name, group), schema) | {"example": words.PATH_EXAMPLES[name]}
 
 
 def _query_parameters(query: type[BaseModel] | None, group: str) -> list[dict[str, Any]]:
@@ -270,13 +257,7 @@ def _query_parameters(query: type[BaseModel] | None, group: str) -> list[dict[st
     schema = query.model_json_schema(mode="validation")
     definitions = schema.get("$defs", {})
     return [
-        {
-            "name": name,
-            "in": "query",
-            "required": False,
-            "description": _words(name, group),
-            "schema": _not_null(member, definitions),
-        }
+        _parameter(name, "query", _words(name, group), _not_null(member, definitions))
         for name, member in schema["properties"].items()
     ]
 

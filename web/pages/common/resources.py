@@ -18,7 +18,6 @@ class Resource:
 
     name: str
     singular: str
-    article: str
     fields: tuple[Field, ...]
     creation: type[BaseModel]
     change: type[BaseModel]
@@ -55,64 +54,37 @@ SWATCHES = (
 )
 DUE = (Field("due_date", "Due", "date"), Field("due_time", "Time", "time"))
 
-TASKS = Resource(
-    name="tasks",
-    singular="task",
-    article="a",
-    fields=(
-        TITLE,
-        Field("description", "Description", "textarea", wide=True),
-        Field("status", "Status", "select", choices=STATUSES),
-        Field("priority", "Priority", "select", choices=PRIORITIES, number=True),
-        *DUE,
-        CATEGORY,
-    ),
-    creation=schemas.TaskPageCreate,
-    change=schemas.TaskPageChange,
+_TASK = (
+    TITLE,
+    Field("description", "Description", "textarea", wide=True),
+    Field("status", "Status", "select", choices=STATUSES),
+    Field("priority", "Priority", "select", choices=PRIORITIES, number=True),
+    *DUE,
+    CATEGORY,
+)
+_NOTE = (
+    TITLE,
+    Field("body", "Text", "textarea", wide=True),
+    CATEGORY,
+    Field("pinned", "Pin to the start page", "checkbox"),
+)
+_EVENT = (
+    TITLE,
+    Field("starts_at", "Starts", "datetime-local", required=True),
+    Field("ends_at", "Ends", "datetime-local"),
+    Field("location", "Place", max_length=schemas.TITLE_MAX),
+    CATEGORY,
+    Field("all_day", "All day", "checkbox"),
+    Field("description", "Description", "textarea", wide=True),
+)
+_CATEGORY = (
+    Field("name", "Name", required=True, max_length=schemas.NAME_MAX),
+    Field("color", "Colour", "color", initial="#1f5fa8", choices=SWATCHES),
 )
 
-NOTES = Resource(
-    name="notes",
-    singular="note",
-    article="a",
-    fields=(
-        TITLE,
-        Field("body", "Text", "textarea", wide=True),
-        CATEGORY,
-        Field("pinned", "Pin to the start page", "checkbox"),
-    ),
-    creation=schemas.NoteCreate,
-    change=schemas.NoteChange,
-)
-
-EVENTS = Resource(
-    name="events",
-    singular="event",
-    article="an",
-    fields=(
-        TITLE,
-        Field("starts_at", "Starts", "datetime-local", required=True),
-        Field("ends_at", "Ends", "datetime-local"),
-        Field("location", "Place", max_length=schemas.TITLE_MAX),
-        CATEGORY,
-        Field("all_day", "All day", "checkbox"),
-        Field("description", "Description", "textarea", wide=True),
-    ),
-    creation=schemas.EventCreate,
-    change=schemas.EventChange,
-)
-
-CATEGORIES = Resource(
-    name="categories",
-    singular="category",
-    article="a",
-    fields=(
-        Field("name", "Name", required=True, max_length=schemas.NAME_MAX),
-        Field("color", "Colour", "color", initial="#1f5fa8", choices=SWATCHES),
-    ),
-    creation=schemas.CategoryCreate,
-    change=schemas.CategoryChange,
-    label="name",
-)
+TASKS = Resource("tasks", "task", _TASK, schemas.TaskPageCreate, schemas.TaskPageChange)
+NOTES = Resource("notes", "note", _NOTE, schemas.NoteCreate, schemas.NoteChange)
+EVENTS = Resource("events", "event", _EVENT, schemas.EventCreate, schemas.EventChange)
+CATEGORIES = Resource("categories", "category", _CATEGORY, schemas.CategoryCreate, schemas.CategoryChange, label="name")
 
 RESOURCES: Mapping[str, Resource] = {each.name: each for each in (TASKS, NOTES, EVENTS, CATEGORIES)}

@@ -28,10 +28,12 @@ OWN = "You cannot deactivate your own account."
 
 @dataclass(frozen=True)
 class Action:
-    """One action; ``does`` performs it and returns the message, ``suits`` tells whether to offer it for a report."""
+    """One action; ``does`` performs it and returns the message, ``suits`` tells whether to offer it for a report.
+
+    ``path`` ends its address, if its name does not.
+    """
 
     name: str
-    path: str
     label: str
     question: str
     command: str
@@ -39,6 +41,7 @@ class Action:
     does: Callable[[User], str] | None = None
     takes_away: bool = False
     typed: bool = False
+    path: str = ""
 
 
 def offered(report: Report, viewer_id: int) -> list[Action]:
@@ -106,9 +109,8 @@ def _end_sessions(user: User) -> str:
 
 
 ACTIONS = (
-    Action("initialize", "initialize", "Initialize or upgrade", "", "unify db init {id}", _unfinished),
+    Action("initialize", "Initialize or upgrade", "", "unify db init {id}", _unfinished),
     Action(
-        "test",
         "test",
         "Test the connection",
         "This connects to the database and checks that it belongs to this account. Nothing is changed.",
@@ -116,7 +118,6 @@ ACTIONS = (
         lambda report: report["config"] is not None,
     ),
     Action(
-        "suspend",
         "suspend",
         "Suspend",
         "All work on the database stops with the next request until it is resumed. Nothing is lost.",
@@ -127,7 +128,6 @@ ACTIONS = (
     ),
     Action(
         "resume",
-        "resume",
         "Resume",
         "The user can use the database again.",
         "unify db resume {id}",
@@ -135,7 +135,6 @@ ACTIONS = (
         _resume,
     ),
     Action(
-        "activate",
         "activate",
         "Activate",
         "The account can sign in again.",
@@ -145,7 +144,6 @@ ACTIONS = (
     ),
     Action(
         "promote",
-        "promote",
         "Make administrator",
         "An administrator sees every account and can act on every database. Only the command line can undo this.",
         "unify users promote {id}",
@@ -154,7 +152,6 @@ ACTIONS = (
     ),
     Action(
         "end_sessions",
-        "sessions/end",
         "End sessions",
         "The account is signed out everywhere and can sign in again. Its API keys keep working. "
         "If it is your own account, you stay signed in here.",
@@ -162,9 +159,9 @@ ACTIONS = (
         lambda report: True,
         _end_sessions,
         takes_away=True,
+        path="sessions/end",
     ),
     Action(
-        "deactivate",
         "deactivate",
         "Deactivate",
         "The account is signed out everywhere and cannot sign in until it is activated. Its data stays.",
@@ -175,7 +172,6 @@ ACTIONS = (
     ),
     Action(
         "delete",
-        "delete",
         "Delete the database",
         "The database is deleted for good with everything in it. The account stays, without a database.",
         "unify db delete {id}",
@@ -185,7 +181,6 @@ ACTIONS = (
         typed=True,
     ),
     Action(
-        "forget",
         "forget",
         "Give up the database",
         "If the database can be reached, it is deleted. If not, it stays where it is, and the account can have "
@@ -202,10 +197,11 @@ ACTIONS = (
 def _ask(action: Action) -> Callable[[int], ResponseReturnValue]:
     @admin_required
     def ask(user_id: int) -> ResponseReturnValue:
-        if _shuts_out(action, find_user(user_id)):
+        user = find_user(user_id)
+        if _shuts_out(action, user):
             say(OWN, "bad")
             return to_tenant(user_id)
-        return show("users", "confirm", action=action, user=find_user(user_id), typed="", error="")
+        return show("users", "confirm", action=action, user=user, typed="", error="")
 
     return ask
 
@@ -253,7 +249,7 @@ def test(user_id: int) -> ResponseReturnValue:
 
 for _action in ACTIONS:
     if _action.name != "initialize":
-        _rule = f"/users/<int:user_id>/{_action.path}"
+        _rule = f"/users/<int:user_id>/{_action.path or _action.name}"
         _view = test if _action.does is None else _act(_action, _action.does)
         blueprint.add_url_rule(_rule, f"ask_{_action.name}", _ask(_action), methods=["GET"])
         blueprint.add_url_rule(_rule, _action.name, _view, methods=["POST"])

@@ -40,7 +40,7 @@ def find_user(user_id: int) -> User:
 
 
 def known_id(user_id: int) -> int:
-    """Return the id if it can be an account's; otherwise 404."""
+    """Return the id if the catalog can have given it out; otherwise 404."""
     try:
         return names.user_id(user_id)
     except ConfigurationError:

@@ -14,15 +14,15 @@ from flask.typing import ResponseReturnValue
 
 from tenancy.errors import TenantNotFoundError
 from tenancy.models import Leftover
+from tenancy.names import MAX_USER_ID
 from web.auth.guards import admin_required
 from web.http.errors import NOT_THERE, Problem
 from web.pages.common import paging
 from web.pages.common.flash import say
-from web.pages.console.layout import PRODUCTS, blueprint, key, show
+from web.pages.console.layout import PRODUCTS, blueprint, key, known_id, show
 from web.parts import current_parts
 
 PAGE = 50
-LARGEST_ID = 2**31 - 1
 REASONS = {
     "replaced": "Its user has another database now.",
     "forgotten": "An operator gave it up because it could not be reached.",
@@ -63,7 +63,7 @@ ACTIONS = {
 def leftovers() -> ResponseReturnValue:
     """Show one page of the list, oldest first."""
     after = key("after")
-    found = current_parts().manager.leftovers.listed(min(after, LARGEST_ID), PAGE + 1)
+    found = current_parts().manager.leftovers.listed(min(after, MAX_USER_ID), PAGE + 1)
     rows, more = found[:PAGE], len(found) > PAGE
     return show(
         "health",
@@ -104,10 +104,8 @@ def remove_leftover(leftover_id: int) -> ResponseReturnValue:
 @admin_required
 def confirm_leftover(leftover_id: int) -> ResponseReturnValue:
     """Take the database off the list."""
-    if not 0 < leftover_id <= LARGEST_ID:
-        raise Problem(404, "not_found", NOT_THERE)
     try:
-        left = current_parts().manager.leftovers.confirm(leftover_id)
+        left = current_parts().manager.leftovers.confirm(known_id(leftover_id))
     except TenantNotFoundError:
         return _gone_already()
     say(f"{place(left)} has been taken off the list.")
@@ -125,9 +123,7 @@ def place(left: Leftover) -> str:
 
 def _find(leftover_id: int) -> Leftover | None:
     """Return one entry of the list, or None if it is no longer there; 404 if the id is out of range."""
-    if not 0 < leftover_id <= LARGEST_ID:
-        raise Problem(404, "not_found", NOT_THERE)
-    found = current_parts().manager.leftovers.listed(leftover_id - 1, 1)
+    found = current_parts().manager.leftovers.listed(known_id(leftover_id) - 1, 1)
     return found[0] if found and found[0].id == leftover_id else None
 
 

@@ -15,15 +15,13 @@ from tenancy.errors import TenancyError, UserNotFoundError
 from tenancy.fleet.fleet import Fleet
 from tenancy.fleet.runs import MIGRATE
 from web.auth.guards import admin_required
-from web.http.errors import NOT_THERE, Problem
 from web.pages.common import paging
 from web.pages.common.flash import say
 from web.pages.common.htmx import fragment, wants_fragment
-from web.pages.console.layout import blueprint, choice, key, show
+from web.pages.console.layout import blueprint, choice, key, known_id, show
 from web.parts import current_parts
 
 PAGE = 50
-LARGEST_ID = 2**31 - 1
 STATES = ("failed", "offline", "skipped", "running", "waiting", "done", "cancelled", "undone")
 
 
@@ -170,9 +168,7 @@ def _fleet() -> Fleet:
 
 def _find(run_id: int) -> Run:
     """Return the run; 404 if it does not exist or the id is out of range."""
-    if not 0 < run_id <= LARGEST_ID:
-        raise Problem(404, "not_found", NOT_THERE)
-    return _fleet().get(run_id)
+    return _fleet().get(known_id(run_id))
 
 
 def _about(found: Run) -> dict[str, Any]:
