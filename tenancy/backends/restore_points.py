@@ -42,14 +42,7 @@ class RestorePoints(ABC):
 
     @abstractmethod
     def restore(
-        self,
-        tenant: Tenant,
-        access: Access,
-        point: str,
-        *,
-        rebuild: Rebuild,
-        claim: HeldClaim | None = None,
-        step: Step = ignore_step,
+        self, tenant: Tenant, access: Access, point: str, *, rebuild: Rebuild, claim: HeldClaim | None, step: Step
     ) -> None:
         """Make the database what it was at the restore point: tables, rows, version, ledger and identity.
 

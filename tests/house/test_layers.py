@@ -67,7 +67,7 @@ ORDERS = [
     ),
     Order(
         "tenancy.backends.server",
-        ("engines network sql tables", "backend", "checks replay", "restore_points"),
+        ("engines errors network sql tables", "backend", "checks replay", "restore_points"),
     ),
     Order(
         "tenancy.backends.sqlite",

@@ -19,22 +19,20 @@ from pymysql.constants import ER
 from tenancy.backends.access import Access, Login
 from tenancy.backends.base import FENCE_SQL
 from tenancy.backends.gates import Words
+from tenancy.backends.mysql import errors
 from tenancy.backends.mysql.checks import MySQLChecks
 from tenancy.backends.mysql.dialect import SCHEME
 from tenancy.backends.mysql.driver import RULES, WORDS, be_patient, is_mariadb, open_connection
-from tenancy.backends.mysql.errors import explain, lacks
 from tenancy.backends.mysql.restore_points import MySQLRestorePoints
 from tenancy.backends.mysql.tables import dump, q
 from tenancy.backends.placeholders import Rules
 from tenancy.backends.server.backend import LOCK_S, rights_on
-from tenancy.backends.server.engines import make_engine
 from tenancy.backends.server.replay import ReplayingBackend, Statement
 from tenancy.backends.server.sql import column, one, run
 from tenancy.errors import (
     BackendError,
     DatabaseBusyError,
     DatabaseUnreachableError,
-    TenancyError,
 )
 from tenancy.models import Origin, Tenant
 
@@ -68,6 +66,7 @@ class MySQLBackend(ReplayingBackend):
         "SELECT SUM(data_length + index_length) FROM information_schema.tables WHERE table_schema = DATABASE()"
     )
     driver_errors = (pymysql.err.Error,)
+    _explain, lacks = staticmethod(errors.explain), staticmethod(errors.lacks)
 
     def __init__(self) -> None:
         super().__init__()
@@ -129,8 +128,7 @@ class MySQLBackend(ReplayingBackend):
     @contextmanager
     def filling(self, driver: Any) -> Iterator[sa.Connection]:
         driver.autocommit(False)
-        engine = make_engine(self.scheme, lambda: driver, poolclass=sa.StaticPool)
-        with closing(driver), self.explained(), engine.connect() as connection:
+        with super().filling(driver) as connection:
             yield connection
 
     # --- rights -----------------------------------------------------------------------------------------
@@ -213,14 +211,6 @@ class MySQLBackend(ReplayingBackend):
             with suppress(BackendError), closing(self.open(own.into(None))) as as_tenant:
                 for session in staying:
                     _kill(as_tenant, session)
-
-    # --- errors -----------------------------------------------------------------------------------------
-
-    def _explain(self, error: BaseException) -> TenancyError | None:
-        return explain(error)
-
-    def lacks(self, error: BaseException) -> bool:
-        return lacks(error)
 
 
 def _run_at_once(driver: Any, statements: list[str]) -> None:

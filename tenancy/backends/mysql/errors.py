@@ -5,53 +5,43 @@ from __future__ import annotations
 import pymysql
 from pymysql.constants import CR, ER
 
+from tenancy.backends.server.errors import DENIED, EXISTS, FULL, LOCKED, LOGIN, MANY, MET, Said
 from tenancy.backends.server.network import GONE, UNENCRYPTED, of_network
 from tenancy.errors import (
-    AccessDeniedError,
-    DatabaseBusyError,
-    DatabaseExistsError,
     DatabaseMissingError,
     DatabaseUnreachableError,
     LoginRefusedError,
     ReadOnlyRouteError,
     StatementTooLongError,
-    StorageFullError,
     TenancyError,
-    TooManyConnectionsError,
-    WriteConflictError,
 )
 
 _MISSING = (DatabaseMissingError, "the server has no database of this name.")
-_DENIED = (AccessDeniedError, "the login has no right to do this.")
-_MET = (WriteConflictError, "another writer was first: try again.")
-_BUSY = (DatabaseBusyError, "the database is locked by another writer: try again.")
-_FULL = (StorageFullError, "the server's disk is full.")
-_MANY = (TooManyConnectionsError, "the server takes no further connections: try again.")
 _LATE = (StatementTooLongError, "the server took too long to answer.")
 _GONE = (DatabaseUnreachableError, GONE)
 
-_BY_CODE: dict[int, tuple[type[TenancyError], str]] = {
+_BY_CODE: dict[int, Said] = {
     ER.BAD_DB_ERROR: _MISSING,
-    ER.DB_CREATE_EXISTS: (DatabaseExistsError, "a database of this name stands there already."),
-    ER.ACCESS_DENIED_ERROR: (LoginRefusedError, "the server does not take this login or its password."),
+    ER.DB_CREATE_EXISTS: EXISTS,
+    ER.ACCESS_DENIED_ERROR: LOGIN,
     ER.HOST_NOT_PRIVILEGED: (LoginRefusedError, "the server does not take logins from this machine."),
-    ER.DBACCESS_DENIED_ERROR: _DENIED,
-    ER.TABLEACCESS_DENIED_ERROR: _DENIED,
-    ER.COLUMNACCESS_DENIED_ERROR: _DENIED,
-    ER.SPECIFIC_ACCESS_DENIED_ERROR: _DENIED,
-    ER.CON_COUNT_ERROR: _MANY,
-    ER.TOO_MANY_USER_CONNECTIONS: _MANY,
-    ER.USER_LIMIT_REACHED: _MANY,
-    ER.DISK_FULL: _FULL,
-    ER.RECORD_FILE_FULL: _FULL,
-    ER.LOCK_WAIT_TIMEOUT: _BUSY,
-    ER.LOCK_DEADLOCK: _MET,
+    ER.DBACCESS_DENIED_ERROR: DENIED,
+    ER.TABLEACCESS_DENIED_ERROR: DENIED,
+    ER.COLUMNACCESS_DENIED_ERROR: DENIED,
+    ER.SPECIFIC_ACCESS_DENIED_ERROR: DENIED,
+    ER.CON_COUNT_ERROR: MANY,
+    ER.TOO_MANY_USER_CONNECTIONS: MANY,
+    ER.USER_LIMIT_REACHED: MANY,
+    ER.DISK_FULL: FULL,
+    ER.RECORD_FILE_FULL: FULL,
+    ER.LOCK_WAIT_TIMEOUT: LOCKED,
+    ER.LOCK_DEADLOCK: MET,
     1792: (ReadOnlyRouteError, "this unit of work may only read."),  # a write in START TRANSACTION READ ONLY
     ER.QUERY_INTERRUPTED: _LATE,
     1969: _LATE,  # MariaDB: max_statement_time exceeded
     3024: _LATE,  # MySQL: max_execution_time exceeded
-    1698: (LoginRefusedError, "the server does not take this login or its password."),
-    1020: _MET,  # MariaDB: the record has changed since it was read
+    1698: LOGIN,
+    1020: MET,  # MariaDB: the record has changed since it was read
     1053: _GONE,  # the server is shutting down
     1927: _GONE,  # the connection was killed
     CR.CR_SSL_CONNECTION_ERROR: (DatabaseUnreachableError, UNENCRYPTED),

@@ -26,10 +26,10 @@ from tenancy.backends.access import Access, Login
 from tenancy.backends.base import FENCE_SQL, Blueprint
 from tenancy.backends.gates import Words
 from tenancy.backends.placeholders import Rules
+from tenancy.backends.postgresql import errors
 from tenancy.backends.postgresql.checks import PostgreSQLChecks
 from tenancy.backends.postgresql.dialect import SCHEME
 from tenancy.backends.postgresql.driver import RULES, WORDS, be_patient, open_connection, sqlstate
-from tenancy.backends.postgresql.errors import explain, lacks
 from tenancy.backends.postgresql.restore_points import PostgreSQLRestorePoints
 from tenancy.backends.postgresql.rights import (
     CLOSED,
@@ -47,7 +47,6 @@ from tenancy.backends.postgresql.rights import (
 )
 from tenancy.backends.postgresql.templates import Templates
 from tenancy.backends.server.backend import LOCK_S, ServerBackend
-from tenancy.backends.server.engines import make_engine
 from tenancy.backends.server.network import why_unreachable
 from tenancy.backends.server.sql import column, one, run
 from tenancy.errors import (
@@ -57,7 +56,6 @@ from tenancy.errors import (
     DatabaseUnreachableError,
     HostNotAllowedError,
     LoginRefusedError,
-    TenancyError,
     TooManyConnectionsError,
 )
 from tenancy.models import Kind, Origin, Tenant
@@ -95,6 +93,7 @@ class PostgreSQLBackend(ServerBackend):
     fence_sql: ClassVar[str] = f"{FENCE_SQL} FOR SHARE"
     size_sql: ClassVar[str] = "SELECT pg_catalog.pg_database_size(pg_catalog.current_database())"
     driver_errors = (psycopg2.Error,)
+    _explain, lacks = staticmethod(errors.explain), staticmethod(errors.lacks)
 
     def __init__(self) -> None:
         super().__init__()
@@ -161,12 +160,6 @@ class PostgreSQLBackend(ServerBackend):
             be_patient(driver, PATIENCE_S)
             run(driver, f"SELECT pg_advisory_lock({_LOCK})")
             driver.commit()
-            yield connection
-
-    @contextmanager
-    def filling(self, driver: Any) -> Iterator[sa.Connection]:
-        engine = make_engine(self.scheme, lambda: driver, poolclass=sa.StaticPool)
-        with closing(driver), self.explained(), engine.connect() as connection:
             yield connection
 
     def queue_for_identity(self, connection: sa.Connection) -> None:
@@ -311,14 +304,6 @@ class PostgreSQLBackend(ServerBackend):
             *(f"dropped {name}" for name in dropped),
             *(f"closed {name} in another way" for name in closed),
         ]
-
-    # --- errors -----------------------------------------------------------------------------------------
-
-    def _explain(self, error: BaseException) -> TenancyError | None:
-        return explain(error)
-
-    def lacks(self, error: BaseException) -> bool:
-        return lacks(error)
 
 
 def _let_in(driver: Any, login: Login, role: str, *more: str) -> None:

@@ -6,34 +6,31 @@ import psycopg2
 from psycopg2 import errorcodes as codes
 
 from tenancy.backends.postgresql.driver import AnswerTimeout, sqlstate
+from tenancy.backends.server.errors import DENIED, EXISTS, FULL, LOCKED, LOGIN, MANY, MET, Said
 from tenancy.backends.server.network import GONE, SILENT
 from tenancy.errors import (
-    AccessDeniedError,
     DatabaseBusyError,
-    DatabaseExistsError,
     DatabaseMissingError,
     DatabaseTimeoutError,
     DatabaseUnreachableError,
     LoginRefusedError,
     ReadOnlyRouteError,
     StatementTooLongError,
-    StorageFullError,
     TenancyError,
-    TooManyConnectionsError,
     WriteConflictError,
 )
 
-_BY_STATE: dict[str, tuple[type[TenancyError], str]] = {
+_BY_STATE: dict[str, Said] = {
     codes.INVALID_CATALOG_NAME: (DatabaseMissingError, "the server has no database of this name."),
-    codes.DUPLICATE_DATABASE: (DatabaseExistsError, "a database of this name stands there already."),
-    codes.INVALID_PASSWORD: (LoginRefusedError, "the server does not take this login or its password."),
+    codes.DUPLICATE_DATABASE: EXISTS,
+    codes.INVALID_PASSWORD: LOGIN,
     codes.INVALID_AUTHORIZATION_SPECIFICATION: (LoginRefusedError, "the server does not take this login."),
-    codes.INSUFFICIENT_PRIVILEGE: (AccessDeniedError, "the login has no right to do this."),
-    codes.TOO_MANY_CONNECTIONS: (TooManyConnectionsError, "the server takes no further connections: try again."),
-    codes.DISK_FULL: (StorageFullError, "the server's disk is full."),
-    codes.LOCK_NOT_AVAILABLE: (DatabaseBusyError, "the database is locked by another writer: try again."),
+    codes.INSUFFICIENT_PRIVILEGE: DENIED,
+    codes.TOO_MANY_CONNECTIONS: MANY,
+    codes.DISK_FULL: FULL,
+    codes.LOCK_NOT_AVAILABLE: LOCKED,
     codes.DEADLOCK_DETECTED: (WriteConflictError, "the database is locked by another writer: try again."),
-    codes.SERIALIZATION_FAILURE: (WriteConflictError, "another writer was first: try again."),
+    codes.SERIALIZATION_FAILURE: MET,
     codes.OBJECT_IN_USE: (DatabaseBusyError, "the database is in use: try again."),
     codes.QUERY_CANCELED: (StatementTooLongError, "the server took too long to answer."),
     codes.IDLE_IN_TRANSACTION_SESSION_TIMEOUT: (DatabaseUnreachableError, GONE),

@@ -269,6 +269,12 @@ class ServerBackend(Backend):
         return self.open(admin_of(access).into(tenant.db_name))
 
     @contextmanager
+    def filling(self, driver: Any) -> Iterator[sa.Connection]:
+        engine = make_engine(self.scheme, lambda: driver, poolclass=sa.StaticPool)
+        with closing(driver), self.explained(), engine.connect() as connection:
+            yield connection
+
+    @contextmanager
     def administering(self, access: Access) -> Iterator[Any]:
         """Connect to the server as the login that administers it, for the block; errors are translated."""
         with closing(self.at_server(admin_of(access))) as driver, self.explained():

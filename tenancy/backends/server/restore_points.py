@@ -94,18 +94,11 @@ class ServerRestorePoints(RestorePoints):
         name = _point_of(tenant, point)
         if not _is_ours(tenant):
             return False
-        with self._connected(tenant, access, name) as work:
-            return self.is_whole(work)
+        with self.backend.administering(access) as driver:
+            return self.is_whole(Copying(driver, tenant, access, name, ignore_step))
 
     def restore(
-        self,
-        tenant: Tenant,
-        access: Access,
-        point: str,
-        *,
-        rebuild: Rebuild,
-        claim: HeldClaim | None = None,
-        step: Step = ignore_step,
+        self, tenant: Tenant, access: Access, point: str, *, rebuild: Rebuild, claim: HeldClaim | None, step: Step
     ) -> None:
         name = _point_of(tenant, point)
         _refuse_named(tenant)
@@ -144,18 +137,12 @@ class ServerRestorePoints(RestorePoints):
     def _locked(
         self, tenant: Tenant, access: Access, name: str, *, step: Step = ignore_step, claim: HeldClaim | None = None
     ) -> Iterator[Copying]:
-        with self._connected(tenant, access, name, step=step, claim=claim) as work:
-            if not self.backend.lock(work.driver, work.database):
+        with self.backend.administering(access) as driver:
+            work = Copying(driver, tenant, access, name, step, claim)
+            if not self.backend.lock(driver, work.database):
                 busy = "another call works at this tenant's restore points: wait until it ends."
                 raise DatabaseBusyError(busy, others_at_work=True)
             yield work
-
-    @contextmanager
-    def _connected(
-        self, tenant: Tenant, access: Access, name: str, *, step: Step = ignore_step, claim: HeldClaim | None = None
-    ) -> Iterator[Copying]:
-        with self.backend.administering(access) as driver:
-            yield Copying(driver, tenant, access, name, step, claim)
 
 
 def refuse_half(tenant: Tenant, found: object) -> None:

@@ -36,10 +36,10 @@ from tenancy.backends.base import (
 )
 from tenancy.backends.gates import Words
 from tenancy.backends.placeholders import Rules
+from tenancy.backends.sqlite import errors
 from tenancy.backends.sqlite.checks import SQLiteChecks
 from tenancy.backends.sqlite.driver import RULES, WORDS, FileConnection, check_file, open_file
 from tenancy.backends.sqlite.engines import make_engine, schema_changes, tenant_engine
-from tenancy.backends.sqlite.errors import explain, lacks
 from tenancy.backends.sqlite.files import (
     BUSY_TIMEOUT_S,
     gone,
@@ -66,7 +66,6 @@ from tenancy.errors import (
     IdentityError,
     MigrationError,
     StorageFullError,
-    TenancyError,
 )
 from tenancy.models import Server, Tenant
 
@@ -91,6 +90,8 @@ class SQLiteBackend(Backend):
     label: ClassVar[str] = "SQLite"
     rules: ClassVar[Rules] = RULES
     words: ClassVar[Words] = WORDS
+    driver_errors = (sqlite3.Error,)
+    _explain, lacks = staticmethod(errors.explain), staticmethod(errors.lacks)
 
     def __init__(self, data_dir: Path) -> None:
         self.data_dir = data_dir
@@ -312,14 +313,6 @@ class SQLiteBackend(Backend):
             with contextlib.suppress(FileNotFoundError):
                 times.append(file.stat().st_mtime)
         return datetime.fromtimestamp(max(times), UTC) if times else None
-
-    driver_errors = (sqlite3.Error,)
-
-    def _explain(self, error: BaseException) -> TenancyError | None:
-        return explain(error)
-
-    def lacks(self, error: BaseException) -> bool:
-        return lacks(error)
 
     def _outside(self, path: str) -> str:
         inside = (self.data_dir / path).absolute().is_relative_to(self.data_dir.absolute()) and ".." not in path

@@ -11,8 +11,9 @@ import threading
 import time
 import urllib.parse
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
@@ -121,56 +122,36 @@ class Changes:
 changes = Changes()
 
 
+def _reporting(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a method of a cursor that reports each error to the connection."""
+
+    @wraps(call)
+    def reporting(cursor: Any, *what: Any, **named: Any) -> Any:
+        try:
+            return call(cursor, *what, **named)
+        except sqlite3.Error as error:
+            cursor.connection.saw(error)
+            raise
+
+    return reporting
+
+
 class FileCursor(GatedCursor, sqlite3.Cursor):
     """Ask the statement filter before each statement, and report each error to the connection."""
 
-    def execute(self, *what: Any) -> Any:
-        try:
-            return super().execute(*what)
-        except sqlite3.Error as error:
-            self.connection.saw(error)
-            raise
+    execute, executemany = _reporting(GatedCursor.execute), _reporting(GatedCursor.executemany)
+    fetchone, fetchall = _reporting(sqlite3.Cursor.fetchone), _reporting(sqlite3.Cursor.fetchall)
+    __next__ = _reporting(sqlite3.Cursor.__next__)
 
-    def executemany(self, *what: Any) -> Any:
-        try:
-            return super().executemany(*what)
-        except sqlite3.Error as error:
-            self.connection.saw(error)
-            raise
+    @_reporting
+    def fetchmany(self, size: int | None = None) -> Any:
+        return super().fetchmany(self.arraysize if size is None else size)
 
     def executescript(self, script: str) -> Any:
         """Refuse it on a tenant's connection: it commits the open transaction first."""
         if self.connection.words is not None:
             raise UnfencedError(SCRIPT)
         return super().executescript(script)
-
-    def fetchone(self) -> Any:
-        try:
-            return super().fetchone()
-        except sqlite3.Error as error:
-            self.connection.saw(error)
-            raise
-
-    def fetchmany(self, size: int | None = None) -> Any:
-        try:
-            return super().fetchmany(self.arraysize if size is None else size)
-        except sqlite3.Error as error:
-            self.connection.saw(error)
-            raise
-
-    def fetchall(self) -> Any:
-        try:
-            return super().fetchall()
-        except sqlite3.Error as error:
-            self.connection.saw(error)
-            raise
-
-    def __next__(self) -> Any:
-        try:
-            return super().__next__()
-        except sqlite3.Error as error:
-            self.connection.saw(error)
-            raise
 
 
 class FileConnection(Gated, sqlite3.Connection):

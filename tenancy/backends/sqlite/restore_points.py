@@ -59,14 +59,7 @@ class SQLiteRestorePoints(RestorePoints):
         return self._path(tenant, point).exists()
 
     def restore(
-        self,
-        tenant: Tenant,
-        access: Access,
-        point: str,
-        *,
-        rebuild: Rebuild,
-        claim: HeldClaim | None = None,
-        step: Step = ignore_step,
+        self, tenant: Tenant, access: Access, point: str, *, rebuild: Rebuild, claim: HeldClaim | None, step: Step
     ) -> None:
         path = self._path(tenant, point)
         with closing(self.backend.connect(tenant, access)) as live, self.backend.explained():

@@ -21,7 +21,6 @@ from tenancy.backends.base import DatabaseFields
 from tenancy.backends.gates import Words
 from tenancy.backends.placeholders import Rules
 from tenancy.backends.server.backend import LOCK_S, rights_on
-from tenancy.backends.server.engines import make_engine
 from tenancy.backends.server.network import why_unreachable
 from tenancy.backends.server.replay import ReplayingBackend, Statement
 from tenancy.backends.server.sql import column, one, run
@@ -125,12 +124,6 @@ class SQLServerBackend(ReplayingBackend):
             if not _take_lock(driver, "unify", MIGRATION_LOCK_S * 1000):
                 raise DatabaseBusyError("another migration of this database is running: wait until it ends.")
             driver.commit()
-            yield connection
-
-    @contextmanager
-    def filling(self, driver: Any) -> Iterator[sa.Connection]:
-        engine = make_engine(self.scheme, lambda: driver, poolclass=sa.StaticPool)
-        with closing(driver), self.explained(), engine.connect() as connection:
             yield connection
 
     # --- rights -----------------------------------------------------------------------------------------

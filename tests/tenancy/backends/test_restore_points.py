@@ -336,7 +336,9 @@ class TestContract:
         before = home.names(tenant)
         for late in (
             lambda: home.backend.restore_points.create(tenant, home.access(tenant), "late"),
-            lambda: home.backend.restore_points.restore(tenant, home.access(tenant), POINT, rebuild=_build),
+            lambda: home.backend.restore_points.restore(
+                tenant, home.access(tenant), POINT, rebuild=_build, claim=None, step=ignore_step
+            ),
         ):
             with pytest.raises(ClaimLostError):
                 late()

@@ -14,6 +14,7 @@ import pytest
 
 from tenancy.backends.server.sql import one, run
 from tenancy.backends.sqlite import restore_points
+from tenancy.backends.values import ignore_step
 from tenancy.errors import (
     AccessDeniedError,
     DatabaseBusyError,
@@ -34,7 +35,7 @@ def create(home: Home, tenant: Tenant) -> None:
 
 
 def restore(home: Home, tenant: Tenant) -> None:
-    home.backend.restore_points.restore(tenant, home.access(tenant), POINT, rebuild=build)
+    home.backend.restore_points.restore(tenant, home.access(tenant), POINT, rebuild=build, claim=None, step=ignore_step)
 
 
 def made_on(home: Home) -> Iterator[Tenant]:

@@ -6,6 +6,7 @@ from contextlib import suppress
 
 import sqlalchemy as sa
 
+from tenancy.backends.values import ignore_step
 from tenancy.errors import DatabaseUnreachableError
 from tenancy.schema.tables import TENANT_VERSION_TABLE, tenancy_tables
 from tests.support.applications import add_task, add_tenants, tenant_of, titles
@@ -30,7 +31,7 @@ def test_a_users_rows_come_back_through_the_engine_that_was_open(parts_on_each):
         for loss in ("DROP TABLE bin", "DELETE FROM tasks", f"UPDATE {TENANT_VERSION_TABLE} SET version_num = '0001'"):
             connection.exec_driver_sql(loss)
         connection.commit()
-    backend.restore_points.restore(tenant, access, POINT, rebuild=rebuild)
+    backend.restore_points.restore(tenant, access, POINT, rebuild=rebuild, claim=None, step=ignore_step)
     with suppress(DatabaseUnreachableError):  # ODBC cannot see that a connection was ended until it is used
         titles(manager, user_id)
     assert titles(manager, user_id) == ["kept"]
