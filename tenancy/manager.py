@@ -47,7 +47,7 @@ from tenancy.monitoring.audit import AuditReports
 from tenancy.monitoring.observations import Observations
 from tenancy.monitoring.overview import Reports
 from tenancy.routing.dbapi import LeasedConnection, only_reads
-from tenancy.routing.engines import EngineCache
+from tenancy.routing.engines import EngineCache, Entry
 from tenancy.routing.router import Router
 from tenancy.schema.chain import Chain
 from tenancy.schema.tables import TENANT_VERSION_TABLE
@@ -264,16 +264,12 @@ class TenantManager:
 
     def engine_for(self, user_id: int | None = None) -> sa.Engine:
         """Return the cached engine of a user's database; its transactions are fenced unless they say they only read."""
-        owner = context.owner(user_id)
-        self._refuse_raw(owner)
-        with self.router.leased(self.router.route(owner, write=False)) as engine:
-            return engine
+        with self.engines.leased(self._acquired(user_id)) as entry:
+            return entry.engine
 
     def get_user_connection(self, user_id: int | None = None) -> LeasedConnection:
         """Return a DBAPI connection; its ``close()`` ends its lease."""
-        owner = context.owner(user_id)
-        self._refuse_raw(owner)
-        entry = self.router.acquire(self.router.route(owner, write=False))
+        entry = self._acquired(user_id)
         return LeasedConnection(entry.engine, partial(self.engines.release, entry, self.engines.holder()))
 
     def fetch_all(self, sql: str, params: Sequence[Any] = (), user_id: int | None = None) -> list[tuple[Any, ...]]:
@@ -418,6 +414,12 @@ class TenantManager:
         self._refuse_raw(owner)
         with self.router.connected(owner, write=write) as (connection, backend), connection.begin():
             yield connection, backend.rules
+
+    def _acquired(self, user_id: int | None) -> Entry:
+        """Begin a lease of a user's engine, for SQL that no repository scopes."""
+        owner = context.owner(user_id)
+        self._refuse_raw(owner)
+        return self.router.acquire(self.router.route(owner, write=False))
 
     def _refuse_raw(self, owner: int) -> None:
         if not self.multi_tenant:

@@ -107,12 +107,6 @@ class EngineCache:
         return self.budgets.process
 
     @contextmanager
-    def lease(self, tenant: Tenant) -> Iterator[sa.Engine]:
-        """Lease a tenant's engine until the block ends."""
-        with self.leased(self.acquire(tenant)) as entry:
-            yield entry.engine
-
-    @contextmanager
     def leased(self, entry: Entry) -> Iterator[Entry]:
         """End the lease of an acquired entry when the block ends."""
         try:

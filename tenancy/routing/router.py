@@ -96,12 +96,6 @@ class Router:
             self._on_error(route.tenant, error)
             raise
 
-    @contextmanager
-    def leased(self, route: Route) -> Iterator[sa.Engine]:
-        """Lease the engine of a route until the block ends."""
-        with self._engines.leased(self.acquire(route)) as entry:
-            yield entry.engine
-
     def acquire(self, route: Route) -> Entry:
         """Begin a lease; where the cached engine is newer than the route, ask the catalog once more and retry."""
         try:

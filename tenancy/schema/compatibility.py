@@ -1,7 +1,7 @@
-"""Check that a revision not marked ``destructive = True`` leaves the schema usable for the previous code.
+"""List the changes between two descriptions of the tables that break code written for the first.
 
-The tables are described before and after the revision, and every change that breaks code written for the old schema is
-reported (expand first, contract in a later release). What a revision does to rows is not checked.
+A revision that makes one has to be marked ``destructive = True`` (expand first, contract in a later release). What a
+revision does to rows is not looked at.
 """
 
 from __future__ import annotations
@@ -13,26 +13,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.types import TypeEngine
 
-from tenancy.schema.chain import Chain
-from tenancy.schema.describe import Shape, Shapes, described
+from tenancy.schema.describe import Shape, Shapes
 
 Rule = tuple[Any, ...]
-
-
-def unmarked_breaking_changes(chain: Chain, connection: sa.Connection, *, transactional_ddl: bool) -> list[str]:
-    """Run a chain on an empty database; list the breaking changes of revisions not marked destructive, oldest first."""
-    found: list[str] = []
-    before = described(connection)
-    for revision in chain.checksums:
-        chain.upgrade(connection, transactional_ddl=transactional_ddl, target=revision)
-        after = described(connection)
-        if not chain.is_destructive(revision):
-            found += [
-                f"revision {revision} is not marked destructive = True and {line}"
-                for line in backward_incompatible_changes(before, after)
-            ]
-        before = after
-    return found
 
 
 def backward_incompatible_changes(before: Shapes, after: Shapes) -> list[str]:

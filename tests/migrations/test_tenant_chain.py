@@ -18,9 +18,9 @@ from alembic.script import ScriptDirectory
 from repositories.schema import MIGRATIONS, metadata
 from tenancy.catalog.tables import CATALOG_VERSION_TABLE
 from tenancy.schema.chain import Chain
-from tenancy.schema.compatibility import unmarked_breaking_changes
 from tenancy.schema.tables import TENANT_VERSION_TABLE, tenancy_tables
 from tests.support import walk
+from tests.support.revisions import unmarked_breaking_changes
 
 PROJECT = MIGRATIONS.parent.parent
 CHAIN = Chain(MIGRATIONS, TENANT_VERSION_TABLE)

@@ -10,7 +10,8 @@ import textwrap
 import threading
 import traceback
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -172,6 +173,13 @@ def cache_over(
     """Make an engine cache of other measures over a manager's tenants."""
     more: dict[str, Any] = {} if clock is None else {"clock": clock}
     return EngineCache(size, manager.services.serving, manager.backends.get, lambda: manager.head, limit, **more)
+
+
+@contextmanager
+def lease(cache: EngineCache, tenant: Tenant) -> Iterator[sa.Engine]:
+    """Lease a tenant's engine for the block."""
+    with cache.leased(cache.acquire(tenant)) as entry:
+        yield entry.engine
 
 
 def read_one(engine: sa.Engine) -> int:

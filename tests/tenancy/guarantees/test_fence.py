@@ -27,6 +27,7 @@ from tests.support.applications import (
     add_task,
     add_tenants,
     cache_over,
+    lease,
     tenant_of,
     titles,
     together,
@@ -156,13 +157,13 @@ def test_work_that_read_its_route_before_its_database_was_retired_writes_nothing
     add_task(parts.manager, user_id, "before")
     old_route = tenant_of(parts.manager, user_id)
     fresh, warm = cache_over(parts.manager), cache_over(parts.manager)
-    with warm.lease(old_route) as engine, engine.connect() as connection:
+    with lease(warm, old_route) as engine, engine.connect() as connection:
         connection.execute(COUNT)
     parts.manager.services.step = FaultAt(3)  # fence, commit, drop, forget
     with pytest.raises(Stopped, match="drop"):
         parts.manager.delete_user_database(user_id)
     for cache in (fresh, warm, parts.manager.engines):
-        with pytest.raises(StaleRouteError), cache.lease(old_route) as engine, engine.begin() as connection:
+        with pytest.raises(StaleRouteError), lease(cache, old_route) as engine, engine.begin() as connection:
             connection.execute(INSERT)
     assert count(parts, user_id) == 1
     for cache in (fresh, warm):
@@ -175,7 +176,7 @@ def test_another_process_with_an_open_connection_writes_nothing_after_the_files_
     old_route = tenant_of(other_process.manager, user_id)
     parts.manager.delete_user_database(user_id)
     engines = other_process.manager.engines
-    with pytest.raises(DatabaseMissingError), engines.lease(old_route) as engine, engine.begin() as connection:
+    with pytest.raises(DatabaseMissingError), lease(engines, old_route) as engine, engine.begin() as connection:
         connection.execute(INSERT)
     with pytest.raises(TenantNotFoundError):
         add_task(other_process.manager, user_id, "after")
@@ -189,12 +190,12 @@ def test_the_next_database_of_the_same_user_is_safe_from_the_old_route(parts, us
     titles(other_process.manager, user_id)
     parts.manager.delete_user_database(user_id)
     cold = cache_over(parts.manager)
-    with pytest.raises(DatabaseMissingError), cold.lease(old_route) as engine, engine.begin() as connection:
+    with pytest.raises(DatabaseMissingError), lease(cold, old_route) as engine, engine.begin() as connection:
         connection.execute(INSERT)
     parts.manager.provision(user_id)
     refused = (StaleRouteError, IdentityError, DatabaseMissingError)
     for cache in (cold, other_process.manager.engines, parts.manager.engines):
-        with pytest.raises(refused), cache.lease(old_route) as engine, engine.begin() as connection:
+        with pytest.raises(refused), lease(cache, old_route) as engine, engine.begin() as connection:
             connection.execute(INSERT)
     assert titles(parts.manager, user_id) == titles(other_process.manager, user_id) == []
     cold.close()

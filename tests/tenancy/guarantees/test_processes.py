@@ -23,6 +23,7 @@ from tests.support.applications import (
     cache_over,
     forked,
     in_child,
+    lease,
     named,
     read_one,
     titles,
@@ -122,10 +123,10 @@ def test_a_child_has_the_whole_budget_of_connections(parts, tenants):
     tenant = parts.manager.tenant_of(tenants[0])
 
     def work() -> int:
-        with cache.lease(tenant) as engine:
+        with lease(cache, tenant) as engine:
             return read_one(engine)
 
-    with cache.lease(tenant) as engine, engine.connect().execution_options(tenancy_write=False) as connection:
+    with lease(cache, tenant) as engine, engine.connect().execution_options(tenancy_write=False) as connection:
         connection.execute(sa.text("SELECT 1"))
         assert in_child(work) == 1
     assert work() == 1

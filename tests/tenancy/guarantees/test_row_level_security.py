@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from repositories.repository_factory import RepositoryFactory
 from repositories.schema import tasks
 from tenancy.errors import AccessDeniedError
-from tests.support.applications import add_users
+from tests.support.applications import add_users, lease
 from tests.support.engines import drop_shared_login, fresh_database, use
 
 
@@ -54,13 +54,13 @@ def test_a_transaction_that_names_no_owner_sees_nothing(shared, people):
     tenant = shared.manager.tenant_of(people[0])
     with shared.manager.session(people[0]) as session:
         assert session.execute(sa.select(sa.func.count()).select_from(tasks)).scalar_one() == 1
-    with shared.manager.engines.lease(tenant) as engine, engine.connect() as connection:
+    with lease(shared.manager.engines, tenant) as engine, engine.connect() as connection:
         assert connection.execute(sa.select(tasks.c.title)).all() == []
 
 
 def test_the_login_that_serves_owns_nothing_and_cannot_pass_over_the_wall(shared, people):
     tenant = shared.manager.tenant_of(people[0])
-    with shared.manager.engines.lease(tenant) as engine, engine.connect() as connection:
+    with lease(shared.manager.engines, tenant) as engine, engine.connect() as connection:
         asked = "SELECT rolsuper, rolbypassrls, rolcreaterole FROM pg_roles WHERE rolname = current_user"
         assert tuple(connection.exec_driver_sql(asked).one()) == (False, False, False)
         owner = "SELECT tableowner = current_user FROM pg_tables WHERE tablename = 'tasks'"

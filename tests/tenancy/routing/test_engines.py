@@ -25,6 +25,7 @@ from tests.support.applications import (
     add_tenants,
     cache_over,
     change_config,
+    lease,
     read_one,
     titles,
     together,
@@ -75,11 +76,11 @@ def test_one_engine_is_made_when_64_threads_touch_a_tenant_first_together(manage
 
 def test_evicting_an_engine_in_use_waits_for_its_lease(caches, tenants):
     cache = caches(size=1)
-    with cache.lease(tenants[0]) as engine, engine.connect().execution_options(tenancy_write=False) as connection:
+    with lease(cache, tenants[0]) as engine, engine.connect().execution_options(tenancy_write=False) as connection:
         assert connection.execute(sa.text("SELECT 1")).scalar() == 1
-        with cache.lease(tenants[1]) as second:
+        with lease(cache, tenants[1]) as second:
             read_one(second)
-        with cache.lease(tenants[0]) as again:
+        with lease(cache, tenants[0]) as again:
             assert again is engine
         assert connection.execute(sa.text("SELECT count(*) FROM tasks")).scalar() == 0
     assert cache.stats()["open"] == 1
@@ -90,9 +91,9 @@ def test_the_least_recently_used_idle_engine_goes_first(caches, tenants):
     cache = caches(size=2)
     engines = {}
     for tenant in (tenants[0], tenants[1], tenants[0], tenants[2]):
-        with cache.lease(tenant) as engines[tenant.user_id]:
+        with lease(cache, tenant) as engines[tenant.user_id]:
             read_one(engines[tenant.user_id])
-    with cache.lease(tenants[0]) as kept:
+    with lease(cache, tenants[0]) as kept:
         assert kept is engines[tenants[0].user_id]
     with pytest.raises(StaleRouteError):
         read_one(engines[tenants[1].user_id])
@@ -112,7 +113,7 @@ def test_the_cap_on_engines_is_exceeded_only_while_all_are_leased(caches, tenant
 
 def test_an_engine_idle_for_30_s_keeps_its_place_and_gives_back_its_connections(caches, tenants, clock):
     cache = caches(clock=clock)
-    with cache.lease(tenants[0]) as engine:
+    with lease(cache, tenants[0]) as engine:
         read_one(engine)
     clock.now_s += IDLE_S - 1
     cache.sweep()
@@ -120,14 +121,14 @@ def test_an_engine_idle_for_30_s_keeps_its_place_and_gives_back_its_connections(
     clock.now_s += 1
     cache.sweep()
     assert cache.stats() == {"open": 1, "leased": 0, "evicted": 0, "connections": 0}
-    with cache.lease(tenants[0]) as again:
+    with lease(cache, tenants[0]) as again:
         assert again is engine
         assert read_one(again) == 0
 
 
 def test_a_sweep_leaves_an_engine_in_use_alone(caches, tenants, clock):
     cache = caches(clock=clock)
-    with cache.lease(tenants[0]) as engine, engine.connect().execution_options(tenancy_write=False) as connection:
+    with lease(cache, tenants[0]) as engine, engine.connect().execution_options(tenancy_write=False) as connection:
         connection.execute(sa.text("SELECT 1"))
         clock.now_s += 10 * IDLE_S
         cache.sweep()
@@ -137,7 +138,7 @@ def test_a_sweep_leaves_an_engine_in_use_alone(caches, tenants, clock):
 
 def test_a_connection_kept_without_a_lease_is_counted_until_it_is_closed(caches, tenants, clock):
     cache = caches(clock=clock)
-    with cache.lease(tenants[0]) as engine:
+    with lease(cache, tenants[0]) as engine:
         pass
     connection = engine.connect().execution_options(tenancy_write=False)  # as whoever took `engine_for` does
     clock.now_s += IDLE_S
@@ -152,7 +153,7 @@ def test_a_connection_kept_without_a_lease_is_counted_until_it_is_closed(caches,
 
 def test_a_retired_engine_closes_the_connection_that_outlived_it(caches, tenants):
     cache = caches()
-    with cache.lease(tenants[0]) as engine:
+    with lease(cache, tenants[0]) as engine:
         pass
     connection = engine.connect().execution_options(tenancy_write=False)
     connection.execute(sa.text("SELECT 1"))
@@ -163,10 +164,10 @@ def test_a_retired_engine_closes_the_connection_that_outlived_it(caches, tenants
 
 def test_a_changed_configuration_version_retires_the_old_engine(caches, tenants):
     cache = caches()
-    with cache.lease(tenants[0]) as old:
+    with lease(cache, tenants[0]) as old:
         read_one(old)
     changed = replace(tenants[0], version=tenants[0].version + 1)
-    with cache.lease(changed) as fresh:
+    with lease(cache, changed) as fresh:
         assert fresh is not old
         assert read_one(fresh) == 0
     assert cache.stats() == {"open": 1, "leased": 0, "evicted": 0, "connections": 1}
@@ -178,7 +179,7 @@ def test_a_changed_configuration_version_retires_the_old_engine(caches, tenants)
 
 def test_a_lease_under_the_old_version_ends_before_its_engine_closes(caches, tenants):
     cache = caches()
-    with cache.lease(tenants[0]) as old, cache.lease(replace(tenants[0], version=2)) as fresh:
+    with lease(cache, tenants[0]) as old, lease(cache, replace(tenants[0], version=2)) as fresh:
         assert read_one(old) == read_one(fresh) == 0
     assert cache.stats()["connections"] == 1
     with pytest.raises(StaleRouteError):
@@ -220,7 +221,7 @@ def test_a_retired_engine_is_refused_to_those_who_kept_it(manager, tenants):
 def test_closing_the_cache_closes_every_connection(caches, tenants):
     cache = caches()
     for tenant in tenants:
-        with cache.lease(tenant) as engine:
+        with lease(cache, tenant) as engine:
             read_one(engine)
     cache.close()
     assert cache.stats()["connections"] == 0
@@ -242,7 +243,7 @@ def test_the_cap_on_connections_follows_the_limit_on_open_files():
 def test_idle_connections_make_room_for_new_ones(caches, tenants):
     cache = caches(limit=1)
     for tenant in [*tenants, *tenants]:
-        with cache.lease(tenant) as engine:
+        with lease(cache, tenant) as engine:
             assert read_one(engine) == 0
             assert cache.stats()["connections"] == 1
 
@@ -253,11 +254,11 @@ def test_a_thread_waits_for_a_connection_and_gets_it(caches, tenants):
     answers: list[int] = []
 
     def want() -> None:
-        with cache.lease(tenants[1]) as engine:
+        with lease(cache, tenants[1]) as engine:
             answers.append(read_one(engine))
 
     thread = threading.Thread(target=want)
-    with cache.lease(tenants[0]) as engine, engine.connect().execution_options(tenancy_write=False) as connection:
+    with lease(cache, tenants[0]) as engine, engine.connect().execution_options(tenancy_write=False) as connection:
         connection.execute(sa.text("SELECT 1"))
         thread.start()
         until(lambda: cache.budget.waiting == 1)
@@ -271,11 +272,11 @@ def test_a_thread_waits_for_a_second_connection_of_the_same_tenant(caches, tenan
     answers: list[int] = []
 
     def want() -> None:
-        with cache.lease(tenants[0]) as engine:
+        with lease(cache, tenants[0]) as engine:
             answers.append(read_one(engine))
 
     thread = threading.Thread(target=want)
-    with cache.lease(tenants[0]) as engine, engine.connect().execution_options(tenancy_write=False) as connection:
+    with lease(cache, tenants[0]) as engine, engine.connect().execution_options(tenancy_write=False) as connection:
         connection.execute(sa.text("SELECT 1"))
         thread.start()
         until(lambda: cache.budget.waiting == 1)
@@ -288,10 +289,10 @@ def test_a_connection_that_was_kept_without_a_lease_goes_to_whoever_waits(caches
     answers: list[int] = []
 
     def want() -> None:
-        with cache.lease(tenants[1]) as engine:
+        with lease(cache, tenants[1]) as engine:
             answers.append(read_one(engine))
 
-    with cache.lease(tenants[0]) as engine:
+    with lease(cache, tenants[0]) as engine:
         pass
     connection = engine.connect().execution_options(tenancy_write=False)
     connection.execute(sa.text("SELECT 1"))
@@ -341,12 +342,12 @@ def test_who_waits_too_long_is_told_so_and_leaves_no_place_taken():
 def test_a_thread_that_holds_an_engine_never_waits_for_a_second(caches, tenants):
     cache = caches(limit=1)
     cache.budget._patience_s = 10 * PATIENCE_S  # waiting would show as a test that hangs
-    with cache.lease(tenants[0]) as engine, engine.connect().execution_options(tenancy_write=False) as connection:
+    with lease(cache, tenants[0]) as engine, engine.connect().execution_options(tenancy_write=False) as connection:
         connection.execute(sa.text("SELECT 1"))
-        with pytest.raises(DatabaseBusyError), cache.lease(tenants[1]) as second:
+        with pytest.raises(DatabaseBusyError), lease(cache, tenants[1]) as second:
             read_one(second)
         assert connection.execute(sa.text("SELECT count(*) FROM tasks")).scalar() == 0
-    with cache.lease(tenants[1]) as second:
+    with lease(cache, tenants[1]) as second:
         assert read_one(second) == 0
 
 
@@ -356,11 +357,11 @@ def test_two_threads_that_each_want_the_others_connection_do_not_wait_for_ever(c
     both_hold = threading.Barrier(2)
 
     def work(mine: Tenant, theirs: Tenant) -> str:
-        with cache.lease(mine) as engine, engine.connect().execution_options(tenancy_write=False) as connection:
+        with lease(cache, mine) as engine, engine.connect().execution_options(tenancy_write=False) as connection:
             connection.execute(sa.text("SELECT 1"))
             both_hold.wait(PATIENCE_S)
             try:
-                with cache.lease(theirs) as second:
+                with lease(cache, theirs) as second:
                     read_one(second)
             finally:
                 both_hold.wait(PATIENCE_S)
@@ -374,7 +375,7 @@ def test_a_connection_that_could_not_be_opened_takes_no_place(caches, tenants, m
     cache = caches(limit=1)
     (manager.backends.get("sqlite").data_dir / tenants[0].db_path).unlink()
     for _ in range(3):
-        with pytest.raises(Exception, match="gone"), cache.lease(tenants[0]) as engine:
+        with pytest.raises(Exception, match="gone"), lease(cache, tenants[0]) as engine:
             read_one(engine)
     assert cache.stats()["connections"] == 0
 

@@ -33,7 +33,7 @@ from tenancy.routing.engines import EngineCache
 from tenancy.schema import identity
 from tenancy.schema.tables import tenancy_identity
 from tenancy.types import new_id
-from tests.support.applications import add_task, add_tenants, add_users, cache_over, expire_claims, titles
+from tests.support.applications import add_task, add_tenants, add_users, cache_over, expire_claims, lease, titles
 
 RESOURCES = ("tasks", "notes", "events", "categories")
 
@@ -212,7 +212,7 @@ def written_after_retirement(parts: Parts, mine: int, theirs: int) -> list[str]:
         with closing(sqlite3.connect(file)) as driver, driver:
             driver.execute(f"UPDATE tenancy_identity SET {change}")
         with suppress(TenancyError):  # the refusal that is looked for: what gets past it is the finding
-            with manager.engines.lease(route) as engine, engine.begin() as connection:
+            with lease(manager.engines, route) as engine, engine.begin() as connection:
                 connection.execute(sa.text("UPDATE tasks SET title = 'too late'"))
             passed.append(kind)
         with closing(sqlite3.connect(file)) as driver, driver:
@@ -244,11 +244,11 @@ def harm_to_engines_in_use(cache: EngineCache, parts: Parts, ids: list[int]) -> 
     """Use one tenant while others crowd it out; list what that did to the one in use."""
     harm = []
     places = [parts.manager.tenant_of(user_id) for user_id in ids]
-    with cache.lease(places[0]) as engine:
+    with lease(cache, places[0]) as engine:
         for place in places[1:]:
-            with cache.lease(place) as other, other.connect().execution_options(tenancy_write=False):
+            with lease(cache, place) as other, other.connect().execution_options(tenancy_write=False):
                 pass
-        with cache.lease(places[0]) as again:
+        with lease(cache, places[0]) as again:
             if again is not engine:
                 harm.append("one tenant has two engines")
         if cache.stats()["leased"] != 1:
@@ -284,12 +284,12 @@ def engines_of_old_configurations(parts: Parts, user_id: int) -> list[str]:
     given = []
     cache = cache_over(parts.manager)
     place = parts.manager.tenant_of(user_id)
-    with cache.lease(place) as old:
+    with lease(cache, place) as old:
         pass
     sealed = parts.manager.keyring.seal("a new password", place.binding)
     for change in ({"is_active": False}, {"sealed_password": sealed}):
         place = replace(place, version=place.version + 1, **change)
-        with cache.lease(place) as fresh:
+        with lease(cache, place) as fresh:
             if fresh is old:
                 given.append(", ".join(change))
         old = fresh
@@ -435,10 +435,10 @@ def test_without_the_rule_of_one_engine_a_thread_two_threads_wait_for_each_other
     monkeypatch.setattr(connection_limits.ConnectionBudget, "take", waiting_though_it_holds_one)
     cache = cache_over(parts.manager, limit=1)
     with (
-        cache.lease(places[0]) as engine,
+        lease(cache, places[0]) as engine,
         engine.connect().execution_options(tenancy_write=False),
         pytest.raises(DatabaseBusyError),
-        cache.lease(places[1]) as second,
+        lease(cache, places[1]) as second,
         second.connect(),
     ):
         raise AssertionError("it got a second connection")

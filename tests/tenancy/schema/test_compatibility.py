@@ -10,9 +10,10 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mssql, mysql
 
 from tenancy.schema.chain import Chain
-from tenancy.schema.compatibility import holds, unmarked_breaking_changes
+from tenancy.schema.compatibility import holds
 from tenancy.types import KeyText, Line, LongText, RowId, Timestamp
 from tests.support.applications import revision
+from tests.support.revisions import unmarked_breaking_changes
 
 FIRST = """
 op.create_table("shelves", sa.Column("id", sa.Integer, primary_key=True))

@@ -15,13 +15,13 @@ import sqlalchemy as sa
 from repositories.schema import MIGRATIONS, metadata
 from tenancy.errors import ConfigurationError, MigrationError
 from tenancy.schema.chain import Chain
-from tenancy.schema.compatibility import unmarked_breaking_changes
 from tenancy.schema.new_revision import MESSAGE_MAX, new_revision
 from tenancy.schema.tables import TENANT_VERSION_TABLE
 from tenancy.types import NAMING, KeyText, Line, LongText, RowId, Timestamp, utc_now
 from tests.migrations.test_portable import DIALECTS, each_dialect, script_of
 from tests.support import walk
 from tests.support.applications import PROJECT, revision
+from tests.support.revisions import unmarked_breaking_changes
 from utils.commands.fleet.revisions import _laid_out
 
 LAST = list(Chain(MIGRATIONS, TENANT_VERSION_TABLE).checksums)[-1]
