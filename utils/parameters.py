@@ -30,28 +30,16 @@ class CommandGroup(click.Group):
         return list(self.commands)
 
 
-class UserRef(click.ParamType[int | str]):
-    """Take a user's integer id or e-mail address."""
+class Text(click.ParamType[Any]):
+    """Take what ``read`` makes of the text; the message of its ConfigurationError says what is wrong."""
 
-    name = "user_id"
+    def __init__(self, name: str, read: Callable[[str], Any]) -> None:
+        self.name = name
+        self._read = read
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
-
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         try:
-            return value if isinstance(value, int) else names.user_reference(str(value))
-        except ConfigurationError as error:
-            self.fail(error.message, param, ctx)
-
-
-class UserRefs(click.ParamType[list[int | str]]):
-    """Take several users, separated by commas."""
-
-    name = "users"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[int | str]:
-
-        try:
-            return value if isinstance(value, list) else names.user_references(str(value))
+            return self._read(value) if isinstance(value, str) else value
         except ConfigurationError as error:
             self.fail(error.message, param, ctx)
 
@@ -92,8 +80,8 @@ class KeyId(UUIDParameterType):
             self.fail(f"{value!r} is not the id of a key: `unify keys list --user E` shows them.", param, ctx)
 
 
-USER = UserRef()
-USERS = UserRefs()
+USER = Text("user_id", names.user_reference)
+USERS = Text("users", names.user_references)
 KEY = KeyId()
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")

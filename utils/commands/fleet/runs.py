@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import tenancy
-from tenancy.errors import ConfigurationError
 from tenancy.fleet import rollout_rules
 from utils.commands.db import TYPES
 from utils.output import Failed, Progress, columns, counted, plain, say, show, table
-from utils.parameters import USERS, WholeNumber, answering, confirm, find_user
+from utils.parameters import USERS, Text, WholeNumber, answering, confirm, find_user
 from utils.toolbox import Toolbox
 
 if TYPE_CHECKING:
@@ -25,32 +24,8 @@ SHOWN = 20
 LEFT = ("failed", "offline", "skipped")
 PAGE = 500
 LOOK_S = 0.3
-
-
-class Share(click.ParamType[tuple[float, bool]]):
-    """Take a number, or a percentage such as 5%."""
-
-    name = "number or percentage"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, bool]:
-
-        try:
-            return rollout_rules.share(str(value))
-        except ConfigurationError as error:
-            self.fail(error.message, param, ctx)
-
-
-class Waves(click.ParamType[tuple[float, ...]]):
-    """Take growing percentages such as 1%,10%,100%."""
-
-    name = "percentages"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
-
-        try:
-            return value if isinstance(value, tuple) else rollout_rules.waves(str(value))
-        except ConfigurationError as error:
-            self.fail(error.message, param, ctx)
+SHARE = Text("number or percentage", rollout_rules.share)
+WAVES = Text("percentages", rollout_rules.waves)
 
 
 def on_run(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -79,8 +54,8 @@ limit_option = click.option(
 @click.option("--server", metavar="S", help="Only databases on this registered server.")
 @click.option("--type", "db_type", type=click.Choice(TYPES), metavar="T", help=f"Only {', '.join(TYPES)}.")
 @click.option("--canary", type=WholeNumber(1), metavar="N", help="Try N tenants first; halt if one of them fails.")
-@click.option("--waves", type=Waves(), metavar="P,P,...", help="Go in waves, such as 1%,10%,100% of all tenants.")
-@click.option("--halt-after-failures", "halt", type=Share(), metavar="N|P%", help="Halt after so many failures.")
+@click.option("--waves", type=WAVES, metavar="P,P,...", help="Go in waves, such as 1%,10%,100% of all tenants.")
+@click.option("--halt-after-failures", "halt", type=SHARE, metavar="N|P%", help="Halt after so many failures.")
 @click.option("--snapshot", is_flag=True, help="Create a restore point of each tenant, for rolling back.")
 @click.option("--no-restore-points", "bare", is_flag=True, help="Create none, not even before a destructive revision.")
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
