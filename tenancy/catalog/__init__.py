@@ -6,10 +6,10 @@ connection of such a transaction.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, PendingRollbackError, TimeoutError as PoolTimeoutError
@@ -162,3 +162,10 @@ def now(connection: sa.Connection) -> datetime:
     """Return the catalog server's time, by which claims of several machines are compared."""
     moment: datetime = connection.execute(_now).scalar_one()
     return moment
+
+
+def touch(connection: sa.Connection, key: sa.Column[Any], at: sa.Column[Any], seen: Mapping[Any, datetime]) -> None:
+    """Write when rows were last seen or used; in the order of their keys, so that two writers cannot deadlock."""
+    if seen:
+        statement = sa.update(key.table).where(key == sa.bindparam("of")).values({at: sa.bindparam("at")})
+        connection.execute(statement, [{"of": of, "at": moment} for of, moment in sorted(seen.items())])

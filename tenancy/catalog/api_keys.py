@@ -81,15 +81,6 @@ def remove(connection: sa.Connection, key_id: uuid.UUID, user_id: int | None = N
     return int(owner)
 
 
-def touch(connection: sa.Connection, used: dict[uuid.UUID, datetime]) -> None:
-    """Write when keys were last used."""
-    statement = api_keys.update().where(api_keys.c.id == sa.bindparam("of"))
-    connection.execute(
-        statement.values(last_used_at=sa.bindparam("at")),
-        [{"of": key, "at": moment} for key, moment in sorted(used.items())],
-    )
-
-
 def _missing() -> KeyNotFoundError:
     return KeyNotFoundError(
         "there is no such key: `unify keys list --user E` or `Accounts.keys()` shows those there are."

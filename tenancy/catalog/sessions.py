@@ -117,12 +117,3 @@ def end_all(connection: sa.Connection, user_id: int, keep_token: str | None = No
 def purge(connection: sa.Connection) -> int:
     """Delete sessions that have expired."""
     return connection.execute(sessions.delete().where(sessions.c.expires_at <= datetime.now(UTC))).rowcount
-
-
-def touch(connection: sa.Connection, seen: dict[str, datetime]) -> None:
-    """Write when sessions were last seen."""
-    statement = sessions.update().where(sessions.c.token_hash == sa.bindparam("of"))
-    connection.execute(
-        statement.values(last_seen_at=sa.bindparam("at")),
-        [{"of": key, "at": moment} for key, moment in sorted(seen.items())],
-    )

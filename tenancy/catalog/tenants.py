@@ -250,14 +250,6 @@ def users_without(connection: sa.Connection) -> list[int]:
     return list(connection.execute(query).scalars())
 
 
-def touch(connection: sa.Connection, used: dict[uuid.UUID, datetime]) -> None:
-    """Write when tenants were last used."""
-    rows = [{"of": tenant, "at": moment} for tenant, moment in sorted(used.items())]
-    for table in (user_database_configs, shared_database):
-        mine = table.c.tenant_id == sa.bindparam("of")
-        connection.execute(table.update().where(mine).values(last_used_at=sa.bindparam("at")), rows)
-
-
 def _without(row: dict[str, Any], name: str) -> dict[str, Any]:
     return {key: value for key, value in row.items() if key != name}
 

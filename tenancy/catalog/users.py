@@ -178,9 +178,3 @@ def count(connection: sa.Connection) -> int:
 
 def any_there(connection: sa.Connection) -> bool:
     return connection.execute(sa.select(users.c.id).limit(1)).first() is not None
-
-
-def touch(connection: sa.Connection, seen: dict[int, datetime]) -> None:
-    """Write when accounts were last seen."""
-    statement = users.update().where(users.c.id == sa.bindparam("of")).values(last_seen_at=sa.bindparam("at"))
-    connection.execute(statement, [{"of": user_id, "at": moment} for user_id, moment in sorted(seen.items())])

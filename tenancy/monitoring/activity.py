@@ -8,12 +8,18 @@ forked from, and is started again if it dies.
 from __future__ import annotations
 
 import logging
-import threading
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from tenancy.catalog import Catalog, api_keys, login_failures, sessions, tenants as tenant_rows, users as user_rows
+from tenancy.catalog import Catalog, login_failures, sessions, touch
+from tenancy.catalog.tables import (
+    api_keys,
+    sessions as session_rows,
+    shared_database,
+    user_database_configs,
+    users as accounts,
+)
 from tenancy.errors import TenancyError
 from tenancy.forks import after_fork
 from tenancy.models import Principal, Tenant
@@ -85,21 +91,15 @@ class Activity:
         tenants: dict[uuid.UUID, datetime],
     ) -> None:
         with self._catalog.writing() as connection:
-            user_rows.touch(connection, users)
-            if seen:
-                sessions.touch(connection, seen)
-            if keys:
-                api_keys.touch(connection, keys)
-            if tenants:
-                tenant_rows.touch(connection, tenants)
+            touch(connection, accounts.c.id, accounts.c.last_seen_at, users)
+            touch(connection, session_rows.c.token_hash, session_rows.c.last_seen_at, seen)
+            touch(connection, api_keys.c.id, api_keys.c.last_used_at, keys)
+            for table in (user_database_configs, shared_database):
+                touch(connection, table.c.tenant_id, table.c.last_used_at, tenants)
         # In separate transactions: each DELETE locks index ranges (gap locks) into which sign-ins insert.
         for purge in (sessions.purge, login_failures.purge):
             with self._catalog.writing() as connection:
                 purge(connection)
-
-    @property
-    def _thread(self) -> threading.Thread | None:
-        return self.upkeep.thread
 
     def _reset(self) -> None:
         self._users = {}

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import sqlalchemy as sa
 
-from tenancy.catalog import api_keys, sessions, users
+from tenancy.catalog import api_keys, sessions, touch, users
 from tenancy.catalog.tables import api_keys as table
 from tenancy.errors import KeyNotFoundError
 from tenancy.types import new_id
@@ -114,6 +114,6 @@ def test_an_operator_revokes_the_key_of_anybody_and_learns_whose_it_was(catalog,
 def test_last_used_is_written_for_those_that_were(catalog, ada):
     used, unused = issue(catalog, ada)[0]["id"], issue(catalog, ada)[0]["id"]
     moment = datetime.now(UTC) + HOUR
-    change(catalog, lambda c: api_keys.touch(c, {used: moment, new_id(): moment}))
+    change(catalog, lambda c: touch(c, table.c.id, table.c.last_used_at, {used: moment, new_id(): moment}))
     listed = {row["id"]: row["last_used_at"] for row in change(catalog, lambda c: api_keys.of_user(c, ada.id))}
     assert listed == {used: moment, unused: None}

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import sqlalchemy as sa
 
-from tenancy.catalog import Catalog, api_keys, sessions, tenants, users
+from tenancy.catalog import Catalog, api_keys, sessions, tenants, touch, users
 from tenancy.catalog.tables import catalog_metadata, sessions as table
 from tenancy.models import State
 from tenancy.types import new_id
@@ -174,7 +174,8 @@ def test_expired_sessions_are_cleared_away_and_live_ones_stay(catalog, ada):
 def test_last_seen_is_written_for_those_who_were(catalog, ada):
     seen, unseen = begin(catalog, ada), begin(catalog, ada)
     moment = datetime.now(UTC) + HOUR
-    change(catalog, lambda c: sessions.touch(c, {sessions.token_hash(seen): moment, "gone": moment}))
+    moments = {sessions.token_hash(seen): moment, "gone": moment}
+    change(catalog, lambda c: touch(c, table.c.token_hash, table.c.last_seen_at, moments))
     listed = {row["token_hash"]: row["last_seen_at"] for row in change(catalog, lambda c: sessions.of_user(c, ada.id))}
     assert listed[sessions.token_hash(seen)] == moment
     assert listed[sessions.token_hash(unseen)] < moment

@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tenancy.catalog import tenants, users
+from tenancy.catalog import tenants, touch, users
+from tenancy.catalog.tables import shared_database, user_database_configs
 from tenancy.errors import ClaimedError, TenantNotFoundError
 from tenancy.models import State, Tenant
 from tenancy.types import new_id
@@ -149,7 +150,9 @@ def test_last_used_is_written_for_those_who_were(catalog, ada):
     mine, other, shared = add(catalog, ada), add(catalog, bob), add(catalog, None)
     moment = datetime.now(UTC) + timedelta(hours=1)
     with catalog.writing() as connection:
-        tenants.touch(connection, {mine.tenant_id: moment, shared.tenant_id: moment, new_id(): moment})
+        moments = {mine.tenant_id: moment, shared.tenant_id: moment, new_id(): moment}
+        for table in (user_database_configs, shared_database):
+            touch(connection, table.c.tenant_id, table.c.last_used_at, moments)
         assert tenants.shared(connection).last_used_at == moment
     assert get(catalog, ada).last_used_at == moment
     assert get(catalog, bob) == other
