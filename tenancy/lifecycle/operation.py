@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -254,17 +255,29 @@ class Operation:
     ) -> None:
         """Record a failure in the catalog; the error itself goes on to the caller, unless the claim is lost besides."""
         self.services.on_error(tenant, error)
-        code, message = code_and_message(error)
-        log.error("work on tenant %s of user %s failed: %s", tenant.tenant_id, tenant.user_id, message)
+        what = f"work on tenant {tenant.tenant_id} of user {tenant.user_id} failed"
         try:
-            with (ended or claim.failing)() as connection:
-                tenants.change(connection, tenant, state=state, last_error=message, last_error_code=code)
-                of = [(tenant.user_id, tenant.tenant_id)]
-                self.catalog.audit.failed(connection, claim.operation, error, of)
+            with told(what, error) as last, (ended or claim.failing)() as connection:
+                tenants.change(connection, tenant, state=state, **last)
+                self.catalog.audit.failed(connection, claim.operation, error, [(tenant.user_id, tenant.tenant_id)])
         except ClaimLostError as lost:
             raise lost from error
-        except TenancyError as second:
-            log.error("tenant %s: the failure could not be recorded: %s", tenant.tenant_id, second.message)
+
+
+@contextmanager
+def told(what: str, error: Exception) -> Iterator[dict[str, Any]]:
+    """Log a failure, and give the columns in which the block records it.
+
+    If the catalog cannot be written, that is logged too and goes no further: the caller raises the failure itself.
+    """
+    code, message = code_and_message(error)
+    log.error("%s: %s", what, message)
+    try:
+        yield {"last_error": message, "last_error_code": code}
+    except ClaimLostError:
+        raise
+    except TenancyError as second:
+        log.error("%s, and this could not be recorded: %s", what, second.message)
 
 
 def mark(backend: Backend, connection: sa.Connection, tenant: Tenant, claim: Claim, state: State) -> None:

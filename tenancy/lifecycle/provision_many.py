@@ -20,8 +20,8 @@ import sqlalchemy as sa
 from tenancy.backends.base import Attempt, Backend, DatabaseFields, Making, Whose
 from tenancy.catalog import claims, tenants as tenant_rows, users as users_table
 from tenancy.catalog.claims import Claims
-from tenancy.errors import ClaimLostError, TenancyError, code_and_message
-from tenancy.lifecycle.operation import Operation
+from tenancy.errors import ClaimLostError, TenancyError
+from tenancy.lifecycle.operation import Operation, told
 from tenancy.lifecycle.placement import planned
 from tenancy.lifecycle.provision import Provisioned, Provisioner
 from tenancy.models import Origin, State, Tenant, User
@@ -164,16 +164,11 @@ class Batch(Operation):
         except Exception as error:
             for tenant in tenants:
                 self.services.on_error(tenant, error)
-            code, message = code_and_message(error)
-            log.error("making %d databases together failed: %s", len(tenants), message)
-            try:
-                with held.ending(held.tenant_ids) as (connection, mine):
-                    state = {"state": State.FAILED, "last_error": message, "last_error_code": code}
-                    tenant_rows.change_alike(connection, mine, **state)
-                    of = [(tenant.user_id, tenant.tenant_id) for tenant in tenants if tenant.tenant_id in mine]
-                    self.catalog.audit.failed(connection, "provision", error, of)
-            except TenancyError as second:
-                log.error("that failure could not be recorded: %s", second.message)
+            what = f"making {len(tenants)} databases together failed"
+            with told(what, error) as last, held.ending(held.tenant_ids) as (connection, mine):
+                tenant_rows.change_alike(connection, mine, state=State.FAILED, **last)
+                of = [(tenant.user_id, tenant.tenant_id) for tenant in tenants if tenant.tenant_id in mine]
+                self.catalog.audit.failed(connection, "provision", error, of)
             raise
 
 

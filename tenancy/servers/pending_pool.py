@@ -22,7 +22,7 @@ from tenancy.catalog import claims, pending, servers
 from tenancy.catalog.claims import Claim
 from tenancy.errors import ClaimedError, ClaimLostError, TenancyError, code_and_message
 from tenancy.forks import after_fork
-from tenancy.lifecycle.operation import Operation, Services
+from tenancy.lifecycle.operation import Operation, Services, told
 from tenancy.lifecycle.seed import Seeding
 from tenancy.models import Pending, Server, ServerState, State
 from tenancy.types import new_id
@@ -182,16 +182,12 @@ class PendingPool(Operation):
 
     def _failed_to_make(self, found: Pending, claim: Claim, error: Exception) -> None:
         """Record a failure; the row stays until the remains of its database were dropped."""
-        code, message = code_and_message(error)
-        log.error("pending database %s could not be made: %s", found.db_name, message)
+        what = f"pending database {found.db_name} could not be made"
         try:
-            with claim.writing() as connection:
-                failed = {"state": State.FAILED, "last_error": message, "last_error_code": code}
-                pending.change(connection, found, **failed)
+            with told(what, error) as last, claim.writing() as connection:
+                pending.change(connection, found, state=State.FAILED, **last)
         except ClaimLostError:
             self._drop_own(found)
-        except TenancyError as second:
-            log.error("that failure could not be recorded: %s", second.message)
 
     def _retire(self, found: Pending, claim: Claim) -> bool:
         """Drop a database, unless a user took it meanwhile; first it is marked as archived, so nobody can take it."""
