@@ -47,46 +47,21 @@ if TYPE_CHECKING:
     from tenancy.schema.tables import TENANT_VERSION_TABLE as TENANT_VERSION_TABLE
 
 _PUBLIC = {
-    "tenancy.accounts.accounts": (
-        "AccountRules",
-        "Accounts",
-    ),
+    "tenancy.accounts.accounts": ("AccountRules", "Accounts"),
     "tenancy.backends": ("Backends",),
     "tenancy.backends.access": ("Login",),
     "tenancy.backends.base": ("DatabaseFields",),
     "tenancy.catalog": ("Catalog",),
     "tenancy.catalog.listing": ("Filter",),
-    "tenancy.catalog.runs": (
-        "Rules",
-        "Selection",
-    ),
+    "tenancy.catalog.runs": ("Rules", "Selection"),
     "tenancy.catalog.tables": ("CATALOG_VERSION_TABLE",),
-    "tenancy.credentials.keyring": (
-        "Keyring",
-        "generate_key",
-    ),
+    "tenancy.credentials.keyring": ("Keyring", "generate_key"),
     "tenancy.errors": ("TenancyError",),
     "tenancy.fleet.processes": ("work_in_processes",),
     "tenancy.hosts": ("HostPolicy",),
-    "tenancy.installed": (
-        "DatabaseConnection",
-        "current_manager",
-        "install",
-    ),
-    "tenancy.manager": (
-        "MultiTenantDatabaseManager",
-        "Options",
-        "TenantManager",
-    ),
-    "tenancy.models": (
-        "Leftover",
-        "Tenant",
-        "Principal",
-        "Server",
-        "State",
-        "TenantSchema",
-        "User",
-    ),
+    "tenancy.installed": ("DatabaseConnection", "current_manager", "install"),
+    "tenancy.manager": ("MultiTenantDatabaseManager", "Options", "TenantManager"),
+    "tenancy.models": ("Leftover", "Tenant", "Principal", "Server", "State", "TenantSchema", "User"),
     "tenancy.monitoring.activity": ("Activity",),
     "tenancy.schema.chain": ("Chain",),
     "tenancy.schema.new_revision": ("new_revision",),

@@ -81,7 +81,8 @@ class Decisions(Operation):
         if tenant is None:
             return self._new(connection, backend, asked, epoch + 1)
         if replaceable(tenant, asked.fields):
-            return self._replaced(connection, tenant, backend, asked)
+            held = (tenant, self.claim(connection, tenant, "provision"))
+            return self._placed_anew(connection, held, backend, asked)
         refuse_another(tenant, backend, backend.given(asked.fields))
         if self._is_whole(tenant):
             if self._says_another_password(tenant, asked.fields):
@@ -131,11 +132,6 @@ class Decisions(Operation):
                 return replace(ready, work=Work.HAND_OVER, site=site)
         wanted = planned(self.services, backend, whose, fields=asked.fields, site=site, origin=asked.origin)
         return replace(self.recorded(connection, asked.user_id, backend, wanted), site=site)
-
-    def _replaced(self, connection: sa.Connection, tenant: Tenant, backend: Backend, asked: Request) -> Decision:
-        """Record another place for a tenant of which nothing was ever created (its server refused, say)."""
-        claim = self.claim(connection, tenant, "provision")
-        return self._placed_anew(connection, (tenant, claim), backend, asked)
 
     def _placed_anew(
         self, connection: sa.Connection, held: tuple[Tenant, Claim], backend: Backend, asked: Request

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -87,9 +88,7 @@ class Inspection:
         In shared mode every user has the configuration of the shared database.
         """
         asked: dict[str, Any] = {"state": state, "db_type": db_type, "inactive_since": inactive_since, "query": query}
-        return self._page(after or 0, limit, behind=behind, **asked)
-
-    def _page(self, after: int, limit: int, *, behind: bool, **asked: Any) -> list[dict[str, Any]]:
+        after = after or 0
         with self._catalog.reading() as connection:
             if not self._catalog.multi_tenant:
                 return self._shared_page(connection, after, limit, behind=behind, **asked)
@@ -149,18 +148,16 @@ class Inspection:
         started = time.perf_counter()
         try:
             backend = services.backend(tenant)
-            driver = backend.connect(tenant, services.serving(tenant))
-            try:
+            with closing(backend.connect(tenant, services.serving(tenant))) as driver:
                 check_identity(backend, tenant, driver, services.chain.head)
                 backend.checks.check_writable(driver)
-            finally:
-                driver.close()
+            code, message = "ok", "the database answers."
+            if tenant.state is not State.READY:
+                code, message = "tenant_not_ready", f"the database answers, and is {tenant.state}: {way_on(tenant)}"
         except TenancyError as error:
-            return answer | {"ok": False, "code": error.code, "message": error.message, "latency_ms": _ms(started)}
-        if tenant.state is not State.READY:
-            message = f"the database answers, and is {tenant.state}: {way_on(tenant)}"
-            return answer | {"ok": False, "code": "tenant_not_ready", "message": message, "latency_ms": _ms(started)}
-        return answer | {"ok": True, "code": "ok", "message": "the database answers.", "latency_ms": _ms(started)}
+            code, message = error.code, error.message
+        took_ms = round((time.perf_counter() - started) * 1000, 2)
+        return answer | {"ok": code == "ok", "code": code, "message": message, "latency_ms": took_ms}
 
     def catalog(self) -> dict[str, Any]:
         """Return whether the catalog, and in shared mode the shared database, can be reached and is at head."""
@@ -242,7 +239,3 @@ class Inspection:
 def _listed(email: str, tenant: Tenant) -> dict[str, Any]:
     """Return the additional fields of a row in a list: the user's address and the columns that cannot be read."""
     return {"email": email, "damaged": list(tenant.damaged)}
-
-
-def _ms(started: float) -> float:
-    return round((time.perf_counter() - started) * 1000, 2)
