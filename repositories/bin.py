@@ -15,14 +15,14 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from repositories.base import bin_storage, sorting, statements, values
-from repositories.base.bin_storage import KINDS, Members
+from repositories.base.bin_storage import Members
 from repositories.base.paged import CHUNK
 from repositories.base.scoped import ScopedRepository
 from repositories.base.sorting import Page, Rows
 from repositories.base.statements import AnyRowId
 from repositories.categories import CategoryRepository
 from repositories.errors import ConflictError
-from repositories.schema import bin, categories
+from repositories.schema import KINDS, bin, categories
 from tenancy.errors import ConfigurationError
 
 _NEWEST = sorting.down(bin.c.deleted_at, bin.c.id)
@@ -42,13 +42,16 @@ class BinRepository(ScopedRepository):
     def restore(self, batch: Any) -> list[tuple[str, UUID]]:
         """Restore a batch, completely or not at all; return kind and id of each row.
 
-        Raises NotFoundError if there is no such batch, and ConflictError if an id or a name is taken by now. A row
-        whose category no longer exists goes to "Uncategorized".
+        Raises NotFoundError if there is no such batch, and ConflictError if an id or a name is taken by now, or if this
+        version of the application does not know a kind of rows in it. A row whose category no longer exists goes to
+        "Uncategorized".
         """
         key = self._known(batch)
         entries = self._rows(self._kept(sa.select(bin.c.kind, bin.c.row)).where(bin.c.batch == key))
         if not entries:
             raise self._missing()
+        for entry in entries:
+            bin_storage.table_of(entry["kind"])
         restored: list[tuple[str, UUID]] = []
         with self.session.begin_nested():
             for kind in KINDS:
@@ -104,7 +107,9 @@ class BinRepository(ScopedRepository):
     def _give_back(self, category: UUID, members: Members) -> None:
         """Move a category's former rows back into it, except those that were moved elsewhere since."""
         for name, ids in members.items():
-            table = KINDS[name]
+            if not ids:
+                continue
+            table = bin_storage.table_of(name)
             key = sa.type_coerce(table.c.id, AnyRowId())
             for some in _chunks(ids):
                 statement = self.apply_user_filter(sa.update(table)).where(

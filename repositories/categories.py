@@ -20,17 +20,12 @@ from repositories.errors import ConflictError, RepositoryError
 from repositories.schema import (
     CATEGORY_KEY_MAX,
     CATEGORY_NAME_MAX,
+    HOLDING,
     UNCATEGORIZED,
     UNCATEGORIZED_KEY,
     categories,
-    events,
-    notes,
-    tasks,
 )
 from tenancy.names import fold
-
-HOLDING = (tasks, notes, events)
-"""Tables whose rows have a category."""
 
 LAST_CHARACTER = "\U0010ffff"
 
@@ -74,7 +69,7 @@ class CategoryRepository(PagedRepository):
         return sorted(rows, key=lambda row: fold(row["name"]) != UNCATEGORIZED_KEY), place is not None
 
     def counts(self, ids: Sequence[Any] | None = None) -> dict[UUID, dict[str, int]]:
-        """Count the tasks, notes and events of each category, in three statements; by default of every category.
+        """Count the rows of each kind in each category, one statement for each kind; by default in every category.
 
         A category that does not exist has none.
         """

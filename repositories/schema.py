@@ -12,7 +12,7 @@ owner on ``due_date``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -149,6 +149,20 @@ bin = _table(
     sa.Index(None, "user_id", "deleted_at", "id"),
     sa.Index(None, "user_id", "batch"),
 )
+
+KINDS: Mapping[str, sa.Table] = {
+    table.name: table for table in metadata.sorted_tables if {"id", "version"} <= {*table.c.keys()}
+}
+"""The tables whose rows the bin takes, in the order of restoring: referenced tables first."""
+
+HOLDING = tuple(table for table in metadata.tables.values() if "category_id" in table.c)
+"""The tables whose rows have a category."""
+
+
+def label(table: sa.Table) -> str:
+    """Return the column that names a row: the first text that has to be given."""
+    texts = (column for column in table.c if isinstance(column.type, sa.String))
+    return next(column.name for column in texts if not column.nullable and column.server_default is None)
 
 
 def first_rows(user_id: int) -> Sequence[tuple[sa.Table, dict[str, Any]]]:

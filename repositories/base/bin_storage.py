@@ -7,7 +7,7 @@ which are in "Uncategorized" meanwhile.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -17,13 +17,12 @@ import sqlalchemy as sa
 from repositories.base.scoped import ScopedRepository
 from repositories.base.sorting import Row, Rows
 from repositories.base.statements import read_id
-from repositories.schema import bin, categories, events, notes, tasks
+from repositories.errors import ConflictError
+from repositories.schema import KINDS, TITLE_MAX, bin, label
 from tenancy.types import Timestamp, new_id
 
 KEPT_DAYS = 30
 PURGED_AT_ONCE = 100
-KINDS: Mapping[str, sa.Table] = {table.name: table for table in (categories, tasks, notes, events)}
-"""The tables whose rows the bin takes, in the order of restoring: referenced tables first."""
 
 Members = dict[str, list[str]]
 """The rows of a category: ids by the name of their table."""
@@ -31,14 +30,14 @@ Members = dict[str, list[str]]
 
 def keep(repository: ScopedRepository, rows: Rows, members: Sequence[Members], batch: UUID) -> None:
     """Insert rows of a repository into its owner's bin."""
-    kind, now = repository.table.name, datetime.now(UTC)
+    kind, named_by, now = repository.table.name, label(repository.table), datetime.now(UTC)
     entries = [
         repository.set_user_id(
             {
                 "id": new_id(),
                 "batch": batch,
                 "kind": kind,
-                "title": row["name"] if kind == categories.name else row["title"],
+                "title": row[named_by][:TITLE_MAX],
                 "row": _written({"row": row, "members": held}),
                 "deleted_at": now,
             }
@@ -61,9 +60,16 @@ def kept_since() -> datetime:
     return datetime.now(UTC) - timedelta(days=KEPT_DAYS)
 
 
+def table_of(kind: str) -> sa.Table:
+    """Return the table of a kind of rows; raise ConflictError if this version of the application has none."""
+    if kind not in KINDS:
+        raise ConflictError(f"This version of the application does not know rows of the kind {kind!r}.", field="kind")
+    return KINDS[kind]
+
+
 def read(kind: str, text: str) -> tuple[Row, Members]:
     """Return a row for its table, and its members; columns that no longer exist are left out."""
-    kept, table = json.loads(text), KINDS[kind]
+    kept, table = json.loads(text), table_of(kind)
     row = {name: _value(table.c[name].type, value) for name, value in kept["row"].items() if name in table.c}
     return row, kept["members"]
 

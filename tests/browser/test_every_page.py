@@ -20,6 +20,7 @@ from tests.browser.conftest import PHONE
 from tests.support import axe
 from tests.support.applications import keep_runs, keep_server
 from tests.support.households import STATES
+from tests.support.rows import PAGED
 
 if TYPE_CHECKING:
     from compose import Parts
@@ -119,7 +120,7 @@ def _pages(app: Flask, parts: Parts, user: User, runs: list[int]) -> list[str]:
     """Give every address of a page, with the user's own rows in it; of what they have none of, there is no page."""
     rows = {"/admin/users": str(user.id), "/admin/servers": "one"} | ({"/admin/fleet": str(runs[-1])} if runs else {})
     with parts.manager.session(user.id, write=True) as session:
-        for name in ("tasks", "notes", "events", "categories"):
+        for name in PAGED:
             first = _of(name, session, user).list(limit=1)
             rows |= {f"/{name}": str(row["id"]) for row in first}
         _of("settings", session, user).put("a.key", "a value")

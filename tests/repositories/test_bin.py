@@ -11,21 +11,23 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from repositories.base import scope
+from repositories import bin as bin_module
+from repositories.base import bin_storage, scope
 from repositories.base.bin_storage import KEPT_DAYS, PURGED_AT_ONCE
 from repositories.bin import BinRepository
 from repositories.errors import ConflictError, NotFoundError, StaleVersionError
 from repositories.repository_factory import RepositoryFactory
-from repositories.schema import bin, categories, tasks
+from repositories.schema import HOLDING, KIND_MAX, KINDS, bin, categories, tasks
 from tenancy.errors import NoTenantError
 from tests.conftest import make_user
 from tests.repositories.conftest import ADA, BOB, statements_sent
+from tests.support.rows import CATEGORIZED, PAGED, named_by, new_row
 
 if TYPE_CHECKING:
     from compose import Parts
 
 NOON = datetime(2024, 5, 6, 12, 0, 0, 123456, tzinfo=UTC)
-ROWS: dict[str, dict[str, Any]] = {
+ROWS: dict[str, dict[str, Any]] = {name: new_row(name, "Rose") for name in PAGED} | {
     "tasks": {"title": "Öl 🐎", "description": 'say "hi"\n\\', "due_date": date(2024, 2, 29), "due_time": "09:30"},
     "notes": {"title": "x" * 200, "body": "€\x01\u2028" * 1000, "pinned": True},
     "events": {"title": "meet", "starts_at": NOON, "ends_at": NOON, "all_day": True},
@@ -47,7 +49,7 @@ def test_a_discarded_row_is_gone_and_comes_back_as_it_was(ada: Any, kind: str) -
         repository.get(row["id"])
     (entry,) = ada.bin.page().rows
     assert entry.keys() == {"id", "batch", "kind", "title", "deleted_at"}
-    assert (entry["batch"], entry["kind"], entry["title"]) == (batch, kind, row.get("title", row.get("name")))
+    assert (entry["batch"], entry["kind"], entry["title"]) == (batch, kind, row[named_by(kind)])
     assert ada.bin.restore(batch) == [(kind, row["id"])]
     assert repository.get(row["id"]) == row
     assert titles(ada) == []
@@ -108,7 +110,7 @@ def test_deleting_takes_few_statements(ada: Any) -> None:
     for act, number in (
         (lambda: ada.tasks.discard(row["id"]), 4),
         (lambda: ada.tasks.discard_where(), 5),
-        (lambda: ada.categories.discard(category["id"]), 12),
+        (lambda: ada.categories.discard(category["id"]), 6 + 2 * len(HOLDING)),
         (lambda: ada.bin.page(), 1),
         (lambda: ada.bin.empty(), 1),
     ):
@@ -120,16 +122,16 @@ def test_deleting_takes_few_statements(ada: Any) -> None:
 class TestCategory:
     def test_it_gets_its_rows_back_where_nobody_moved_them_since(self, ada: Any, bob: Any) -> None:
         work, other = (ada.categories.create({"name": name})["id"] for name in ("work", "other"))
+        held = [(getattr(ada, name), new_row(name, "x") | {"category_id": work}) for name in CATEGORIZED]
+        rows = [(repository, repository.create(values)) for repository, values in held]
         task, moved = (ada.tasks.create({"title": title, "category_id": work}) for title in "ab")
-        note = ada.notes.create({"title": "n", "category_id": work})
-        event = ada.events.create({"title": "e", "starts_at": NOON, "category_id": work})
         beside = ada.tasks.create({"title": "never there"})
         batch = ada.categories.discard(work)
         uncategorized = ada.categories.uncategorized()
         assert ada.tasks.get(task["id"])["category_id"] == uncategorized
         ada.tasks.update(moved["id"], {"category_id": other})
         assert ada.bin.restore(batch) == [("categories", work)]
-        for repository, row in ((ada.tasks, task), (ada.notes, note), (ada.events, event)):
+        for repository, row in (*rows, (ada.tasks, task)):
             back = repository.get(row["id"])
             assert (back["category_id"], back["version"]) == (work, 3)
         assert ada.tasks.get(moved["id"])["category_id"] == other
@@ -163,6 +165,45 @@ class TestCategory:
         ada.categories.discard(work, batch=batch)
         assert ada.bin.restore(batch) == [("categories", work), ("tasks", task["id"])]
         assert ada.tasks.get(task["id"]) == task
+
+
+def test_every_resource_with_pages_comes_back_from_the_bin_with_its_category() -> None:
+    assert set(KINDS) == set(PAGED), "repositories/schema.py: a table from _key() and _paged(); RESOURCES names it"
+    assert {table.name for table in HOLDING} == set(CATEGORIZED), "_category() goes with CategorizedRepository"
+    assert max(map(len, KINDS)) <= KIND_MAX, "the bin stores the name of the table"
+
+
+class TestUnknownKind:
+    """An older version of the application finds what a newer one deleted."""
+
+    @pytest.fixture
+    def older(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for module in (bin_storage, bin_module):
+            monkeypatch.setattr(module, "KINDS", {"categories": categories, "tasks": tasks})
+
+    def test_nothing_of_its_batch_is_restored_and_nothing_is_lost(
+        self, ada: Any, older: None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        note, task = ada.notes.create({"title": "n"}), ada.tasks.create({"title": "t"})
+        batch = ada.notes.discard(note["id"])
+        ada.tasks.discard(task["id"], batch=batch)
+        with pytest.raises(ConflictError, match="does not know rows of the kind 'notes'"):
+            ada.bin.restore(batch)
+        assert sorted(titles(ada)) == ["n", "t"]
+        assert not ada.tasks.exists(task["id"])
+        monkeypatch.undo()
+        assert len(ada.bin.restore(batch)) == 2
+        assert ada.notes.get(note["id"]) == note
+
+    def test_a_category_that_held_such_rows_stays_in_the_bin(self, ada: Any, older: None) -> None:
+        work, rest = (ada.categories.create({"name": name})["id"] for name in ("work", "rest"))
+        ada.notes.create({"title": "n", "category_id": work})
+        batch, nothing = ada.categories.discard(work), ada.categories.discard(rest)
+        with pytest.raises(ConflictError, match="does not know rows of the kind 'notes'"):
+            ada.bin.restore(batch)
+        assert sorted(titles(ada)) == ["rest", "work"]
+        assert not ada.categories.exists(work)
+        assert ada.bin.restore(nothing) == [("categories", rest)]
 
 
 def test_what_cannot_come_back_whole_does_not_come_back_at_all(ada: Any) -> None:

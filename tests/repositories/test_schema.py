@@ -10,23 +10,28 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DatabaseError, IntegrityError
 from sqlalchemy.orm import Session
 
-from repositories.schema import categories, events, metadata, notes, settings, tasks
+from repositories.schema import HOLDING, categories, label, metadata, settings, tasks
 from tests.repositories.conftest import ADA, BOB
+from tests.support.rows import new_row
 
-WITH_CATEGORY = pytest.mark.parametrize("table", [tasks, notes, events], ids=lambda table: table.name)
+WITH_CATEGORY = pytest.mark.parametrize("table", HOLDING, ids=lambda table: table.name)
 
 
 def category_of(session: Session, owner: int) -> Any:
     return session.execute(sa.select(categories.c.id).where(categories.c.user_id == owner)).scalar_one()
 
 
+def row(table: sa.Table, category: Any) -> dict[str, Any]:
+    return {"user_id": ADA, "id": uuid4(), "category_id": category} | new_row(table.name, "x")
+
+
 @WITH_CATEGORY
 def test_the_database_refuses_another_users_category(session: Session, table: sa.Table) -> None:
     his = category_of(session, BOB)
     with pytest.raises(IntegrityError):
-        session.execute(table.insert(), {"user_id": ADA, "id": uuid4(), "title": "x", "category_id": his})
+        session.execute(table.insert(), row(table, his))
     session.rollback()
-    mine = {"user_id": ADA, "id": uuid4(), "title": "x", "category_id": category_of(session, ADA)}
+    mine = row(table, category_of(session, ADA))
     session.execute(table.insert(), mine)
     with pytest.raises(IntegrityError):
         session.execute(table.update().where(table.c.id == mine["id"]).values(category_id=his))
@@ -35,17 +40,19 @@ def test_the_database_refuses_another_users_category(session: Session, table: sa
 @WITH_CATEGORY
 def test_the_database_keeps_a_category_that_has_rows(session: Session, table: sa.Table) -> None:
     mine = category_of(session, ADA)
-    session.execute(table.insert(), {"user_id": ADA, "id": uuid4(), "title": "x", "category_id": mine})
+    session.execute(table.insert(), row(table, mine))
     with pytest.raises(IntegrityError):
         session.execute(categories.delete().where(categories.c.id == mine))
 
 
 @WITH_CATEGORY
-def test_a_row_needs_no_more_than_id_owner_and_title(session: Session, table: sa.Table) -> None:
-    session.execute(sa.text(f"INSERT INTO {table.name} (id, user_id, title) VALUES ('{uuid4().hex}', {ADA}, 'x')"))
-    row = session.execute(sa.select(table)).mappings().one()
-    assert row["version"] == 1
-    assert row["created_at"].tzinfo
+def test_a_row_needs_no_more_than_id_owner_and_name(session: Session, table: sa.Table) -> None:
+    session.execute(
+        sa.text(f"INSERT INTO {table.name} (id, user_id, {label(table)}) VALUES ('{uuid4().hex}', {ADA}, 'x')")
+    )
+    made = session.execute(sa.select(table)).mappings().one()
+    assert made["version"] == 1
+    assert made["created_at"].tzinfo
 
 
 @pytest.mark.parametrize("change", [{"status": "later"}, {"priority": 4}, {"priority": -1}, {"title": None}])

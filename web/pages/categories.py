@@ -1,4 +1,7 @@
-"""Show categories by name, with how many rows each holds; four SQL statements, however many there are."""
+"""Show categories by name, with how many rows of each kind each holds.
+
+The SQL statements are one more than there are kinds of rows, however many categories there are.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from web.auth.sessions import signed_in
 from web.http import cursors
 from web.pages.common import paging, rows as row_pages
 from web.pages.common.forms import Form
-from web.pages.common.resources import Resource
+from web.pages.common.resources import RESOURCES, Resource
 from web.parts import current_parts
 
 PAGE = 100
@@ -40,6 +43,7 @@ def page(resource: Resource, form: Form | None = None) -> ResponseReturnValue:
         opened=form is not None,
         rows=rows,
         counts=counts,
+        kinds=RESOURCES,
         permanent=fold(UNCATEGORIZED),
         fold=fold,
         query=asked.get("q", ""),

@@ -28,6 +28,7 @@ class Group:
 
     name: str
     endpoint: str
+    label: str
     rows: list[dict[str, Any]]
     more_url: str | None
 
@@ -51,7 +52,7 @@ def _group(name: str, repository: Any, asked: str) -> Group:
     rows = repository.page(sort="name", text=asked, limit=EACH + 1).rows if name == "categories" else None
     rows = repository.found(asked, limit=EACH + 1) if rows is None else rows
     more = url_for(f"pages.{name}", q=asked) if len(rows) > EACH else None
-    return Group(name, WHERE.get(name, f"pages.{name}_edit"), rows[:EACH], more)
+    return Group(name, WHERE.get(name, f"pages.{name}_edit"), RESOURCES[name].label, rows[:EACH], more)
 
 
 blueprint.add_app_template_filter(highlights.mark, "marked")

@@ -18,6 +18,7 @@ from repositories.tasks import TaskRepository
 from tenancy.errors import ConfigurationError
 from tests.repositories.conftest import ADA, BOB, listed, statements_sent
 from tests.support.engines import on_sqlite
+from tests.support.rows import CATEGORIZED, new_row
 
 NOON = datetime(2024, 5, 6, 12, 0, tzinfo=UTC)
 
@@ -36,9 +37,9 @@ def test_a_created_row_is_the_row_that_is_read(ada: Any) -> None:
     assert not {"user_id", "name_key"} & set(made)
 
 
-@pytest.mark.parametrize("resource", ["tasks", "notes", "events"])
+@pytest.mark.parametrize("resource", CATEGORIZED)
 def test_a_row_without_a_category_is_put_in_uncategorized(ada: Any, resource: str) -> None:
-    values = {"title": "x"} | ({"starts_at": NOON} if resource == "events" else {})
+    values = new_row(resource, "x")
     repository = getattr(ada, resource)
     uncategorized = ada.categories.uncategorized()
     assert repository.create(values)["category_id"] == uncategorized

@@ -11,7 +11,6 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import partial
 
 import pytest
@@ -34,8 +33,7 @@ from tenancy.schema import identity
 from tenancy.schema.tables import tenancy_identity
 from tenancy.types import new_id
 from tests.support.applications import add_task, add_tenants, add_users, cache_over, expire_claims, lease, titles
-
-RESOURCES = ("tasks", "notes", "events", "categories")
+from tests.support.rows import CATEGORIZED, PAGED, named_by, new_row
 
 
 # --- the owner filter -----------------------------------------------------------------------------------
@@ -49,13 +47,8 @@ def side_by_side(shared_parts: Parts) -> tuple[TenantManager, int, int]:
     for user_id in (mine, theirs):
         manager.provision(user_id)
         with manager.session(user_id, write=True) as session:
-            for name in RESOURCES:
-                values: dict[str, object] = (
-                    {"name": f"of {user_id}"} if name == "categories" else {"title": f"of {user_id}"}
-                )
-                if name == "events":
-                    values["starts_at"] = datetime(2026, 1, 1, 12, tzinfo=UTC)
-                RepositoryFactory.get_repository(name, session, user_id).create(values)
+            for name in PAGED:
+                RepositoryFactory.get_repository(name, session, user_id).create(new_row(name, f"of {user_id}"))
     return manager, mine, theirs
 
 
@@ -75,7 +68,7 @@ def _statements_are_built_anew() -> Iterator[None]:
 
 def rows_of_others(manager: TenantManager, mine: int, theirs: int) -> list[str]:
     """Try every verb of every repository from one user to another's rows; list each that reached one."""
-    return [verb for name in RESOURCES for verb in _reached(manager, name, mine, theirs)]
+    return [verb for name in PAGED for verb in _reached(manager, name, mine, theirs)]
 
 
 def _reached(manager: TenantManager, name: str, mine: int, theirs: int) -> list[str]:
@@ -117,7 +110,7 @@ def test_the_owner_filter_keeps_rows_apart(side_by_side):
 def test_without_the_owner_filter_the_checker_finds_rows_of_others(side_by_side, monkeypatch):
     monkeypatch.setattr(scope, "owned", lambda statement, owner: statement)
     reached = rows_of_others(*side_by_side)
-    for name in RESOURCES:
+    for name in PAGED:
         assert {f"{name}.{verb}" for verb in ("list", "search", "exists", "get", "update", "count")} <= set(reached)
 
 
@@ -130,11 +123,12 @@ def foreign_parents_accepted(manager: TenantManager, mine: int, theirs: int) -> 
     with manager.session(theirs) as session:
         query = sa.text("SELECT id FROM categories WHERE user_id = :owner").bindparams(owner=theirs)
         category = session.execute(query).scalars().first()
-    for table in ("tasks", "notes", "events"):
+    for table in CATEGORIZED:
+        columns = f"id, user_id, {named_by(table)}, category_id"
         try:
             with manager.session(mine, write=True) as session:
                 session.execute(
-                    sa.text(f"INSERT INTO {table} (id, user_id, title, category_id) VALUES (:id, :me, 'x', :category)"),
+                    sa.text(f"INSERT INTO {table} ({columns}) VALUES (:id, :me, 'x', :category)"),
                     {"id": new_id().hex, "me": mine, "category": category},
                 )
             accepted.append(table)
@@ -151,11 +145,11 @@ def test_without_the_composite_key_the_checker_finds_foreign_parents(side_by_sid
     manager, mine, theirs = side_by_side
     manager.engines.close()
     with closing(sqlite3.connect(tmp_path / "admin.db")) as driver, driver:
-        for table in ("tasks", "notes", "events"):
+        for table in CATEGORIZED:
             driver.execute(f"CREATE TABLE without_key AS SELECT * FROM {table}")
             driver.execute(f"DROP TABLE {table}")
             driver.execute(f"ALTER TABLE without_key RENAME TO {table}")
-    assert foreign_parents_accepted(manager, mine, theirs) == ["tasks", "notes", "events"]
+    assert foreign_parents_accepted(manager, mine, theirs) == [*CATEGORIZED]
 
 
 # --- the identity check ---------------------------------------------------------------------------------

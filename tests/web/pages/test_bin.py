@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import uuid
-from datetime import UTC, datetime
 
 import pytest
 
 from repositories.repository_factory import RepositoryFactory
+from tests.support.rows import PAGED, named_by, new_row
+from web.pages.common.resources import RESOURCES
 
-KINDS = ("tasks", "notes", "events", "categories")
 TITLE = "<b>Rose</b> & Söhne"
 
 
@@ -21,8 +21,7 @@ def make(parts, user):
     def create(name, title=TITLE, **values):
         with parts.manager.session(user.id, write=True) as session:
             repository = RepositoryFactory.get_repository(name, session, user.id)
-            extra = {"starts_at": datetime(2030, 5, 1, tzinfo=UTC)} if name == "events" else {}
-            return repository.create({"name" if name == "categories" else "title": title} | extra | values)
+            return repository.create(new_row(name, title) | values)
 
     return create
 
@@ -34,7 +33,7 @@ def stored(parts, user):
     def rows(name):
         with parts.manager.session(user.id) as session:
             found = RepositoryFactory.get_repository(name, session, user.id).list(limit=200)
-        return {row["id"]: row.get("title") or row.get("name") for row in found}
+        return {row["id"]: row[named_by(name)] for row in found}
 
     return rows
 
@@ -50,7 +49,11 @@ def test_the_empty_bin_says_what_it_is_for(ada):
     assert "/bin/empty" not in page.links
 
 
-@pytest.mark.parametrize("name", KINDS)
+def test_every_kind_of_rows_in_the_bin_has_a_form_and_a_name() -> None:
+    assert set(RESOURCES) == set(PAGED), "web/pages/common/resources.py: the form, in RESOURCES"
+
+
+@pytest.mark.parametrize("name", PAGED)
 def test_what_is_deleted_is_in_the_bin_and_comes_back_as_it_was(ada, make, stored, name):
     row = make(name)
     ada.post(f"/{name}/{row['id']}/delete")
@@ -61,7 +64,7 @@ def test_what_is_deleted_is_in_the_bin_and_comes_back_as_it_was(ada, make, store
     answer = ada.post(restore)
     assert (answer.status_code, answer.location) == (303, f"/{name}")
     assert stored(name)[row["id"]] == TITLE
-    assert re.search("The (task|note|event|category) is back.", ada.get(f"/{name}").html)
+    assert re.search(f"The {RESOURCES[name].singular} is back.", ada.get(f"/{name}").html)
     assert "The bin is empty" in ada.get("/bin").html
 
 
@@ -131,15 +134,15 @@ def test_one_row_is_deleted_for_good(ada, make):
 
 
 def test_emptying_asks_first(ada, make, stored):
-    for name in KINDS:
+    for name in PAGED:
         ada.post(f"/{name}/{make(name)['id']}/delete")
     assert "/bin/empty" in ada.get("/bin").links
     page = ada.get("/bin/empty")
     assert "cannot be put back" in page.html
-    assert len(actions(ada.get("/bin"), "/restore")) == 4, "asking deletes nothing"
+    assert len(actions(ada.get("/bin"), "/restore")) == len(PAGED), "asking deletes nothing"
     assert ada.send("/bin/empty").status_code == 303
     page = ada.get("/bin")
-    assert "4 rows were deleted for good" in page.html
+    assert f"{len(PAGED)} rows were deleted for good" in page.html
     assert actions(page, "/restore") == []
     assert "The bin is already empty" in ada.get("/bin/empty").html
 

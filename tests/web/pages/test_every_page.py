@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import uuid
-from datetime import UTC, datetime, timedelta
 from urllib.parse import urljoin
 
 import pytest
@@ -13,15 +12,14 @@ from repositories.repository_factory import RepositoryFactory
 from tenancy.catalog import leftovers
 from tests.support.applications import add_tenants, keep_runs, keep_server
 from tests.support.browsing import Page
+from tests.support.rows import PAGED, named_by, new_row
 
 PUBLIC = {"/", "/auth/login", "/auth/logout", "/auth/register", "/api/docs"}
 PROGRAMS = ("static", "favicon", "api", "admin_api", "ops", "openapi")
 BY_SECRET = "feed.calendar"
-LABELS = {"tasks": "title", "notes": "title", "events": "title", "categories": "name"}
 ENDINGS = ("delete", "remove", "revoke", "end", "empty", "suspend", "deactivate")
 """Name the last words of addresses that take something away: they are sent last."""
 VARIANTS = 5
-NEXT_YEAR = datetime.now(UTC) + timedelta(days=365)
 ARGUMENT = re.compile(r"<(?:(\w+)(?:\([^)]*\))?:)?(\w+)>")
 TYPED = {"date": "2099-01-02", "datetime-local": "2099-01-02T10:00", "time": "10:00", "number": "1", "color": "#00aa55"}
 
@@ -42,9 +40,8 @@ def rows(ada, parts, user, other):
         found["/admin/leftovers"] = str(leftovers.add(connection, gone, leftovers.Reason.FORGOTTEN).id)
     found["/admin/fleet"] = str(keep_runs(parts.manager, add_tenants(parts, 4))[-1])
     with parts.manager.session(user.id, write=True) as session:
-        for name, label in LABELS.items():
-            extra = {"starts_at": NEXT_YEAR} if name == "events" else {}
-            made = RepositoryFactory.get_repository(name, session, user.id).create({label: f"One of {name}"} | extra)
+        for name in PAGED:
+            made = RepositoryFactory.get_repository(name, session, user.id).create(new_row(name, f"One of {name}"))
             found[f"/{name}"] = str(made["id"])
         RepositoryFactory.get_repository("settings", session, user.id).put("a.key", "a value")
     return found
@@ -191,10 +188,7 @@ def test_every_address_answers_alike_with_a_slash_behind_it(app, ada, root, rows
     assert compared >= 25
 
 
-TITLED = {
-    "/tasks": "title", "/notes": "title", "/events": "title", "/categories": "name", "/tasks/views": "name",
-    "/quick-add": "text",
-}  # fmt: skip
+TITLED = {f"/{name}": named_by(name) for name in PAGED} | {"/tasks/views": "name", "/quick-add": "text"}
 
 
 @pytest.mark.parametrize("invisible", ["\u200b", " \u3164\u2800 ", "\ufeff\u00ad"])
@@ -224,8 +218,9 @@ def test_every_form_sent_twice_makes_one_row_and_never_a_failure(app, ada, root,
             assert answer.status_code in (200, 201, 303, 404, 409, 412, 422), (form.action, answer.status_code)
     made = []
     with parts.manager.session(user.id) as session:
-        for name, label in LABELS.items():
-            made += [row[label] for row in RepositoryFactory.get_repository(name, session, user.id).list(limit=200)]
+        for name in PAGED:
+            stored = RepositoryFactory.get_repository(name, session, user.id).list(limit=200)
+            made += [row[named_by(name)] for row in stored]
     assert {text: made.count(text) for text in texts if made.count(text) > 1} == {}
     assert {text for text in texts if text in made}, "some of the forms make rows"
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel
 
+from repositories import schema
 from web import schemas
 from web.pages.common.form_times import ZONE
 from web.pages.common.forms import CATEGORY, Field
@@ -14,14 +15,18 @@ from web.pages.common.forms import CATEGORY, Field
 
 @dataclass(frozen=True)
 class Resource:
-    """One kind of rows; ``label`` is the column that names a row."""
+    """One kind of rows."""
 
     name: str
     singular: str
     fields: tuple[Field, ...]
     creation: type[BaseModel]
     change: type[BaseModel]
-    label: str = "title"
+
+    @property
+    def label(self) -> str:
+        """Name the column that names a row."""
+        return schema.label(schema.KINDS[self.name])
 
     @property
     def endpoint(self) -> str:
@@ -85,6 +90,6 @@ _CATEGORY = (
 TASKS = Resource("tasks", "task", _TASK, schemas.TaskPageCreate, schemas.TaskPageChange)
 NOTES = Resource("notes", "note", _NOTE, schemas.NoteCreate, schemas.NoteChange)
 EVENTS = Resource("events", "event", _EVENT, schemas.EventCreate, schemas.EventChange)
-CATEGORIES = Resource("categories", "category", _CATEGORY, schemas.CategoryCreate, schemas.CategoryChange, label="name")
+CATEGORIES = Resource("categories", "category", _CATEGORY, schemas.CategoryCreate, schemas.CategoryChange)
 
 RESOURCES: Mapping[str, Resource] = {each.name: each for each in (TASKS, NOTES, EVENTS, CATEGORIES)}
