@@ -7,7 +7,13 @@ from contextlib import closing
 import pytest
 
 import compose
+from repositories.schema import MIGRATIONS
+from tenancy.schema.chain import Chain
+from tenancy.schema.tables import TENANT_VERSION_TABLE
 from tests.support.applications import set_back
+
+FIRST, *LATER = Chain(MIGRATIONS, TENANT_VERSION_TABLE).checksums
+HEAD = LATER[-1]
 
 
 @pytest.fixture
@@ -34,18 +40,18 @@ def harm(settings, user_id: int) -> None:
 def test_a_fleet_at_head_says_so_and_a_migration_does_nothing(ready):
     ready("users", "create", "--email", "a@example.org")
     told = ready("fleet", "status")
-    assert (told.exit_code, told.stdout) == (0, "1 of 1 databases are at 0002.\n")
-    assert "nothing to do, 1 tenant already at 0002" in ready("fleet", "migrate").stdout
+    assert (told.exit_code, told.stdout) == (0, f"1 of 1 databases are at {HEAD}.\n")
+    assert f"nothing to do, 1 tenant already at {HEAD}" in ready("fleet", "migrate").stdout
 
 
 def test_who_is_behind_is_told_with_the_reason_until_it_was_migrated(behind):
     told = behind("fleet", "status")
     assert told.exit_code == 1
-    assert "0 of 3 databases are at 0002; 3 behind." in told.stdout
+    assert f"0 of 3 databases are at {HEAD}; 3 behind." in told.stdout
     assert "it was not migrated yet" in told.stdout
-    assert told.stderr == "Error: 3 of 3 databases are not at 0002. To migrate them: unify fleet migrate\n"
+    assert told.stderr == f"Error: 3 of 3 databases are not at {HEAD}. To migrate them: unify fleet migrate\n"
     run = behind("fleet", "migrate")
-    assert (run.exit_code, run.stdout) == (0, "Run 1 (to 0002) is done: 3 done.\n")
+    assert (run.exit_code, run.stdout) == (0, f"Run 1 (to {HEAD}) is done: 3 done.\n")
     found = document(behind("fleet", "status", "--json"))
     assert (found["at_head"], found["behind"], found["not_at_head"]) == (3, 0, [])
 
@@ -53,11 +59,11 @@ def test_who_is_behind_is_told_with_the_reason_until_it_was_migrated(behind):
 def test_a_dry_run_changes_nothing(behind):
     plan = document(behind("fleet", "migrate", "--dry-run", "--json"))
     assert [(t["user_id"], t["from"], t["revisions"]) for t in plan["tenants"]] == [
-        (n, "0001", ["0002"]) for n in (1, 2, 3)
+        (n, FIRST, LATER) for n in (1, 2, 3)
     ]
     told = behind("fleet", "migrate", "--dry-run").stdout
     assert (
-        "3 tenants would be migrated to 0002, 0 already there; there is no earlier run to estimate the time from."
+        f"3 tenants would be migrated to {HEAD}, 0 already there; there is no earlier run to estimate the time from."
         in told
     )
     assert document(behind("fleet", "runs", "--json")) == {"items": []}
@@ -68,9 +74,9 @@ def test_one_that_fails_is_named_and_resume_finishes(behind, settings):
     harm(settings, 2)
     run = behind("fleet", "migrate")
     assert run.exit_code == 1
-    assert run.stdout == "Run 1 (to 0002) is incomplete: 2 done, 1 failed.\n"
+    assert run.stdout == f"Run 1 (to {HEAD}) is incomplete: 2 done, 1 failed.\n"
     (line,) = [line for line in run.stderr.splitlines() if line.startswith("Error")]
-    assert "user 2 (b@example.org): the version table says 0001, the ledger None" in line
+    assert f"user 2 (b@example.org): the version table says {FIRST}, the ledger None" in line
     assert "To continue it: unify fleet resume 1" in line
     shown = behind("fleet", "show").stdout
     assert "b@example.org" in shown
@@ -122,7 +128,7 @@ def test_a_paused_run_is_shown_watched_and_cancelled(behind, settings):
     assert "is paused: 3 waiting" in behind("fleet", "watch").stdout
     assert behind("fleet", "cancel").exit_code == 0
     assert "is cancelled: 3 cancelled" in behind("fleet", "show", run.id).stdout
-    assert behind("fleet", "resume", run.id).stdout == f"Run {run.id} (to 0002) is done: 3 done.\n"
+    assert behind("fleet", "resume", run.id).stdout == f"Run {run.id} (to {HEAD}) is done: 3 done.\n"
 
 
 @pytest.mark.parametrize(
