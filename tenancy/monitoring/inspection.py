@@ -99,7 +99,7 @@ class Inspection:
         """Return totals, counts by status and type, and an entry for each database; no database is opened.
 
         The size of a file is its current one. That of a database on a server was measured at ``measured_at``, or is
-        None if it never was; ``measured`` is the number of databases that the total includes.
+        None if it never was; ``measured`` is the number of databases that the total includes. ``_mb`` counts MiB.
         """
         with self._catalog.reading() as connection:
             rows = tenants.measured(connection) if self._catalog.multi_tenant else tenants.shared_measured(connection)

@@ -207,10 +207,10 @@ def stats(toolbox: Toolbox, as_json: bool) -> None:
     def tell() -> None:
         known, number = found["measured"], found["total_databases"]
         of = "in total" if known == number else f"in the {known} that were measured"
-        say(f"{counted(number, 'database')}, {found['total_size_mb']} MB {of}.")
+        say(f"{counted(number, 'database')}, {found['total_size_mb']} MiB {of}.")
         names = ("user_id", "name", "db_type", "status", "size_mb", "measured_at", "modified")
         if found["databases"]:
-            table(("user", "name", "type", "state", "MB", "measured", "modified"), columns(found["databases"], names))
+            table(("user", "name", "type", "state", "MiB", "measured", "modified"), columns(found["databases"], names))
         _complain_of_damage(found["databases"])
 
     show(as_json, found, tell)

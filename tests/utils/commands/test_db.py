@@ -163,7 +163,9 @@ def test_stats_sum_sizes(peopled):
     found = document(peopled("db", "stats", "--json"))
     assert found["total_databases"] == 2
     assert found["total_size_mb"] > 0
-    assert "2 databases" in peopled("db", "stats").stdout
+    told = peopled("db", "stats").stdout
+    assert f"2 databases, {found['total_size_mb']} MiB in total." in told
+    assert " MB" not in told
 
 
 def test_deleting_needs_a_yes_where_nobody_can_be_asked(peopled, settings):
