@@ -347,9 +347,10 @@ class TenantManager:
         self._refuse_shared("suspend")
         self.retirement.set_state(names.user_id(user_id), State.READY, State.SUSPENDED)
 
-    def resume(self, user_id: int) -> None:
+    def resume(self, user_id: int) -> bool:
+        """Let a suspended database be used again; return whether it was suspended."""
         self._refuse_shared("resume")
-        self.retirement.set_state(names.user_id(user_id), State.SUSPENDED, State.READY)
+        return self.retirement.set_state(names.user_id(user_id), State.SUSPENDED, State.READY)
 
     def settle_interrupted(self) -> list[int]:
         """Reconcile databases whose last operation was cut off with the catalog; return their users.

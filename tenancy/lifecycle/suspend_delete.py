@@ -90,8 +90,10 @@ class Retirement(Operation):
         detail = {"type": tenant.db_type}
         self.catalog.audit.append(connection, action, user_id=user_id, tenant_id=tenant.tenant_id, detail=detail)
 
-    def set_state(self, user_id: int, before: State, after: State) -> None:
+    def set_state(self, user_id: int, before: State, after: State) -> bool:
         """Suspend or resume: in the tenant's own database as well, so that writes under way stop too.
+
+        Returns whether there was anything to do.
 
         The catalog is written first when a tenant is suspended: from then on new work is refused, and raising the epoch
         has to wait only for writes under way. SQLite has no queue in which it could wait ahead of later writers.
@@ -99,7 +101,7 @@ class Retirement(Operation):
         with self.catalog.writing() as connection:
             tenant = tenants.get(connection, user_id)
             if tenant.state is after and not claims.interrupted(connection, tenant.tenant_id):
-                return
+                return False
             if tenant.state not in (before, after):
                 raise TenantNotReadyError(
                     f"the database of user {user_id} is {tenant.state}, not {before}: {way_on(tenant)}",
@@ -119,6 +121,7 @@ class Retirement(Operation):
             here = {"state": after, "epoch": claim.epoch, "version": tenant.version + 1}
             tenants.change(connection, tenant, is_active=after is State.READY, **here, **healed)
             self.catalog.audit.append(connection, f"tenant.{after}", user_id=user_id, tenant_id=tenant.tenant_id)
+        return True
 
     def release(self, user_id: int) -> dict[str, Any] | None:
         """End the claim that holds a tenant, for an operator who knows that its runner is gone."""

@@ -287,9 +287,10 @@ def suspend(toolbox: Toolbox, owner: User, as_json: bool) -> None:
 @on_user
 def resume(toolbox: Toolbox, owner: User, as_json: bool) -> None:
     """Let a suspended database be used again."""
-    toolbox.parts.manager.resume(owner.id)
-    done = {"user_id": owner.id, "status": "ready"}
-    show(as_json, done, lambda: say(f"The database of user {owner.id} ({owner.email}) has been resumed."))
+    resumed = toolbox.parts.manager.resume(owner.id)
+    told = "has been resumed" if resumed else "is not suspended: nothing was done"
+    done = {"user_id": owner.id, "status": "ready", "resumed": resumed}
+    show(as_json, done, lambda: say(f"The database of user {owner.id} ({owner.email}) {told}."))
 
 
 def _catalog_line(catalog: dict[str, Any]) -> str:

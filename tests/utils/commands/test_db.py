@@ -261,7 +261,11 @@ def test_a_database_is_suspended_and_resumed(ready):
             True,
         )
     done = ready("db", "resume", 1, "--json")
-    assert json.loads(done.stdout) == {"user_id": 1, "status": "ready"}
+    assert json.loads(done.stdout) == {"user_id": 1, "status": "ready", "resumed": True}
+    again = ready("db", "resume", 1)
+    told = "The database of user 1 (ada@example.org) is not suspended: nothing was done.\n"
+    assert (again.exit_code, again.stdout) == (0, told)
+    assert json.loads(ready("db", "resume", 1, "--json").stdout)["resumed"] is False
     assert ready("db", "test", 1).exit_code == 0
 
 

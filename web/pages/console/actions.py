@@ -70,8 +70,9 @@ def _suspend(user: User) -> str:
 
 
 def _resume(user: User) -> str:
-    current_parts().manager.resume(user.id)
-    return f"The database of {user.email} has been resumed."
+    if current_parts().manager.resume(user.id):
+        return f"The database of {user.email} has been resumed."
+    return f"The database of {user.email} is not suspended: nothing was done."
 
 
 def _delete(user: User) -> str:

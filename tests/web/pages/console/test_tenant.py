@@ -76,7 +76,11 @@ def test_suspending_shuts_the_database_and_resuming_opens_it(root, ada, parts, u
     assert "is suspended" in page.html
     assert f"/admin/users/{user.id}/resume" in page.links
     assert ada.client.get("/tasks").status_code == 503
-    root.send(f"/admin/users/{user.id}/resume")
+    asked = root.form(f"/admin/users/{user.id}/resume")
+    root.client.post(asked.action, data=asked.values)
+    assert "has been resumed" in root.get(f"/admin/users/{user.id}").html
+    root.client.post(asked.action, data=asked.values)
+    assert "is not suspended: nothing was done" in root.get(f"/admin/users/{user.id}").html
     assert ada.client.get("/tasks").status_code == 200
 
 
