@@ -19,7 +19,7 @@ from tenancy.catalog import leftovers
 from tests.browser.conftest import PHONE
 from tests.support import axe
 from tests.support.applications import keep_runs, keep_server
-from tests.support.households import STATES
+from tests.support.households import LONG_NAME, STATES
 from tests.support.rows import PAGED
 
 if TYPE_CHECKING:
@@ -74,6 +74,19 @@ def test_every_page_is_fit_for_everybody(make_parts, serve, browse, look, state)
     refused = [problem for problem in ada.problems if "404" in problem]
     assert [problem for problem in ada.problems if problem not in refused] == []
     assert len(refused) == (1 if state == "empty" else 0), "the page that is not there"
+
+
+def test_a_long_name_to_choose_from_makes_no_page_wider_than_a_phone(make_parts, serve, browse):
+    """Look where categories are chosen from a list: with too many of them, as in "full", they are typed."""
+    parts = make_parts()
+    user, _ = _first_user(parts, "normal")
+    ada = browse(serve(web.create(parts)), size=PHONE)
+    _sign_in(ada, user)
+    for path in ("/tasks", "/notes", "/events", "/events?view=list", "/categories", "/"):
+        ada.open(path)
+        chosen = ada.page.locator("option", has_text=LONG_NAME).count()
+        assert chosen or path in ("/categories", "/"), path
+        ada.picture(f"long-name-{path.strip('/') or 'home'}")
 
 
 def _look(visitor: Any, name: str, kind: str, path: str, found: dict[str, list[str]]) -> None:

@@ -13,6 +13,7 @@ from tenancy.types import new_id
 if TYPE_CHECKING:
     from compose import Parts
 
+LONG_NAME = "What the neighbours lent us, who of them lent it, and when each would like to have it back, at last:"
 LONG_WORD = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft" * 125
 HOSTILE = (
     "<svg onload=alert(1)> & <b>bold?</b>",
@@ -52,6 +53,7 @@ def normal(parts: Parts, user_id: int) -> None:
         of = _repositories(session, user_id)
         home = of("categories").create({"name": "Home", "color": "#2f8f4e"})["id"]
         work = of("categories").create({"name": "Work", "color": "#b3261e"})["id"]
+        of("categories").create({"name": LONG_NAME})
         for title, days, priority, status, category in (
             ("Return the ladder", -2, 2, "todo", home),
             ("Send the invoice", 0, 3, "doing", work),
