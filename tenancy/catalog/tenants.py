@@ -208,6 +208,12 @@ def page(
     return [(row.values[-1], listed(damage.Read(row.values[:-1], row.damaged))) for row in rows]
 
 
+def count(connection: sa.Connection, conditions: list[sa.ColumnElement[bool]]) -> int:
+    """Count what ``page`` lists."""
+    query = sa.select(sa.func.count()).select_from(user_database_configs).where(*conditions)
+    return int(connection.execute(query).scalar_one())
+
+
 def every(connection: sa.Connection) -> Iterator[Tenant]:
     """Yield all tenants in the order in which they were made."""
     query = _all.add_columns(user_database_configs.c.id)

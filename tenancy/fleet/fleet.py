@@ -52,6 +52,11 @@ class Fleet(Runs, Status):
         if orphans and selection == Selection():
             yield from self._orphans(repair)
 
+    def count(self, selection: Selection) -> int:
+        """Count the selected tenants."""
+        with self.catalog.reading() as connection:
+            return tenants.count(connection, selection.conditions())
+
     def _repaired(self, looking: Verification, tenant: Tenant, found: list[Finding]) -> tuple[list[str], list[Finding]]:
         if not any(each.repairable for each in found):
             return [], found

@@ -35,6 +35,15 @@ def test_what_is_found_is_named_and_the_exit_code_says_so(peopled, settings):
     assert peopled("fleet", "verify", 1).exit_code == 0
 
 
+def test_only_what_was_looked_at_is_counted(peopled, settings):
+    hand(settings, 2, "DROP INDEX ix_bin_user_id_batch")
+    one, inside = peopled("fleet", "verify", 2), peopled("fleet", "verify", "--no-orphans")
+    assert one.stderr.endswith("Error: 1 finding in 1 database.\n")
+    assert "Verifying: 1 of 1" in one.stderr
+    assert inside.stderr.endswith("Error: 1 finding in 2 databases.\n")
+    assert "Verifying: 2 of 2" in inside.stderr
+
+
 def test_what_is_safe_is_mended(peopled, settings):
     hand(settings, 1, "UPDATE tenancy_identity SET state = 'migrating', epoch = epoch + 1")
     assert peopled("fleet", "verify").exit_code == 1

@@ -48,7 +48,7 @@ def verify(
     server_id = manager.servers.get(server)["id"] if server else None
     selection = tenancy.Selection(ids, server_id, db_type)
     checked = _looked(
-        manager.fleet.verify(selection, repair=repair, orphans=not no_orphans), manager.fleet.status()["total"]
+        manager.fleet.verify(selection, repair=repair, orphans=not no_orphans), manager.fleet.count(selection)
     )
     found = [finding.to_dict() for each in checked for finding in each.found]
     mended = [{"user_id": _user(each), "codes": each.mended} for each in checked if each.mended]
@@ -57,7 +57,8 @@ def verify(
     document = {"checked": number, "findings": found, "mended": mended, "not_compared": not_compared}
     show(as_json, document, lambda: _tell(document))
     if found:
-        raise Failed(f"{counted(len(found), 'finding')} in {counted(number, 'database')} and outside of them.")
+        outside = " and outside of them" if selection == tenancy.Selection() and not no_orphans else ""
+        raise Failed(f"{counted(len(found), 'finding')} in {counted(number, 'database')}{outside}.")
 
 
 def _looked(checks: Iterable[Checked], total: int) -> list[Checked]:
