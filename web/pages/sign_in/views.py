@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from flask import Blueprint, make_response, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
+from tenancy import names
+from tenancy.accounts.passwords import check_rules
 from tenancy.deadline import unhurried
 from tenancy.errors import (
     AccountError,
@@ -149,6 +151,7 @@ def _registered(form: Form, bootstrap: bool) -> User | None:
     first_admin = bootstrap and may_bootstrap(values.get("bootstrap_token"))
     if values.get("bootstrap_token") and not first_admin:
         form.refuse("bootstrap_token", "This is not the token that the server printed.")
+    _refuse_unfit(form)
     if form.errors:
         return None
     try:
@@ -162,6 +165,17 @@ def _registered(form: Form, bootstrap: bool) -> User | None:
             raise
         form.refuse(error.field, sentence(error.message))
     return None
+
+
+def _refuse_unfit(form: Form) -> None:
+    """Refuse an address and a password that cannot be, both at once."""
+    email, password = (form.values.get(name, "") for name in ("email", "password"))
+    checks = ((email, lambda: names.email(email)), (password, lambda: check_rules(password, email)))
+    for typed, check in checks:
+        try:
+            check() if typed else None
+        except (ConfigurationError, AccountError) as error:
+            form.refuse(error.field, sentence(error.message))
 
 
 def _provision_and_sign_in(user: User) -> ResponseReturnValue:

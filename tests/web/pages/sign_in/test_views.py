@@ -56,6 +56,13 @@ def test_a_wrong_field_is_named_and_no_account_is_made(visit, parts, typed, fiel
     assert parts.accounts.count() == 0
 
 
+def test_all_that_is_wrong_is_named_at_once(visit):
+    answer = visit().send("/auth/register", email="no address", password="short", display_name="n" * 101)
+    assert answer.status_code == 422
+    for field in ("email", "password", "display_name"):
+        assert f'id="register-{field}-error"' in answer.text
+
+
 def test_registering_twice_makes_one_account(visit, parts):
     eve = visit()
     form = eve.form("/auth/register")
