@@ -155,8 +155,9 @@ class Servers(Operation):
 
         Raises ServerExistsError while it has any. ``notify`` is told what was done on the server and what may be left.
         """
-        server = self._find(name)
+        server, dropped = self._find(name), []
         if not server.tenants and server.pending:
+            dropped = [f"dropped {server.pending} {'database' if server.pending == 1 else 'databases'} kept ready"]
             self._empty_pool(server)
             server = self._find(name)
         with self.catalog.writing() as connection:
@@ -172,10 +173,10 @@ class Servers(Operation):
         try:
             with self._entered(server) as (backend, driver):
                 done = backend.prepare(driver, beside_others=True)
-                notify(done + backend.tidy(driver, server.installation, fingerprint=""), [])
+                notify(dropped + done + backend.tidy(driver, server.installation, fingerprint=""), [])
         except TenancyError as error:
             log.warning("templates may be left on server %r, which is forgotten: %s", server.name, error.message)
-            notify([], [f"templates may be left there: {error.message}"])
+            notify(dropped, [f"templates may be left there: {error.message}"])
 
     def _twins(self, place: dict[str, Any]) -> list[str]:
         """Remark on servers that are already registered at the same address under another name."""

@@ -145,7 +145,7 @@ def set_password(toolbox: Toolbox, name: str, password_stdin: bool, as_json: boo
 @click.argument("name", metavar="NAME")
 @answering
 def remove(toolbox: Toolbox, name: str, as_json: bool) -> None:
-    """Remove a server that holds no databases from the list."""
+    """Remove a server that holds no user's database from the list, and drop the databases kept ready there."""
     heard: list[list[str]] = []
     toolbox.parts.manager.servers.remove(name, notify=lambda *what: heard.extend(what))
     done, remarks = heard

@@ -144,7 +144,9 @@ def test_pools_are_filled_and_shown_and_one_that_fails_is_a_failure(ready, add, 
     with parts.catalog.writing() as connection:
         servers.change(connection, server, db_port=server.db_port)
     assert ready("servers", "fill", "two").exit_code == 1
-    assert ready("servers", "remove", "one").exit_code == 0
+    ready("servers", "fill", "one", settings=one)
+    removed = ready("servers", "remove", "one")
+    assert (removed.exit_code, "dropped 1 database kept ready" in removed.stdout) == (0, True), removed.output
 
 
 @pytest.mark.parametrize(

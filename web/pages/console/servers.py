@@ -35,7 +35,8 @@ ACTIONS = {
     "drain": "No new databases are placed there. Those that are there stay and keep working.",
     "accept": "New databases are placed there again.",
     "password": "Change the password on the server first. The new one is stored here once it has opened a connection.",
-    "remove": "Its address and login are deleted here. This is only possible while there are no databases on it.",
+    "remove": "Its address and login are deleted here, and databases kept ready on it are dropped. "
+    "This is only possible while no user has a database on it.",
 }
 
 BLAMED = {
