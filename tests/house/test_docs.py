@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import tokenize
 from collections import Counter
 from datetime import date
@@ -231,6 +232,20 @@ def _is_prose(token: tokenize.TokenInfo) -> bool:
     return token.type == tokenize.COMMENT or (
         token.type == tokenize.STRING and token.string.startswith(('"""', 'r"""'))
     )
+
+
+SECRET_FILES = re.compile(r"[<>] *([\w-]+\.(?:key|url|txt))\b")
+"""The files with secrets that documents have their readers write into the folder: standard input and output."""
+
+
+def test_git_passes_over_the_files_with_secrets_that_documents_have_written():
+    named = {name for document in DOCUMENTS for name in SECRET_FILES.findall(document.read_text())}
+    assert {"ada.key", "north.url", "password.txt"} <= named
+    if not (PROJECT / ".git").exists():
+        pytest.skip("this is no clone")
+    words = ["git", "check-ignore", *sorted(named)]
+    ignored = subprocess.run(words, cwd=PROJECT, capture_output=True, text=True, check=False).stdout.split()
+    assert named - set(ignored) == set(), "name them in .gitignore"
 
 
 def test_files_that_prose_names_are_there():
