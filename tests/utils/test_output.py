@@ -23,6 +23,15 @@ from utils.output import Progress, counted, plain, table
             "user 1 is behind: run `unify db init 1` or call `manager.provision(1)`.",
             "user 1 is behind: run `unify db init 1`.",
         ),
+        ("`unify users list` or `Accounts.list()` lists all users.", "`unify users list` lists all users."),
+        (
+            "make one (`unify credentials generate-key` or `keyring.generate_key()`).",
+            "make one (`unify credentials generate-key`).",
+        ),
+        (
+            "first (`unify users promote`, or `Accounts.promote()`); --force (`force=True`) overrides this.",
+            "first (`unify users promote`); --force overrides this.",
+        ),
     ],
 )
 def test_values_are_told_in_one_line(value, told):
