@@ -133,7 +133,7 @@ def _database_url(text: str) -> str:
         url = make_url(text)
         family = url.get_backend_name()
     except (ArgumentError, ValueError):
-        raise ValueError("is no database URL, such as sqlite:///data/admin.db") from None
+        raise ValueError("is not a database URL such as sqlite:///data/admin.db") from None
     if family not in ("sqlite", "postgresql", "mysql", "mariadb", "mssql"):
         raise ValueError("must begin with sqlite, postgresql, mysql, mariadb or mssql")
     if family != "sqlite":

@@ -163,7 +163,7 @@ class CategoryRepository(PagedRepository):
         if "id" in row and self.exists(row["id"]):
             return super()._explain(row)
         if row:
-            return ConflictError("There is a category with this name already.", field="name")
+            return ConflictError("A category with this name already exists.", field="name")
         return ConflictError("A row was added to the category in the meantime: try again.", field="id")
 
 

@@ -37,7 +37,8 @@ class SettingRepository(BaseUserScopedRepository):
     def _new_key(self, given: Row) -> Row:
         key = given.pop("key", None)
         if not isinstance(key, str) or not _KEY.fullmatch(key):
-            raise values.refuse("key", "must be a small letter and up to 63 of a-z, 0-9, dot, dash and underscore.")
+            allowed = "up to 63 of a-z, 0-9, dots, dashes and underscores"
+            raise values.refuse("key", f"must begin with a lowercase letter, followed by {allowed}.")
         return {"key": key}
 
     def _found_key(self, id: Any) -> Any:

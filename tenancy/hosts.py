@@ -99,7 +99,7 @@ class HostPolicy:
                 networks.append(ipaddress.ip_network(rule))
             except ValueError:
                 if "/" in rule:
-                    raise ConfigurationError(f"{SETTING}: {rule!r} is no network.", field=SETTING) from None
+                    raise ConfigurationError(f"{SETTING}: {rule!r} is not a network.", field=SETTING) from None
                 host(rule.removeprefix("."), SETTING)
                 named.append(rule.lower().rstrip("."))
         return cls(tuple(networks), tuple(named))

@@ -89,7 +89,7 @@ def user_reference(text: str) -> int | str:
     try:
         return email(named) if "@" in named else user_id(named)
     except ConfigurationError as error:
-        message = f"{named[:EMAIL_MAX]!r} is no user: type a whole number such as 1, or an e-mail address."
+        message = f"{named[:EMAIL_MAX]!r} is not a user: type an id such as 1, or an e-mail address."
         raise ConfigurationError(message, field=error.field) from error
 
 

@@ -166,7 +166,7 @@ class BaseUserScopedRepository(ScopedRepository):
     def _explain(self, row: Row) -> RepositoryError:
         """Return the error for a row, or changed columns, that violated a constraint; called after the rollback."""
         key = statements.key_of(self.table).name
-        return ConflictError(f"There is a row with this {key} already.", field=key)
+        return ConflictError(f"A row with this {key} already exists.", field=key)
 
     def _explain_missed(self, changes: Row) -> Exception:
         """Return the error for an existing row of the right version that the UPDATE did not match."""

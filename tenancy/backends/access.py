@@ -49,7 +49,7 @@ class Options:
         values = dict(given or {})
         unknown = values.keys() - {each.name for each in fields(cls)}
         if unknown:
-            raise _refused(f"{sorted(unknown)[0]!r} is no option: {', '.join(each.name for each in fields(cls))}.")
+            raise _refused(f"{sorted(unknown)[0]!r} is not an option: {', '.join(each.name for each in fields(cls))}.")
         for name, most in (("connect_timeout_s", 30), ("answer_timeout_s", 300)):
             if name in values:
                 values[name] = _seconds(name, values[name], most)

@@ -83,5 +83,5 @@ def remove(connection: sa.Connection, key_id: uuid.UUID, user_id: int | None = N
 
 def _missing() -> KeyNotFoundError:
     return KeyNotFoundError(
-        "there is no such key: `unify keys list --user E` or `Accounts.keys()` shows those there are."
+        "there is no such key: `unify keys list --user E` or `Accounts.keys()` lists the user's keys."
     )

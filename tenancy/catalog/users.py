@@ -16,7 +16,7 @@ from tenancy.errors import LastAdministratorError, UserExistsError, UserNotFound
 from tenancy.models import User
 from tenancy.types import looked_in
 
-_WHERE_ALL_ARE = "`unify users list` or `Accounts.list()` shows those there are."
+_WHERE_ALL_ARE = "`unify users list` or `Accounts.list()` lists all users."
 
 COLUMNS = (
     users.c.id,
@@ -64,7 +64,7 @@ def add(connection: sa.Connection, email: str, display_name: str, password_hash:
     try:
         key = connection.execute(users.insert(), row).inserted_primary_key
     except IntegrityError as error:
-        raise UserExistsError("this address has an account already.", field="email") from error
+        raise UserExistsError("an account with this address already exists.", field="email") from error
     assert key is not None  # noqa: S101 - an INSERT of one row into a table with a serial key gives it
     return User(int(key[0]), email, display_name, is_admin, True, moment)
 
@@ -149,8 +149,8 @@ def change_unless_last(connection: sa.Connection, user_id: int, **changes: Any) 
     if connection.execute(mine, {"of": user_id, **values}).rowcount == 1:
         return get(connection, user_id)
     raise LastAdministratorError(
-        f"account {user_id} is the only active administrator: make another one first (`unify users promote`, or "
-        "`Accounts.promote()`); an operator can do it all the same with --force (`force=True`).",
+        f"account {user_id} is the only active administrator: make another account an administrator first "
+        "(`unify users promote`, or `Accounts.promote()`); --force (`force=True`) overrides this.",
         user_id=user_id,
     )
 

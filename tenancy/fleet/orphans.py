@@ -19,7 +19,7 @@ from tenancy.fleet.verify import Finding
 from tenancy.lifecycle.operation import Operation
 from tenancy.models import Server
 
-TO_DO = "restore the catalog if that was lost; else look at what this is, and remove it"
+TO_DO = "restore the catalog if it was lost; otherwise find out what it is before you remove anything"
 
 MOST_LEFT = 1000
 """How many leftovers are reported at most; removing them shows the next."""

@@ -27,7 +27,9 @@ class Runs(Operation):
         """Start a run that migrates tenants forward to a revision (by default head), or join an equal one."""
         target = self.target(target)
         if rules.snapshot and rules.bare:
-            raise ConfigurationError("a restore point of each database, and none: choose one.", field="snapshot")
+            raise ConfigurationError(
+                "choose either a restore point of each database or none, not both.", field="snapshot"
+            )
 
         def work(connection: sa.Connection) -> Run:
             known = self._unfinished(connection)

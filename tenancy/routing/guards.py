@@ -25,8 +25,13 @@ from tenancy.errors import (
     TenancyError,
 )
 from tenancy.models import WRITABLE, Kind, State, Tenant
-from tenancy.schema.identity import legible
+from tenancy.schema.identity import OLDER, legible
 from tenancy.schema.tables import tenancy_identity
+
+_NEWER = (
+    "an operation has changed the database since the catalog was read: try again. If that does not help, the catalog "
+    "is older than the database: restore its newest copy."
+)
 
 
 class Occupant(Enum):
@@ -71,7 +76,7 @@ def _compare(tenant: Tenant, row: Sequence[Any], head: str | None, *, or_later: 
             f"the database configured for user {tenant.user_id} belongs to another tenant.", tenant_id=tenant.tenant_id
         )
     if epoch != tenant.epoch and not (or_later and epoch > tenant.epoch):
-        raise StaleRouteError("the database was replaced or retired.", tenant_id=tenant.tenant_id)
+        raise StaleRouteError(OLDER if epoch < tenant.epoch else _NEWER, tenant_id=tenant.tenant_id)
     if head is not None and revision != head:
         raise revision_mismatch(tenant, revision, head)
 

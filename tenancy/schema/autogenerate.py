@@ -166,7 +166,7 @@ class _Writer:
             self._make_portable(table, step.column)
             if not _is_constant(step.column.server_default):
                 self.look_at.append(
-                    f"{table}.{step.column.name}: MySQL does not fill in rows by a default that is no constant."
+                    f"{table}.{step.column.name}: MySQL does not fill in rows by a default that is not a constant."
                 )
         name = _name_of(step)
         guard = "there" if kind.startswith("Drop") else "missing"

@@ -20,6 +20,11 @@ from tenancy.schema.tables import tenancy_identity
 MOST = 2**30
 """A higher epoch is refused: users can write one into their own database, and the catalog would run out of numbers."""
 
+OLDER = (
+    "the database is older than the catalog expects: restore its newest copy, or the catalog and all databases from "
+    "one backup."
+)
+
 _row = tenancy_identity.c
 _insert = tenancy_identity.insert()
 _read = sa.select(_row.tenant_id, _row.epoch).where(_row.id == 1)
@@ -110,4 +115,4 @@ def _refuse(connection: sa.Connection, tenant: Tenant, epoch: int) -> None:
             tenant_id=tenant.tenant_id,
             epoch=found,
         )
-    raise StaleRouteError("the database was replaced or retired meanwhile.", tenant_id=tenant.tenant_id)
+    raise StaleRouteError(OLDER, tenant_id=tenant.tenant_id)

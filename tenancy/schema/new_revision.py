@@ -55,7 +55,7 @@ def new_revision(chain: Chain, metadata: sa.MetaData, message: str, *, tidy: Tid
     with _scratch(chain) as connection:
         drafted = autogenerate(chain, connection, metadata)
     if drafted is None:
-        raise MigrationError(f"the models and the chain agree at {last}: change the models first.", revision=last)
+        raise MigrationError(f"the models already match revision {last}: there is nothing to write.", revision=last)
     broken = _tried(chain, drafted, metadata, (revision, last))
     if any(line.startswith("drops") for line in broken):
         drafted.look_at.append(

@@ -183,7 +183,8 @@ class Servers(Operation):
         address = place["db_type"], place["db_host"], place["db_port"]
         with self.catalog.reading() as connection:
             same = [each for each in servers.every(connection) if each.address == address]
-        return [f"this server is already registered as {each.name!r}: both names count its databases." for each in same]
+        counted = "each name counts only the databases placed under it: remove one of the two."
+        return [f"this server is already registered as {each.name!r}: {counted}" for each in same]
 
     def _set(self, name: str, state: ServerState) -> dict[str, Any]:
         with self.catalog.writing() as connection:

@@ -136,7 +136,7 @@ def test_wrong_entries_are_answered_with_what_to_type(open_menu):
     menu.expect_exact("User id or e-mail: ")
     for wrong in ("0", "-1", "abc", "1;drop"):
         menu.sendline(wrong)
-        menu.expect_exact("type a whole number such as 1, or an e-mail address.")
+        menu.expect_exact("type an id such as 1, or an e-mail address.")
         menu.expect_exact("User id or e-mail: ")
     assert "Nothing was done." in choose(menu, "")
     assert leave(menu) == 0

@@ -267,7 +267,7 @@ class PostgreSQLBackend(ServerBackend):
             try:
                 alone(driver, source, made)
             except psycopg2.IntegrityError as error:  # another session made it at the same moment
-                raise DatabaseExistsError("a database of this name stands there already.") from error
+                raise DatabaseExistsError("a database of this name already exists.") from error
 
     def drop_database(self, driver: Any, name: str) -> None:
         """DROP ... WITH (FORCE) ends the sessions too. A login that may not is made a member of their logins first."""

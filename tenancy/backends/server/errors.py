@@ -17,7 +17,7 @@ Said = tuple[type[TenancyError], str]
 """The error, and its message."""
 
 DENIED: Said = (AccessDeniedError, "the login has no right to do this.")
-EXISTS: Said = (DatabaseExistsError, "a database of this name stands there already.")
+EXISTS: Said = (DatabaseExistsError, "a database of this name already exists.")
 FULL: Said = (StorageFullError, "the server's disk is full.")
 LOCKED: Said = (DatabaseBusyError, "the database is locked by another writer: try again.")
 LOGIN: Said = (LoginRefusedError, "the server does not take this login or its password.")

@@ -104,7 +104,7 @@ class SQLiteBackend(Backend):
             if getattr(fields, name) is not None:
                 where = self._outside(fields.db_path) if name == "db_path" and fields.db_path else ""
                 raise ConfigurationError(
-                    f"{name} cannot be given for sqlite: the server names its files itself{where}.", field=name
+                    f"{name} cannot be given for sqlite: Unify names SQLite's files itself{where}.", field=name
                 )
         return {}
 

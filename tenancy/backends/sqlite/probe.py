@@ -34,11 +34,11 @@ def look_at_place(path: Path) -> Iterator[Check]:
     except sqlite3.Error as error:
         yield Check("file", *_fault(path, error))
     else:
-        yield Check("file", f"{path.name} stands there and is a database.")
+        yield Check("file", f"{path.name} exists and is a database.")
 
 
 def _fault(path: Path, error: sqlite3.Error) -> tuple[str, str]:
     if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_NOTADB:
-        return f"{path.name} stands there and is no database: move it away.", DatabaseExistsError.code
+        return f"{path.name} exists and is not a database: move it away.", DatabaseExistsError.code
     ours = explain(error) or DatabaseUnreachableError("the database file cannot be read.")
     return f"{path.name}: {ours.message}", ours.code

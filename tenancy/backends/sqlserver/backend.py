@@ -179,7 +179,7 @@ class SQLServerBackend(ReplayingBackend):
         """CREATE DATABASE, over a connection in autocommit mode: it cannot run in a transaction (error 226)."""
         with self.explained():
             if one(driver, "SELECT DB_ID(?)", (name,)) is not None:
-                raise DatabaseExistsError("a database of this name stands there already.")
+                raise DatabaseExistsError("a database of this name already exists.")
             try:
                 self._create(driver, name, f" COLLATE {_COLLATION}")
             except self._errors.ProgrammingError as error:
@@ -194,7 +194,7 @@ class SQLServerBackend(ReplayingBackend):
         try:
             run(driver, f"CREATE DATABASE {q(name)}{how}")
         except self._errors.IntegrityError as error:  # another session made it at the same moment
-            raise DatabaseExistsError("a database of this name stands there already.") from error
+            raise DatabaseExistsError("a database of this name already exists.") from error
 
     def drop_database(self, driver: Any, name: str) -> None:
         """KILL the sessions and DROP, again and again: a session that was killed is in the way until it has ended."""

@@ -353,7 +353,7 @@ class TestContract:
 
     def test_beside_a_database_that_somebody_named_nothing_is_made_or_removed(self, home, tenant):
         if not home.backend.on_server:
-            pytest.skip("the server names its files itself")
+            pytest.skip("Unify names SQLite's files itself")
         create(home, tenant)
         there, theirs = standing(home, tenant), tenant.with_(origin=str(Origin.USER))
         for use_it in (create, restore):

@@ -48,7 +48,7 @@ def test_the_users_own_database_passes(parts):
     [
         (DatabaseFields(db_path="/etc/passwd"), "configuration_invalid", "outside TENANT_DATA_DIR"),
         (DatabaseFields(db_path="../admin.db"), "configuration_invalid", "outside TENANT_DATA_DIR"),
-        (DatabaseFields(db_path="mine.db"), "configuration_invalid", "the server names its files itself"),
+        (DatabaseFields(db_path="mine.db"), "configuration_invalid", "Unify names SQLite's files itself"),
         (DatabaseFields(db_host="db.example.org"), "configuration_invalid", "db_host"),
         (DatabaseFields(db_type="oracle"), "configuration_invalid", "db_type"),
         (DatabaseFields(db_type="postgresql", db_name="x"), "configuration_invalid", "db_host"),
@@ -68,7 +68,7 @@ def test_a_file_that_is_no_database_is_named_and_left_alone(parts):
     place(parts, user_id).write_bytes(b"a letter to grandmother, and no database at all. " * 100)
     found = parts.manager.probe_database(user_id, NOTHING)
     assert (found["ok"], found["code"]) == (False, "database_exists")
-    assert "is no database" in found["message"]
+    assert "exists and is not a database: move it away" in found["message"]
     assert place(parts, user_id).read_bytes().startswith(b"a letter")
 
 

@@ -77,7 +77,7 @@ def test_one_that_fails_is_named_and_resume_finishes(behind, settings):
     assert run.stdout == f"Run 1 (to {HEAD}) is incomplete: 2 done, 1 failed.\n"
     (line,) = [line for line in run.stderr.splitlines() if line.startswith("Error")]
     assert f"user 2 (b@example.org): the version table says {FIRST}, the ledger None" in line
-    assert "To continue it: unify fleet resume 1" in line
+    assert "Continue with `unify fleet resume 1`." in line
     shown = behind("fleet", "show").stdout
     assert "b@example.org" in shown
     assert "a@example.org" not in shown
@@ -137,7 +137,7 @@ def test_a_paused_run_is_shown_watched_and_cancelled(behind, settings):
         (("migrate", "--to", "9999"), "there is no revision '9999'"),
         (("migrate", "--only", "nobody@example.org"), "no user with this address"),
         (("migrate", "--server", "nowhere"), "nowhere"),
-        (("migrate", "--snapshot", "--no-restore-points"), "choose one"),
+        (("migrate", "--snapshot", "--no-restore-points"), "or none, not both"),
         (("show", "9"), "there is no fleet run 9"),
         (("show",), "There has been no fleet run yet"),
         (("pause", "9"), "there is no fleet run 9"),
@@ -222,7 +222,7 @@ def test_a_new_revision_is_written_and_described(call, changed_models):
     assert len(made["checksum"]) == 64
     again = call("fleet", "new-revision", "Give notes a mood")
     assert again.exit_code == 1
-    assert again.stderr == f"Error: the models and the chain agree at {made['revision']}: change the models first.\n"
+    assert again.stderr == f"Error: the models already match revision {made['revision']}: there is nothing to write.\n"
 
 
 def test_a_destructive_revision_is_told_with_its_reason(call, changed_models):

@@ -162,7 +162,7 @@ def test_pools_are_filled_and_shown_and_one_that_fails_is_a_failure(ready, add, 
         ("postgresql://u:hunter2@127.0.0.1:99999/\n", 1, "the port must be a whole number from 1 to 65535"),
         ("postgresql://u:hun@ter2@127.0.0.1/\n", 1, "write an @ in the user or password as %40"),
         ("postgresql://u:hunter2@127.0.0.1:1/\n", 1, "no server answers"),
-        ("postgresql://u:hunter2@127.0.0.1:1/?hostaddr=10.0.0.1\n", 1, "is no option"),
+        ("postgresql://u:hunter2@127.0.0.1:1/?hostaddr=10.0.0.1\n", 1, "is not an option"),
     ],
 )
 def test_a_url_that_cannot_be_used_registers_nothing_and_is_not_shown(ready, add, stdin, code, said):

@@ -54,7 +54,7 @@ def test_the_only_administrator_is_taken_away_by_force_alone(ready):
     for command in ("deactivate", "demote"):
         refused = ready("users", command, "1")
         assert (refused.exit_code, refused.stderr.count("\n")) == (1, 1)
-        assert "only active administrator" in refused.stderr
+        assert "make another account an administrator first (`unify users promote`); --force over" in refused.stderr
     assert "is no longer an administrator" in ready("users", "demote", "1", "--force").stdout
     assert ready("users", "deactivate", "1").exit_code == 0
 
@@ -140,7 +140,7 @@ def test_a_name_cannot_send_commands_to_the_terminal(ready):
 def test_what_is_no_user_is_wrong_usage_and_told_what_to_type(ready, ref):
     refused = ready("users", "promote", ref)
     assert refused.exit_code == 2
-    assert "type a whole number" in refused.stderr
+    assert "is not a user: type an id such as 1, or an e-mail address." in refused.stderr
 
 
 def test_a_user_who_is_not_there_fails_in_one_line(ready):

@@ -218,13 +218,13 @@ def _work(toolbox: Toolbox, run: Run, as_json: bool, *, well: tuple[str, ...] = 
     show(as_json, run.to_dict() | {"left": left}, lambda: say(_outcome(run)))
     if run.state in well:
         return
-    named = [f"user {item['user_id']} ({item['email']}): {plain(item['error'])}" for item in left[:SHOWN]]
+    named = [f"user {item['user_id']} ({item['email']}): {plain(item['error']).rstrip('.')}" for item in left[:SHOWN]]
     if len(left) > SHOWN:
         named.append(f"and {len(left) - SHOWN} more")
     why = f" ({run.reason})" if run.reason else ""
     raise Failed(
-        f"Run {run.id} is {run.state}{why}. {'; '.join(named)}{'; ' if named else ''}"
-        f"To continue it: unify fleet resume {run.id}"
+        f"Run {run.id} is {run.state}{why}. {'; '.join(named)}{'. ' if named else ''}"
+        f"Continue with `unify fleet resume {run.id}`."
     )
 
 

@@ -37,7 +37,7 @@ def add(form: Form, words: Words, session: Session) -> None:
     setting, name = _setting(session), " ".join(form.values.get("name", "").split())
     saved = _read(setting)
     if fold(name) in {fold(view.name) for view in saved}:
-        raise ConflictError("there is a view with this name already.", field="name")
+        raise ConflictError("a view with this name already exists.", field="name")
     if len(saved) >= MOST:
         raise ConflictError(f"there are {MOST} views already; remove one first.", field="name")
     _write(session, setting, [*saved, View(name, words)])

@@ -105,7 +105,7 @@ def test_a_form_with_nothing_in_it_at_all_is_refused(ada, parts, user, name):
         ("events", "location", "x" * 201, "at most 200 characters"),
         ("categories", "name", "x" * 101, "at most 100 characters"),
         ("categories", "color", "red", "cannot be stored"),
-        ("categories", "name", "uncategorized", "with this name already"),
+        ("categories", "name", "uncategorized", "with this name already exists"),
     ],
 )
 def test_a_wrong_field_is_named_beside_it(ada, parts, user, name, field, text, says):

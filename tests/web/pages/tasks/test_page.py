@@ -336,7 +336,11 @@ def test_a_view_is_saved_listed_used_and_removed(ada, of):
 
 def test_views_have_names_of_their_own_and_are_at_most_twenty(ada):
     assert ada.post("/tasks/views", name="One", due="week").status_code == 303
-    for name, says in (("ONE", "with this name already"), (" ", "This field is required"), ("x" * 101, "at most")):
+    for name, says in (
+        ("ONE", "with this name already exists"),
+        (" ", "This field is required"),
+        ("x" * 101, "at most"),
+    ):
         answer = ada.post("/tasks/views", name=name, due="today")
         assert answer.status_code == 422
         assert says in answer.text
