@@ -125,7 +125,7 @@ def place(connection: sa.Connection, db_type: str, *, lock: bool = True, fingerp
     """Choose a server for a new database of a type, or raise NoServerError.
 
     Candidates accept databases and have room by ``max_tenants``, or a pending database of the schema ``fingerprint``.
-    The one with the fewest databases in relation to its weight is chosen. ``lock`` is for a transaction that then
+    The one with the fewest databases in proportion to its weight is chosen. ``lock`` is for a transaction that then
     places a database there.
     """
     if lock:

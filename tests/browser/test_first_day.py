@@ -195,7 +195,7 @@ def test_what_is_wrong_stands_beside_its_field_and_the_rest_is_kept(parts, user,
     shows(ada, "Notes")
     ada.fill(Title=" ", Text="kept")
     ada.press("Add note")
-    ada.page.get_by_text("One field needs another look.").wait_for()
+    ada.page.get_by_text("Please correct one field.").wait_for()
     title = ada.page.get_by_label("Title")
     assert title.get_attribute("aria-invalid") == "true"
     assert (

@@ -104,7 +104,7 @@ def suspends_and_resumes(root, bob, look):
     says(root, "The database of bob@example.org is suspended")
     assert root.page.locator(".heading").get_by_text("suspended", exact=True).is_visible()
     assert bob.open("/tasks").status == 503
-    assert "An administrator has paused your account. Nothing is lost." in bob.page.inner_text("main")
+    assert "An administrator has suspended your database. Nothing is lost." in bob.page.inner_text("main")
     bob.picture(f"operator-suspended-user-{look}")
     link(root, "Resume").click()
     root.press("Resume")

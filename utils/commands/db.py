@@ -144,8 +144,12 @@ def info(toolbox: Toolbox, owner: User, as_json: bool) -> None:
 
 
 @db.command("list")
-@click.option("--state", type=click.Choice(STATES), metavar="S", help=f"Only databases that are {', '.join(STATES)}.")
-@click.option("--type", "db_type", type=click.Choice(TYPES), metavar="T", help=f"Only {', '.join(TYPES)}.")
+@click.option(
+    "--state", type=click.Choice(STATES), metavar="S", help=f"Only databases in this state: {', '.join(STATES)}."
+)
+@click.option(
+    "--type", "db_type", type=click.Choice(TYPES), metavar="T", help=f"Only databases of this type: {', '.join(TYPES)}."
+)
 @click.option("--behind", is_flag=True, help="Only databases that are not at the code's revision.")
 @click.option(
     "--inactive-since", type=Moment(), metavar="DATE", help="Only databases that nobody has used since then (UTC)."

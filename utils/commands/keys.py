@@ -26,7 +26,7 @@ def keys() -> None:
 @click.option("--expires", type=WholeNumber(1, DAYS_MAX), metavar="DAYS", help="Let the key expire after so many days.")
 @answering
 def create(toolbox: Toolbox, user: int | str, name: str, read_only: bool, expires: int | None, as_json: bool) -> None:
-    """Create a key and print it, this one time."""
+    """Create a key and print it once."""
     owner = find_user(toolbox, user)
     row, key = toolbox.parts.accounts.issue_key(owner.id, name, read_only=read_only, expires_days=expires)
     show(as_json, row | {"key": key}, lambda: click.echo(key))

@@ -29,7 +29,12 @@ def servers() -> None:
 )
 @click.option("--max-tenants", type=WholeNumber(1, 1_000_000), metavar="N", help="Place at most N databases there.")
 @click.option(
-    "--weight", type=WholeNumber(1, 1000), default=1, show_default=True, metavar="W", help="Its share of new databases."
+    "--weight",
+    type=WholeNumber(1, 1000),
+    default=1,
+    show_default=True,
+    metavar="W",
+    help="Relative share: a server of weight 2 gets twice as many databases as one of weight 1.",
 )
 @answering
 def add(toolbox: Toolbox, /, name: str, db_type: str, url_stdin: bool, as_json: bool, **limits: Any) -> None:

@@ -15,9 +15,13 @@ from tenancy.models import Origin, State, Tenant
 WAIT = (
     "This is usually temporary: wait a moment, then try again. If it keeps happening, tell the operator of this site."
 )
+LATER = "Try again in a few minutes. If that does not help, tell the operator of this site."
+PASSING = frozenset({WAIT, LATER})
+"""What to do about errors that may pass by themselves."""
+
 ASK = "Trying again will not help: please tell the operator of this site."
 SETTINGS = "Set it up under “Your database” in Settings."
-PAUSED = "To use it again, ask an administrator of this site."
+SUSPENDED = "To use it again, ask an administrator of this site."
 OWN = "You run this database yourself, so please check its server."
 
 
@@ -31,9 +35,9 @@ class Advice(NamedTuple):
 STATES: dict[str, Advice] = {
     State.PROVISIONING: Advice("Your database is being set up.", WAIT),
     State.MIGRATING: Advice("Your database is being upgraded.", WAIT),
-    State.MOVING: Advice("Your database is being moved.", WAIT),
+    State.MOVING: Advice("Your database, which is empty, is being replaced by the one that you named.", WAIT),
     State.READ_ONLY: Advice("Your data can be read but not changed at the moment.", WAIT),
-    State.SUSPENDED: Advice("An administrator has paused your account. Nothing is lost.", PAUSED),
+    State.SUSPENDED: Advice("An administrator has suspended your database. Nothing is lost.", SUSPENDED),
     State.FAILED: Advice("The last operation on your database failed.", f"{SETTINGS} Nothing in it is lost."),
     State.ARCHIVED: Advice(
         "Your database is being deleted and cannot be restored.",
@@ -67,9 +71,13 @@ CODES: dict[str, Advice] = {
     "storage_full": Advice("The disk of the server is full, so what you sent was not saved.", ASK),
     "provision_failed": Advice("Your database could not be set up.", ASK),
     "migration_failed": Advice("Your database could not be upgraded.", ASK),
-    "revision_mismatch": Advice("Your database does not match this version of the site.", ASK),
+    "revision_mismatch": Advice(
+        "Your database does not match this version of the site. Most likely it is being upgraded.", LATER
+    ),
     "identity_mismatch": Advice("Another database is in the place of yours, so nothing of it is shown.", ASK),
-    "stale_route": Advice("Your database was moved or stopped in the meantime, so nothing was saved.", WAIT),
+    "stale_route": Advice(
+        "Your database was replaced, suspended or upgraded in the meantime, so nothing was saved.", WAIT
+    ),
     "read_only": Advice("Your data can be read but not changed at the moment.", WAIT),
     "unfenced": Advice("This could not be saved safely, so nothing was.", ASK),
 }
@@ -101,7 +109,7 @@ def of_code(code: str, message: str, tenant: Tenant | None = None) -> Advice:
     found = CODES.get(code, OTHER)
     if tenant is None or tenant.origin != Origin.USER:
         return found
-    return Advice(message, WAIT if found.do == WAIT else OWN)
+    return Advice(message, found.do if found.do in PASSING else OWN)
 
 
 def of_failure(tenant: Tenant) -> str:

@@ -250,7 +250,7 @@ def _page(problem: Problem, template: str) -> str:
             detail=problem.detail,
             code=problem.code,
             advised=problem.advised,
-            passes=problem.advised in ("", advice.WAIT),
+            passes=not problem.advised or problem.advised in advice.PASSING,
             request_id=request_id(),
         )
     except Exception:

@@ -109,6 +109,15 @@ def test_what_a_state_means_is_told_for_each() -> None:
     assert told == advice.STATES[State.SUSPENDED]
 
 
+def test_a_database_that_waits_for_its_upgrade_may_be_asked_again(app: Flask) -> None:
+    behind = tenancy.RevisionMismatchError("at revision 0001, the application needs 0002.")
+    with app.test_request_context("/tasks"):
+        problem = of_tenancy(behind)
+    assert "being upgraded" in problem.detail
+    assert problem.advised == advice.LATER
+    assert advice.LATER in advice.PASSING, "the page offers to try again"
+
+
 def test_whoever_runs_the_database_reads_what_it_said() -> None:
     place = Tenant(uuid.uuid4(), 7, "postgresql", State.READY, 1, 1, origin=Origin.USER)
     refused = tenancy.LoginRefusedError("the server refuses this login or password.")

@@ -52,7 +52,9 @@ limit_option = click.option(
     "--only", type=USERS, metavar="USERS", help="Only these users' databases: ids or addresses, separated by commas."
 )
 @click.option("--server", metavar="S", help="Only databases on this registered server.")
-@click.option("--type", "db_type", type=click.Choice(TYPES), metavar="T", help=f"Only {', '.join(TYPES)}.")
+@click.option(
+    "--type", "db_type", type=click.Choice(TYPES), metavar="T", help=f"Only databases of this type: {', '.join(TYPES)}."
+)
 @click.option("--canary", type=WholeNumber(1), metavar="N", help="Try N tenants first; halt if one of them fails.")
 @click.option("--waves", type=WAVES, metavar="P,P,...", help="Go in waves, such as 1%,10%,100% of all tenants.")
 @click.option("--halt-after-failures", "halt", type=SHARE, metavar="N|P%", help="Halt after so many failures.")

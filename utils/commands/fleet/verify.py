@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("users", type=USER, nargs=-1, metavar="[USER_ID]...")
 @click.option("--server", metavar="S", help="Only databases on this registered server.")
-@click.option("--type", "db_type", type=click.Choice(TYPES), metavar="T", help=f"Only {', '.join(TYPES)}.")
+@click.option(
+    "--type", "db_type", type=click.Choice(TYPES), metavar="T", help=f"Only databases of this type: {', '.join(TYPES)}."
+)
 @click.option(
     "--no-orphans", is_flag=True, help="Do not look for files, databases and logins that belong to no tenant."
 )

@@ -19,17 +19,22 @@ from web.pages.common.flash import say
 from web.parts import current_parts
 
 PRODUCTS = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "mysql": "MySQL", "sqlserver": "SQL Server"}
-ABSENT = "You have no database yet, so your data cannot be saved."
-MEANINGS = {
-    State.READY: "Everything works.",
-    State.PROVISIONING: "It is being set up. If this does not finish by itself, set it up again.",
-    State.MIGRATING: "It is being upgraded. Your pages will be back when that is done.",
-    State.MOVING: "It is being moved. Your pages will be back when that is done.",
-    State.READ_ONLY: "It can be read but not changed at the moment.",
-    State.SUSPENDED: "An administrator has paused your account. Nothing is lost.",
-    State.FAILED: "The last operation on it failed. Setting it up again is safe: nothing is overwritten.",
-    State.ARCHIVED: "It is being deleted and cannot be restored. Once it is gone, you can create a new one here.",
+ABSENT = advice.CODES["tenant_not_found"].means
+BACK = "Your pages will be back when that is done."
+HERE: dict[str, str] = {
+    State.PROVISIONING: "If this does not finish by itself, set it up again.",
+    State.MIGRATING: BACK,
+    State.MOVING: BACK,
+    State.FAILED: "Setting it up again is safe: nothing is overwritten.",
+    State.ARCHIVED: "Once it is gone, you can create a new one here.",
 }
+"""What to expect or do on this page, after what a state means."""
+
+MEANINGS: dict[str, str] = {
+    State.READY: "Everything works.",
+    "not usable": "Your database should be ready, but it cannot be opened. This page says why while that is so.",
+    "absent": ABSENT,
+} | {state: f"{told.means} {HERE.get(state, '')}".rstrip() for state, told in advice.STATES.items()}
 CAN_RETRY = frozenset({State.PROVISIONING, State.FAILED})
 
 

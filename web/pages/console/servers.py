@@ -80,7 +80,14 @@ CONTROLS = [
         "tls_ca", "CA certificate", "textarea", max_length=access.CA_MAX, hint="PEM, to check the server's certificate."
     ),
     Field("max_tenants", "Limit", "number", number=True, hint="Number of databases. Leave blank for no limit."),
-    Field("weight", "Weight", "number", number=True, initial="1", hint="Its share of new databases."),
+    Field(
+        "weight",
+        "Weight",
+        "number",
+        number=True,
+        initial="1",
+        hint="Relative share: a server of weight 2 gets twice as many databases as one of weight 1.",
+    ),
 ]
 
 

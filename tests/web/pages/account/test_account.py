@@ -212,6 +212,14 @@ def test_the_database_is_shown(ada, parts):
     assert "/settings/database" not in posts(page), "nothing to retry while it is ready"
 
 
+def test_every_word_that_the_state_may_be_is_explained(ada, parts, user):
+    explained = ada.get("/settings/database").html.split('id="states"')[1]
+    for word in ("not usable", "absent", *(state.replace("_", " ") for state in State)):
+        assert f">{word}</span>" in explained
+    Path(parts.settings.tenant_data_dir, parts.manager.load_user_db_config(user.id)["db_path"]).unlink()
+    assert ">not usable</span>" in ada.get("/settings/database").html.split('id="states"')[0]
+
+
 def test_where_the_database_lies_is_not_told(ada, parts, user):
     place = Path(parts.manager.load_user_db_config(user.id)["db_path"])
     page = ada.get("/settings/database").html

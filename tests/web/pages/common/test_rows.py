@@ -310,12 +310,12 @@ def test_a_database_that_is_not_ready_is_said_and_settings_stays_open(ada, parts
         answer = ada.client.get(path)
         assert answer.status_code == 503
         assert int(answer.headers["Retry-After"]) > 0
-        assert "An administrator has paused your account. Nothing is lost." in answer.text
+        assert "An administrator has suspended your database. Nothing is lost." in answer.text
         assert 'href="/settings"' in answer.text
         assert "To use it again, ask an administrator of this site." in answer.text
         assert 'href="/admin' not in answer.text
     page = ada.get("/settings")
-    assert "An administrator has paused your account. Nothing is lost." in page.html
+    assert "An administrator has suspended your database. Nothing is lost." in page.html
     parts.manager.resume(user.id)
     assert ada.get("/tasks")
 
