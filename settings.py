@@ -287,7 +287,7 @@ class Settings:
     migrate_on_first_touch: bool = _setting(
         "false",
         _switch,
-        "`true`: a user's database that is behind is migrated when it is first asked for, one at a time in a process.",
+        "`true`: a user's database that is behind is migrated when it is first asked for, one at a time per process.",
     )
     allow_user_databases: bool = _setting(
         "false", _switch, "`true`: users may keep their rows in a database of their own that they name."
@@ -304,7 +304,8 @@ class Settings:
     admin_emails: frozenset[str] = _setting(
         "",
         _emails,
-        "Administrators when made by `unify users create` or proven by an identity provider, comma-separated;"
+        "Addresses that become administrators when `unify users create` or an identity provider makes the account,"
+        " comma-separated;"
         " web registration with one of them is refused.",
     )
     bootstrap_first_admin: bool = _setting(
@@ -316,16 +317,19 @@ class Settings:
     trusted_hosts: tuple[str, ...] = _setting(
         "localhost,127.0.0.1,[::1]",
         _trusted_hosts,
-        "Names under which the application may be asked for, comma-separated; `.example.org` means all below it.",
+        "Host names and addresses for which the application answers, comma-separated; `.example.org` means all below"
+        " it.",
     )
     trusted_proxy_count: int = _setting(
-        "0", _number(0, 10), "Reverse proxies in front whose `X-Forwarded-*` headers are believed."
+        "0", _number(0, 10), "Reverse proxies in front of the application whose `X-Forwarded-*` headers are trusted."
     )
     cookie_secure: Literal["auto", "true", "false"] = _setting(
         "auto", _word("auto", "true", "false"), "HTTPS-only cookies and HSTS: `auto` decides by the request's scheme."
     )
     session_hours: int = _setting("12", _number(1, 8760), "How long a sign-in lasts.")
-    remember_days: int = _setting("30", _number(1, 3650), 'How long it lasts with "remember me".')
+    remember_days: int = _setting(
+        "30", _number(1, 3650), 'How long it lasts with "Stay signed in on this device".'
+    )
     max_body_bytes: int = _setting(
         "1048576",
         _number(1024, 2**30),
@@ -344,7 +348,7 @@ class Settings:
         "memory://",
         _rate_limit_storage,
         "Where requests are counted for rate limits: `memory://` in each process, `redis://...` for all together."
-        " Failed sign-ins are counted in the catalog, whatever stands here.",
+        " Failed sign-ins are counted in the catalog, whatever this says.",
         secret=True,
     )
     log_level: str = _setting(

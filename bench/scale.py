@@ -204,7 +204,7 @@ def _in_use(tenants: int) -> Figure:
         "KiB",
         ours["kib"],
         theirs["kib"],
-        "an ordinary engine a tenant, served alike",
+        "an ordinary engine per tenant, served alike",
         (AT_MOST, 1.0),
         notes={"tenants": tenants, "files": ours["files"], "baseline_files": theirs["files"]},
     )

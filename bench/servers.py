@@ -120,7 +120,7 @@ def _registration(db_type: str, number: int) -> Figure:
         same_work(*(_holds(here) for here in (pooled, bare)))
     return Figure(
         f"registration {db_type}",
-        f"an account and its database on {db_type}, claimed from a pool that stands ready",
+        f"an account and its database on {db_type}, handed over from a pool that is kept ready",
         "ms",
         median(mine) * 1000,
         median(theirs) * 1000,

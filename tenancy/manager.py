@@ -109,7 +109,7 @@ class Options:
 
 
 class TenantManager:
-    """Route requests, commands and jobs to the right database, one engine a tenant.
+    """Route requests, commands and jobs to the right database, one engine per tenant.
 
     Called without arguments it returns the manager that the entry point installed.
     """

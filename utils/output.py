@@ -122,7 +122,7 @@ def columns(rows: Iterable[dict[str, Any]], names: Sequence[str]) -> list[list[A
 
 
 def pairs(values: dict[str, Any]) -> None:
-    """Print names and values, one pair a line."""
+    """Print names and values, one pair per line."""
     width = max(map(len, values), default=0)
     for name, value in values.items():
         click.echo(f"{name:<{width}}  {plain(value)}")

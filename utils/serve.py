@@ -206,7 +206,7 @@ def for_gunicorn() -> dict[str, Any]:
 
 
 class JsonLog(Logger):  # type: ignore[misc]  # gunicorn ships no types
-    """Write gunicorn's own lines as the app writes its: one JSON object a line."""
+    """Write gunicorn's own lines as the app writes its: one JSON object per line."""
 
     def setup(self, cfg: Any) -> None:
         super().setup(cfg)

@@ -1,4 +1,4 @@
 """What happens to one tenant: placed, provisioned, upgraded, suspended, deleted.
 
-Each operation runs under a claim (a lease with a fencing token), one file an operation.
+Each operation runs under a claim (a lease with a fencing token), one file per operation.
 """

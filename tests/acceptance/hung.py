@@ -5,7 +5,7 @@
 
 Clients of other users read and write before and meanwhile; the two halves are printed side by side. The user's own
 clients come again some seconds after each answer, as ``Retry-After`` says, and each answer has to come within five.
-Beside them ``--slow 50`` clients send a head, and as many a body, a byte a second; those that are cut come again.
+Beside them ``--slow 50`` clients send a head, and as many send a body, a byte a second; those that are cut come again.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ NOISE_S = 0.05
 class Load:
     """Say how much to ask: ``own`` requests of the user whose database hangs, ``clients`` for all others.
 
-    ``slow`` clients send a head a byte a second, and as many a body.
+    ``slow`` clients send a head a byte a second, and as many send a body.
     """
 
     how: str = "lock"

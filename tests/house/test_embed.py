@@ -83,7 +83,7 @@ def test_an_empty_folder_and_the_page_give_an_application_that_stores_and_migrat
     assert application.count(kept) == 1
     (folder / "shop.py").write_text(application.replace(kept, kept + added))
     written, *reached = type_in(folder, second).splitlines()
-    assert (written, reached) == ("0002_orders_have_a_note.py", ["1 is at head", "2 is at head"])
+    assert (written, reached) == ("0002_orders_have_a_note.py", ["user 1 is at head", "user 2 is at head"])
     look = "from shop import manager; print(manager.fetch_all('SELECT user_id, number, note FROM orders', user_id={}))"
     rows = [type_in(folder, f'.venv/bin/python -m dotenv run .venv/bin/python -c "{look.format(n)}"') for n in (1, 2)]
     assert rows == (["[(1, 1, None)]\n", "[(2, 7, None)]\n"] if curl else ["[]\n", "[]\n"])
@@ -163,10 +163,10 @@ def test_steps_that_are_left_out_are_named_with_the_next_one(shop, tmp_path):
 
     assert shop("revise", "Orders").stdout == "0001_orders.py\n"
     finished = shop("migrate")  # what was half made
-    assert (finished.returncode, finished.stdout) == (0, "1 is at head\n")
+    assert (finished.returncode, finished.stdout) == (0, "user 1 is at head\n")
     again = shop("add-user", "ada@example.org")
     assert re.fullmatch(r"unify_\S+\n", again.stdout), again.stderr
-    assert "agree at 0001" in refused(shop("revise", "Orders"))
+    assert "already match revision 0001" in refused(shop("revise", "Orders"))
 
 
 def test_the_page_names_every_option_of_a_manager():

@@ -1,1 +1,1 @@
-"""MySQL and MariaDB: a database and a login a tenant."""
+"""MySQL and MariaDB: a database and a login per tenant."""

@@ -1,1 +1,1 @@
-"""PostgreSQL: a database and a login a tenant."""
+"""PostgreSQL: a database and a login per tenant."""

@@ -29,7 +29,7 @@ _CHANGES = re.compile(r"\s*(CREATE|ALTER|DROP|INSERT|UPDATE|DELETE)\b", re.IGNOR
 
 
 class ReplayingBackend(ServerBackend):
-    """Build the schema of a tenant's database by migrations once a process, and by replayed statements after that."""
+    """Build the schema of a tenant's database by migrations once per process, and by replayed statements after that."""
 
     def __init__(self) -> None:
         super().__init__()

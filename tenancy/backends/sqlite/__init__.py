@@ -1,1 +1,1 @@
-"""SQLite: a file a tenant."""
+"""SQLite: a file per tenant."""

@@ -1,4 +1,4 @@
-"""Serve tenants from SQLite files: one file a user, in WAL mode, every commit synced to the disk.
+"""Serve tenants from SQLite files: one file per user, in WAL mode, every commit synced to the disk.
 
 Beside it: ``files.py`` makes and removes files, ``driver.py`` opens them, ``engines.py`` makes engines over them, and
 ``templates.py`` keeps the migrated, empty databases that new tenants are copied from.

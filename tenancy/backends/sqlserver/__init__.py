@@ -1,1 +1,1 @@
-"""Microsoft SQL Server: a database and a login a tenant."""
+"""Microsoft SQL Server: a database and a login per tenant."""

@@ -412,7 +412,7 @@ def test_without_the_epoch_the_checker_finds_the_late_suspensions_harm(parts, mo
     assert harm_by_a_suspension_that_slept(parts, *add_tenants(parts, 1)) != []
 
 
-# --- the rule of one connection a thread ----------------------------------------------------------------
+# --- the rule of one connection per thread --------------------------------------------------------------
 
 
 def test_without_the_rule_of_one_engine_a_thread_two_threads_wait_for_each_other(parts, monkeypatch):
