@@ -1,8 +1,8 @@
-"""The tenant manager: the one door through which our own code reaches tenants' databases.
+"""The tenant manager: the only way by which our own code reaches tenants' databases.
 
 ``session`` is how this application works; ``engine_for``, ``get_user_connection``, ``fetch_all`` and
-``execute_update`` are for others. What operators ask and do stands in objects of the manager: ``servers``, ``fleet``,
-``reports``, ``audit``, ``pool``, ``own_databases``, ``leftovers``.
+``execute_update`` are for others. Operators' queries and actions are methods of the manager's objects:
+``servers``, ``fleet``, ``reports``, ``audit``, ``pool``, ``own_databases``, ``leftovers``.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ FORMER_NAMES = {
     "test_server": "servers.test",
     "tidy_server": "servers.tidy",
 }
-"""What calls of the manager were called in version 0.3; they go with the version after the next."""
+"""The 0.3 names of the manager's calls; they go with the version after the next."""
 
 FORMER_WORDS = {"told": "notify"}
 """What their arguments were called."""

@@ -1,6 +1,6 @@
 """Define column types that keep the same values on SQLite, PostgreSQL, MySQL/MariaDB and SQL Server.
 
-Both schemas (the catalog's in ``models.py``, an application's own tables) and both migration chains are
+Both schemas (the catalog's in ``catalog/tables.py``, an application's own) and both migration chains are
 written with these, so that every database is portable from its first revision.
 """
 

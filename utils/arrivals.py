@@ -13,10 +13,10 @@ from typing import IO
 
 GRACE_S = 10.0
 BYTES_A_SECOND = 1024
-"""A client may take GRACE_S, and a second more for every so many bytes that it has sent (or taken)."""
+"""A client may take GRACE_S, and a second more per this many bytes that it has sent (or taken)."""
 
 SILENCE_S = 30.0
-"""However much of a request has come, no more than so many seconds are in hand: what was gathered takes room."""
+"""The most seconds a client can have in reserve, however much it has sent: what was gathered takes room."""
 
 HEAD_S = 20.0
 HEAD_MOST = 131_072
@@ -25,7 +25,7 @@ HEAD_MOST = 131_072
 KEPT_IN_MEMORY = 65_536
 CHUNK_LINE_MOST = 4096
 FRAMING_SPARE = 65_536
-"""So many bytes more than the body itself the lines between its chunks may take: each chunk costs time."""
+"""How many bytes the chunk headers may exceed the body by: each chunk costs time."""
 
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _SIZE = re.compile(rb"[0-9A-Fa-f]{1,16}[ \t]*(;|\Z)")

@@ -64,11 +64,11 @@ def _nothing(words: list[str]) -> str | None:
 class Words:
     """Classify the statements of one product by their words.
 
-    Every product has the rules that stand here. What a product adds:
+    Every product has the rules that are listed here. What a product adds:
 
     - ``refuse`` returns why a statement of this product alone is refused, or None.
     - ``reads`` says whether a statement that is unknown here only reads.
-    - ``hidden`` finds what is refused although it stands in strings or comments, in the whole text.
+    - ``hidden`` finds what is refused although it is in strings or comments, in the whole text.
     - ``lasting`` finds what may change the connection beyond the transaction.
     - ``separated`` is False if the product runs several statements of a text without semicolons between them.
     - ``counted`` selects the number of open transactions, for products that end one on an error when the driver does
@@ -202,7 +202,7 @@ def gated_cursor(driver: type) -> type:
 
 
 class Around(Gated):
-    """Wrap a connection of a driver whose classes cannot be subclassed (ODBC); the filter stands in the wrapper."""
+    """Wrap a connection of a driver whose classes cannot be subclassed (ODBC); the filter is in the wrapper."""
 
     def __init__(self, driver: Any) -> None:
         vars(self)["driver"] = driver
@@ -228,7 +228,10 @@ class Around(Gated):
         self.driver.rollback()
 
     def hear(self, work: Callable[..., Any], *values: Any) -> Any:
-        """Call the driver; after an error ask if the server ended the transaction, as later writes then commit."""
+        """Call the driver; after an error, ask whether the server ended the transaction.
+
+        Later writes would then commit by themselves.
+        """
         try:
             return work(*values)
         except BaseException:

@@ -1,6 +1,6 @@
-"""Describe one thing that stands where tenants' databases do, as far as its name tells.
+"""Describe an object found beside tenants' databases, as far as its name tells.
 
-Whether the catalog knows the thing is not asked here: ``tenancy/fleet/orphans.py`` compares the two.
+Whether the catalog knows the object is not asked here: ``tenancy/fleet/orphans.py`` compares the two.
 """
 
 from __future__ import annotations

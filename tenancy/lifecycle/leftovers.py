@@ -24,7 +24,7 @@ PAGE = 200
 
 
 class Leftovers(Operation):
-    """Be ``manager.leftovers``: list the databases that were left behind, and remove them."""
+    """Serve as ``manager.leftovers``: list the databases that were left behind, and remove them."""
 
     def listed(self, after: int = 0, most: int = PAGE) -> list[Leftover]:
         """List leftovers, oldest first; ``after`` is the id of the last one seen."""
@@ -43,7 +43,7 @@ class Leftovers(Operation):
         return left
 
     def clear(self, left: Iterable[Leftover]) -> list[Leftover]:
-        """Remove what can be removed now; return what stays, each with the error that stood in the way."""
+        """Remove what can be removed now; return what stays, each with the error that was in the way."""
         staying = []
         for each in left:
             try:

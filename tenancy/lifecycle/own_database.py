@@ -42,7 +42,7 @@ _PLACE = ("db_type", "db_host", "db_port", "db_name", "db_user")
 
 
 class OwnDatabases(Operation):
-    """Be ``manager.own_databases``: try and connect databases that users name."""
+    """Serve as ``manager.own_databases``: try and connect databases that users name."""
 
     def __init__(self, provisioner: Provisioner, bulkhead: Bulkhead, *, allowed: bool) -> None:
         super().__init__(provisioner.services)

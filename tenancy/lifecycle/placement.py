@@ -1,4 +1,7 @@
-"""Decide where a new tenant's database will stand, and whether a tenant may be placed elsewhere."""
+"""Build the columns that say where a new tenant's database is, and decide whether a tenant may be placed elsewhere.
+
+The server is chosen before: ``decision.py`` (``_site``) asks ``tenancy/catalog/servers.py`` (``place``).
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,13 @@ from tenancy.lifecycle.operation import Services, Site
 from tenancy.models import Origin, Pending, State, Tenant
 
 PLACE = ("db_type", "db_host", "db_port", "db_name", "db_user", "db_path", "db_options", "server_id", "origin")
-"""The columns of a configuration that say where its database stands."""
+"""The columns of a configuration that say where its database is."""
 
 
 def planned(
     services: Services, backend: Backend, whose: Whose, *, fields: DatabaseFields, site: Site | None, origin: Origin
 ) -> dict[str, Any]:
-    """Return the columns of a new tenant: where its database will stand, who said so, and its password, sealed.
+    """Return the columns of a new tenant: where its database will be, who said so, and its password, sealed.
 
     Without ``site`` the place is what ``fields`` name, or where the product keeps its files.
     """

@@ -119,7 +119,7 @@ class Provisioner(Operation):
         return Provisioned(fresh, created=False)
 
     def _finish(self, decided: Decision, claim: Claim) -> Reached | None:
-        """Do what is left to do, whatever an earlier attempt did; return what was migrated, if anything was there."""
+        """Finish provisioning from wherever an earlier attempt stopped; return what was migrated, if anything."""
         tenant, backend = decided.tenant, decided.backend
         backend.clear_attempts(tenant, claim.attempt)
         if tenant.revision is not None:
@@ -146,7 +146,7 @@ class Provisioner(Operation):
                 log.error("tenant %s: what was made too late stays: %s", tenant.tenant_id, error.message)
 
     def create(self, tenant: Tenant, claim: Claim, backend: Backend, site: Site | None = None) -> None:
-        """Create a database that is not there: whole, or not at all."""
+        """Create a missing database, completely or not at all."""
         mine = tenant.with_(epoch=claim.epoch)
         attempt = Attempt(claim.attempt, self.step)
         backend.create(mine, self.services.access(mine, site), self.seeding.blueprint(mine, backend), attempt)
@@ -174,7 +174,7 @@ class Provisioner(Operation):
             tenants.change(connection, tenant, owned=owned)
 
     def _hand_over(self, decided: Decision, claim: Claim) -> None:
-        """Give a database that stood ready to this user, in one transaction there; one that is gone is created anew.
+        """Give a database that was kept ready to this user, in one transaction there; one that is gone is created anew.
 
         The transaction succeeds only while the identity row names no user, so two runners never hand over the same
         database, whatever became of their claims.
@@ -222,7 +222,7 @@ class Provisioner(Operation):
                 check_whose(backend, tenant, driver)
         except (IdentityError, DatabaseUnreachableError) as error:
             raise DatabaseExistsError(
-                f"a database stands where user {tenant.user_id}'s belongs, and it is not theirs: "
+                f"there is a database where user {tenant.user_id}'s belongs, and it is not theirs: "
                 "move it away, or restore the catalog it belongs to.",
                 tenant_id=tenant.tenant_id,
             ) from error

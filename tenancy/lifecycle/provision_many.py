@@ -30,7 +30,7 @@ from tenancy.types import new_id
 log = logging.getLogger(__name__)
 
 AT_ONCE = 4
-"""So many databases are made on servers at a time."""
+"""The number of databases made on servers at a time."""
 
 
 @dataclass(frozen=True)

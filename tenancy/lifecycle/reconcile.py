@@ -20,14 +20,14 @@ from tenancy.models import State
 log = logging.getLogger(__name__)
 
 AFTER = {State.READY: State.READY, State.SUSPENDED: State.SUSPENDED, State.MOVING: State.READY}
-"""Which state a tenant has once it is settled: an exchange that was cut off gave nothing up."""
+"""The state of a tenant after reconciliation; an interrupted exchange keeps the old database."""
 
 MOST = 20
 ROUND_S = 10.0
-"""So many tenants are settled in one round, and no more are begun after so long."""
+"""The most tenants reconciled per round, and the seconds after which none is begun."""
 
 AGAIN_S, LONGEST_S = 60.0, 3600.0
-"""A tenant that could not be settled waits, each time twice as long."""
+"""A tenant that could not be reconciled waits, each time twice as long."""
 
 
 class Reconciler:

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 BUDGET_S = 2.0
 AGAIN_S = 1
 PAUSE_S = 5.0
-"""So long a database that was locked, or could not be reached, is not tried again."""
+"""How long to wait before trying a locked or unreachable database again."""
 
 
 class UpgradeOnFirstUse:

@@ -23,7 +23,9 @@ def keys() -> None:
 @click.option("--user", type=USER, required=True, metavar="E", help="Whose key it is: e-mail address or id.")
 @click.option("--name", default="", metavar="N", help="What the key is for.")
 @click.option("--read-only", is_flag=True, help="Allow the key to read but not to write.")
-@click.option("--expires", type=WholeNumber(1, DAYS_MAX), metavar="DAYS", help="Let the key expire after so many days.")
+@click.option(
+    "--expires", type=WholeNumber(1, DAYS_MAX), metavar="DAYS", help="Let the key expire after this many days."
+)
 @answering
 def create(toolbox: Toolbox, user: int | str, name: str, read_only: bool, expires: int | None, as_json: bool) -> None:
     """Create a key and print it once."""

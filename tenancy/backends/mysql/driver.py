@@ -1,7 +1,7 @@
 """Open MySQL and MariaDB connections: strict modes, UTC, time limits; no option files and no local files are read.
 
-The time limits use private parts of PyMySQL, which has no public way to limit an answer as a whole (R7: a server that
-is frozen is reported within five seconds); tests/house/test_private_parts.py says so when a new version lacks one.
+The time limits use private parts of PyMySQL, which has no public way to limit an answer as a whole. A frozen
+server has to be reported within five seconds. tests/house/test_private_parts.py fails if a new version lacks a part.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _refuse(words: list[str]) -> str | None:
     if words[0] == "XA":
         return TWO_PHASES
     if words[:2] == ["SET", "STATEMENT"] or words[0] in ("PREPARE", "EXECUTE", "DEALLOCATE", "CALL"):
-        return BY_TEXT  # the statement that these run stands in a string, or in the database
+        return BY_TEXT  # the statement that these run is in a string, or in the database
     first_two = words[:2] in (["LOAD", "INDEX"], ["SET", "PASSWORD"]) or (
         words[0] == "ANALYZE" and "TABLE" in words[1:3]
     )

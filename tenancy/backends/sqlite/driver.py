@@ -79,7 +79,7 @@ WORDS = Words(RULES, _refuse, reads=_only_looks, hidden=_QUOTED_PRAGMA)
 
 
 class Changes:
-    """Let changes of schema or fence go before the ordinary writers of this process, file by file.
+    """Make this process's ordinary writers of a file wait while a schema or fence change wants its lock.
 
     SQLite's lock has no queue: a writer that begins again as soon as it ends would always find the file free, and a
     change could wait for ever.

@@ -57,7 +57,7 @@ limit_option = click.option(
 )
 @click.option("--canary", type=WholeNumber(1), metavar="N", help="Try N tenants first; halt if one of them fails.")
 @click.option("--waves", type=WAVES, metavar="P,P,...", help="Go in waves, such as 1%,10%,100% of all tenants.")
-@click.option("--halt-after-failures", "halt", type=SHARE, metavar="N|P%", help="Halt after so many failures.")
+@click.option("--halt-after-failures", "halt", type=SHARE, metavar="N|P%", help="Halt after this many failures.")
 @click.option("--snapshot", is_flag=True, help="Create a restore point of each tenant, for rolling back.")
 @click.option("--no-restore-points", "bare", is_flag=True, help="Create none, not even before a destructive revision.")
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
