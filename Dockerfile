@@ -16,12 +16,12 @@ RUN pip --python /opt/venv/bin/python install --no-cache-dir --only-binary=:all:
 
 FROM python:3.12-slim-bookworm
 # Debian's ODBC driver for SQL Server, FreeTDS, registers itself; the driver manager is not among what it depends on.
-# Microsoft's ODBC Driver 18 is preferred where it is installed and alone can do tls=verify, but stands in Microsoft's
+# Microsoft's ODBC Driver 18 is preferred where it is installed and alone can do tls=verify, but is in Microsoft's
 # own package repository, under its own licence: an image made FROM this one can add it.
 RUN apt-get update \
     && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends tdsodbc unixodbc \
     && rm -rf /var/lib/apt/lists/*
-# The number is fixed, so that what stands in a volume keeps its owner from one image to the next.
+# The number is fixed, so that what is in a volume keeps its owner from one image to the next.
 RUN groupadd --gid 10001 unify \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /app --shell /usr/sbin/nologin unify \
     && install -d -o unify -g unify -m 700 /app/data

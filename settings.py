@@ -93,7 +93,7 @@ def _items(text: str) -> tuple[str, ...]:
 
 MIN_SECRET_LENGTH = 32
 _PUBLISHED_SECRETS = re.compile(
-    # Placeholders of examples and generators; the last one stands in Flask's manual.
+    # Placeholders of examples and generators; the last one is from Flask's manual.
     r"change.?(me|this)|replace.?(me|this)|your.?secret|django.insecure"
     r"|192b9bdd22ab9ed4d12e236c78afcb9a393ec15f71bbf5dc987d54727823bcbf",
     re.IGNORECASE,

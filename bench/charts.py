@@ -2,7 +2,7 @@
 
 python -m bench.charts [--results FILE] [--document FILE]
 
-Every figure has two bars, ours and the baseline's, in one scale of its own, and a tick where the goal stands. The
+Every figure has two bars, ours and the baseline's, in one scale of its own, and a tick where the goal is. The
 same results always give the same bytes: a test holds results, charts and document together.
 """
 
@@ -138,7 +138,7 @@ def _rows(figure: Figure, top: int) -> tuple[list[str], int]:
 
 
 def _goal_position(figure: Figure) -> float | None:
-    """Give the goal in the figure's own unit; one of the ratio stands that many baselines from the beginning."""
+    """Give the goal in the figure's own unit; one of the ratio is that many baselines from the beginning."""
     if figure.goal is None or (figure.of_ratio and figure.baseline is None):
         return None
     return figure.goal[1] * (figure.baseline or 0) if figure.of_ratio else figure.goal[1]

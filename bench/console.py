@@ -1,6 +1,6 @@
 """Measure the administrators' console with many registered tenants: statements and milliseconds of every page.
 
-A page stands beside the same rows without a page around them: the JSON call that answers them, or the engine's own
+A page is measured beside the same rows without a page around them: the JSON call that answers them, or the engine's own
 answer to the same question. Both run in turns in one process; an answer is made whole before its first byte leaves.
 """
 
@@ -51,7 +51,7 @@ def run(small: bool = False) -> list[Figure]:
 
 
 def _pages(here: World, ask: Callable[[str], bytes]) -> Iterator[tuple[str, str, Answer, str]]:
-    """Give every page: its name, its address, what it stands beside, and what that is."""
+    """Give every page: its name, its address, what it is measured beside, and what that is."""
     manager, owner = here.parts.manager, here.users[0].id
     databases = partial(ask, "/admin/databases?limit=50")
     rows = "GET /admin/databases: 50 databases as JSON"

@@ -1,7 +1,7 @@
 """Measure the workspace's pages beside the plain JSON of the same rows (P13): milliseconds to the first byte.
 
 An answer is made whole before its first byte leaves, so the time of the call is the time to the first byte; no HTTP
-server stands between. Both are asked with the cookie of one browser, which holds the session and the CSRF token that
+server is between. Both are asked with the cookie of one browser, which holds the session and the CSRF token that
 its first page left there, and show the same rows of the same user. P13 is about rows with nothing but a title, as it
 was first measured; ``P13 full`` fills in all that a task can have, so that each row writes everything it can.
 """

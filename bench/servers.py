@@ -1,4 +1,4 @@
-"""Measure tenants on database servers: making one (P5), claiming one that stands ready, asking many (P11).
+"""Measure tenants on database servers: making one (P5), taking one that is kept ready, asking many (P11).
 
 All need a server that tests may use (TEST_POSTGRES_URL, TEST_MYSQL_URL); without it the figure is left out, loudly.
 """
@@ -103,7 +103,7 @@ def _provisioning(db_type: str, number: int) -> Figure:
 
 
 def _registration(db_type: str, number: int) -> Figure:
-    """Make accounts with their databases, in turns where databases stand ready and where none does."""
+    """Make accounts with their databases, in turns where databases are kept ready and where none is."""
     progress(f"making {number} accounts on {db_type} with a pool of ready databases and without")
     with (
         world(default_tenant_db_type=db_type, pending_tenants=number + 1) as pooled,

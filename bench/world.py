@@ -51,7 +51,7 @@ class World:
                 self.parts.manager.servers.add(db_type, db_type, server_url(db_type))
 
     def leave_servers(self) -> None:
-        """Delete what stands on servers; a folder goes by itself."""
+        """Delete what is on servers; a folder goes by itself."""
         for user in self.users:
             if self.parts.manager.tenant_of(user.id).server_id is not None:
                 self.parts.manager.delete_user_database(user.id)

@@ -1,4 +1,4 @@
-"""Names that stood elsewhere in version 0.3: they are found for one version more, with a warning.
+"""Names that were elsewhere in version 0.3: they are found for one version more, with a warning.
 
 Modules that the guide for embedding imported are ``activity.py``, ``keyring.py``, ``fleet/revisions.py`` and
 ``accounts/__init__.py``; former calls of the manager are listed in ``manager.py``.

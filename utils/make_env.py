@@ -1,7 +1,7 @@
 """Create ``.env`` from ``.env.example`` with fresh random keys: ``make run`` runs this once.
 
 ``python -m utils.make_env -`` writes it to standard output instead, for those who run the image alone.
-It stands beside ``settings.py`` rather than above it: there are no settings before there is a ``.env``.
+It is beside ``settings.py`` rather than above it: there are no settings before there is a ``.env``.
 """
 
 from __future__ import annotations

@@ -172,7 +172,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
         return wsgi
 
     def run(self) -> None:
-        """Serve until a signal ends it; why workers did not start stands in the log above the last line."""
+        """Serve until a signal ends it; why workers did not start is in the log above the last line."""
         # Imported here even where each worker makes its own app: they find most modules loaded and answer sooner.
         import app  # noqa: F401 - for what it loads
 

@@ -46,7 +46,7 @@ class Backends:
 
     @staticmethod
     def on_server(db_type: str) -> bool:
-        """Say whether databases of a type stand on servers; this imports no driver."""
+        """Say whether databases of a type are on servers; this imports no driver."""
         return db_type in _ON_SERVERS
 
     def registered(self) -> list[Backend]:

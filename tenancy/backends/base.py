@@ -1,11 +1,11 @@
-"""State what every database product must offer: the contract, whose methods stand in sections by who calls them.
+"""State what every database product must offer: the contract, with its methods in sections by who calls them.
 
 Each product has a folder beside this file, with the same file names in each: one implements ``Backend``, one what
-``restore_points.py`` states, and one what ``checks.py`` states. SQL of one product, and the name of its driver, stand
+``restore_points.py`` states, and one what ``checks.py`` states. SQL of one product, and the name of its driver, are
 in its folder and nowhere else in the application.
 
 An ``Access`` (``access.py``) holds the logins that open a database on a server; a file needs none. What callers hand in
-and get back stands in ``values.py`` and can be imported from here.
+and get back is in ``values.py`` and can be imported from here.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class Backend(ABC):
     rules: ClassVar[Rules]
     words: ClassVar[Words]
     on_server: ClassVar[bool] = False
-    """Whether databases stand on servers. If so they have logins, and an empty one may be taken over."""
+    """Whether databases are on servers. If so they have logins, and an empty one may be taken over."""
 
     transactional_ddl: ClassVar[bool] = True
     fence_sql: ClassVar[str] = FENCE_SQL
@@ -105,7 +105,7 @@ class Backend(ABC):
 
     @abstractmethod
     def plan(self, whose: Whose, given: dict[str, Any], server: Server | None) -> dict[str, Any]:
-        """Return the columns that say where a database will stand: on ``server``, or where ``given`` says.
+        """Return the columns that say where a database will be: on ``server``, or where ``given`` says.
 
         A name that the application chooses is one that no other tenant had or will have; on a server it is also one
         that no other attempt has. A database without an owner (for the pending pool) can only be planned on a server.
@@ -129,18 +129,18 @@ class Backend(ABC):
 
     @abstractmethod
     def probe(self, tenant: Tenant, access: Access) -> Iterator[Check]:
-        """Try an unstored configuration: could a database stand there, or does one? Nothing is made.
+        """Try an unstored configuration: could a database be made there, or is there one? Nothing is made.
 
-        Ends after the first check that fails. The caller reads whose the database is that stands there.
+        Ends after the first check that fails. The caller reads whose the database there is.
         """
 
     @abstractmethod
     def exists(self, tenant: Tenant, access: Access) -> bool:
-        """Say whether anything stands where this tenant's database belongs."""
+        """Say whether anything exists where this tenant's database belongs."""
 
     @abstractmethod
     def create(self, tenant: Tenant, access: Access, blueprint: Blueprint, attempt: Attempt) -> None:
-        """Make the database, whole or not at all; DatabaseExistsError if something stands there already."""
+        """Make the database, whole or not at all; DatabaseExistsError if something exists there already."""
 
     def create_many(self, makings: Sequence[Making]) -> dict[uuid.UUID, Exception]:
         """Make several databases, each whole or not at all; return the errors by tenant.

@@ -18,7 +18,7 @@ from tenancy.backends.inventory import InventoryItem
 
 
 class Checks(ABC):
-    """Look at tenants' databases, and at all that stands beside them."""
+    """Look at tenants' databases, and at everything beside them."""
 
     @abstractmethod
     def looking(self, driver: Any) -> AbstractContextManager[sa.Connection]:
@@ -48,7 +48,7 @@ class Checks(ABC):
 
     @abstractmethod
     def inventory(self, access: Access) -> Iterator[InventoryItem]:
-        """List all that stands in one place (a folder, a server) under the names that this application gives.
+        """List all that exists in one place (a folder, a server) under the names that this application gives.
 
         That is databases, logins, restore points and drafts, whether the catalog knows them or not.
         """

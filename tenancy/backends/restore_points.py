@@ -28,7 +28,7 @@ class RestorePoints(ABC):
 
     Every method can be called again after a kill at any moment, and ends where the first call would have ended.
 
-    There are no restore points of the shared database, because other tables may stand in it, nor of a database on a
+    There are no restore points of the shared database, because it may hold other tables, nor of a database on a
     server that a user named (AccessDeniedError).
     """
 
@@ -76,7 +76,7 @@ def no_point(tenant: Tenant, point: str) -> DatabaseMissingError:
 def refuse_shared(tenant: Tenant) -> None:
     if tenant.kind is Kind.SHARED:
         raise UnsupportedBackendError(
-            "the shared database has no restore points: other tables may stand in it. Back it up instead."
+            "the shared database has no restore points: it may hold other tables. Back it up instead."
         )
 
 

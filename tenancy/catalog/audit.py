@@ -239,7 +239,7 @@ class AuditLog:
         """Look for rows after the head: appending moves the head, so such a row was forged."""
         forged = connection.execute(_beyond_head).scalar()
         if forged is not None:
-            raise AuditBrokenError(f"audit row {forged} stands after the head.", row_id=int(forged))
+            raise AuditBrokenError(f"audit row {forged} is after the head.", row_id=int(forged))
         if wanted is not None:
             raise AuditBrokenError(
                 f"the head {wanted.partition(':')[0]} from the log is not in the chain.", row_id=last + 1

@@ -271,4 +271,4 @@ fleet_items = sa.Table(
 )
 
 SHARED_OWNER = 0
-"""Stands for the shared database in ``tenant_sizes`` and ``tenant_errors``; no user has this id."""
+"""Means the shared database in ``tenant_sizes`` and ``tenant_errors``; no user has this id."""

@@ -33,7 +33,7 @@ AT_HEAD, BEHIND, AHEAD, EDITED, UNKNOWN = "at_head", "behind", "ahead", "edited"
 
 
 class Status(Operation):
-    """Count tenants by their standing, and list those that are not at head."""
+    """Count tenants by how they compare with head, and list those that are not at head."""
 
     def status(self) -> dict[str, Any]:
         """Return ``{"head", "total", "at_head", "behind", "ahead", "edited", "unknown", "failed", "offline", ...}``.
@@ -72,7 +72,7 @@ class Status(Operation):
         return {"head": self.chain.head, "total": total, **found, "by_revision": known, "by_type": by_type}
 
     def behind(self, *, after: int = 0, limit: int = 100) -> list[dict[str, Any]]:
-        """List tenants that are not at head by user id, each with its standing and the reason."""
+        """List tenants that are not at head by user id, each with how it compares and the reason."""
         columns = (
             table.c.user_id,
             table.c.tenant_id,

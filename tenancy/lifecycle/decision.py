@@ -29,9 +29,9 @@ _RESUMABLE = (State.PROVISIONING, State.FAILED, State.MIGRATING, State.MOVING)
 class Work(Enum):
     """What is to be done for a user who asks for a database."""
 
-    NOTHING = "it stands ready"
+    NOTHING = "it is ready"
     KEEP_PASSWORD = "keep another password for it"  # noqa: S105 - a description, no password
-    HAND_OVER = "give one that stood ready to its user"
+    HAND_OVER = "give one that was kept ready to its user"
     FINISH = "create it, or bring it to head"
 
 
@@ -95,7 +95,7 @@ class Decisions(Operation):
     def recorded(
         self, connection: sa.Connection, user_id: int | None, backend: Backend, wanted: dict[str, Any]
     ) -> Decision:
-        """Record where a first database will stand, and claim its tenant."""
+        """Record where a first database will be, and claim its tenant."""
         tenant = tenants.add(connection, user_id, {"tenant_id": new_id(), **wanted})
         return Decision(Work.FINISH, tenant, backend, self.claim(connection, tenant, "provision", first=True))
 
@@ -121,7 +121,7 @@ class Decisions(Operation):
         return Decision(Work.FINISH, tenant.with_(state=state), backend, claim, before=before, failed=failed)
 
     def _new(self, connection: sa.Connection, backend: Backend, asked: Request, epoch: int) -> Decision:
-        """Record where a user's first database will stand; one that stands ready on its server is taken instead."""
+        """Record where a user's first database will be; one that is kept ready on its server is taken instead."""
         whose = Whose(asked.user_id, new_id(), epoch)
         site = self._site(connection, backend, asked, fingerprint=self.chain.fingerprint)
         if site is not None and site.server.ready:
@@ -136,7 +136,7 @@ class Decisions(Operation):
     def _placed_anew(
         self, connection: sa.Connection, held: tuple[Tenant, Claim], backend: Backend, asked: Request
     ) -> Decision:
-        """Plan anew where a database will stand, and record that place.
+        """Plan anew where a database will be, and record that place.
 
         What an attempt may have created in the old place is remembered until it is gone.
         """

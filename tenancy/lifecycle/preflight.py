@@ -1,7 +1,7 @@
 """Check a configuration that is not stored, step by step; nothing is created.
 
 The steps have the order in which ``provision.py`` would meet them: the fields, the account, the place, and whose
-database stands in that place.
+database is in that place.
 """
 
 from __future__ import annotations

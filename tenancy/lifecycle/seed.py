@@ -66,6 +66,6 @@ class Seeding(Operation):
         self.step(f"applied {revision}")
 
     def hand_over(self, connection: sa.Connection, tenant: Tenant, claim: Claim) -> None:
-        """Write a user and their first rows into a database that stood ready; the caller commits."""
+        """Write a user and their first rows into a database that was kept ready; the caller commits."""
         identity.hand_over(connection, tenant, claim.epoch)
         self._first_rows(connection, tenant)

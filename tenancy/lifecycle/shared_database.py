@@ -1,6 +1,6 @@
 """Create the one database that all users share where MULTI_TENANT_MODE is off, or bring it to head.
 
-The steps are those of one user's database, with two differences: other tables may stand there, and no user's first rows
+The steps are those of one user's database, with two differences: other tables may be there, and no user's first rows
 are written.
 """
 
@@ -31,7 +31,7 @@ class SharedDatabase(Provisioner):
     def provision_shared(self, url: str) -> list[str]:
         """Create the shared database, or bring it to head; return the revisions applied now.
 
-        Other tables may stand in it: the catalog's, for example.
+        It may hold other tables: the catalog's, for example.
         """
         backend = self.backends.for_url(url, "SHARED_DATABASE_URL")
         wanted = backend.shared_plan(url)

@@ -36,15 +36,15 @@ class Retirement(Operation):
     def delete(self, user_id: int, *, forget: bool = False) -> bool:
         """Archive a tenant, then drop its database; return whether the database is gone.
 
-        A file that stands in its place and is another tenant's is left alone. With ``forget`` a database that cannot be
-        dropped is put on the list of leftovers, and its user may have another one.
+        Another tenant's file in its place is left alone. With ``forget`` a database that cannot be dropped is put on
+        the list of leftovers, and its user may have another one.
         """
         with self.catalog.writing() as connection:
             tenant = tenants.get(connection, user_id)
             claim = self.claim(connection, tenant, "delete")
             tenants.change(connection, tenant, state=State.ARCHIVED)
         try:
-            with self.recording_failure(tenant, claim, tenant.state):  # until the fence stands, nothing of it is gone
+            with self.recording_failure(tenant, claim, tenant.state):  # until the fence is up, nothing of it is gone
                 retired = self._fenced(tenant, claim)
             with self.recording_failure(retired, claim, State.ARCHIVED):
                 self.step("drop")
@@ -138,13 +138,13 @@ class Retirement(Operation):
     def _fenced(self, tenant: Tenant, claim: Claim) -> Tenant:
         """Raise the epoch so that every further write to a database is refused; return what is to be removed."""
         if tenant.revision is None and not tenant.owned:
-            return tenant  # nothing was ever made, and what stands there is somebody else's
+            return tenant  # nothing was ever made, and what is there is somebody else's
         retired = tenant.with_(epoch=claim.epoch)
         backend = self.services.backend(tenant)
         self.step("fence")
         try:
             with explained(backend):
-                self.mark(tenant.with_(epoch=0), claim, backend, State.ARCHIVED)  # an older copy may stand there
+                self.mark(tenant.with_(epoch=0), claim, backend, State.ARCHIVED)  # an older copy may be there
         except IdentityError:
             if not self._is_half_made(tenant, backend):
                 log.warning("tenant %s: the database in its place is not its own and stays", tenant.tenant_id)
@@ -153,7 +153,7 @@ class Retirement(Operation):
         return retired
 
     def _is_half_made(self, tenant: Tenant, backend: Backend) -> bool:
-        """Tell whether what stands there is the remains of an attempt, which has no owner yet."""
+        """Tell whether what is there is the remains of an attempt, which has no owner yet."""
         if tenant.revision is not None or not backend.on_server:
             return False
         driver = backend.connect_to_migrate(tenant, self.services.access(tenant))

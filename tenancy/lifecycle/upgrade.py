@@ -27,12 +27,12 @@ log = logging.getLogger(__name__)
 
 
 Held = tuple[Tenant, Claim, Backend]
-"""A tenant under the claim of whoever works on it, and the product it stands on."""
+"""A tenant under the claim of whoever works on it, and the product that keeps it."""
 
 
 @dataclass(frozen=True)
 class Reached:
-    """Where a database stands after a migration, what was applied or undone, and its epoch from here on."""
+    """At which revision a database is after a migration, what was applied or undone, and its epoch from here on."""
 
     revision: str | None
     epoch: int
@@ -40,7 +40,7 @@ class Reached:
 
 
 class Upgrade(Operation):
-    """Migrate databases that are there."""
+    """Migrate existing databases."""
 
     def migrate_to(
         self, tenant: Tenant, claim: Claim, backend: Backend, target: str, *, closed: bool = False
@@ -49,8 +49,8 @@ class Upgrade(Operation):
 
         ``closed`` says that ``close`` came before.
 
-        A revision that raises is rolled back where the database can. The error's ``reached`` field says where the
-        database stands then; the field is missing where that could not be found out.
+        A revision that raises is rolled back where the database can. The error's ``reached`` field says at which
+        revision the database is then; the field is missing where that could not be found out.
         """
         access = self.services.access(tenant)
         with backend.migrating(backend.connect_to_migrate(tenant, access)) as connection:
@@ -68,7 +68,7 @@ class Upgrade(Operation):
         return Reached(target, claim.epoch, steps)
 
     def close(self, tenant: Tenant, claim: Claim, backend: Backend) -> str | None:
-        """Refuse all writes, those under way too; return the revision at which the database stands."""
+        """Refuse all writes, those under way too; return the revision at which the database is."""
         with backend.migrating(backend.connect_to_migrate(tenant, self.services.access(tenant))) as connection:
             here = self.verified_revision(connection, tenant, backend)
             self.step("close")
@@ -99,7 +99,7 @@ class Upgrade(Operation):
     def verified_revision(
         self, connection: sa.Connection, tenant: Tenant, backend: Backend, target: str | None = None
     ) -> str | None:
-        """Return the revision at which a database stands; refuse another tenant's database.
+        """Return the revision at which a database is; refuse another tenant's database.
 
         A database whose version table and ledger disagree is refused too. A revision whose file was edited after it was
         applied may still be undone on the way back to ``target``, to be applied anew.
@@ -165,7 +165,7 @@ class Upgrade(Operation):
         )
 
     def _reopen(self, connection: sa.Connection, held: Held, error: Exception, *, closed: bool) -> None:
-        """Open a database for use again after a failure, and put into the error where it stands."""
+        """Open a database for use again after a failure, and put its revision into the error."""
         tenant = held[0]
         try:
             connection.rollback()
@@ -175,9 +175,7 @@ class Upgrade(Operation):
             revision = self.chain.current(connection)
             connection.rollback()
         except (TenancyError, sa.exc.SQLAlchemyError) as second:
-            log.warning(
-                "tenant %s: where it stands could not be found out: %s", tenant.tenant_id, type(second).__name__
-            )
+            log.warning("tenant %s: its revision could not be found out: %s", tenant.tenant_id, type(second).__name__)
             return
         if isinstance(error, TenancyError):
             error.fields["reached"] = Reached(revision, epoch)

@@ -49,7 +49,7 @@ def excerpt(text: str | None, words: Sequence[str] = ()) -> Markup:
     piece = text[start : start + _READ]
     line = plain(piece)
     if words and next(_found(line, words), None) is None:
-        line = _lines(piece)  # the word stands in what Markdown hides, an address for instance
+        line = _lines(piece)  # the word is in what Markdown hides, an address for instance
     end = _edge(line, WIDTH)
     cut = "…" if end < len(line) or start + _READ < len(text) else ""
     return mark(("… " if start else "") + line[:end] + cut, words)

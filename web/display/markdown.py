@@ -175,7 +175,7 @@ def _fit(token: Token) -> None:
     align = token.attrs.pop("style", None)
     if align in ("text-align:center", "text-align:right"):
         token.attrs["class"] = str(align).removeprefix("text-align:")
-    if token.nesting == 1 and token.tag in BLOCKS - {"li"}:  # an item stands where its list stands
+    if token.nesting == 1 and token.tag in BLOCKS - {"li"}:  # an item is where its list is
         token.attrs["dir"] = "auto"
     token.info = ""
 

@@ -91,7 +91,7 @@ class MySQLBackend(ReplayingBackend):
             ) from error
 
     def connect(self, tenant: Tenant, access: Access) -> Any:
-        assert access.login is not None  # noqa: S101 - what stands on a server has a login
+        assert access.login is not None  # noqa: S101 - what is on a server has a login
         return self._opened(access.login.into(tenant.db_name), only_reads=True)
 
     def may_create(self, driver: Any) -> bool | None:

@@ -34,7 +34,7 @@ _EVERYTHING = (
     "UNION ALL SELECT 2, 'EVENT', event_name FROM information_schema.events WHERE event_schema = DATABASE() "
     "ORDER BY 1, 2, 3"
 )
-"""List what stands in a database, the identity table first; triggers are dropped with their tables."""
+"""List what is in a database, the identity table first; triggers are dropped with their tables."""
 
 
 class MySQLRestorePoints(ServerRestorePoints):

@@ -1,4 +1,4 @@
-"""List what stands in a database of MySQL or MariaDB, and the statements that make it."""
+"""List what is in a database of MySQL or MariaDB, and the statements that make it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def tables_of(driver: Any, database: str) -> list[Table]:
 
 
 def holds_more_than_tables(driver: Any, database: str) -> bool:
-    """Say whether views, triggers, routines or events stand in a database."""
+    """Say whether views, triggers, routines or events are in a database."""
     more = one(
         driver,
         "SELECT (SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = %s AND table_type <> 'BASE TABLE')"

@@ -1,6 +1,6 @@
 """Serve tenants from database servers: what PostgreSQL, MySQL and SQL Server have in common.
 
-The order of steps stands here; each product's ``backend.py`` says how its server is entered and what its SQL is. On a
+The order of steps is here; each product's ``backend.py`` says how its server is entered and what its SQL is. On a
 registered server a tenant gets a database and a login of its own, and the server's login changes its schema. On a
 server that a user named, the login of that user's database does both.
 """
@@ -48,7 +48,7 @@ _NAMED = ("db_host", "db_port", "db_name", "db_user", "db_options")
 
 
 class ServerBackend(Backend):
-    """Offer a product whose databases stand on servers."""
+    """Offer a product whose databases are on servers."""
 
     on_server: ClassVar[bool] = True
     default_port: ClassVar[int]
@@ -157,7 +157,7 @@ class ServerBackend(Backend):
     @abstractmethod
     def begin(self, connection: sa.Connection, write: bool) -> None: ...
 
-    # --- where a database stands ------------------------------------------------------------------------
+    # --- where a database is ----------------------------------------------------------------------------
 
     def given(self, fields: DatabaseFields) -> dict[str, Any]:
         if fields.db_path is not None:

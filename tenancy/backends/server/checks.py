@@ -1,4 +1,4 @@
-"""Look at databases on servers, and list what else stands on a server; nothing is changed."""
+"""Look at databases on servers, and list what else is on a server; nothing is changed."""
 
 from __future__ import annotations
 

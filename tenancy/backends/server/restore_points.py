@@ -1,7 +1,7 @@
 """Keep restore points on servers: each is a second database there, named after the tenant's database and the point.
 
-What PostgreSQL, MySQL and SQL Server have in common stands here: names, locks and refusals. How a database is copied
-stands in the ``restore_points.py`` of each product.
+What PostgreSQL, MySQL and SQL Server have in common is here: names, locks and refusals. How a database is copied
+is in the ``restore_points.py`` of each product.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class ServerRestorePoints(RestorePoints):
     """Keep each restore point in a database of its own, which only the server's login may enter.
 
     A lock named after the tenant's database is held for the whole of a call, so that two calls cannot meet, and a
-    runner that slept through the loss of its claim changes nothing under the hands of the next.
+    runner that was suspended while it lost its claim changes nothing under the hands of the next.
     """
 
     def __init__(self, backend: ServerBackend) -> None:
@@ -172,7 +172,7 @@ def _refuse_named(tenant: Tenant) -> None:
     """Refuse a database on a user's own server: a database there may have a point's name and be somebody else's."""
     if not _is_ours(tenant):
         raise AccessDeniedError(
-            f"the database of user {tenant.user_id} stands where somebody named it: restore points are made on "
+            f"the database of user {tenant.user_id} is where somebody named it: restore points are made on "
             "registered servers alone. Back it up instead.",
             tenant_id=tenant.tenant_id,
         )

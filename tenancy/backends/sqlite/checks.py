@@ -1,4 +1,4 @@
-"""Look at SQLite databases, and list what else stands in their folder; nothing is changed."""
+"""Look at SQLite databases, and list what else is in their folder; nothing is changed."""
 
 from __future__ import annotations
 

@@ -122,7 +122,7 @@ def _no_file() -> Any:
 def _ready_dialect() -> type[SharedSQLiteDialect]:
     """Return a dialect class with what ``initialize`` learns from a connection, which is the same for every file.
 
-    It stands in the class, so that each engine's dialect object is empty. There is one object per engine because event
+    It is kept in the class, so that each engine's dialect object is empty. There is one object per engine because event
     listeners of an engine are kept in its dialect.
     """
     engine = make_engine(lambda: sqlite3.connect(":memory:"), poolclass=sa.StaticPool)

@@ -1,4 +1,4 @@
-"""Look at the place where a SQLite database is to stand, before it is made there."""
+"""Look at the place where a SQLite database is to be made, before it is made."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Keep restore points of SQLite tenants: files in a folder beside theirs, copied by SQLite's backup API.
 
-A live file is never copied in another way: that would miss commits that stand in the WAL, or drop the process's POSIX
+A live file is never copied in another way: that would miss commits that are in the WAL, or drop the process's POSIX
 locks (``files.py``). A restore is one transaction in the live file. Other connections stay open and then see what was
 restored; a kill leaves all of it or nothing.
 """

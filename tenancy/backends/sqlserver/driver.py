@@ -3,9 +3,9 @@
 Microsoft's driver comes in two forms: as an ODBC driver for pyodbc, and inside the package mssql-python. FreeTDS, an
 ODBC driver too, is used if neither is installed.
 
-In an ODBC connection string a value stands in braces, with each closing brace doubled (learn.microsoft.com,
+In an ODBC connection string a value is in braces, with each closing brace doubled (learn.microsoft.com,
 "SQLDriverConnect", Comments). FreeTDS does not know the doubling: a value ends at the first ``};``, so a value that
-holds those two characters is refused. Every value that a user gave stands in braces.
+holds those two characters is refused. Every value that a user gave is in braces.
 """
 
 from __future__ import annotations

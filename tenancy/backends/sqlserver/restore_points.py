@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class SQLServerRestorePoints(ServerRestorePoints):
-    """Copy rows from one database to another; the session always stands in the database that is written."""
+    """Copy rows from one database to another; the session is always in the database that is written."""
 
     backend: SQLServerBackend
 
