@@ -1,7 +1,7 @@
 """Serve administrators' JSON calls about users' databases.
 
 Rights are checked before anything is looked up: whoever may not ask learns nothing about who exists. These calls
-bind no tenant; the engine's own operations name the user they work on.
+bind no tenant; the library's own operations name the user they work on.
 """
 
 from __future__ import annotations

@@ -54,7 +54,10 @@ def test_the_only_administrator_is_taken_away_by_force_alone(ready):
     for command in ("deactivate", "demote"):
         refused = ready("users", command, "1")
         assert (refused.exit_code, refused.stderr.count("\n")) == (1, 1)
-        assert "make another account an administrator first (`unify users promote`); --force over" in refused.stderr
+        assert (
+            "is the only active administrator: make another account an administrator first (`unify users promote`); "
+            "--force overrides this." in refused.stderr
+        )
     assert "is no longer an administrator" in ready("users", "demote", "1", "--force").stdout
     assert ready("users", "deactivate", "1").exit_code == 0
 
