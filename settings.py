@@ -327,9 +327,7 @@ class Settings:
         "auto", _word("auto", "true", "false"), "HTTPS-only cookies and HSTS: `auto` decides by the request's scheme."
     )
     session_hours: int = _setting("12", _number(1, 8760), "How long a sign-in lasts.")
-    remember_days: int = _setting(
-        "30", _number(1, 3650), 'How long it lasts with "Stay signed in on this device".'
-    )
+    remember_days: int = _setting("30", _number(1, 3650), 'How long it lasts with "Stay signed in on this device".')
     max_body_bytes: int = _setting(
         "1048576",
         _number(1024, 2**30),

@@ -35,7 +35,6 @@ from tenancy.types import new_id
 from tests.support.applications import add_task, add_tenants, add_users, cache_over, expire_claims, lease, titles
 from tests.support.rows import CATEGORIZED, PAGED, named_by, new_row
 
-
 # --- the owner filter -----------------------------------------------------------------------------------
 
 
