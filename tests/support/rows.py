@@ -15,6 +15,7 @@ from repositories.base.paged import PagedRepository
 from repositories.categorized import CategorizedRepository
 from repositories.repository_factory import RESOURCES
 from repositories.schema import label
+from tenancy.errors import ConfigurationError
 from tenancy.types import Timestamp
 
 PAGED = tuple(name for name, kind in RESOURCES.items() if issubclass(kind, PagedRepository))
@@ -50,7 +51,10 @@ def named_by(resource: str) -> str:
 def _made_up(resource: str, name: str) -> Any:
     if (resource, name) in GIVEN:
         return GIVEN[resource, name]
-    column = RESOURCES[resource].table.c[name]
-    found = [value for kind, value in _BY_TYPE if isinstance(column.type, kind)]
-    assert found, f"tests/support/rows.py: name a value for {(resource, name)} in GIVEN"
-    return found[0]
+    repository = RESOURCES[resource]
+    found = next((value for kind, value in _BY_TYPE if isinstance(repository.table.c[name].type, kind)), None)
+    try:
+        repository.fields[name](found, name)
+    except ConfigurationError as refusal:
+        raise AssertionError(f"tests/support/rows.py: name a value for {resource}, {name} in GIVEN") from refusal
+    return found
