@@ -31,7 +31,7 @@ import compose
 from bench.served import PROJECT, Served
 from bench.world import World, world
 from compose import Parts
-from repositories.schema import categories
+from repositories.schema import MIGRATIONS, categories
 from settings import Settings
 from tenancy import TenantManager
 from tenancy.catalog.runs import Rules, Run, Selection
@@ -40,6 +40,8 @@ from tenancy.fleet.processes import Crew, work_in_processes
 from tenancy.lifecycle.upgrade_on_first_use import UpgradeOnFirstUse
 from tenancy.models import State, Tenant
 from tenancy.schema import ledger
+from tenancy.schema.chain import Chain
+from tenancy.schema.tables import TENANT_VERSION_TABLE
 from tests.acceptance.clients import Client, Person, Seen, lost
 from tests.support.applications import Child, Gate, forked, revision, set_back
 
@@ -64,7 +66,8 @@ if op.get_bind().execute(sa.text("SELECT count(*) FROM tasks WHERE title = 'stop
     raise RuntimeError('a task says stop')
 """
 )
-HEAD = "0004"
+BEFORE = Chain(MIGRATIONS, TENANT_VERSION_TABLE).head
+REBUILT, HEAD = (f"{int(BEFORE) + step:04}" for step in (1, 2))
 
 
 @dataclass
@@ -115,8 +118,8 @@ def fleet(number: int, types: Sequence[str] = ("sqlite",), last: str = ADDS) -> 
 
 
 def write_chain(migrations: Path, last: str) -> None:
-    revision(migrations, "0003", "0002", REBUILDS, _drop("categories", "note"))
-    revision(migrations, "0004", "0003", last, _drop("tasks", "estimate"))
+    revision(migrations, REBUILT, BEFORE, REBUILDS, _drop("categories", "note"))
+    revision(migrations, HEAD, REBUILT, last, _drop("tasks", "estimate"))
 
 
 def _drop(table: str, column: str) -> str:
@@ -249,7 +252,7 @@ def kills(tenants: int = 200, kills: int = 100, types: str = "sqlite,postgresql"
             again = _next(here.manager, forward, run_id)  # as an operator types it again
             done = _worked(here.manager, again, crew) if again.total else here.manager.fleet.get(run.id)
             took_s.append(time.monotonic() - started)
-            found = faults(here, HEAD if forward else "0002")
+            found = faults(here, HEAD if forward else BEFORE)
             found += [] if done.counts == {"done": tenants} else [f"the run says {done.counts}"]
             wrong += [f"kill {killed}: {fault}" for fault in found]
             run_id, forward = done.id, not forward
@@ -342,7 +345,7 @@ def _touch_at(here: Fleet, gate: Gate, seed: int) -> int:
 
 
 def _set_back(here: Fleet) -> None:
-    set_back(here.manager, [user.id for user in here.here.users], "0002")
+    set_back(here.manager, [user.id for user in here.here.users], BEFORE)
 
 
 # --- requests meanwhile ----------------------------------------------------------------------------------------

@@ -94,10 +94,11 @@ def hand(tmp_path: Path, user_id: int, sql: str) -> None:
 
 
 def next_version(parts: Parts, folder: Path, upgrade: str, downgrade: str = "pass", header: str = "") -> TenantManager:
-    """Make the manager of this application's next version, whose chain has one revision more: 0003."""
+    """Make the manager of this application's next version, whose chain has one revision more."""
     if not folder.exists():
         shutil.copytree(parts.manager.schema.migrations, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    path = revision(folder, "0003", "0002", upgrade, downgrade)
+    head = parts.manager.head
+    path = revision(folder, f"{int(head) + 1:04}", head, upgrade, downgrade)
     path.write_text(path.read_text() + f"\n\n{header}\n")
     old = parts.manager
     return TenantManager(

@@ -78,7 +78,7 @@ def inside(manager: TenantManager, user_id: int) -> tuple[int, str]:
 
 def is_back(parts: Parts, fresh: TenantManager, user_id: int) -> None:
     tenant = tenant_of(fresh, user_id)
-    assert (tenant.state, tenant.revision) == (State.READY, "0002")
+    assert (tenant.state, tenant.revision) == (State.READY, parts.manager.head)
     assert inside(fresh, user_id) == (tenant.epoch, State.READY)
     assert titles(parts.manager, user_id) == ["before"]
     add_task(parts.manager, user_id, "and it goes on")
