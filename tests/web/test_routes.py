@@ -8,9 +8,11 @@ from uuid import uuid4
 
 import pytest
 from flask import Flask
+from orjson import dumps, loads
 from werkzeug.routing import Rule
 
 from tests.support.products import any_parts_on_sqlite
+from tests.support.rows import CATEGORIZED, PAGED, named_by, new_row
 from tests.web.conftest import Caller, browser_of, caller, make_admin, users_of
 
 PUBLIC = {
@@ -28,11 +30,7 @@ PUBLIC = {
     "feed.calendar",  # it asks for the secret in its own address
 }
 UNSAFE = {"POST", "PUT", "PATCH", "DELETE"}
-BODIES: dict[str, dict[str, Any]] = {
-    "tasks": {"title": "x"},
-    "notes": {"title": "x"},
-    "events": {"title": "x", "starts_at": "2026-01-01T10:00:00Z"},
-    "categories": {"name": "x"},
+BODIES: dict[str, dict[str, Any]] = {name: loads(dumps(new_row(name, "x"))) for name in PAGED} | {
     "settings": {"value": "x"},
     "keys": {"name": "x"},
 }
@@ -74,7 +72,7 @@ def body_of(rule: Rule) -> dict[str, Any]:
 def make_rows(asker: Caller) -> dict[str, str]:
     """Make one row of each resource and give the ids by resource."""
     made = {}
-    for name in ("tasks", "notes", "events", "categories", "keys"):
+    for name in (*PAGED, "keys"):
         answer = asker.post(f"/api/v1/{name}", json=BODIES[name])
         assert answer.status_code == 201, answer.json
         made[name] = answer.json["id"]
@@ -125,7 +123,7 @@ def test_another_users_row_is_answered_as_one_that_is_not_there(any_app: Flask) 
         resource = rule.rule.split("/")[3]
         if not rule.arguments or resource == "settings":
             continue
-        body = None if method in ("GET", "DELETE") else {"title": "y"} if resource != "categories" else {"name": "y"}
+        body = None if method in ("GET", "DELETE") else {named_by(resource): "y"}
         headers = {} if method == "GET" else {"If-Match": "*"} if resource != "keys" else {}
         foreign, unknown = (
             stranger.open(fill(rule, **dict.fromkeys(rule.arguments, key)), method=method, json=body, headers=headers)
@@ -155,7 +153,7 @@ def test_lists_hold_their_owners_rows_alone(any_app: Flask) -> None:
 def test_another_users_category_is_refused_as_an_unknown_one(any_app: Flask) -> None:
     owner, stranger = (caller(any_app, user) for user in users_of(any_app.extensions["unify"]))
     foreign = make_rows(owner)["categories"]
-    for name in ("tasks", "notes", "events"):
+    for name in CATEGORIZED:
         answers = [
             stranger.post(f"/api/v1/{name}", json=BODIES[name] | {"category_id": str(key)})
             for key in (foreign, uuid4())

@@ -73,7 +73,7 @@ def rows_of_others(manager: TenantManager, mine: int, theirs: int) -> list[str]:
 def _reached(manager: TenantManager, name: str, mine: int, theirs: int) -> list[str]:
     with manager.session(theirs) as session:
         foreign = [row["id"] for row in RepositoryFactory.get_repository(name, session, theirs).list()]
-    change = {"name" if name == "categories" else "title": "taken over"}
+    change = {named_by(name): "taken over"}
     with manager.session(mine, write=True) as session:
         repository = RepositoryFactory.get_repository(name, session, mine)
         listed = [row["id"] for row in repository.list()]

@@ -12,6 +12,7 @@ from markupsafe import escape
 from repositories.repository_factory import RepositoryFactory
 from tests.web.display.test_markdown import VECTORS, Read
 from web.display.highlights import WIDTH, excerpt, mark, plain
+from web.pages.common.resources import RESOURCES
 
 
 @pytest.fixture
@@ -88,7 +89,7 @@ def test_a_search_is_one_statement_a_kind(statements, ada, garden, make):
     ada.get("/search?q=garden")
     with statements() as sent:
         ada.get("/search?q=garden")
-    assert len(sent) == 5, sent
+    assert len(sent) == 1 + len(RESOURCES), sent
     with statements() as sent:
         ada.get("/search")
     assert len(sent) == 1, sent
