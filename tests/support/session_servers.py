@@ -12,6 +12,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -97,6 +98,7 @@ def _keep(engine: str, folder: str, line: TextIO) -> None:
     """Run a server until the run of the tests has ended."""
     from tests.support.servers import own_server
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # whoever ends the keeper ends its server
     try:
         with own_server(engine, **_OPTIONS[engine]) as server:
             line.write(f"{server.url}\n")
