@@ -63,13 +63,14 @@ def work_in_processes(fleet: Fleet, run_id: int, crew: Crew, watch: Callable[[Ru
 
     team, replaced = [begin() for _ in range(number)], 0
     try:
-        while any(process.is_alive() for process in team):
-            team[0].join(_LOOK_S) if len(team) == 1 else _join_any(team)
+        while team:
+            multiprocessing.connection.wait([process.sentinel for process in team], _LOOK_S)
             watch(fleet.get(run_id))
             watcher.end_late_ones(team)
-            lost = [process for process in team if not process.is_alive() and process.exitcode]
-            for process in lost:
+            for process in [process for process in team if not process.is_alive()]:
                 team.remove(process)
+                if not process.exitcode:
+                    continue
                 replaced += 1
                 if replaced > MOST_REPLACED:
                     raise RunStateError(f"run {run_id}: workers are lost again and again: see the log.", run_id=run_id)
@@ -82,10 +83,6 @@ def work_in_processes(fleet: Fleet, run_id: int, crew: Crew, watch: Callable[[Ru
         for process in team:
             process.join()
     return fleet.get(run_id)
-
-
-def _join_any(team: list[BaseProcess]) -> None:
-    multiprocessing.connection.wait([process.sentinel for process in team if process.is_alive()], _LOOK_S)
 
 
 def _may_fork() -> bool:

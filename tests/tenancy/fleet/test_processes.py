@@ -9,6 +9,7 @@ import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,16 @@ def test_workers_that_are_lost_again_and_again_end_the_run_with_a_word(versions,
     with pytest.raises(RunStateError, match="lost again and again"):
         work_in_processes(second.fleet, run.id, Crew(partial(os._exit, 7), 1), lambda now: None)
     assert second.fleet.work(run.id).counts == {"done": 2}
+
+
+def test_workers_that_are_lost_before_anybody_looks_are_counted_too(versions, tmp_path, monkeypatch):
+    fill(versions(1), 1)
+    second = versions(2)
+    run = second.fleet.start(EVERYONE, Rules())
+    start = BaseProcess.start
+    monkeypatch.setattr(BaseProcess, "start", lambda process: (start(process), process.join()))
+    with pytest.raises(RunStateError, match="lost again and again"):
+        work_in_processes(second.fleet, run.id, Crew(partial(os._exit, 7), 1), lambda now: None)
 
 
 def test_how_far_a_run_is_can_be_watched(versions, tmp_path):
