@@ -5,6 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 
+# The tests start some hundred processes: without byte code each would compile the whole project.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: run test check bench setup setup-dev help
 .DEFAULT_GOAL := help
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 PASSWORD = "pw '\\ %40?host=x;Server=y é☃"
 READY_S = 60.0
+ROOM_BYTES = 8 << 30
+_SHARED_MEMORY = Path("/dev/shm")
 _DEBIAN = ("/usr/sbin", *map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)))
 
 
@@ -255,7 +257,7 @@ def own_server(engine: str, **how: Any) -> Iterator[OwnServer]:
     if switched_off(engine):
         pytest.skip(f"{engine} is not to be used here: its setting is empty")
     kind = {"postgresql": OwnPostgreSQL, "mysql": OwnMariaDB}[engine]
-    with tempfile.TemporaryDirectory(prefix="unify-server-", ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(prefix="unify-server-", dir=_memory(), ignore_cleanup_errors=True) as folder:
         server = kind(Path(folder), **how)
         server.start()
         try:
@@ -291,6 +293,13 @@ def listener(*, hangs_up: bool = False) -> Iterator[tuple[int, list[socket.socke
         thread.join()
     for peer in met:
         peer.close()
+
+
+def _memory() -> str | None:
+    """Give the file system in memory, if it has room: PostgreSQL makes a database four times faster there."""
+    if _SHARED_MEMORY.is_dir() and shutil.disk_usage(_SHARED_MEMORY).free > ROOM_BYTES:
+        return str(_SHARED_MEMORY)
+    return None
 
 
 def _tool(name: str) -> str:

@@ -33,7 +33,7 @@ _OPTIONS: dict[str, dict[str, object]] = {
             "full_page_writes": "off",
             "autovacuum": "off",
             "shared_buffers": "64MB",
-            "max_wal_size": "4GB",
+            "max_wal_size": "1GB",
             "checkpoint_timeout": "1h",
         },
     },

@@ -13,7 +13,7 @@ from compose import Parts
 from tenancy import names
 from tenancy.backends.base import DatabaseFields
 from tenancy.backends.mysql import backend as mysql
-from tenancy.backends.postgresql import backend as postgresql
+from tenancy.backends.postgresql import backend as postgresql, driver as postgresql_driver
 from tenancy.catalog import leftovers
 from tenancy.errors import DatabaseBusyError, TenancyError, TenantNotReadyError
 from tenancy.fleet.orphans import Orphans
@@ -43,10 +43,11 @@ def parts(request, make_parts):
 
 
 @pytest.fixture(autouse=True)
-def short_waits(monkeypatch) -> None:
+def short_waits(monkeypatch, short_locks) -> None:
     """Wait a moment for a lock that the sleeper holds: it holds it until the one who waits has given up."""
-    monkeypatch.setattr(mysql, "MIGRATION_LOCK_S", 1)
-    monkeypatch.setattr(postgresql, "FENCE_S", 1)
+    monkeypatch.setattr(postgresql_driver, "_LOCK_MS", 300)
+    monkeypatch.setattr(mysql, "MIGRATION_LOCK_S", 0.1)
+    monkeypatch.setattr(postgresql, "FENCE_S", 0.1)
 
 
 @pytest.fixture(autouse=True)
