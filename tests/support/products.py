@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,6 +16,19 @@ if TYPE_CHECKING:
 
 parts_on_sqlite = pytest.mark.parametrize("parts_on_each", ["sqlite"], indirect=True)
 """Mark a test of what is answered before any database of a user's is asked."""
+
+
+def each_on_sqlite(
+    names: tuple[str, ...], cases: list[tuple[Any, ...]], *, anywhere: tuple[int, ...]
+) -> pytest.MarkDecorator:
+    """Parametrize a test with ``parts_on_each``: all cases on SQLite, those with the numbers ``anywhere`` on each.
+
+    For tests of a decision that is taken above the products: they only have to show that each product brings it
+    what it asks.
+    """
+    of_all = [(engine, *cases[number]) for engine in engines.ENGINES[1:] for number in anywhere]
+    every = [*(("sqlite", *case) for case in cases), *of_all]
+    return pytest.mark.parametrize(("parts_on_each", *names), every, indirect=["parts_on_each"])
 
 
 @pytest.fixture(params=engines.ENGINES)

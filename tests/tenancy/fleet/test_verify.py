@@ -23,6 +23,7 @@ from tests.support.applications import (
     set_back,
     tenant_of,
 )
+from tests.support.products import each_on_sqlite
 from tests.support.servers import own_server
 from tests.support.versions import COLUMN, fill, hand
 from tests.tenancy.fleet.test_each_product import on_server
@@ -78,7 +79,7 @@ def test_a_migrated_database_is_as_well_as_a_new_one(parts_on_each):
     assert findings(manager) == []
 
 
-@pytest.mark.parametrize(
+@each_on_sqlite(
     ("spoilt", "told"),
     [
         ("ALTER TABLE bin DROP COLUMN kind", "column bin.kind is missing"),
@@ -87,6 +88,7 @@ def test_a_migrated_database_is_as_well_as_a_new_one(parts_on_each):
         ("CREATE TABLE others (id INTEGER)", "unknown table others"),
         ("DROP INDEX ix_bin_user_id_batch", "bin lacks index ix_bin_user_id_batch"),
     ],
+    anywhere=(1, 4),
 )
 def test_what_differs_in_the_tables_is_named(parts_on_each, spoilt, told):
     manager = parts_on_each.manager
@@ -139,11 +141,11 @@ def test_rows_of_other_users_and_rows_without_parents_are_counted(parts_on_each)
         assert (other, "dangling_rows") in codes(manager)
 
 
-@pytest.mark.parametrize(
+@each_on_sqlite(
     ("spoilt", "code"),
     [
-        ("DELETE FROM tenant_version", "version_table"),
         ("DROP TABLE tenant_version", "version_table"),
+        ("DELETE FROM tenant_version", "version_table"),
         ("INSERT INTO tenant_version VALUES ('0001')", "version_table"),
         ("UPDATE tenant_version SET version_num = '0077'", "ahead"),
         ("DELETE FROM tenancy_ledger", "ledger"),
@@ -152,6 +154,7 @@ def test_rows_of_other_users_and_rows_without_parents_are_counted(parts_on_each)
         ("DELETE FROM tenancy_identity", "identity_mismatch"),
         ("UPDATE tenancy_identity SET user_id = 99", "identity_mismatch"),
     ],
+    anywhere=(0, 8),
 )
 def test_what_says_of_itself_what_cannot_be_is_named_and_left(parts_on_each, spoilt, code):
     manager = parts_on_each.manager
@@ -201,13 +204,14 @@ def test_a_login_without_its_rights_is_given_them_again(request, make_parts):
         clean_up()
 
 
-@pytest.mark.parametrize(
+@each_on_sqlite(
     ("changes", "code"),
     [
         ({"revision": "0001"}, "catalog_behind"),
         ({"schema_fingerprint": "other"}, "catalog_behind"),
         ({"state": State.MIGRATING}, "closed"),
     ],
+    anywhere=(2,),
 )
 def test_a_catalog_that_lags_behind_follows_the_database(parts_on_each, changes, code):
     manager = parts_on_each.manager
