@@ -25,6 +25,7 @@ from tenancy.forks import after_fork
 from tenancy.lifecycle.operation import Operation, Services, told
 from tenancy.lifecycle.seed import Seeding
 from tenancy.models import Pending, Server, ServerState, State
+from tenancy.routing.guards import explained
 from tenancy.types import new_id
 from tenancy.upkeep import Upkeep
 
@@ -163,7 +164,8 @@ class PendingPool(Operation):
     def _build(self, found: Pending) -> None:
         backend = self.backends.get(found.db_type)
         attempt = Attempt(1, self.step)
-        backend.create(found, self.services.access(found), self._seeding.blueprint(found, backend), attempt)
+        with explained(backend):
+            backend.create(found, self.services.access(found), self._seeding.blueprint(found, backend), attempt)
 
     def _planned(self, server: Server) -> dict[str, Any]:
         """Return the columns of a database that is about to be created, with its sealed password."""
@@ -176,9 +178,14 @@ class PendingPool(Operation):
     def _drop_own(self, found: Pending) -> None:
         """Drop a database that was created after the claim was lost; nobody else knows of it."""
         try:
-            self.backends.get(found.db_type).drop(found, self.services.access(found))
+            self._drop(found)
         except TenancyError as error:
             log.error("pending database %s could not be removed again: %s", found.db_name, error.message)
+
+    def _drop(self, found: Pending) -> None:
+        backend = self.backends.get(found.db_type)
+        with explained(backend):
+            backend.drop(found, self.services.access(found))
 
     def _failed_to_make(self, found: Pending, claim: Claim, error: Exception) -> None:
         """Record a failure; the row stays until the remains of its database were dropped."""
@@ -197,7 +204,7 @@ class PendingPool(Operation):
             if not pending.change(connection, found, state=State.ARCHIVED):
                 return False
         self.step("drop pending")
-        self.backends.get(found.db_type).drop(found, self.services.access(found))
+        self._drop(found)
         self.step("forget pending")
         with claim.writing() as connection:
             pending.remove(connection, found.tenant_id)

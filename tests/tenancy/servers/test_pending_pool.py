@@ -9,10 +9,12 @@ import threading
 from contextlib import closing, contextmanager
 from dataclasses import fields
 
+import pymysql
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import event
 
+from tenancy.backends.server.network import GONE
 from tenancy.backends.server.sql import one
 from tenancy.catalog import pending as rows, servers
 from tenancy.catalog.tables import pending_databases
@@ -20,6 +22,7 @@ from tenancy.credentials import rotation
 from tenancy.credentials.keyring import Keyring, generate_key
 from tenancy.errors import (
     ClaimedError,
+    DatabaseUnreachableError,
     IdentityError,
     NoServerError,
     ServerExistsError,
@@ -238,6 +241,21 @@ def test_a_database_that_is_behind_the_code_is_made_anew_and_never_handed_out(pr
     assert (found["made"], found["retired"], found["ready"]) == (2, 2, 2)
     assert set(ready_names(parts)).isdisjoint(before)
     assert nothing_is_lost(parts, product, made)
+
+
+def test_a_lost_connection_is_named_as_one_wherever_it_is_lost(request, pooled, made):
+    parts = pooled(use(request, "mysql"), 1)
+
+    def lose(name):
+        if name == "rows":
+            raise pymysql.err.OperationalError(2013, "Lost connection to MySQL server during query")
+
+    parts.manager.services.step = lose
+    found = fill(parts, failing=True)
+    assert (found["code"], found["error"]) == (DatabaseUnreachableError.code, GONE)
+    assert [each.last_error_code for each in waiting(parts)] == [DatabaseUnreachableError.code]
+    parts.manager.services.step = FaultAt()
+    assert (fill(parts)["ready"], nothing_is_lost(parts, "mysql", made)) == (1, True)
 
 
 def test_what_newer_code_made_is_left_to_it(postgresql, pooled):
