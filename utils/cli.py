@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import click
@@ -43,8 +45,13 @@ class LazyGroup(click.Group):
         return command
 
     def make_context(self, *args: Any, **how: Any) -> click.Context:
-        with _usage_in_one_line():
-            return super().make_context(*args, **how)
+        try:
+            with _usage_in_one_line():
+                return super().make_context(*args, **how)
+        except BrokenPipeError:
+            raise
+        except OSError as error:  # the help and the version are printed here
+            raise _failure(error, None) from error
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -93,7 +100,13 @@ def main() -> None:
 
 
 def prepare() -> None:
-    """Prepare the process for commands: any text can be printed, and log records do not reach the terminal."""
+    """Prepare the process for commands: any text can be printed, and log records do not reach the terminal.
+
+    Standard streams that the caller closed, which Python gives as None, become the null device.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - until exit
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A character that the terminal cannot show is replaced instead of failing the command.

@@ -191,6 +191,7 @@ DIALECT_WORDS = re.compile(
 OPENS_FILES = {
     "settings.py": "reads .env",
     "utils/make_env.py": "reads .env.example, writes .env",
+    "utils/cli.py": "opens the null device in place of streams that the caller closed",
     "web/http/assets.py": "reads the application's own static files, for their fingerprints",
     "tenancy/backends/access.py": "reads the certificate that a setting names, and writes it for drivers",
     "tenancy/schema/chain.py": "reads revision files, for their checksums",

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -75,6 +76,42 @@ def test_keys_that_are_missing_are_named_without_a_byte_of_the_others(shell, env
     assert refused.returncode == 1
     assert "SECRET_KEY" in refused.stderr
     assert not any(environ[name] in refused.stderr for name in ("AUDIT_KEY", "TENANT_CREDENTIAL_KEYS"))
+
+
+@pytest.mark.parametrize(
+    ("closed", "words"),
+    [(">&-", "audit list"), ("2>&-", "db init-all"), ("<&-", "fleet verify"), ("<&- >&- 2>&-", "db list")],
+)
+def test_commands_work_without_a_standard_stream(ready, in_shell, closed, words):
+    """A tenant's database is there too: sockets and files must not end where a line is printed."""
+    assert (
+        ready("users", "create", "--email", "ada@example.org", "--password-stdin", stdin="long enough").exit_code == 0
+    )
+    told = in_shell(f"{words} {closed}")
+    assert (told.returncode, "Error" in told.stderr) == (0, False), told.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize("words", ["--help", "--version", "db --help", "users list"])
+def test_an_output_that_takes_nothing_is_said_without_a_traceback(shell, in_shell, words):
+    assert shell("db", "create-config-table").returncode == 0
+    refused = in_shell(f"{words} >/dev/full")
+    assert refused.returncode != 0
+    assert refused.stderr.startswith("Error: No space left on device.\n")
+    assert "Traceback" not in refused.stderr
+
+
+@pytest.fixture
+def in_shell(environ, elsewhere):
+    """Run ``unify`` from a shell, which can close and redirect its streams."""
+    command = f"'{sys.executable}' '{PROJECT / 'utils' / 'setup_user_database.py'}'"
+
+    def run(words):
+        return subprocess.run(
+            ["sh", "-c", f"{command} {words}"], env=environ, cwd=elsewhere, capture_output=True, text=True, timeout=60
+        )
+
+    return run
 
 
 @pytest.fixture
