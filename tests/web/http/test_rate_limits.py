@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from importlib.util import find_spec
 
 import pytest
@@ -39,6 +40,21 @@ def test_signing_in_too_often_is_429_and_keys_go_on(app: Flask, ada: Caller) -> 
         counters.hit(LOGIN[0], "login", "10.0.0.1")
     assert attempt(app, "/auth/login")[0] == 429
     assert ada.get("/api/v1/tasks").status_code == 200
+
+
+def test_a_count_begun_while_the_clock_was_ahead_keeps_nobody_out(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    from web.http.rate_limits import LOGIN
+
+    counters, real = app.extensions["unify-limits"], time.time
+    with monkeypatch.context() as ahead:
+        ahead.setattr(time, "time", lambda: real() + 7200)
+        for _ in range(120):
+            counters.hit(LOGIN[0], "login", "10.0.0.1")
+    assert attempt(app, "/auth/login")[0] == 422
+    for _ in range(119):
+        counters.hit(LOGIN[0], "login", "10.0.0.1")
+    status, retry_after = attempt(app, "/auth/login")
+    assert (status, 0 < int(retry_after or 0) <= 60) == (429, True)
 
 
 @pytest.mark.skipif(find_spec("redis") is not None, reason="the client library is installed")
