@@ -25,6 +25,7 @@ from tenancy.errors import (
     AccessDeniedError,
     ClaimLostError,
     ConfigurationError,
+    DatabaseMissingError,
     TenancyError,
     TenantExistsError,
     TenantNotReadyError,
@@ -36,7 +37,8 @@ from tenancy.lifecycle.preflight import probe
 from tenancy.lifecycle.provision import Provisioned, Provisioner
 from tenancy.models import Leftover, Origin, State, Tenant
 from tenancy.routing.bulkhead import Bulkhead
-from tenancy.routing.guards import explained, way_on
+from tenancy.routing.guards import Occupant, explained, inspect_occupant, way_on
+from tenancy.schema.tables import tenancy_identity
 
 _PLACE = ("db_type", "db_host", "db_port", "db_name", "db_user")
 
@@ -104,16 +106,31 @@ class OwnDatabases(Operation):
                 whose = Whose(user_id, tenant.tenant_id, claim.epoch)
                 wanted = planned(self.services, backend, whose, fields=fields, site=None, origin=Origin.USER)
                 made = _at(tenant, wanted)
+                same = self._is_present(made, claim, backend)
                 left = self._made(made.with_(epoch=0), claim, backend)  # an attempt that was cut off may be there
-            made = made.with_(owned=left is not None)
+            made = made.with_(owned=tenant.owned if same else left is not None)
             self.step("switch")
             with claim.ending() as connection:
-                self._switch(connection, tenant, made, wanted)
+                self._switch(connection, tenant, made, wanted, replaced=tenant.owned and not same)
                 leftovers.remove(connection, [left] if left else [])
         self.services.on_retire(tenant.tenant_id)
         with unhurried():
             self._leftovers.clear(self._leftovers.of_user(user_id))
-        return Provisioned(made.with_(**self._provisioner.seeding.done()), created=True)
+        return Provisioned(made.with_(**self._provisioner.seeding.done()), created=not same)
+
+    def _is_present(self, made: Tenant, claim: Claim, backend: Backend) -> bool:
+        """Tell whether the named database is the present one, under another name of its server or for another login.
+
+        Only the present one has the epoch that was written a moment ago: an attempt that was cut off has a lower one.
+        """
+        try:
+            driver = backend.connect_to_migrate(made, self.services.access(made))
+        except DatabaseMissingError:
+            return False
+        with backend.checks.looking(driver) as connection:
+            if inspect_occupant(made, connection) is not Occupant.OURS:
+                return False
+            return bool(connection.execute(sa.select(tenancy_identity.c.epoch)).scalar_one() == claim.epoch)
 
     def _made(self, tenant: Tenant, claim: Claim, backend: Backend) -> Leftover | None:
         """Create the named database, or fill it where it is there and empty; return the leftover row of a created one.
@@ -129,9 +146,11 @@ class OwnDatabases(Operation):
         self._provisioner.create(tenant, claim, backend)
         return left
 
-    def _switch(self, connection: sa.Connection, tenant: Tenant, made: Tenant, wanted: dict[str, Any]) -> None:
+    def _switch(
+        self, connection: sa.Connection, tenant: Tenant, made: Tenant, wanted: dict[str, Any], *, replaced: bool
+    ) -> None:
         """Record in one transaction where the user's rows are from here on, and what is to be removed."""
-        if tenant.owned:
+        if replaced:
             leftovers.add(connection, tenant.with_(epoch=made.epoch), Reason.REPLACED)
         changes = emptied() | wanted | self._provisioner.seeding.done()
         tenants.change(connection, tenant, **changes | {"owned": made.owned, "version": made.version})

@@ -200,6 +200,7 @@ def test_connecting_that_stops_at_any_step_loses_nothing_and_is_finished_by_anot
     assert titles(manager, user) == ["in my own"]
     assert tenant_of(manager, user).db_name == empty.db_name
     assert manager.leftovers.clear(manager.leftovers.listed()) == []
+    assert titles(manager, user) == ["in my own"]
     assert list(own.settings.tenant_data_dir.glob("user_*")) == []
 
 
@@ -246,6 +247,39 @@ def test_a_database_that_was_made_for_an_exchange_is_not_lost_from_sight_by_a_ki
     assert manager.leftovers.clear([left]) == []
     assert not backend.exists(left, access)
     assert titles(manager, user) == ["goes on"]
+
+
+def test_the_present_database_under_another_name_of_its_server_is_kept(make_parts, empty):
+    manager = make_parts(allow_user_databases="true", tenant_db_hosts_allowed="127.0.0.1,localhost").manager
+    fields = replace(empty, db_host="127.0.0.1", db_name=f"unify_test_own_{new_id().hex[-12:]}")
+    user = with_database(manager)
+    assert manager.own_databases.connect(user, fields).tenant.owned
+    found = manager.own_databases.connect(user, replace(fields, db_host="localhost"))
+    assert (found.created, found.tenant.owned, found.tenant.db_host) == (False, True, "localhost")
+    assert manager.leftovers.listed() == []
+    add_task(manager, user, "still here")
+    assert titles(manager, user) == ["still here"]
+    backend, access = manager.backends.get(fields.db_type), manager.services.access(found.tenant)
+    manager.delete_user_database(user)
+    assert not backend.exists(found.tenant, access)
+
+
+def test_two_who_connect_the_same_database_at_once_do_not_drop_it(manager, empty):
+    """The second was past its look at the catalog when the first began, and claims the database after it."""
+    fields = replace(empty, db_name=f"unify_test_own_{new_id().hex[-12:]}")
+    user = with_database(manager)
+
+    def other(name: str) -> None:
+        manager.services.step = FaultAt()
+        assert name == "claim"
+        assert manager.own_databases.connect(user, fields).created
+
+    manager.services.step = other
+    assert not manager.own_databases.connect(user, fields).created
+    add_task(manager, user, "still here")
+    assert titles(manager, user) == ["still here"]
+    assert manager.leftovers.listed() == []
+    manager.delete_user_database(user)
 
 
 def raises(kind, work) -> bool:
