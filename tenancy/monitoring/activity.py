@@ -79,9 +79,12 @@ class Activity:
             self._observations.flush(tenant for tenant, _ in tenants.values())
 
     def close(self) -> None:
-        """Stop the thread and write what was collected."""
+        """Stop the thread and write what was collected; a catalog that takes no writes does not stop the closing."""
         self.upkeep.stop()
-        self.flush()
+        try:
+            self.flush()
+        except TenancyError as error:
+            log.warning("sightings could not be written at the end: %s", error.message)
 
     def _write(
         self,

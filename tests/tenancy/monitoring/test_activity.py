@@ -120,6 +120,19 @@ def test_closing_writes_what_is_left(catalog, ada, principals):
     assert last_seen(catalog, ada)[0] is not None
 
 
+def test_a_catalog_that_takes_no_writes_does_not_stop_the_closing(parts, monkeypatch, caplog):
+    closed = []
+
+    def full() -> None:
+        raise CatalogNotReadyError("the catalog cannot be used: the disk is full.")
+
+    monkeypatch.setattr(parts.activity, "flush", full)
+    monkeypatch.setattr(parts.manager, "close", lambda: closed.append("the manager"))
+    parts.close()
+    assert closed == ["the manager"]
+    assert "could not be written at the end: the catalog cannot be used: the disk is full." in caplog.text
+
+
 def test_threads_may_be_seen_while_it_is_written(catalog, ada, activity, principals):
     stop = threading.Event()
     errors = []
