@@ -231,12 +231,24 @@ def unwritable(path: Path) -> Path | None:
 
 
 def not_writable(found: Path) -> AccessDeniedError:
-    """Say which path cannot be written, and who owns it."""
+    """Say which path cannot be written, and who owns it; or that its file system takes no writes from anybody."""
+    if _is_read_only(found):
+        return AccessDeniedError(
+            f"{found.name} is on a file system that is mounted read-only: mount it so that it can be written.",
+            file=found.name,
+        )
     return AccessDeniedError(
         f"{found.name} cannot be written by the user that this process runs as: it belongs to {_owner(found)}. "
         "Give it to the user that serves.",
         file=found.name,
     )
+
+
+def _is_read_only(path: Path) -> bool:
+    try:
+        return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+    except (AttributeError, OSError):  # Windows has no statvfs
+        return False
 
 
 def _owner(path: Path) -> str:

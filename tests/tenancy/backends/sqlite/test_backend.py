@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import stat
 import sys
@@ -17,7 +18,7 @@ from tenancy.backends import Backends
 from tenancy.backends.access import NO_ACCESS
 from tenancy.backends.base import Blueprint, DatabaseFields, Whose
 from tenancy.backends.sqlite.backend import SQLiteBackend
-from tenancy.backends.sqlite.files import BUSY_TIMEOUT_S, url_path
+from tenancy.backends.sqlite.files import BUSY_TIMEOUT_S, not_writable, url_path
 from tenancy.errors import (
     AccessDeniedError,
     ConfigurationError,
@@ -71,6 +72,17 @@ def test_a_connection_is_durable_and_bounded(sqlite, file):
         assert _pragma(driver, "trusted_schema") == 0
         with pytest.raises(sqlite3.OperationalError, match="too many attached"):
             driver.execute("ATTACH ':memory:' AS other")
+
+
+@pytest.mark.skipif(not hasattr(os, "statvfs"), reason="this system does not tell how a file system is mounted")
+def test_a_file_system_that_takes_no_writes_is_not_taken_for_a_matter_of_owners(file, monkeypatch):
+    assert "it belongs to" in not_writable(file).message
+    told = list(os.statvfs(file))
+    told[8] |= os.ST_RDONLY
+    monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result(told))
+    assert not_writable(file).message == (
+        "user_1.db is on a file system that is mounted read-only: mount it so that it can be written."
+    )
 
 
 def test_the_catalog_is_as_durable_and_its_writers_wait_for_each_other(sqlite, tmp_path):
