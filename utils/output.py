@@ -18,8 +18,8 @@ from tenancy.errors import TenancyError
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress, TaskID
 
-WIDE = 1000
-"""Columns of a table when standard output is not a terminal, so that no line is folded that a program may read."""
+FOLDED_ROWS = 1000
+"""Rows of a table whose lines are folded for a terminal: each takes a millisecond to lay out."""
 
 LINE_EVERY_S = 2.0
 """How often progress is printed when standard error is not a terminal."""
@@ -87,20 +87,35 @@ def show(as_json: bool, document: Any, tell: Callable[[], None]) -> None:
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[object]], *, none: str = "") -> None:
-    """Print rows under their headings; if there are no rows, print the sentence ``none`` instead."""
+    """Print rows under their headings; if there are no rows, print the sentence ``none`` instead.
+
+    Lines are folded where they would be wider than the terminal; nowhere else, as a program may read them.
+    """
+    cells = [[plain(cell) for cell in row] for row in rows]
+    if none and not cells:
+        return say(none)
+    if sys.stdout.isatty() and len(cells) <= FOLDED_ROWS:
+        return _folded(headings, cells)
+    from rich.cells import cell_len, set_cell_size  # a character may take two columns
+
+    widths = [max(map(cell_len, column)) for column in zip(headings, *cells, strict=True)]
+    lines = ("   ".join(map(set_cell_size, row, widths)).rstrip() for row in (headings, *cells))
+    click.echo(next(lines))
+    click.echo("─" * (sum(widths) + 3 * (len(widths) - 1)))
+    for line in lines:
+        click.echo(line)
+
+
+def _folded(headings: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    cells = [[Text(plain(cell)) for cell in row] for row in rows]
-    if none and not cells:
-        return say(none)
     grid = Table(*headings, box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for row in cells:
-        grid.add_row(*row)
-    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else WIDE, highlight=False)
-    console.print(grid)
+        grid.add_row(*map(Text, row))
+    Console(file=sys.stdout, highlight=False).print(grid)
 
 
 def place(info: dict[str, Any]) -> str:

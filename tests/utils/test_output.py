@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from hypothesis import given, strategies as st
 
+from utils import output
 from utils.output import Progress, counted, plain, table
 
 
@@ -52,6 +54,24 @@ def test_a_table_folds_nothing_that_a_program_may_read(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert any("x" * 300 in line for line in lines)
     assert any("[red]" in line for line in lines)
+
+
+def test_a_table_is_laid_out_alike_for_a_terminal_and_a_program(capsys, monkeypatch):
+    rows = [("one", "漢字", 1), ("two with [words]", "", 22)]
+    table(("name", "sign", "number"), rows)
+    plainly = capsys.readouterr().out
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "dumb")
+    table(("name", "sign", "number"), rows)
+    folded = capsys.readouterr().out
+    assert [line.rstrip() for line in folded.splitlines()] == plainly.splitlines()
+
+
+def test_the_lines_of_a_long_table_are_not_laid_out_one_by_one(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setattr(output, "_folded", lambda *_: pytest.fail("a hundred thousand rows took a minute"))
+    table(("a", "b"), [(number, "x" * 300) for number in range(output.FOLDED_ROWS + 1)])
+    assert len(capsys.readouterr().out.splitlines()) == output.FOLDED_ROWS + 3
 
 
 def test_progress_stays_off_standard_output(capsys):
