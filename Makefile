@@ -3,7 +3,8 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
-PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
+# Three on two cores: a third of the time a test waits for a server.
+PYTEST := $(BIN)/python -m pytest -n 3 --dist worksteal
 
 # The tests start some hundred processes: without byte code each would compile the whole project.
 unexport PYTHONDONTWRITEBYTECODE
