@@ -115,3 +115,18 @@ def test_secrets_data_and_what_make_makes_are_ignored_by_git(name):
     ignored = (PROJECT / ".gitignore").read_text().splitlines()
     first = name.split("/")[0]
     assert {f"/{first}", f"/{first}/", "*.egg-info/"} & set(ignored)
+
+
+def test_no_test_takes_the_date_while_it_is_imported():
+    """A run that begins before midnight and ends after it would compare two days."""
+    clock = re.compile(r"\b(now|today|utcnow)$")
+    found = []
+    for path in sorted((PROJECT / "tests").rglob("*.py")):
+        for statement in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(statement, ast.Assign | ast.AnnAssign):
+                found += [
+                    f"{path.relative_to(PROJECT)}:{call.lineno}"
+                    for call in ast.walk(statement)
+                    if isinstance(call, ast.Call) and clock.search(ast.unparse(call.func))
+                ]
+    nothing(found)

@@ -6,7 +6,7 @@ wants more than the type says, ``GIVEN`` names the value.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -26,10 +26,10 @@ CATEGORIZED = tuple(name for name, kind in RESOURCES.items() if issubclass(kind,
 GIVEN: dict[tuple[str, str], Any] = {}
 """What a field of a resource is given, where its column's type alone does not say."""
 
-NEXT_YEAR = datetime.now(UTC) + timedelta(days=365)
+LATER = datetime(2099, 5, 6, 7, 8, tzinfo=UTC)
 _BY_TYPE: tuple[tuple[type, Any], ...] = (
-    (Timestamp, NEXT_YEAR),
-    (sa.Date, NEXT_YEAR.date()),
+    (Timestamp, LATER),
+    (sa.Date, LATER.date()),
     (sa.Boolean, False),
     (sa.Integer, 1),
     (sa.String, "something"),

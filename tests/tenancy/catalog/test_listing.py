@@ -13,9 +13,9 @@ from tenancy.catalog.tables import user_database_configs, users
 from tenancy.errors import ConfigurationError
 from tenancy.types import new_id
 from tests.support.engines import on_sqlite
+from tests.support.moments import now
 from tests.tenancy.conftest import AUDIT_KEY, catalogs
 
-NOW = datetime.now(UTC).replace(microsecond=0)
 NUMBER = 40
 
 
@@ -36,9 +36,10 @@ def peopled(tmp_path_factory):
 
 def fill(catalog):
     """Write people: some never seen, some unmeasured, some without a database; many at the same moment."""
+    began = now().replace(microsecond=0)
     with catalog.writing() as connection:
         for n in range(1, NUMBER + 1):
-            moment = NOW - timedelta(days=n // 4)
+            moment = began - timedelta(days=n // 4)
             person = {
                 "email": f"{'abc'[n % 3]}{n}@example.org",
                 "email_key": f"{'abc'[n % 3]}{n}@example.org",
@@ -121,8 +122,8 @@ def test_every_order_shows_every_account_once_and_in_order(catalog, people, sort
         (Filter(query="7%"), lambda row: "7%" in row["display_name"]),
         (Filter(query="zzz"), lambda row: False),
         (
-            Filter(inactive_since=NOW - timedelta(days=5)),
-            lambda row: (row["last_seen_at"] or row["created_at"]) < NOW - timedelta(days=5),
+            Filter(inactive_since=now() - timedelta(days=5, hours=12)),
+            lambda row: (row["last_seen_at"] or row["created_at"]) < now() - timedelta(days=5, hours=12),
         ),
         (
             Filter(state="ready", behind=True, account="active"),

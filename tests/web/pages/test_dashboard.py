@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from repositories.repository_factory import RepositoryFactory
+from tests.support.moments import now, today
 
 HTMX = {"HX-Request": "true"}
-NOW = datetime.now(UTC)
 
 
 @pytest.fixture
@@ -34,11 +34,11 @@ def test_an_empty_day_says_what_to_do(ada):
 
 def test_the_day_shows_what_is_overdue_due_and_to_come(ada):
     for title, days in (("late", -2), ("now", 0), ("soon", 3)):
-        ada.send("/tasks", title=f"{title} task", due_date=(NOW.date() + timedelta(days=days)).isoformat())
+        ada.send("/tasks", title=f"{title} task", due_date=(today() + timedelta(days=days)).isoformat())
     ada.send("/tasks", title="no day at all")
-    ada.send("/tasks", title="over", status="done", due_date=NOW.date().isoformat())
+    ada.send("/tasks", title="over", status="done", due_date=today().isoformat())
     for title, hours in (("coming", 24), ("past", -48)):
-        start = NOW + timedelta(hours=hours)
+        start = now() + timedelta(hours=hours)
         ada.send("/events", title=f"{title} event", starts_at=start.strftime("%Y-%m-%dT%H:%M"), ends_at="")
     ada.send("/notes", title="pinned note", pinned="1")
     ada.send("/notes", title="loose note")
@@ -60,8 +60,8 @@ def test_many_overdue_tasks_do_not_hide_what_is_due_today(ada, parts, user):
     with parts.manager.session(user.id, write=True) as session:
         repository = RepositoryFactory.get_repository("tasks", session, user.id)
         for number in range(30):
-            repository.create({"title": f"late {number}", "due_date": NOW.date() - timedelta(days=1)})
-        repository.create({"title": "due now", "due_date": NOW.date()})
+            repository.create({"title": f"late {number}", "due_date": today() - timedelta(days=1)})
+        repository.create({"title": "due now", "due_date": today()})
     page = ada.get("/")
     assert "due now" in page.html
     assert page.html.count(">late ") == 8
@@ -69,7 +69,7 @@ def test_many_overdue_tasks_do_not_hide_what_is_due_today(ada, parts, user):
 
 
 def test_one_press_marks_a_task_as_done_and_stays_on_the_page(ada, tasks):
-    ada.send("/tasks", title="call", due_date=NOW.date().isoformat())
+    ada.send("/tasks", title="call", due_date=today().isoformat())
     [row] = tasks()
     token = ada.token
     answer = ada.client.post(f"/tasks/{row['id']}/done", data={"csrf_token": token, "done": "1", "next": "/"})
@@ -82,7 +82,7 @@ def test_one_press_marks_a_task_as_done_and_stays_on_the_page(ada, tasks):
 
 
 def test_a_line_becomes_a_task_and_the_message_says_what_was_understood(ada, tasks):
-    tomorrow = NOW.date() + timedelta(days=1)
+    tomorrow = today() + timedelta(days=1)
     assert ada.send("/", "/quick-add", text="call mum tomorrow 5pm #home !2").location == "/"
     [row] = tasks()
     assert (row["title"], row["due_date"], row["due_time"], row["priority"], row["category_name"]) == (

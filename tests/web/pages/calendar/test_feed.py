@@ -11,14 +11,16 @@ from icalendar import Calendar
 from repositories.repository_factory import RepositoryFactory
 from web.pages.calendar import feed
 
-TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+
+def today() -> datetime:
+    return datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 def add(parts, user, **values):
     """Write an event, and give its row."""
     with parts.manager.session(user.id, write=True) as session:
         events = RepositoryFactory.get_repository("events", session, user.id)
-        return events.create({"title": "Concert", "starts_at": TODAY + timedelta(days=1, hours=9)} | values)
+        return events.create({"title": "Concert", "starts_at": today() + timedelta(days=1, hours=9)} | values)
 
 
 def link(visitor):
@@ -48,14 +50,14 @@ def row(**values):
 
 
 def test_the_link_gives_the_events_to_a_program_without_a_session(visit, ada, parts, user):
-    made = add(parts, user, location="Town hall", ends_at=TODAY + timedelta(days=1, hours=11))
+    made = add(parts, user, location="Town hall", ends_at=today() + timedelta(days=1, hours=11))
     document = read(visit, link(ada))
     [event] = document.walk("VEVENT")
     assert document["X-WR-CALNAME"] == "Unify: Ada"
     assert event["UID"] == f"{made['id']}@unify"
     assert (str(event["SUMMARY"]), str(event["LOCATION"])) == ("Concert", "Town hall")
-    assert event["DTSTART"].dt == TODAY + timedelta(days=1, hours=9)
-    assert event["DTEND"].dt == TODAY + timedelta(days=1, hours=11)
+    assert event["DTSTART"].dt == today() + timedelta(days=1, hours=9)
+    assert event["DTEND"].dt == today() + timedelta(days=1, hours=11)
     assert event["DTSTAMP"].dt == made["updated_at"].replace(microsecond=0)
     assert event.categories == ["Uncategorized"]
 
@@ -93,8 +95,8 @@ def test_who_has_read_it_is_told_that_nothing_changed(visit, ada, parts, user):
 
 def test_events_of_the_last_90_days_and_all_ahead_are_in_it(visit, ada, parts, user):
     for title, days in (("long ago", -100), ("of late", -80), ("far ahead", 4000)):
-        add(parts, user, title=title, starts_at=TODAY + timedelta(days=days))
-    add(parts, user, title="goes on", starts_at=TODAY - timedelta(days=200), ends_at=TODAY + timedelta(days=2))
+        add(parts, user, title=title, starts_at=today() + timedelta(days=days))
+    add(parts, user, title="goes on", starts_at=today() - timedelta(days=200), ends_at=today() + timedelta(days=2))
     titles = {str(event["SUMMARY"]) for event in read(visit, link(ada)).walk("VEVENT")}
     assert titles == {"of late", "far ahead", "goes on"}
     assert "90 days" in ada.get("/events/feed").html

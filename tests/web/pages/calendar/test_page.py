@@ -8,8 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from repositories.repository_factory import RepositoryFactory
-
-NOW = datetime.now(UTC)
+from tests.support.moments import now
 
 
 @pytest.fixture
@@ -100,7 +99,7 @@ def test_weeks_begin_where_the_viewer_wants(ada, prefer, start, first):
 
 def test_today_is_marked_and_the_month_begins_with_it(ada, prefer):
     prefer(time_zone="Pacific/Apia")
-    today = (NOW + timedelta(hours=13)).date()
+    today = (now() + timedelta(hours=13)).date()
     page = ada.get("/events")
     assert page.html.count('aria-current="date"') == 1
     assert f"{today.year}</h1>" in page.html
@@ -185,7 +184,7 @@ def test_an_hour_that_comes_twice_shows_both_events_in_their_order(ada, add, pre
 
 
 def ahead(days):
-    return (NOW + timedelta(days=days)).strftime("%Y-%m-%dT%H:%M")
+    return (now() + timedelta(days=days)).strftime("%Y-%m-%dT%H:%M")
 
 
 def test_the_list_has_what_is_to_come_and_what_is_past(ada, add):

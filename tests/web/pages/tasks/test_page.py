@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from datetime import UTC, datetime, timedelta
+from datetime import date, timedelta
 
 import pytest
 
 from repositories.repository_factory import RepositoryFactory
+from tests.support.moments import today
 
-TODAY = datetime.now(UTC).date()
 HTMX = {"HX-Request": "true"}
 
 
@@ -85,7 +85,7 @@ def test_the_list_shows_what_is_open_and_the_newest_on_top(ada, make):
 )
 def test_filters_leave_what_they_say(ada, make, query, found):
     for title, days, priority in (("late", -1, 0), ("now", 0, 0), ("soon", 6, 3), ("far", 7, 1)):
-        make(title, due_date=TODAY + timedelta(days=days), priority=priority)
+        make(title, due_date=today() + timedelta(days=days), priority=priority)
     make("never")
     assert set(titles(ada.get(f"/tasks?{query}"))) == found
 
@@ -102,8 +102,8 @@ def test_filters_leave_what_they_say(ada, make, query, found):
 )
 def test_every_order_is_kept(ada, make, sort, order):
     make("a")
-    make("b", due_date=TODAY, priority=1)
-    make("c", due_date=TODAY + timedelta(days=1), priority=2)
+    make("b", due_date=today(), priority=1)
+    make("c", due_date=today() + timedelta(days=1), priority=2)
     assert titles(ada.get(f"/tasks?sort={sort}")) == order
 
 
@@ -233,7 +233,7 @@ def test_many_tasks_change_at_once(ada, of, make):
         ("done", {}, "status", "done"),
         ("todo", {}, "status", "todo"),
         ("priority", {"priority": "3"}, "priority", 3),
-        ("due_date", {"due_date": TODAY.isoformat()}, "due_date", TODAY),
+        ("due_date", {"due_date": "2030-05-06"}, "due_date", date(2030, 5, 6)),
         ("due_date", {"due_date": ""}, "due_date", None),
         ("category", {"category_id": str(home)}, "category_id", home),
     ):
@@ -245,7 +245,7 @@ def test_many_tasks_change_at_once(ada, of, make):
 
 
 def test_taking_the_day_away_takes_its_time_along(ada, of, make):
-    keys = make("a", due_date=TODAY, due_time="10:00")
+    keys = make("a", due_date=today(), due_time="10:00")
     bulk(ada, keys, "due_date", due_date="")
     assert (task(of, keys[0])["due_date"], task(of, keys[0])["due_time"]) == (None, None)
 
@@ -406,7 +406,7 @@ def test_a_time_stands_beside_the_day_and_programs_do_not_see_it(ada, of):
     "title", ["<svg onload=alert(1)>", "w" * 200, "\u202eעברית", "Z\u0335\u0321\u0322a\u0301\u0301"]
 )
 def test_odd_titles_are_text_in_every_part(ada, make, title):
-    [key] = make(title, due_date=TODAY)
+    [key] = make(title, due_date=today())
     for path in ("/tasks", "/", f"/tasks/{key}"):
         page = ada.get(path)
         assert page.inline == [] or all(each == "script" for each in page.inline)
@@ -417,7 +417,7 @@ def test_odd_titles_are_text_in_every_part(ada, make, title):
 
 
 def test_a_page_of_tasks_sends_as_many_statements_narrowed_and_with_views(statements, ada, make):
-    make(*(f"number {each}" for each in range(60)), due_date=TODAY)
+    make(*(f"number {each}" for each in range(60)), due_date=today())
     ada.post("/tasks/views", name="new", due="week")
     for path in ("/tasks", "/tasks?due=week&sort=due&q=number&priority=0", "/tasks?status=any&sort=title"):
         ada.get(path)
