@@ -299,7 +299,58 @@ class RevisionMismatchError(MigrationError):
 
 
 class ArchiveError(TenancyError):
+    """Report an archive that cannot be made, or cannot be loaded where it should be."""
+
     code = "archive_error"
+
+
+class ArchiveDamagedError(ArchiveError):
+    """Refuse an archive that was cut off or changed."""
+
+    code = "archive_damaged"
+
+
+class ArchiveHostileError(ArchiveDamagedError):
+    """Refuse an archive that breaks the format's rules or limits, which no export does."""
+
+    code = "archive_hostile"
+
+
+class ArchiveKeyError(ArchiveError):
+    """Report that no key is known for an archive: to encrypt it, or to open it."""
+
+    code = "archive_key"
+
+
+class ArchiveSignatureError(ArchiveError):
+    """Refuse a record that no key in BACKUP_SIGNING_KEYS signed, or that is not where it was signed for."""
+
+    code = "archive_signature"
+
+
+class BackupNotFoundError(ArchiveError):
+    """Report a backup that does not exist, or a file that the storage does not have."""
+
+    code = "backup_not_found"
+
+
+class BackupExistsError(ArchiveError):
+    """Refuse to write over something that is stored already."""
+
+    code = "backup_exists"
+
+
+class StorageUnavailableError(ArchiveError):
+    """Report a storage of backups that does not answer, is full or stopped in the middle."""
+
+    code = "storage_unavailable"
+    retryable = True
+
+
+class StorageRefusedError(ArchiveError):
+    """Report a storage of backups that does not let us do this."""
+
+    code = "storage_refused"
 
 
 class ScopeError(TenancyError):

@@ -34,7 +34,9 @@ class Failed(click.ClickException):
         complain(f"Error: {self.message}")
 
 
-_LIBRARY_CALL = re.compile(r",? or (?:call )?`(?:manager|Accounts|keyring)\.[^`]*`| \(`force=True`\)")
+_LIBRARY_CALL = re.compile(
+    r",? or (?:call )?`(?:manager|Accounts|encryption|keyring|signing)\.[^`]*`| \(`force=True`\)"
+)
 """What messages of ``tenancy`` name after the command, for programs that embed it: no use to somebody at a shell."""
 
 

@@ -22,6 +22,7 @@ import sqlalchemy as sa
 
 from tenancy.backends.access import Access, Login
 from tenancy.backends.checks import Checks
+from tenancy.backends.copying import Copying
 from tenancy.backends.gates import Words, gated
 from tenancy.backends.placeholders import Rules
 from tenancy.backends.restore_points import RestorePoints
@@ -264,6 +265,9 @@ class Backend(ABC):
 
     checks: Checks
     """Used by fleet/verify.py, orphans.py and restore_points.py, by lifecycle/own_database.py and by monitoring."""
+
+    copying: Copying
+    """Used by tenancy/archive."""
 
     # --- operators and monitoring -----------------------------------------------------------------------
     #

@@ -76,11 +76,13 @@ user_database_configs = sa.Table(
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("user_id", sa.ForeignKey("users.id"), nullable=False, unique=True),
     *_tenant_columns(),
+    sa.Column("backed_up_at", Timestamp),
     sa.Index("ix_user_database_configs_state", "state", "user_id"),
     sa.Index("ix_user_database_configs_revision", "revision", "user_id"),
     sa.Index(None, "state", "db_type", "revision", "user_id"),
     sa.Index(None, "size_bytes", "user_id"),
     sa.Index(None, "server_id", "user_id"),
+    sa.Index(None, "backed_up_at", "state"),
     sqlite_autoincrement=True,
 )
 
@@ -269,6 +271,39 @@ fleet_items = sa.Table(
     sa.Column("error_code", sa.String(64)),
     sa.Index(None, "run_id", "state", "wave", "db_type", "server_id", "user_id"),
 )
+
+backups = sa.Table(
+    "backups",
+    catalog_metadata,
+    sa.Column("id", RowId(), primary_key=True),
+    sa.Column("kind", sa.String(8), nullable=False),
+    sa.Column("tenant_id", RowId()),
+    sa.Column("user_id", sa.Integer),
+    sa.Column("epoch", sa.Integer, nullable=False),
+    sa.Column("db_type", sa.String(16), nullable=False),
+    sa.Column("revision", sa.String(64)),
+    sa.Column("app_version", Line(64), nullable=False),
+    sa.Column("started_at", Timestamp, nullable=False),
+    sa.Column("finished_at", Timestamp),
+    sa.Column("size_bytes", sa.BigInteger),
+    sa.Column("row_count", sa.BigInteger),
+    sa.Column("checksum", sa.String(64)),
+    sa.Column("plain_checksum", sa.String(64)),
+    sa.Column("imprint", sa.String(64)),
+    sa.Column("key_ids", Line(500), nullable=False),
+    sa.Column("signed_by", sa.String(16), nullable=False),
+    sa.Column("installation", sa.String(16), nullable=False),
+    sa.Column("state", sa.String(8), nullable=False),
+    sa.Column("error", LongText()),
+    sa.Column("error_code", sa.String(64)),
+    sa.Column("verified_at", Timestamp),
+    sa.Column("verified_by", sa.String(16)),
+    sa.Index(None, "tenant_id", "state", "started_at"),
+    sa.Index(None, "user_id", "started_at"),
+    sa.Index(None, "state", "started_at"),
+    sa.Index(None, "started_at", "id"),
+)
+"""What is known of the backups in the storage; their signed records there are the truth."""
 
 SHARED_OWNER = 0
 """Means the shared database in ``tenant_sizes`` and ``tenant_errors``; no user has this id."""

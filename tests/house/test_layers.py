@@ -44,6 +44,7 @@ ORDERS = [
             "context schema",
             "catalog | backends",
             "credentials | routing",
+            "archive",
             "lifecycle",
             "servers | fleet | monitoring",
             "accounts",
@@ -58,7 +59,7 @@ ORDERS = [
         (
             "access inventory placeholders",
             "gates values",
-            "checks restore_points",
+            "checks copying restore_points",
             "base tenant_engine",
             "server",
             "sqlite | postgresql | mysql | sqlserver",
@@ -71,24 +72,38 @@ ORDERS = [
     ),
     Order(
         "tenancy.backends.sqlite",
-        ("files", "driver errors", "engines probe restore_points", "checks templates", "backend"),
+        ("files", "driver errors", "engines probe restore_points", "checks copying templates", "backend"),
     ),
     Order(
-        "tenancy.backends.postgresql", ("checks driver rights", "dialect errors restore_points templates", "backend")
+        "tenancy.backends.postgresql",
+        ("checks driver rights", "copying dialect errors restore_points templates", "backend"),
     ),
-    Order("tenancy.backends.mysql", ("checks driver tables", "dialect errors restore_points", "backend")),
-    Order("tenancy.backends.sqlserver", ("dialects tables", "checks driver restore_points", "errors", "backend")),
+    Order("tenancy.backends.mysql", ("checks driver tables", "copying dialect errors restore_points", "backend")),
+    Order(
+        "tenancy.backends.sqlserver", ("dialects tables", "checks copying driver restore_points", "errors", "backend")
+    ),
     Order(
         "tenancy.catalog",
         (
             "tables damage",
             "audit servers tenant_errors tenant_sizes users",
             "itself tenants statistics",
-            "claims leftovers listing login_failures pending sessions",
+            "backups claims leftovers listing login_failures pending sessions",
             "api_keys runs",
         ),
     ),
-    Order("tenancy.credentials", ("keyring", "rotation")),
+    Order("tenancy.credentials", ("keyring signing", "rotation")),
+    Order(
+        "tenancy.archive",
+        (
+            "format storage",
+            "compression encryption values records",
+            "tables backup_store",
+            "export",
+            "load",
+        ),
+    ),
+    Order("tenancy.archive.storage", ("base", "folder objects", "itself")),
     Order("tenancy.routing", ("bulkhead connection_limits dbapi guards", "engines", "router")),
     Order(
         "tenancy.lifecycle",
@@ -196,6 +211,7 @@ OPENS_FILES = {
     "tenancy/backends/access.py": "reads the certificate that a setting names, and writes it for drivers",
     "tenancy/schema/chain.py": "reads revision files, for their checksums",
     "tenancy/schema/new_revision.py": "writes a revision's file, tries it beside copies of the others",
+    "tenancy/archive/storage/folder.py": "writes backups and reads them, which no process opens as a database",
     "tenancy/backends/sqlite/files.py": "writes files that no process has open yet, and syncs folders",
     "tenancy/backends/sqlite/templates.py": "reads templates, which no process opens as a database",
 }

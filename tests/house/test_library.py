@@ -15,8 +15,9 @@ from repositories.repository_factory import RESOURCES
 from settings import PROJECT
 from tenancy import TenantManager, errors
 from tenancy.accounts.accounts import Accounts
+from tenancy.archive import encryption
 from tenancy.backends.base import DatabaseFields
-from tenancy.credentials import keyring
+from tenancy.credentials import keyring, signing
 from tenancy.models import Principal, User
 from tenancy.schema import new_revision
 from tests.support.applications import add_users
@@ -24,7 +25,7 @@ from tests.support.applications import add_users
 PAGE = (PROJECT / "docs" / "reference" / "library.md").read_text()
 ROWS = re.findall(r"^\| (`.+?|\w+: `.+?) \| (.+) \|$", PAGE, re.MULTILINE)
 COMMANDS = r"\bunify (?:audit|credentials|db|fleet|keys|servers|users) "
-CALLS = r"`((?:manager|Accounts|keyring|fleet\.revisions)\.[a-z_.]+)\("
+CALLS = r"`((?:manager|Accounts|encryption|keyring|signing|fleet\.revisions)\.[a-z_.]+)\("
 
 
 def imported() -> dict:
@@ -137,7 +138,14 @@ def messages() -> Iterator[tuple[str, str]]:
 
 
 def test_what_names_a_command_names_the_call_beside_it(parts):
-    there = {"manager": parts.manager, "Accounts": parts.accounts, "keyring": keyring, "fleet.revisions": new_revision}
+    there = {
+        "manager": parts.manager,
+        "Accounts": parts.accounts,
+        "keyring": keyring,
+        "signing": signing,
+        "fleet.revisions": new_revision,
+        "encryption": encryption,
+    }
     told = list(messages())
     assert len(told) > 15
     for file, text in told:

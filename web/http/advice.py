@@ -74,6 +74,11 @@ CODES: dict[str, Advice] = {
     "revision_mismatch": Advice(
         "Your database does not match this version of the site. Most likely it is being upgraded.", LATER
     ),
+    "archive_damaged": Advice("This backup is damaged, so nothing was done with it.", ASK),
+    "archive_signature": Advice("This backup was not made by this site, so nothing was done with it.", ASK),
+    "backup_exists": Advice("This backup exists already, and no backup is ever written over.", ASK),
+    "storage_unavailable": Advice("The storage of backups is not answering at the moment.", WAIT),
+    "storage_refused": Advice("The storage of backups refused the request.", ASK),
     "identity_mismatch": Advice("Another database is in the place of yours, so nothing of it is shown.", ASK),
     "stale_route": Advice(
         "Your database was replaced, suspended or upgraded in the meantime, so nothing was saved.", WAIT

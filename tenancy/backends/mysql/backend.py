@@ -21,6 +21,7 @@ from tenancy.backends.base import FENCE_SQL
 from tenancy.backends.gates import Words
 from tenancy.backends.mysql import errors
 from tenancy.backends.mysql.checks import MySQLChecks
+from tenancy.backends.mysql.copying import MySQLCopying
 from tenancy.backends.mysql.dialect import SCHEME
 from tenancy.backends.mysql.driver import RULES, WORDS, be_patient, is_mariadb, open_connection
 from tenancy.backends.mysql.restore_points import MySQLRestorePoints
@@ -72,6 +73,7 @@ class MySQLBackend(ReplayingBackend):
         super().__init__()
         self.restore_points = MySQLRestorePoints(self)
         self.checks = MySQLChecks(self)
+        self.copying = MySQLCopying(self)
 
     # --- connections ------------------------------------------------------------------------------------
 

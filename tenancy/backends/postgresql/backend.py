@@ -28,6 +28,7 @@ from tenancy.backends.gates import Words
 from tenancy.backends.placeholders import Rules
 from tenancy.backends.postgresql import errors
 from tenancy.backends.postgresql.checks import PostgreSQLChecks
+from tenancy.backends.postgresql.copying import PostgreSQLCopying
 from tenancy.backends.postgresql.dialect import SCHEME
 from tenancy.backends.postgresql.driver import RULES, WORDS, be_patient, open_connection, sqlstate
 from tenancy.backends.postgresql.restore_points import PostgreSQLRestorePoints
@@ -99,6 +100,7 @@ class PostgreSQLBackend(ServerBackend):
         super().__init__()
         self.restore_points = PostgreSQLRestorePoints(self)
         self.checks = PostgreSQLChecks(self)
+        self.copying = PostgreSQLCopying(self)
         self._templates = Templates(self, _LOCK)
 
     # --- connections ------------------------------------------------------------------------------------

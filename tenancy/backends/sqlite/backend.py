@@ -38,6 +38,7 @@ from tenancy.backends.gates import Words
 from tenancy.backends.placeholders import Rules
 from tenancy.backends.sqlite import errors
 from tenancy.backends.sqlite.checks import SQLiteChecks
+from tenancy.backends.sqlite.copying import SQLiteCopying
 from tenancy.backends.sqlite.driver import RULES, WORDS, FileConnection, check_file, open_file
 from tenancy.backends.sqlite.engines import make_engine, schema_changes, tenant_engine
 from tenancy.backends.sqlite.files import (
@@ -98,6 +99,7 @@ class SQLiteBackend(Backend):
         self._templates = Templates(data_dir / _TEMPLATES)
         self.restore_points = SQLiteRestorePoints(self)
         self.checks = SQLiteChecks(self)
+        self.copying = SQLiteCopying(self)
 
     def given(self, fields: DatabaseFields) -> dict[str, Any]:
         for name in ("db_host", "db_port", "db_name", "db_user", "db_password", "db_path", "db_options"):

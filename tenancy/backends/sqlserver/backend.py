@@ -26,6 +26,7 @@ from tenancy.backends.server.replay import ReplayingBackend, Statement
 from tenancy.backends.server.sql import column, one, run
 from tenancy.backends.sqlserver import driver as sqlserver_driver
 from tenancy.backends.sqlserver.checks import SQLServerChecks
+from tenancy.backends.sqlserver.copying import SQLServerCopying
 from tenancy.backends.sqlserver.errors import explain, lacks
 from tenancy.backends.sqlserver.restore_points import SQLServerRestorePoints
 from tenancy.backends.sqlserver.tables import q, text
@@ -63,6 +64,7 @@ class SQLServerBackend(ReplayingBackend):
         super().__init__()
         self.restore_points = SQLServerRestorePoints(self)
         self.checks = SQLServerChecks(self)
+        self.copying = SQLServerCopying(self)
         self._driver = sqlserver_driver.chosen()
         self._errors = self._driver.errors
         self.driver_errors = (self._errors.Error,)

@@ -1,0 +1,85 @@
+"""Read all rows of a SQL Server database from one snapshot, and fill one that nobody uses yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+
+from tenancy.backends.access import Access
+from tenancy.backends.copying import Column, Copying, Found, Kind, Row, Table, converted
+from tenancy.backends.server.sql import column as first_column, run
+from tenancy.backends.server.tables import by_table
+from tenancy.models import Tenant
+
+PATIENCE_S = 600
+
+_TABLES = (
+    "SELECT t.name, c.name FROM sys.tables t JOIN sys.columns c ON c.object_id = t.object_id "
+    "WHERE c.is_computed = 0 ORDER BY t.name, c.column_id"
+)
+
+
+class SQLServerCopying(Copying):
+    """Copy rows under SNAPSHOT isolation, which ``make_plain_database`` allows in every database that it makes."""
+
+    quotes = "[]"
+    mark = "?"
+
+    @contextmanager
+    def snapshot(self, tenant: Tenant, access: Access) -> Iterator[sa.Connection]:
+        driver = self.backend.connect_to_migrate(tenant, access)
+        with self.backend.filling(driver) as connection:
+            driver.timeout = PATIENCE_S
+            run(driver, "SET TRANSACTION ISOLATION LEVEL SNAPSHOT")
+            driver.commit()  # the level may not change inside a transaction (error 3951)
+            yield connection
+
+    def tables(self, connection: sa.Connection) -> Found:
+        with closing(_driver(connection).cursor()) as cursor:
+            cursor.execute(_TABLES)
+            found = by_table(cursor.fetchall())
+        return {table: tuple(name for (name,) in columns) for table, columns in found.items()}
+
+    def read(self, column: Column) -> str:
+        name = self.q(column.name)
+        if column.kind is Kind.MOMENT:
+            return f"CONVERT(VARCHAR(26), CAST({name} AS DATETIME2(6)), 121)"
+        if column.kind is Kind.DATE:
+            return f"CONVERT(VARCHAR(10), {name}, 23)"
+        return f"CAST({name} AS VARCHAR(60))" if column.kind is Kind.DECIMAL else name
+
+    def decoded(self, rows: list[Row], table: Table) -> list[Row]:
+        return list(converted(rows, table, _decoder))
+
+    def sorted(self, column: Column, table: Table) -> str:
+        """Sort texts by code point; a ``KeyText`` is kept as its bytes."""
+        binary = column.kind is Kind.TEXT and not column.is_folded
+        return f"{self.q(column.name)} COLLATE Latin1_General_100_BIN2" if binary else self.q(column.name)
+
+    def loosen(self, connection: sa.Connection) -> None:
+        self._each_table(connection, "NOCHECK CONSTRAINT ALL")
+
+    def tighten(self, connection: sa.Connection) -> None:
+        self._each_table(connection, "WITH CHECK CHECK CONSTRAINT ALL")
+
+    def _each_table(self, connection: sa.Connection, change: str) -> None:
+        tables = first_column(_driver(connection), "SELECT name FROM sys.tables")
+        run(_driver(connection), *(f"ALTER TABLE {self.q(table)} {change}" for table in tables))
+
+    def encoded(self, rows: Sequence[Row], table: Table) -> Sequence[Row]:
+        return converted(rows, table, _encoder)
+
+
+def _decoder(column: Column) -> Callable[[Any], Any] | None:
+    return bytes.decode if column.is_folded else None
+
+
+def _encoder(column: Column) -> Callable[[Any], Any] | None:
+    return str.encode if column.is_folded else None
+
+
+def _driver(connection: sa.Connection) -> Any:
+    return connection.connection.dbapi_connection
