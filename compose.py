@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import hmac
 import os
-import pickle
-import subprocess
-import sys
-import threading
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from repositories.schema import tenant_schema
-from settings import PROJECT, Settings
+from settings import Settings
 from tenancy import TenantManager, install
 from tenancy.accounts.accounts import AccountRules, Accounts
 from tenancy.backends import Backends
@@ -39,33 +35,10 @@ class Parts:
     accounts: Accounts
     activity: Activity
 
-    def work_on(self, run_id: int) -> None:
-        """Start a process that works on a fleet run and outlives this one; the catalog shows its progress."""
-        words = [sys.executable, "-c", _WORKER]
-        process = subprocess.Popen(words, stdin=subprocess.PIPE, cwd=PROJECT, start_new_session=True)
-        assert process.stdin is not None  # noqa: S101 - stdin is PIPE
-        with process.stdin as pipe:  # arguments can be read by other users, and settings hold secrets
-            pickle.dump((self.settings, run_id), pipe)
-        threading.Thread(target=process.wait, name=f"unify-fleet-{run_id}", daemon=True).start()
-
     def close(self) -> None:
         """Write pending activity and close every connection."""
         self.activity.close()
         self.manager.close()
-
-
-_WORKER = "import pickle, sys, compose; compose.work(*pickle.load(sys.stdin.buffer))"
-
-
-def work(settings: Settings, run_id: int) -> None:
-    """Work on a fleet run until it ends, is paused or halts; the main function of ``Parts.work_on``'s process."""
-    from tenancy.fleet.processes import work_in_processes
-
-    parts = build(settings)
-    try:
-        work_in_processes(parts.manager.fleet, run_id, crew(settings), lambda run: None)
-    finally:
-        parts.close()
 
 
 def build(settings: Settings) -> Parts:
@@ -102,6 +75,7 @@ def build(settings: Settings) -> Parts:
         remember_days=settings.remember_days,
     )
     accounts = Accounts(catalog, rules, activity, bootstrap_token=bootstrap_token(settings))
+    manager.fleet_work.crew = partial(crew, settings)
     install(manager)
     return Parts(settings, catalog, manager, accounts, activity)
 

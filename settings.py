@@ -342,6 +342,10 @@ class Settings:
     host: str = _setting("127.0.0.1", _host, "Address to listen on.")
     port: int = _setting("5000", _number(1, 65535), "Port to listen on.")
     web_concurrency: int = _setting("2", _number(1, 256), "Worker processes of `unify serve` and gunicorn.")
+    job_worker: bool = _setting(
+        "true", _switch, "`true`: `unify serve` keeps one process beside its workers that runs jobs (`unify worker`)."
+    )
+    job_threads: int = _setting("2", _number(1, 64), "Jobs that such a process runs at a time.")
     rate_limit_storage: str = _setting(
         "memory://",
         _rate_limit_storage,

@@ -41,8 +41,8 @@ class Context:
         return self.locked and self.held_for is None
 
 
-SELF, CONSOLE, HOUSEKEEPING, FLEET, LIBRARY = "self", "console", "housekeeping", "fleet", "library"
-"""The kinds of caller: a user, an administrator, background housekeeping, a fleet run, an embedding program."""
+SELF, CONSOLE, HOUSEKEEPING, FLEET, JOB, LIBRARY = "self", "console", "housekeeping", "fleet", "job", "library"
+"""The kinds of caller: a user, an administrator, background housekeeping, a fleet run, a job, an embedding program."""
 
 _NOBODY = Context()
 _current: ContextVar[Context] = ContextVar("tenancy_context", default=_NOBODY)

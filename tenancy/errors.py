@@ -131,6 +131,36 @@ class RunStateError(CatalogError):
     code = "run_state"
 
 
+class JobNotFoundError(CatalogError):
+    """Report a job that does not exist."""
+
+    code = "job_not_found"
+
+
+class JobStateError(CatalogError):
+    """Refuse what cannot be done to a job in its present state."""
+
+    code = "job_state"
+
+
+class JobCancelledError(CatalogError):
+    """Stop a job's handler because somebody cancelled the job; what the handler began it undoes itself."""
+
+    code = "job_cancelled"
+
+
+class JobStoppedError(CatalogError):
+    """Stop a job's handler because its worker ends; the job runs again."""
+
+    code = "job_stopped"
+
+
+class ScheduleNotFoundError(CatalogError):
+    """Report a schedule that does not exist."""
+
+    code = "schedule_not_found"
+
+
 class AuditBrokenError(CatalogError):
     """Report the first audit row that is missing or was changed; ``row_id`` is its id."""
 

@@ -2,7 +2,7 @@
 
 ``session`` is how this application works; ``engine_for``, ``get_user_connection``, ``fetch_all`` and
 ``execute_update`` are for others. Operators' queries and actions are methods of the manager's objects:
-``servers``, ``fleet``, ``reports``, ``audit``, ``pool``, ``own_databases``, ``leftovers``.
+``servers``, ``fleet``, ``reports``, ``audit``, ``pool``, ``own_databases``, ``leftovers``, ``jobs``, ``schedules``.
 """
 
 from __future__ import annotations
@@ -33,6 +33,9 @@ from tenancy.errors import (
 )
 from tenancy.fleet.fleet import Fleet
 from tenancy.hosts import HostPolicy
+from tenancy.jobs.fleet_kinds import FleetWork
+from tenancy.jobs.queue import Jobs
+from tenancy.jobs.schedules import Schedules
 from tenancy.lifecycle.operation import Services
 from tenancy.lifecycle.own_database import OwnDatabases
 from tenancy.lifecycle.preflight import probe
@@ -185,6 +188,10 @@ class TenantManager:
         self.servers = Servers(self.services, self.pool.empty)
         self.reports = Reports(self.services, self.catalog_chain, self.router.tenant_of, self.engines)
         self.audit = AuditReports(catalog)
+        self.jobs = Jobs(catalog, keyring)
+        self.schedules = Schedules(self.jobs)
+        self.fleet_work = FleetWork(self.fleet)
+        self.jobs.kinds.register(self.fleet_work.kind())
 
     if not TYPE_CHECKING:  # a type checker is to refuse the former names
 

@@ -25,6 +25,9 @@ COMMANDS = {
     "servers": "utils.commands.servers",
     "fleet": "utils.commands.fleet",
     "serve": "utils.commands.serve",
+    "worker": "utils.commands.worker",
+    "jobs": "utils.commands.jobs",
+    "schedule": "utils.commands.schedule",
     "credentials": "utils.commands.credentials",
     "audit": "utils.commands.audit",
 }

@@ -28,8 +28,6 @@ class Parts(Protocol):
     @property
     def activity(self) -> Activity: ...
 
-    def work_on(self, run_id: int) -> None: ...
-
 
 def current_parts() -> Parts:
     """Return the parts of the application that handles this request."""

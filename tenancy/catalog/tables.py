@@ -305,5 +305,70 @@ backups = sa.Table(
 )
 """What is known of the backups in the storage; their signed records there are the truth."""
 
+jobs = sa.Table(
+    "jobs",
+    catalog_metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("kind", sa.String(64), nullable=False),
+    sa.Column("arguments", LongText(), nullable=False),
+    sa.Column("secrets", LongText()),
+    sa.Column("had_secrets", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("key", Line(200)),
+    sa.Column("open_key", sa.String(64), nullable=False, unique=True),
+    sa.Column("state", sa.String(12), nullable=False),
+    sa.Column("due_at", Timestamp, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("most_attempts", sa.Integer, nullable=False, server_default="1"),
+    sa.Column("failures", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("interruptions", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("cancelling", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("runner", Line(128)),
+    sa.Column("expires_at", Timestamp),
+    sa.Column("progress_done", sa.BigInteger),
+    sa.Column("progress_total", sa.BigInteger),
+    sa.Column("progress_text", Line(200)),
+    sa.Column("result", LongText()),
+    sa.Column("error", LongText()),
+    sa.Column("error_code", sa.String(64)),
+    sa.Column("log", LongText()),
+    sa.Column("actor_id", sa.Integer),
+    sa.Column("schedule_id", sa.Integer),
+    sa.Column("created_at", Timestamp, nullable=False, server_default=_NOW),
+    sa.Column("started_at", Timestamp),
+    sa.Column("ended_at", Timestamp),
+    sa.Index(None, "state", "due_at", "id"),
+    sa.Index(None, "state", "expires_at", "id"),
+    sqlite_autoincrement=True,
+)
+"""``open_key`` is unique: a digest of ``key`` while the job is unfinished, else of nothing that comes again."""
+
+schedules = sa.Table(
+    "schedules",
+    catalog_metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("cron", Line(100), nullable=False),
+    sa.Column("zone", Line(64), nullable=False),
+    sa.Column("kind", sa.String(64), nullable=False),
+    sa.Column("arguments", LongText(), nullable=False),
+    sa.Column("next_due_at", Timestamp, nullable=False, index=True),
+    sa.Column("last_job_id", sa.Integer),
+    sa.Column("actor_id", sa.Integer),
+    sa.Column("created_at", Timestamp, nullable=False, server_default=_NOW),
+    sqlite_autoincrement=True,
+)
+
+job_workers = sa.Table(
+    "job_workers",
+    catalog_metadata,
+    sa.Column("id", RowId(), primary_key=True),
+    sa.Column("host", Line(255), nullable=False),
+    sa.Column("pid", sa.Integer, nullable=False),
+    sa.Column("threads", sa.Integer, nullable=False),
+    sa.Column("running", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("started_at", Timestamp, nullable=False),
+    sa.Column("beaten_at", Timestamp, nullable=False, index=True),
+)
+"""One row for each process that takes jobs; it says how lately."""
+
 SHARED_OWNER = 0
 """Means the shared database in ``tenant_sizes`` and ``tenant_errors``; no user has this id."""

@@ -13,9 +13,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from tenancy.backends.base import Step
-from tenancy.catalog import Catalog, damage, leftovers, pending, servers, tenants as tenant_rows
+from tenancy.catalog import Catalog, damage, jobs as job_rows, leftovers, pending, servers, tenants as tenant_rows
 from tenancy.catalog.tables import (
     database_servers,
+    jobs,
     leftover_databases,
     pending_databases,
     shared_database,
@@ -28,15 +29,16 @@ from tenancy.models import Leftover, Pending, Server, Tenant
 log = logging.getLogger(__name__)
 
 
-_SEALED = (user_database_configs, shared_database, database_servers, pending_databases, leftover_databases)
+_HOLDERS = (user_database_configs, shared_database, database_servers, pending_databases, leftover_databases)
+_SEALED = (*(table.c.db_password for table in _HOLDERS), jobs.c.secrets)
 
 
 def keys_in_use(connection: sa.Connection) -> Counter[str]:
     """Count the stored credentials by the id of their key; only ids are read, no ciphertexts."""
     used: Counter[str] = Counter()
-    for table in _SEALED:
-        key = sa.func.substring(table.c.db_password, 1, KEY_ID_LENGTH, type_=sa.Unicode()).label("key_id")
-        sealed = sa.select(key).where(table.c.db_password.is_not(None)).subquery("sealed")
+    for column in _SEALED:
+        key = sa.func.substring(column, 1, KEY_ID_LENGTH, type_=sa.Unicode()).label("key_id")
+        sealed = sa.select(key).where(column.is_not(None)).subquery("sealed")
         # Group by a subquery's column: SQL Server treats equal expressions with parameters as different (error 8120).
         counted = sa.select(sealed.c.key_id, sa.func.count()).group_by(sealed.c.key_id)
         for row in damage.read(connection, counted.order_by(sealed.c.key_id)):
@@ -80,6 +82,7 @@ def rotate(catalog: Catalog, keyring: Keyring, on_step: Step | None = None) -> d
             continue
         rotated += done
         changed_meanwhile += not done
+    rotated += _rotate_jobs(catalog, keyring, failed)
     with catalog.writing() as connection:
         detail = {"rotated": rotated, "failed": len(failed), "key_id": keyring.newest}
         catalog.audit.append(connection, "credential.rotate", detail=detail)
@@ -103,6 +106,26 @@ def _rotate_one(catalog: Catalog, keyring: Keyring, holder: Tenant | Server) -> 
     with catalog.writing() as connection:
         unchanged = table.update().where(mine, table.c.db_password == sealed)
         return connection.execute(unchanged, {"db_password": fresh}).rowcount == 1
+
+
+def _rotate_jobs(catalog: Catalog, keyring: Keyring, failed: list[dict[str, Any]]) -> int:
+    """Re-seal the secrets of jobs that have not ended; those that end meanwhile have none any more."""
+    with catalog.reading() as connection:
+        found = job_rows.sealed(connection)
+    rotated = 0
+    for job_id, sealed in found:
+        if keyring.key_of(sealed) == keyring.newest:
+            continue
+        binding = job_rows.binding(job_id)
+        try:
+            fresh = keyring.seal(keyring.open(sealed, binding), binding)
+        except CredentialError as error:
+            log.error("job %d: %s", job_id, error.message)
+            failed.append({"job_id": job_id, "code": error.code})
+            continue
+        with catalog.writing() as connection:
+            rotated += job_rows.replace_sealed(connection, job_id, sealed, fresh)
+    return rotated
 
 
 def _sealed(connection: sa.Connection) -> list[Tenant | Server]:

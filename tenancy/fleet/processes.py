@@ -56,8 +56,11 @@ def work_in_processes(fleet: Fleet, run_id: int, crew: Crew, watch: Callable[[Ru
     open_items = fleet.get(run_id)
     number = max(1, min(crew.workers, -(-(open_items.total - open_items.finished) // EACH_AT_LEAST)))
 
+    enough = context.Event()
+    """Set where ``watch`` raised: nobody waits for the outcome any more."""
+
     def begin() -> BaseProcess:
-        process: BaseProcess = context.Process(target=_work, args=(crew.build, run_id, crew.per_server))
+        process: BaseProcess = context.Process(target=_work, args=(crew.build, run_id, crew.per_server, enough))
         process.start()
         return process
 
@@ -79,6 +82,9 @@ def work_in_processes(fleet: Fleet, run_id: int, crew: Crew, watch: Callable[[Ru
         with suppress(RunStateError):
             fleet.pause(run_id)
         raise
+    except BaseException:
+        enough.set()
+        raise
     finally:
         for process in team:
             process.join()
@@ -90,13 +96,17 @@ def _may_fork() -> bool:
     return hasattr(os, "fork") and threading.active_count() == 1
 
 
-def _work(build: Callable[[], Any], run_id: int, per_server: int) -> None:
+def _work(build: Callable[[], Any], run_id: int, per_server: int, enough: Any) -> None:
     """Run a worker process; Ctrl-C is handled by the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     parts = build()
+
+    def alive() -> bool:
+        return (parent is None or parent.is_alive()) and not enough.is_set()
+
     try:
-        parts.manager.fleet.work(run_id, alive=lambda: parent is None or parent.is_alive(), per_server=per_server)
+        parts.manager.fleet.work(run_id, alive=alive, per_server=per_server)
     finally:
         parts.close()
 

@@ -24,7 +24,7 @@ from tests.support.applications import add_users
 
 PAGE = (PROJECT / "docs" / "reference" / "library.md").read_text()
 ROWS = re.findall(r"^\| (`.+?|\w+: `.+?) \| (.+) \|$", PAGE, re.MULTILINE)
-COMMANDS = r"\bunify (?:audit|credentials|db|fleet|keys|servers|users) "
+COMMANDS = r"\bunify (?:audit|credentials|db|fleet|jobs|keys|schedule|servers|users) "
 CALLS = r"`((?:manager|Accounts|encryption|keyring|signing|fleet\.revisions)\.[a-z_.]+)\("
 
 

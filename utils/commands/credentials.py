@@ -44,7 +44,7 @@ def rotate(toolbox: Toolbox, as_json: bool) -> None:
     show(as_json, done, tell)
     if done["failed"]:
         named = ", ".join(f"{_whose(row)} ({row['code']})" for row in done["failed"][:20])
-        raise Failed(f"{counted(len(done['failed']), 'password')} could not be opened and left unchanged: {named}.")
+        raise Failed(f"{counted(len(done['failed']), 'secret')} could not be opened and left unchanged: {named}.")
 
 
 @credentials.command()
@@ -78,4 +78,6 @@ def _tell_unneeded(found: dict[str, Any]) -> None:
 def _whose(row: dict[str, Any]) -> str:
     if "server" in row:
         return f"server {row['server']}"
+    if "job_id" in row:
+        return f"job {row['job_id']}"
     return "the shared database" if row["user_id"] is None else f"user {row['user_id']}"

@@ -37,7 +37,7 @@ def serve(toolbox: Toolbox, threads: int, preload: bool) -> None:
         raise Failed("gunicorn does not run on Windows. Run: python app.py")
     settings = toolbox.settings
     listener = _listen(settings)
-    _check_catalog(toolbox)
+    check_catalog(toolbox)
 
     import compose
     from utils.serve import Server
@@ -74,7 +74,8 @@ def _way_on(error: OSError | UnicodeError) -> str:
     return "HOST must be an address of this machine: 127.0.0.1 for this machine alone, 0.0.0.0 for all."
 
 
-def _check_catalog(toolbox: Toolbox) -> None:
+def check_catalog(toolbox: Toolbox) -> None:
+    """Say what to type where the catalog cannot be used as it is."""
     status = toolbox.parts.manager.reports.catalog()
     if status["at_head"]:
         return

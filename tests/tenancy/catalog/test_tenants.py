@@ -46,7 +46,7 @@ def test_a_configuration_comes_back_in_every_column(catalog, ada):
         "db_options": '{"tls": "required 😀"}',
         "owned": False,
         "is_active": False,
-        "revision": "0007",
+        "revision": "0009",
         "schema_fingerprint": "f" * 64,
         "last_error": "x" * 100_000,
         "last_error_code": "access_denied",

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def begun(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Give the fleet runs that pages had worked on; no process is started for them, a test does their work itself."""
-    import compose
+    """Give the fleet runs that pages had worked on; no job is added for them, a test does their work itself."""
+    from tenancy.jobs import fleet_kinds
 
     asked: list[int] = []
-    monkeypatch.setattr(compose.Parts, "work_on", lambda parts, run_id: asked.append(run_id))
+    monkeypatch.setattr(fleet_kinds, "start", lambda jobs, run_id: asked.append(run_id))
     return asked
 
 

@@ -17,6 +17,7 @@ from tenancy import names
 from tenancy.catalog.runs import UNFINISHED, WORKABLE, Rules, Selection
 from tenancy.errors import ConfigurationError, RunStateError, ServerNotFoundError, TenancyError, UserNotFoundError
 from tenancy.fleet import rollout_rules
+from tenancy.jobs import fleet_kinds
 from web.auth.guards import admin_required
 from web.pages.common import paging
 from web.pages.common.flash import say
@@ -78,7 +79,7 @@ def start_run() -> ResponseReturnValue:
         return _page(form, refused=error), 409
     say(f"Run {run.id} {'has started' if run.state in UNFINISHED else 'had nothing to do'}.")
     if run.state in UNFINISHED:
-        parts.work_on(run.id)
+        fleet_kinds.start(parts.manager.jobs, run.id)
     return redirect(url_for("admin.run", run_id=run.id), 303)
 
 

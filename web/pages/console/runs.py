@@ -14,6 +14,7 @@ from tenancy.catalog.runs import LEFT, UNFINISHED, ItemState, Run, RunState
 from tenancy.errors import TenancyError, UserNotFoundError
 from tenancy.fleet.fleet import Fleet
 from tenancy.fleet.runs import MIGRATE
+from tenancy.jobs import fleet_kinds
 from web.auth.guards import admin_required
 from web.pages.common import paging
 from web.pages.common.flash import say
@@ -150,7 +151,7 @@ def _act(action: Action) -> Callable[[int], ResponseReturnValue]:
         else:
             say(f"{action.label}: run {shown.id} is {shown.state}.")
             if action.works and shown.state is RunState.RUNNING:
-                current_parts().work_on(shown.id)
+                fleet_kinds.start(current_parts().manager.jobs, shown.id)
         return redirect(url_for("admin.run", run_id=shown.id), 303)
 
     return act
