@@ -316,6 +316,30 @@ class Accounts:
         """Revoke anybody's key, as an operator."""
         self._revoke(key_id, None)
 
+    def held_keys(self) -> Rows:
+        """List the keys of all users that a recovery held: they give no access until they are confirmed."""
+        with self.catalog.reading() as connection:
+            return api_keys.held(connection)
+
+    def confirm_key(self, key_id: uuid.UUID) -> bool:
+        """Let a held key give access again; return whether it was held."""
+        with self.catalog.writing() as connection:
+            owner = api_keys.owner(connection, key_id)
+            confirmed = api_keys.confirm(connection, key_id=key_id)
+            if confirmed:
+                self.catalog.audit.append(connection, "key.confirm", user_id=owner, detail={"key_id": str(key_id)})
+        return bool(confirmed)
+
+    def confirm_keys(self, user_id: int | None = None) -> int:
+        """Let all held keys of a user, or (None) of everybody, give access again; return how many there were."""
+        with self.catalog.writing() as connection:
+            if user_id is not None:
+                users.get(connection, user_id)
+            confirmed = api_keys.confirm(connection, user_id=user_id)
+            if confirmed:
+                self.catalog.audit.append(connection, "key.confirm", user_id=user_id, detail={"keys": confirmed})
+        return confirmed
+
     # --- inside -----------------------------------------------------------------------------------------
 
     def _new(self, email: str, display_name: str, password: str | None) -> tuple[str, str, str | None]:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from tenancy.catalog import damage
 from tenancy.catalog.sessions import token_hash
-from tenancy.catalog.tables import api_keys
+from tenancy.catalog.tables import api_keys, users
 from tenancy.errors import KeyNotFoundError
 from tenancy.types import new_id
 
@@ -27,6 +27,7 @@ _PUBLIC = (
     api_keys.c.created_at,
     api_keys.c.expires_at,
     api_keys.c.last_used_at,
+    api_keys.c.held,
 )
 
 
@@ -49,6 +50,7 @@ def add(
         "read_only": read_only,
         "created_at": datetime.now(UTC),
         "expires_at": expires_at,
+        "held": False,
     }
     hidden = {"user_id": user_id, "key_hash": token_hash(key), "purpose": purpose}
     connection.execute(api_keys.insert(), {**row, **hidden})
@@ -79,6 +81,33 @@ def remove(connection: sa.Connection, key_id: uuid.UUID, user_id: int | None = N
         raise _missing()
     connection.execute(api_keys.delete().where(condition))
     return int(owner)
+
+
+def hold_all(connection: sa.Connection) -> int:
+    """Let no key give access until it is confirmed, whatever its purpose; return how many there are."""
+    return connection.execute(api_keys.update().values(held=True)).rowcount
+
+
+def held(connection: sa.Connection) -> list[dict[str, Any]]:
+    """List the keys of all users that are held, with ``user_id``, ``email`` and ``purpose``."""
+    query = sa.select(*_PUBLIC, api_keys.c.purpose, api_keys.c.user_id, users.c.email)
+    owned = query.join(users, users.c.id == api_keys.c.user_id).where(api_keys.c.held)
+    return damage.dicts(connection, owned.order_by(api_keys.c.user_id, api_keys.c.created_at, api_keys.c.id))
+
+
+def confirm(connection: sa.Connection, *, user_id: int | None = None, key_id: uuid.UUID | None = None) -> int:
+    """Let held keys give access again, of a user, one key, or all; return how many there were."""
+    wanted = {api_keys.c.user_id: user_id, api_keys.c.id: key_id}
+    conditions = [column == value for column, value in wanted.items() if value is not None]
+    return connection.execute(api_keys.update().where(api_keys.c.held, *conditions).values(held=False)).rowcount
+
+
+def owner(connection: sa.Connection, key_id: uuid.UUID) -> int:
+    """Return whose key this is, or raise KeyNotFoundError."""
+    found = connection.execute(sa.select(api_keys.c.user_id).where(api_keys.c.id == key_id)).scalar()
+    if found is None:
+        raise _missing()
+    return int(found)
 
 
 def _missing() -> KeyNotFoundError:

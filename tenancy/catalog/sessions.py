@@ -52,6 +52,7 @@ _by_key = {
     mode: _query(api_keys, mode, api_keys.c.id, api_keys.c.read_only).where(
         api_keys.c.key_hash == sa.bindparam("hash"),
         api_keys.c.purpose == sa.bindparam("purpose"),
+        api_keys.c.held.is_(sa.false()),
         sa.or_(api_keys.c.expires_at.is_(None), api_keys.c.expires_at > sa.bindparam("now")),
     )
     for mode in (True, False)
@@ -70,7 +71,10 @@ def principal_by_token(catalog: Catalog, token: str) -> Principal | None:
 
 
 def principal_by_key(catalog: Catalog, key: str, purpose: str = "api") -> Principal | None:
-    """Return whose key this is; None if it is unknown, of another purpose or expired, or the account is inactive."""
+    """Return whose key this is; None if it is unknown, of another purpose, held or expired.
+
+    None also if the account is inactive.
+    """
     asked = {"hash": token_hash(key), "now": datetime.now(UTC), "purpose": purpose}
     with catalog.reading() as connection:
         row = damage.first(connection, _by_key[catalog.multi_tenant], asked)

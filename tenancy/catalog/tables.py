@@ -148,6 +148,7 @@ api_keys = sa.Table(
     sa.Column("expires_at", Timestamp),
     sa.Column("last_used_at", Timestamp),
     sa.Column("purpose", sa.String(16), nullable=False, server_default="api"),
+    sa.Column("held", sa.Boolean, nullable=False, server_default=sa.false()),
 )
 
 login_failures = sa.Table(
@@ -188,6 +189,18 @@ installation = sa.Table(
     sa.Column("mark", sa.String(6), nullable=False),
 )
 """One row: the mark in all names that this installation creates on servers which others may share."""
+
+recovery = sa.Table(
+    "recovery",
+    catalog_metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("backup_id", RowId(), nullable=False),
+    sa.Column("made_at", Timestamp, nullable=False),
+    sa.Column("begun_at", Timestamp, nullable=False),
+    sa.Column("ended_at", Timestamp),
+    sa.Column("report", LongText(), nullable=False),
+)
+"""One row if this catalog was recovered from a backup: from which, and how far its tenants are."""
 
 tenant_sizes = sa.Table(
     "tenant_sizes",

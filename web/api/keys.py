@@ -16,7 +16,7 @@ from web.http.json_io import answer, body, require_json_accepted
 from web.parts import current_parts
 from web.schemas import KeyCreate
 
-SHOWN = ("id", "name", "prefix", "read_only", "created_at", "expires_at", "last_used_at")
+SHOWN = ("id", "name", "prefix", "read_only", "created_at", "expires_at", "last_used_at", "held")
 
 
 def register(blueprint: Blueprint) -> None:

@@ -57,7 +57,7 @@ def test_no_hash_is_in_what_an_owner_sees(catalog, ada):
     row, key = issue(catalog, ada, "CI 😀", True, datetime.now(UTC) + HOUR)
     listed = change(catalog, lambda c: api_keys.of_user(c, ada.id))
     assert listed == [row] == [change(catalog, lambda c: api_keys.get(c, ada.id, row["id"]))]
-    assert set(row) == {"id", "name", "prefix", "read_only", "created_at", "expires_at", "last_used_at"}
+    assert set(row) == {"id", "name", "prefix", "read_only", "created_at", "expires_at", "last_used_at", "held"}
     assert sessions.token_hash(key) not in str(listed)
 
 
@@ -117,3 +117,25 @@ def test_last_used_is_written_for_those_that_were(catalog, ada):
     change(catalog, lambda c: touch(c, table.c.id, table.c.last_used_at, {used: moment, new_id(): moment}))
     listed = {row["id"]: row["last_used_at"] for row in change(catalog, lambda c: api_keys.of_user(c, ada.id))}
     assert listed == {used: moment, unused: None}
+
+
+def test_a_held_key_of_any_purpose_is_nobodys_until_it_is_confirmed(catalog, ada, bob):
+    (row, key), (_, others) = issue(catalog, ada), issue(catalog, bob)
+    _, link = change(catalog, lambda c: api_keys.add(c, ada.id, "feed", True, None, purpose="calendar"))
+    assert change(catalog, api_keys.hold_all) == 3
+    assert who(catalog, key) is who(catalog, others) is sessions.principal_by_key(catalog, link, "calendar") is None
+    assert [one["email"] for one in change(catalog, api_keys.held)] == [ada.email, ada.email, bob.email]
+    assert change(catalog, lambda c: api_keys.confirm(c, key_id=row["id"])) == 1
+    assert who(catalog, key).user == ada
+    assert change(catalog, lambda c: api_keys.confirm(c, user_id=ada.id)) == 1
+    assert sessions.principal_by_key(catalog, link, "calendar").user == ada
+    assert who(catalog, others) is None
+    assert change(catalog, api_keys.confirm) == 1
+    assert who(catalog, others).user == bob
+    assert change(catalog, api_keys.held) == []
+
+
+def test_a_key_made_while_others_are_held_works_at_once(catalog, ada):
+    issue(catalog, ada)
+    change(catalog, api_keys.hold_all)
+    assert who(catalog, issue(catalog, ada)[1]).user == ada

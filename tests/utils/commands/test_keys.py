@@ -52,3 +52,34 @@ def test_revoking_what_is_no_key_fails(owned):
 @pytest.mark.parametrize("days", ["0", "-1", "x", "99999999999"])
 def test_an_impossible_expiry_is_wrong_usage(owned, days):
     assert owned("keys", "create", "--user", 1, f"--expires={days}").exit_code == 2
+
+
+def test_held_keys_are_listed_and_confirmed_one_by_one_or_all(owned, settings):
+    import compose
+    from tenancy.catalog import api_keys
+
+    first, second = (owned("keys", "create", "--user", 1).stdout.strip() for _ in range(2))
+    parts = compose.build(settings)
+    try:
+        with parts.catalog.writing() as connection:
+            api_keys.hold_all(connection)
+        held = json.loads(owned("keys", "confirm", "--json").stdout)["items"]
+        assert [key["email"] for key in held] == ["a@example.org"] * 2
+        assert parts.accounts.principal_by_key(first) is None
+        assert owned("keys", "confirm", held[0]["id"]).stdout == "1 key confirmed.\n"
+        assert owned("keys", "confirm", held[0]["id"]).stdout == "0 keys confirmed.\n"
+        assert parts.accounts.principal_by_key(first) is not None
+        assert parts.accounts.principal_by_key(second) is None
+        assert owned("keys", "confirm", "--user", 1).stdout == "1 key confirmed.\n"
+        assert parts.accounts.principal_by_key(second) is not None
+        assert owned("keys", "confirm").stdout == "No keys are held.\n"
+        assert owned("audit", "list", "--action", "key.confirm", "--json").exit_code == 0
+    finally:
+        parts.close()
+
+
+def test_confirming_takes_one_key_or_a_user_or_all(owned):
+    assert owned("keys", "confirm", "--all").stdout == "0 keys confirmed.\n"
+    assert owned("keys", "confirm", "--all", "--user", 1).exit_code == 2
+    assert owned("keys", "confirm", "--user", 9).exit_code == 1
+    assert owned("keys", "confirm", "0190a3b2-0000-7000-8000-000000000000").exit_code == 1

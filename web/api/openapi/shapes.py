@@ -30,6 +30,7 @@ class KeyShown(Shown):
     created_at: dt.datetime
     expires_at: dt.datetime | None
     last_used_at: dt.datetime | None
+    held: bool
 
 
 class KeyMade(KeyShown):

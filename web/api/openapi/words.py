@@ -57,6 +57,7 @@ FIELDS = {
     "prefix": "The beginning of the key, to recognise it by.",
     "read_only": "Whether it may only read.",
     "expires_at": "When it expires; null for never.",
+    "held": "Whether it gives no access until an administrator confirms it, after the system was recovered.",
     "last_used_at": "When it was last used, to within five minutes.",
     "email": "The e-mail address of the account.",
     "display_name": "The name of its owner.",
