@@ -22,20 +22,17 @@ from sqlalchemy.orm import Session
 
 from tenancy import context, names
 from tenancy.backends import Backends, placeholders
-from tenancy.backends.base import Backend, DatabaseFields
+from tenancy.backends.base import DatabaseFields
 from tenancy.catalog import Catalog, tenants, users as user_rows
 from tenancy.catalog.tables import CATALOG_VERSION_TABLE, SHARED_OWNER
 from tenancy.credentials.keyring import Keyring
-from tenancy.errors import (
-    ConfigurationError,
-    MigrationError,
-    ScopeError,
-)
+from tenancy.errors import ConfigurationError, ScopeError
 from tenancy.fleet.fleet import Fleet
 from tenancy.hosts import HostPolicy
 from tenancy.jobs.fleet_kinds import FleetWork
 from tenancy.jobs.queue import Jobs
 from tenancy.jobs.schedules import Schedules
+from tenancy.lifecycle.migrate_catalog import migrate_catalog
 from tenancy.lifecycle.operation import Services
 from tenancy.lifecycle.own_database import OwnDatabases
 from tenancy.lifecycle.preflight import probe
@@ -368,7 +365,7 @@ class TenantManager:
 
     def prepare_catalog(self) -> list[str]:
         """Migrate the catalog (and in shared mode the shared database) to head; return the revisions applied now."""
-        applied = self._migrate_catalog()
+        applied = migrate_catalog(self.catalog, self.backends, self.catalog_chain)
         if not self.multi_tenant:
             shared = SharedDatabase(self.services).provision_shared(self.options.shared_url or "")
             applied += [f"shared {revision}" for revision in shared]
@@ -458,29 +455,6 @@ class TenantManager:
                     session.execute(table.insert(), values)
                     created = True
         return Provisioned(self.tenant_of(user_id), created)
-
-    def _migrate_catalog(self) -> list[str]:
-        backend = self.backends.for_url(str(self.catalog.engine.url), "ADMIN_DATABASE_URL")
-        with self.catalog.being_made(), backend.explained():
-            return self._migrate(backend)
-
-    def _migrate(self, backend: Backend) -> list[str]:
-        backend.make_catalog(self.catalog.engine)
-        proxied = self.catalog.engine.raw_connection()
-        driver = proxied.driver_connection
-        proxied.detach()
-        with backend.migrating(driver) as connection:
-            try:
-                return self.catalog_chain.upgrade(
-                    connection,
-                    transactional_ddl=backend.transactional_ddl,
-                    on_apply=lambda changed, *_: backend.check_before_commit(changed),
-                    at_once=not backend.on_server,  # a file has no lock that outlasts a transaction, as servers have
-                )
-            except MigrationError:
-                if self.catalog.revision() == self.catalog_chain.head:
-                    return []  # another process migrated the catalog at the same time, and was first
-                raise
 
     def _users_after(self, after: int) -> list[User]:
         with self.catalog.reading() as connection:

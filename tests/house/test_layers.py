@@ -108,7 +108,7 @@ ORDERS = [
     Order(
         "tenancy.lifecycle",
         (
-            "operation",
+            "migrate_catalog operation",
             "leftovers placement seed upgrade",
             "decision",
             "preflight provision suspend_delete",
