@@ -146,22 +146,26 @@ class Accounts:
     def change_password(self, user_id: int, current: str, new: str, *, keep_token: str | None) -> None:
         """Set a new password and end the other sessions; the current password must be right."""
         with self.catalog.reading() as connection:
-            user, hashed = users.get(connection, user_id), users.hash_of(connection, user_id)
+            user = users.get(connection, user_id)
         passwords.check_rules(new, user.email)
-        key = login_failures.scope("password", str(user_id))
-        self._reserve(key)
-        wrong = BadCredentialsError("the current password is not right.", field="current_password")
-        if not self._passwords.verify(hashed, current):
-            raise wrong
+        hashed, key = self._proven(user_id, current)
         fresh = self._hash(new, user.email)
 
         def change(connection: sa.Connection) -> None:
             login_failures.clear(connection, key)
             if users.hold(connection, user_id)[0] != hashed:
-                raise wrong  # it was changed while it was being verified
+                raise _wrong_password()  # it was changed while it was being verified
             self._store_password(connection, user_id, fresh, keep_token)
 
         self.catalog.repeating(change)  # clearing and counting at once may deadlock on MySQL
+
+    def confirm_password(self, user_id: int, typed: str) -> None:
+        """Let a signed-in user confirm a dangerous action; raise BadCredentialsError if the password is wrong.
+
+        Wrong ones are counted together with those of ``change_password``, and raise ThrottledError after some.
+        """
+        _, key = self._proven(user_id, typed)
+        self.catalog.repeating(lambda connection: login_failures.clear(connection, key))
 
     def set_password(self, user_id: int, new: str) -> User:
         """Set a password as an operator; all the account's sessions end."""
@@ -378,6 +382,16 @@ class Accounts:
 
         return self.catalog.repeating(work)
 
+    def _proven(self, user_id: int, typed: str) -> tuple[str | None, str]:
+        """Verify a signed-in user's password; return its hash, and the key under which wrong ones are counted."""
+        with self.catalog.reading() as connection:
+            hashed = users.hash_of(connection, user_id)
+        key = login_failures.scope("password", str(user_id))
+        self._reserve(key)
+        if not self._passwords.verify(hashed, typed):
+            raise _wrong_password()
+        return hashed, key
+
     def _reserve(self, key: str) -> None:
         try:
             self.catalog.repeating(lambda connection: login_failures.reserve(connection, key))
@@ -430,6 +444,10 @@ def _check_no_more(maker: dict[str, Any], read_only: bool, expires_at: datetime 
             f"A key makes no key that lives longer: expires_at must be {end:%Y-%m-%dT%H:%M:%SZ} or earlier.",
             field="expires_at",
         )
+
+
+def _wrong_password() -> BadCredentialsError:
+    return BadCredentialsError("the current password is not right.", field="current_password")
 
 
 def _name(text: str, field: str) -> str:

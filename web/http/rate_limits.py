@@ -1,10 +1,10 @@
-"""Limit how often one address may register or sign in, before any password is hashed.
+"""Limit how often one address may register or sign in, before any password is hashed, and how often a user starts jobs.
 
 An IPv6 address counts as its /64 network, because its owner has all addresses of the network.
 
 Counters are in RATE_LIMIT_STORAGE: in this process, or in Redis if several processes share them. Failed logins are
 also counted per account, in the catalog (``tenancy/accounts/accounts.py``). The counting is done by the ``limits``
-package, on which Flask-Limiter builds too. Only the two views that need it call it; no hook runs on other requests.
+package, on which Flask-Limiter builds too. Only the views that need it call it; no hook runs on other requests.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ log = logging.getLogger("web")
 
 REGISTRATION = parse_many("60/minute;600/hour")
 LOGIN = parse_many("120/minute")
+OWN_JOBS = parse_many("12/hour;48/day")
 
 
 def init_app(app: Flask) -> None:
@@ -57,27 +58,33 @@ def limit_login(view: Callable[..., ResponseReturnValue]) -> Callable[..., Respo
     return _limited(view, "login", LOGIN)
 
 
+def count_own_job(user_id: int) -> None:
+    """Count a job that a user starts on their own database; refuse it if there were too many."""
+    _counted("jobs", OWN_JOBS, str(user_id))
+
+
 def _limited(
     view: Callable[..., ResponseReturnValue], what: str, items: list[RateLimitItem]
 ) -> Callable[..., ResponseReturnValue]:
     @wraps(view)
     def limited(*args: Any, **kwargs: Any) -> ResponseReturnValue:
         if request.method == "POST":
-            try:
-                _count(what, items)
-            except errors.StorageError as error:
-                log.error("the counters of RATE_LIMIT_STORAGE do not answer: %s", type(error.storage_error).__name__)
-                raise Problem(
-                    503, "limits_unreachable", "Attempts cannot be counted at the moment. Try again."
-                ) from None
+            _counted(what, items, network(request.remote_addr))
         return view(*args, **kwargs)
 
     return limited
 
 
-def _count(what: str, items: list[RateLimitItem]) -> None:
+def _counted(what: str, items: list[RateLimitItem], who: str) -> None:
+    try:
+        _count(what, items, who)
+    except errors.StorageError as error:
+        log.error("the counters of RATE_LIMIT_STORAGE do not answer: %s", type(error.storage_error).__name__)
+        raise Problem(503, "limits_unreachable", "Attempts cannot be counted at the moment. Try again.") from None
+
+
+def _count(what: str, items: list[RateLimitItem], who: str) -> None:
     counters = cast("FixedWindowRateLimiter", current_app.extensions["unify-limits"])
-    who = network(request.remote_addr)
     for item in items:
         if counters.hit(item, what, who):
             continue

@@ -445,6 +445,36 @@ def test_a_wrong_current_password_changes_nothing_and_is_throttled(accounts, mem
     assert accounts.sign_in("ada@example.org", PASSWORD)
 
 
+def test_a_password_confirms_and_wrong_ones_count_with_those_of_a_change(accounts, member):
+    accounts.confirm_password(member.id, PASSWORD)
+    for _ in range(login_failure_rows.LIMIT):
+        with pytest.raises(BadCredentialsError) as refused:
+            accounts.confirm_password(member.id, "a wrong password")
+        assert refused.value.field == "current_password"
+    for confirm in (
+        lambda: accounts.confirm_password(member.id, PASSWORD),
+        lambda: accounts.change_password(member.id, PASSWORD, NEW, keep_token=None),
+    ):
+        with pytest.raises(ThrottledError):
+            confirm()
+    assert accounts.sign_in("ada@example.org", PASSWORD)
+
+
+def test_a_right_password_ends_the_count_of_wrong_ones(accounts, member):
+    for _ in range(2):
+        for _ in range(login_failure_rows.LIMIT - 1):
+            with pytest.raises(BadCredentialsError):
+                accounts.confirm_password(member.id, "")
+        accounts.confirm_password(member.id, PASSWORD)
+
+
+def test_an_account_without_a_password_confirms_nothing(accounts):
+    user = accounts.create("without@example.org")
+    for typed in ("", "x", PASSWORD):
+        with pytest.raises(BadCredentialsError):
+            accounts.confirm_password(user.id, typed)
+
+
 def test_a_weak_new_password_is_no_failed_guess(accounts, member):
     for _ in range(login_failure_rows.LIMIT + 1):
         with pytest.raises(PasswordTooWeakError):
