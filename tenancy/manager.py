@@ -29,6 +29,7 @@ from tenancy.credentials.keyring import Keyring
 from tenancy.errors import ConfigurationError, ScopeError
 from tenancy.fleet.fleet import Fleet
 from tenancy.hosts import HostPolicy
+from tenancy.jobs.backup_jobs import BackupJobs
 from tenancy.jobs.fleet_kinds import FleetWork
 from tenancy.jobs.queue import Jobs
 from tenancy.jobs.schedules import Schedules
@@ -44,6 +45,7 @@ from tenancy.lifecycle.suspend_delete import Retirement
 from tenancy.lifecycle.upgrade_on_first_use import UpgradeOnFirstUse
 from tenancy.models import Principal, State, Tenant, TenantSchema, User
 from tenancy.monitoring.audit import AuditReports
+from tenancy.monitoring.backups import BackupReports
 from tenancy.monitoring.observations import Observations
 from tenancy.monitoring.overview import Reports
 from tenancy.routing.dbapi import LeasedConnection, only_reads
@@ -183,10 +185,17 @@ class TenantManager:
         self.pool = PendingPool(self.services, self.options.pending_tenants if self.multi_tenant else 0)
         self.services.on_placed = self.pool.wake
         self.servers = Servers(self.services, self.pool.empty)
-        self.reports = Reports(self.services, self.catalog_chain, self.router.tenant_of, self.engines)
+        self.reports = Reports(
+            self.services,
+            self.catalog_chain,
+            self.router.tenant_of,
+            self.engines,
+            BackupReports(catalog),
+        )
         self.audit = AuditReports(catalog)
         self.jobs = Jobs(catalog, keyring)
         self.schedules = Schedules(self.jobs)
+        self.backup_jobs = BackupJobs(self.jobs)
         self.fleet_work = FleetWork(self.fleet)
         self.jobs.kinds.register(self.fleet_work.kind())
 

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -78,6 +78,13 @@ class Backup:
     error_code: str | None = None
     verified_at: datetime | None = None
     verified_by: str | None = None
+
+
+class Place(NamedTuple):
+    """Say where in the list a page ends: what ``page`` needs of the last backup on it."""
+
+    started_at: datetime
+    id: uuid.UUID
 
 
 @dataclass(frozen=True)
@@ -174,7 +181,7 @@ def find(connection: sa.Connection, text: str, wanted: BackupFilter = EVERY) -> 
 
 
 def page(
-    connection: sa.Connection, wanted: BackupFilter = EVERY, *, limit: int = 50, after: Backup | None = None
+    connection: sa.Connection, wanted: BackupFilter = EVERY, *, limit: int = 50, after: Backup | Place | None = None
 ) -> list[Backup]:
     """List backups, newest first, up to ``limit`` behind ``after``."""
     query = _all.where(*wanted.conditions()).order_by(*_newest_first)
@@ -250,16 +257,20 @@ def forget(connection: sa.Connection, found: Sequence[Backup]) -> None:
 
 
 def summary(connection: sa.Connection, since: datetime, *, multi_tenant: bool = True) -> Summary:
-    """Count the tenants that have no good backup since a moment, reading indexes only."""
-    found = _of_users(connection, since) if multi_tenant else _of_shared(connection, since)
-    catalog = last_good_catalog(connection)
+    """Count the tenants that have no good backup since a moment: one statement, which reads indexes only."""
     failed = sa.select(sa.func.count()).where(_rows.state == BackupState.FAILED, _rows.started_at >= since)
-    return Summary(
-        since=since,
-        catalog_at=catalog.started_at if catalog else None,
-        failed=int(connection.execute(failed).scalar_one()),
-        **found,
+    catalog = sa.select(sa.func.max(_rows.started_at)).where(
+        _rows.tenant_id.is_(None), _rows.state == BackupState.GOOD, _rows.kind == CATALOG
     )
+    counted = _of_users(since) if multi_tenant else _of_shared()
+    asked = {"failed": failed, "catalog_at": catalog} | counted
+    row = connection.execute(sa.select(*(query.scalar_subquery().label(name) for name, query in asked.items()))).one()
+    found: dict[str, Any] = dict(row._mapping)
+    if not multi_tenant:
+        last = found["oldest_at"]
+        never, old = last is None, last is not None and last < since
+        found |= {"newest_at": last, "never": never * found["tenants"], "old": old * found["tenants"]}
+    return Summary(since=since, stale=found["never"] + found.pop("old"), **found)
 
 
 def stale(connection: sa.Connection, since: datetime, limit: int = 20) -> list[tuple[int, datetime | None]]:
@@ -298,28 +309,25 @@ def _newest(
     return {each.tenant_id: each for each in _read(connection, query) if each.tenant_id is not None}
 
 
-def _of_users(connection: sa.Connection, since: datetime) -> dict[str, Any]:
+def _of_users(since: datetime) -> dict[str, sa.Select[Any]]:
+    """Return the queries that count users' tenants, by what they count."""
     holding = _configs.state.in_(_HOLDS_ROWS)
     count = sa.select(sa.func.count()).select_from(user_database_configs).where(holding)
-    tenants = int(connection.execute(count).scalar_one())
-    never = int(connection.execute(count.where(_configs.backed_up_at.is_(None))).scalar_one())
-    ends = sa.select(sa.func.min(_configs.backed_up_at), sa.func.max(_configs.backed_up_at)).where(holding)
-    oldest, newest = connection.execute(ends).one()
-    old = int(connection.execute(count.where(_configs.backed_up_at < since)).scalar_one())
-    return {"tenants": tenants, "never": never, "stale": never + old, "oldest_at": oldest, "newest_at": newest}
-
-
-def _of_shared(connection: sa.Connection, since: datetime) -> dict[str, Any]:
-    ids = list(connection.execute(sa.select(shared_database.c.tenant_id)).scalars())
-    last = last_good_of(connection, ids)
-    times = [each.started_at for each in last.values()]
-    fresh = sum(since <= each for each in times)
     return {
-        "tenants": len(ids),
-        "never": len(ids) - len(last),
-        "stale": len(ids) - fresh,
-        "oldest_at": min(times, default=None),
-        "newest_at": max(times, default=None),
+        "tenants": count,
+        "never": count.where(_configs.backed_up_at.is_(None)),
+        "old": count.where(_configs.backed_up_at < since),
+        "oldest_at": sa.select(sa.func.min(_configs.backed_up_at)).where(holding),
+        "newest_at": sa.select(sa.func.max(_configs.backed_up_at)).where(holding),
+    }
+
+
+def _of_shared() -> dict[str, sa.Select[Any]]:
+    """Return the queries about the one shared database; it has no row that tells when it was backed up last."""
+    mine = _rows.tenant_id.in_(sa.select(shared_database.c.tenant_id))
+    return {
+        "tenants": sa.select(sa.func.count()).select_from(shared_database),
+        "oldest_at": sa.select(sa.func.max(_rows.started_at)).where(mine, _rows.state == BackupState.GOOD),
     }
 
 

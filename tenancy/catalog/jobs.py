@@ -158,6 +158,12 @@ def page(
     return _listed(connection, query)
 
 
+def unfinished(connection: sa.Connection, keys: Collection[str]) -> list[Job]:
+    """List the unfinished jobs that have one of these keys, oldest first."""
+    mine = table.c.open_key.in_([open_key(key) for key in keys])
+    return _listed(connection, sa.select(table).where(mine).order_by(table.c.id))
+
+
 def counts(connection: sa.Connection) -> dict[str, int]:
     """Count the jobs that are due, running or failed."""
     shown = [str(state) for state in (JobState.DUE, JobState.RUNNING, JobState.FAILED)]

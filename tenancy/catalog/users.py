@@ -163,6 +163,14 @@ def page(connection: sa.Connection, after: int, limit: int, query: str | None) -
     return [User(*row.values) for row in damage.read(connection, statement)]
 
 
+def addresses(connection: sa.Connection, user_ids: Collection[int]) -> dict[int, str]:
+    """Return the e-mail addresses of accounts by id, without those that do not exist."""
+    if not user_ids:
+        return {}
+    query = sa.select(users.c.id, users.c.email).where(users.c.id.in_(sorted(user_ids))).order_by(users.c.id)
+    return {row.values[0]: row.values[1] for row in damage.read(connection, query)}
+
+
 def matches(query: str) -> sa.ColumnElement[bool]:
     """Return the condition that an account's address or name contains ``query``."""
     names.storable(query, "query")

@@ -22,6 +22,7 @@ from tenancy.credentials.rotation import keys_in_use
 from tenancy.errors import DatabaseUnreachableError, TenancyError
 from tenancy.lifecycle.operation import Services
 from tenancy.models import Tenant
+from tenancy.monitoring.backups import BackupReports
 from tenancy.monitoring.inspection import Inspection
 from tenancy.routing import guards
 from tenancy.routing.engines import EngineCache
@@ -36,14 +37,20 @@ class Reports(Inspection):
     """Report on one tenant (``inspection.py``) and on all of them, as ``manager.reports``."""
 
     def __init__(
-        self, services: Services, catalog_chain: Chain, tenant_of: Callable[[int], Tenant], engines: EngineCache
+        self,
+        services: Services,
+        catalog_chain: Chain,
+        tenant_of: Callable[[int], Tenant],
+        engines: EngineCache,
+        backups: BackupReports,
     ) -> None:
         super().__init__(services, catalog_chain, tenant_of)
+        self.backups = backups
         self._engines = engines
         self._listing = Listing(multi_tenant=services.catalog.multi_tenant)
 
     def overview(self) -> dict[str, Any]:
-        """Count accounts and databases; report their growth, the largest ones and those with errors."""
+        """Count accounts and databases; report growth, the largest ones, those with errors, and backups."""
         mode = self._catalog.multi_tenant
         with self._catalog.reading() as connection:
             found: dict[str, Any] = dict(statistics.accounts(connection))
@@ -51,6 +58,7 @@ class Reports(Inspection):
             found |= statistics.sizes(connection, multi_tenant=mode) | statistics.movement(connection)
             found["largest"] = statistics.largest(connection) if mode else []
             found["troubled"] = statistics.troubled(connection)
+            found["backups"] = self.backups.standing(connection)
         return found | {"without_database": found["accounts"] - found["databases"] if mode else 0}
 
     def accounts_page(
@@ -100,7 +108,10 @@ class Reports(Inspection):
         ]
 
     def health(self) -> dict[str, Any]:
-        """Return the health of catalog, folders, engines and keys; an unreachable catalog is reported, not raised."""
+        """Return the health of catalog, folders, engines, keys and backups.
+
+        A catalog that cannot be reached is reported, not raised.
+        """
         started = time.perf_counter()
         catalog = self.catalog()
         catalog["latency_ms"] = round((time.perf_counter() - started) * 1000, 2)
@@ -115,6 +126,7 @@ class Reports(Inspection):
             | {"size": self._engines.size, "connection_limit": self._engines.budget.limit},
             "tenants": self._tenants() if catalog["reachable"] else None,
             "credential_keys": self._keys() if catalog["reachable"] else None,
+            "backups": self._backups() if catalog["reachable"] else None,
         }
 
     def _tenants(self) -> dict[str, Any] | None:
@@ -126,6 +138,12 @@ class Reports(Inspection):
             return None
         kept = ("databases", "behind", "by_state", "by_revision")
         return {name: counts[name] for name in kept} | {"failed": counts["by_state"].get("failed", 0)}
+
+    def _backups(self) -> dict[str, Any] | None:
+        try:
+            return self.backups.standing()
+        except TenancyError:
+            return None
 
     def _keys(self) -> Rows | None:
         try:

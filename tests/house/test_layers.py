@@ -120,8 +120,8 @@ ORDERS = [
         "tenancy.fleet",
         ("restore_points rollout_rules runs status verify", "orphans repair runner", "fleet", "processes", "revisions"),
     ),
-    Order("tenancy.monitoring", ("audit inspection observations", "activity overview")),
-    Order("tenancy.jobs", ("cron run", "kinds", "queue", "schedules", "fleet_kinds worker", "itself")),
+    Order("tenancy.monitoring", ("audit backups inspection observations", "activity overview")),
+    Order("tenancy.jobs", ("cron run", "kinds", "queue", "backup_jobs schedules", "fleet_kinds worker", "itself")),
     Order("tenancy.accounts", ("passwords preferences", "accounts", "itself")),
     Order("web", ("parts schemas", "http", "auth | ops", "display | api", "pages", "itself")),
     Order(

@@ -229,7 +229,8 @@ def test_in_shared_mode_everybody_is_shown_the_one_database(shared_parts):
 
 
 def test_a_catalog_at_head_is_ready(parts):
-    assert parts.manager.reports.catalog() == {"reachable": True, "revision": "0007", "head": "0007", "at_head": True}
+    head = parts.manager.catalog_chain.head
+    assert parts.manager.reports.catalog() == {"reachable": True, "revision": head, "head": head, "at_head": True}
 
 
 def test_a_catalog_behind_is_reachable_and_not_at_head(parts):
