@@ -13,6 +13,7 @@ from repositories.schema import tenant_schema
 from settings import Settings
 from tenancy import TenantManager, install
 from tenancy.accounts.accounts import AccountRules, Accounts
+from tenancy.archive.backup_settings import BackupSettings
 from tenancy.backends import Backends
 from tenancy.catalog import Catalog
 from tenancy.credentials.keyring import Keyring
@@ -64,6 +65,7 @@ def build(settings: Settings) -> Parts:
             user_databases=settings.allow_user_databases,
             migrate_on_first_touch=settings.migrate_on_first_touch,
             pending_tenants=settings.pending_tenants,
+            backups=backup_settings(settings),
         ),
     )
     activity = Activity(catalog, manager.sweep, manager.observations, manager.settle_interrupted)
@@ -85,6 +87,19 @@ def crew(settings: Settings, workers: int | None = None, **limits: Any) -> Crew:
     from tenancy.fleet.processes import Crew  # loads multiprocessing, which only fleet runs need
 
     return Crew(partial(build, settings), workers or os.cpu_count() or 1, **limits)
+
+
+def backup_settings(settings: Settings) -> BackupSettings:
+    """Return where backups lie, and their keys."""
+    return BackupSettings(
+        url=settings.backup_url,
+        delete_url=settings.backup_delete_url or None,
+        recipients=settings.backup_recipients,
+        passphrase=settings.backup_passphrase,
+        identity_file=settings.backup_identity_file,
+        signing_keys=settings.backup_signing_keys,
+        warn_hours=settings.backup_warn_hours,
+    )
 
 
 def _connections_per_worker(settings: Settings) -> int:

@@ -24,7 +24,9 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from tenancy import names
+from tenancy.archive.storage import check_url
 from tenancy.credentials.keyring import check_keys
+from tenancy.credentials.signing import check_signing_keys
 from tenancy.errors import ConfigurationError
 from tenancy.hosts import HostPolicy
 
@@ -119,6 +121,54 @@ def _credential_keys(text: str) -> tuple[str, ...]:
     keys = _items(text)
     check_keys(keys)
     return keys
+
+
+def _signing_keys(text: str) -> tuple[str, ...]:
+    keys = _items(text)
+    check_signing_keys(keys)
+    return keys
+
+
+MOST_RECIPIENTS = 20
+_RECIPIENT = re.compile(r"age1[02-9ac-hj-np-z]{58}")
+
+
+def _recipients(text: str) -> tuple[str, ...]:
+    keys = _items(text)
+    for key in keys:
+        if "SECRET" in key.upper():
+            raise ValueError("has a secret key, which is not for this place: only public keys, `age1...`")
+        if not _RECIPIENT.fullmatch(key):
+            raise ValueError(f"must be public keys of the age format, `age1...`, not {_shown(key)}")
+    if len(set(keys)) < len(keys) or len(keys) > MOST_RECIPIENTS:
+        raise ValueError(f"must be up to {MOST_RECIPIENTS} different keys")
+    return keys
+
+
+def _passphrase(text: str) -> str | None:
+    if text and (len(text) < 16 or not text.isprintable()):
+        raise ValueError("is too short or not printable: at least 16 characters that nobody guesses")
+    return text or None
+
+
+def _storage(name: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        text = text.strip()
+        if not text:
+            return ""
+        if "\x00" in text:
+            raise ValueError("must name a folder, or begin with s3://, gs:// or az://")
+        url = text if "://" in text else str(_absolute(text))
+        check_url(url, name)
+        return url
+
+    return parse
+
+
+def _optional_file(text: str) -> Path | None:
+    if "\x00" in text:
+        raise ValueError("must name a file")
+    return _absolute(text) if text.strip() else None
 
 
 def _metrics_token(text: str) -> str | None:
@@ -339,6 +389,42 @@ class Settings:
         "Bearer token for `/metrics`, at least 8 characters; empty: only this machine may read it.",
         secret=True,
     )
+    backup_url: str = _setting(
+        "data/backups",
+        _storage("BACKUP_URL"),
+        "Where backups lie: a folder, or `s3://`, `gs://` or `az://` with bucket and folder.",
+        secret=True,
+    )
+    backup_delete_url: str = _setting(
+        "",
+        _storage("BACKUP_DELETE_URL"),
+        "The same place with a login that may delete, where that of `BACKUP_URL` may not.",
+        secret=True,
+    )
+    backup_recipients: tuple[str, ...] = _setting(
+        "",
+        _recipients,
+        "Public keys (`age1...`) for which backups are encrypted, comma-separated; without them, or a passphrase, no"
+        " backup is made.",
+    )
+    backup_passphrase: str | None = _setting(
+        "",
+        _passphrase,
+        "Encrypts backups where there are no recipients, and opens them; at least 16 characters.",
+        secret=True,
+    )
+    backup_identity_file: Path | None = _setting(  # noqa: RUF009 - it gives a field
+        "", _optional_file, "The file with the secret keys that open backups; a server that only makes them needs none."
+    )
+    backup_signing_keys: tuple[str, ...] = _setting(
+        "",
+        _signing_keys,
+        "Ed25519 keys, comma-separated: the first one signs the records of backups, each of them is believed.",
+        secret=True,
+    )
+    backup_warn_hours: int = _setting(
+        "48", _number(1, 8760), "After how many hours without a good backup of a database the console warns."
+    )
     host: str = _setting("127.0.0.1", _host, "Address to listen on.")
     port: int = _setting("5000", _number(1, 65535), "Port to listen on.")
     web_concurrency: int = _setting("2", _number(1, 256), "Worker processes of `unify serve` and gunicorn.")
@@ -461,6 +547,8 @@ def _check_keys_are_independent(settings: Settings) -> None:
         ("SECRET_KEY_FALLBACKS", settings.secret_key_fallbacks),
         ("TENANT_CREDENTIAL_KEYS", settings.tenant_credential_keys),
         ("AUDIT_KEY", (settings.audit_key,)),
+        ("BACKUP_PASSPHRASE", (settings.backup_passphrase,) if settings.backup_passphrase else ()),
+        ("BACKUP_SIGNING_KEYS", settings.backup_signing_keys),
     ]
     for (one, its_values), (other, other_values) in combinations(purposes, 2):
         if not set(its_values).isdisjoint(other_values):

@@ -21,6 +21,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from tenancy import context, names
+from tenancy.archive.backup_settings import BackupSettings
 from tenancy.backends import Backends, placeholders
 from tenancy.backends.base import DatabaseFields
 from tenancy.catalog import Catalog, tenants, users as user_rows
@@ -108,6 +109,7 @@ class Options:
     user_databases: bool = False
     migrate_on_first_touch: bool = False
     pending_tenants: int = 0
+    backups: BackupSettings = field(default_factory=BackupSettings)
 
 
 class TenantManager:
@@ -160,6 +162,7 @@ class TenantManager:
             default_type=self.options.default_type,
             shared_url=self.options.shared_url,
             hosts=self.options.hosts,
+            backups=self.options.backups,
         )
         self.engines = EngineCache(
             self.options.cache_size,

@@ -15,6 +15,7 @@ import pytest
 from settings import SETTINGS, Settings
 from tenancy.catalog.tables import installation
 from tenancy.credentials.keyring import generate_key
+from tenancy.credentials.signing import generate_signing_key
 from tenancy.models import User
 
 if TYPE_CHECKING:
@@ -82,6 +83,8 @@ def make_environ(tmp_path: Path) -> Callable[..., dict[str, str]]:
             "AUDIT_KEY": secrets.token_urlsafe(48),
             "ADMIN_DATABASE_URL": f"sqlite:///{tmp_path / 'admin.db'}",
             "TENANT_DATA_DIR": str(tmp_path / "users"),
+            "BACKUP_URL": str(tmp_path / "backups"),
+            "BACKUP_SIGNING_KEYS": generate_signing_key(),
         }
         return ours | {name.upper(): str(value) for name, value in overrides.items()}
 

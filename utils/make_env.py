@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tenancy.credentials.keyring import generate_key
+from tenancy.credentials.signing import generate_signing_key
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -34,10 +35,20 @@ FRESH: dict[str, Callable[[], str]] = {
     "SECRET_KEY": lambda: secrets.token_urlsafe(48),
     "TENANT_CREDENTIAL_KEYS": generate_key,
     "AUDIT_KEY": lambda: secrets.token_urlsafe(48),
+    "BACKUP_SIGNING_KEYS": generate_signing_key,
     "POSTGRES_PASSWORD": server_password,
     "MYSQL_ROOT_PASSWORD": server_password,
     "MSSQL_SA_PASSWORD": server_password,
 }
+
+
+KEEP = """\
+Without some of its keys no backup can be used. Keep a copy of them elsewhere than on this machine, and not with the
+backups: TENANT_CREDENTIAL_KEYS, AUDIT_KEY and BACKUP_SIGNING_KEYS; and, once you have made a pair of keys for backups
+with `unify credentials generate-identity`, its secret half. No backup is made before BACKUP_RECIPIENTS has the public
+one.
+"""
+"""What is printed once, when a machine is set up."""
 
 
 def filled(example: Path) -> str:
@@ -70,7 +81,7 @@ def main(arguments: Sequence[str] = ()) -> None:
     if not make_env(PROJECT / ".env.example", target):
         sys.stdout.write(".env already exists and was not changed.\n")
         return
-    sys.stdout.write("Created .env with fresh keys: keep it, and keep it secret.\n")
+    sys.stdout.write(f"Created .env with fresh keys: keep it, and keep it secret.\n{KEEP}")
     if (PROJECT / "data").exists():
         sys.stderr.write(
             "data/ is older than this .env: passwords that were sealed with other keys need those keys in it.\n"

@@ -11,6 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from tenancy.archive.backup_settings import BackupSettings
 from tenancy.backends import Backends
 from tenancy.backends.access import NO_ACCESS, Access, Login, Options
 from tenancy.backends.base import Backend, Step
@@ -68,6 +69,7 @@ class Services:
     default_type: str = "sqlite"
     shared_url: str | None = None
     hosts: HostPolicy = field(default_factory=HostPolicy)
+    backups: BackupSettings = field(default_factory=BackupSettings)
     step: Step = _no_step
     claim_ttl_s: float = claims.DEFAULT_TTL_S
     on_retire: Callable[[uuid.UUID], None] = lambda tenant_id: None

@@ -31,7 +31,10 @@ MAY_IMPORT = {
 LAZILY = {"utils/serve.py": "app"}
 """Only ``unify serve`` imports the application, and only when it serves."""
 
-SETTINGS_MAY_USE = {"tenancy.errors", "tenancy.names", "tenancy.hosts", "tenancy.credentials.keyring"}
+SETTINGS_MAY_USE = {"tenancy.errors", "tenancy.names", "tenancy.hosts", "tenancy.credentials.keyring"} | {
+    "tenancy.credentials.signing",
+    "tenancy.archive.storage",
+}
 """What settings are checked with; the engine itself is given values, not settings."""
 
 ORDERS = [
@@ -99,6 +102,7 @@ ORDERS = [
             "format storage",
             "compression encryption values records",
             "tables backup_store",
+            "backup_settings",
             "export",
             "load",
         ),
@@ -212,6 +216,7 @@ OPENS_FILES = {
     "tenancy/backends/access.py": "reads the certificate that a setting names, and writes it for drivers",
     "tenancy/schema/chain.py": "reads revision files, for their checksums",
     "tenancy/schema/new_revision.py": "writes a revision's file, tries it beside copies of the others",
+    "tenancy/archive/backup_settings.py": "reads the file of secret keys that a setting names",
     "tenancy/archive/storage/folder.py": "writes backups and reads them, which no process opens as a database",
     "tenancy/backends/sqlite/files.py": "writes files that no process has open yet, and syncs folders",
     "tenancy/backends/sqlite/templates.py": "reads templates, which no process opens as a database",

@@ -1,20 +1,21 @@
-"""Hold ``unify credentials``: the keys that seal tenants' database passwords."""
+"""Hold ``unify credentials``: the keys that seal passwords of databases, and those of backups."""
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import click
 
 import tenancy
-from utils.output import Failed, Progress, counted, say, show, table
+from utils.output import Failed, Progress, complain, counted, say, show, table
 from utils.parameters import CommandGroup, answering, json_option
 from utils.toolbox import Toolbox
 
 
 @click.group(cls=CommandGroup)
 def credentials() -> None:
-    """Create and change the keys that seal database passwords."""
+    """Create and change the keys that seal database passwords, and make those of backups."""
 
 
 @credentials.command("generate-key")
@@ -24,6 +25,37 @@ def generate_key(as_json: bool) -> None:
 
     key = tenancy.generate_key()
     show(as_json, {"key": key}, lambda: click.echo(key))
+
+
+@credentials.command("generate-signing-key")
+@json_option
+def generate_signing_key(as_json: bool) -> None:
+    """Print a fresh key that signs the records of backups; put it first in BACKUP_SIGNING_KEYS."""
+    from tenancy.credentials import signing
+
+    key = signing.generate_signing_key()
+    show(as_json, {"key": key}, lambda: click.echo(key))
+
+
+@credentials.command("generate-identity")
+@json_option
+def generate_identity(as_json: bool) -> None:
+    """Print a fresh pair of keys for backups, as a file of the age format: send it to a file that stays elsewhere.
+
+    Its public half, age1..., goes into BACKUP_RECIPIENTS. Its secret half opens the backups; a machine that only makes
+    them does not need it.
+    """
+    from tenancy.archive import encryption
+
+    public, secret = encryption.generate_identity()
+
+    def tell() -> None:
+        click.echo(f"# public key: {public}\n{secret}")
+        if not sys.stdout.isatty():
+            complain(f"BACKUP_RECIPIENTS={public}")
+        complain("Whoever has the secret key opens the backups, and without it nobody does: keep it elsewhere, twice.")
+
+    show(as_json, {"public": public, "secret": secret}, tell)
 
 
 @credentials.command()

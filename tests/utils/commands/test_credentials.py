@@ -77,3 +77,25 @@ def test_no_key_and_no_password_is_ever_shown(call, newer):
             told = call(*words, *form, settings=newer).output
             assert "hunter2" not in told
             assert not any(key in told for key in newer.tenant_credential_keys)
+
+
+def test_a_pair_of_keys_for_backups_is_a_file_of_the_age_format(shell):
+    """Where backups are encrypted it needs no settings, as it is made before there are any."""
+    pyrage = pytest.importorskip("pyrage")
+    made = shell("credentials", "generate-identity", SECRET_KEY="", BACKUP_SIGNING_KEYS="")
+    assert made.returncode == 0, made.stderr
+    comment, secret = made.stdout.splitlines()
+    public = str(pyrage.x25519.Identity.from_str(secret).to_public())
+    assert comment == f"# public key: {public}"
+    assert f"BACKUP_RECIPIENTS={public}" in made.stderr
+    assert secret not in made.stderr
+    document = json.loads(shell("credentials", "generate-identity", "--json").stdout)
+    assert set(document) == {"public", "secret"}
+    assert document["secret"] != secret
+
+
+def test_a_signing_key_stands_alone_and_is_taken_by_the_settings(shell, make_settings):
+    made = shell("credentials", "generate-signing-key", SECRET_KEY="")
+    key = made.stdout.removesuffix("\n")
+    assert make_settings(BACKUP_SIGNING_KEYS=key).backup_signing_keys == (key,)
+    assert json.loads(shell("credentials", "generate-signing-key", "--json").stdout)["key"] != key
