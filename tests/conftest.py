@@ -27,6 +27,7 @@ pytest_plugins = [
     "tests.support.catalog_rule",
     "tests.support.session_servers",  # before those that import it
     "tests.support.engines",
+    "tests.support.object_storage",
     "tests.support.once",
     "tests.support.products",
     "tests.support.versions",

@@ -10,11 +10,13 @@ usual environment variables (``AWS_ACCESS_KEY_ID`` and so on), or the role of th
 
 from __future__ import annotations
 
+import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from tenancy.archive.storage.base import PIECE_BYTES, Readable, Source, Storage, Stored, checked
@@ -26,7 +28,6 @@ from tenancy.errors import (
     StorageRefusedError,
     StorageUnavailableError,
 )
-from tenancy.forks import after_fork
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -38,7 +39,8 @@ ATTEMPTS = 3
 _LISTED_AT_ONCE = 1000
 _OPTIONS = {"s3": ("endpoint", "region"), "gs": ("service_account",), "az": ("account", "endpoint")}
 
-Result = TypeVar("Result")
+_used_in: dict[str, int] = {}
+"""The process in which obstore began: in a child that was forked from it afterwards its requests never return."""
 
 
 class Address:
@@ -75,7 +77,6 @@ class ObjectStorage(Storage):
         self.place = self._address.place
         self.can_delete = True
         self._stores: dict[str, ObjectStore] = {}
-        after_fork(self._forget_stores)
 
     def create(self, key: str, source: Source) -> None:
         number = 0
@@ -186,9 +187,19 @@ class ObjectStorage(Storage):
             return StorageRefusedError(f"the login of the storage may not use {what}.", key=key)
         if isinstance(error, exceptions.NotSupportedError):
             return StorageRefusedError(f"the storage cannot write {what} with create only.", key=key)
+        status = _status(str(error))
+        if status in (401, 403):
+            return StorageRefusedError(f"the login of the storage may not use {what}.", key=key)
+        if status == 404:  # a list is empty rather than missing
+            return StorageRefusedError(f"there is no {self.place}: create the bucket first.", key=key)
         return StorageUnavailableError(f"{what} cannot be used: {_reason(str(error))}.", key=key)
 
     def _store(self, name: str, address: Address, *, retries: int) -> ObjectStore:
+        if _used_in.setdefault("process", os.getpid()) != os.getpid():
+            raise StorageRefusedError(
+                f"{self.place} was used before this process was forked, and obstore's threads are not in it: "
+                "start it as a process of its own."
+            )
         if name not in self._stores:
             with self._refusing(address):
                 self._stores[name] = _open(address, retries)
@@ -205,9 +216,6 @@ class ObjectStorage(Storage):
             raise ConfigurationError(
                 f"{field} cannot be used ({type(error).__name__}): check its options and login.", field=field
             ) from None
-
-    def _forget_stores(self) -> None:
-        self._stores = {}
 
 
 class _Object:
@@ -310,16 +318,22 @@ def _az(address: Address, retries: int) -> ObjectStore:
 
 _KINDS: dict[str, Callable[[Address, int], ObjectStore]] = {"s3": _s3, "gs": _gs, "az": _az}
 
+_STATUS = re.compile(r"status code: ([0-9]{3})")
 _REASONS = (
-    ("timed out", "it does not answer in time"),
-    ("timeout", "it does not answer in time"),
-    ("dns", "its host has no address"),
-    ("connect", "no connection is accepted there"),
-    ("retries", "it fails again and again"),
+    ("kind: Timeout", "it does not answer in time"),
+    ("kind: Connect", "no connection is accepted there"),
+    ("dns error", "its host has no address"),
 )
+
+
+def _status(text: str) -> int | None:
+    """Return the HTTP status that obstore's first line reports; what follows is the storage's own text."""
+    found = _STATUS.search(text.partition("\n")[0])
+    return int(found.group(1)) if found else None
 
 
 def _reason(text: str) -> str:
     """Say in our own words what obstore reports."""
-    text = text.lower()
-    return next((words for found, words in _REASONS if found in text), "it answered with an error")
+    if status := _status(text):
+        return f"it answers with status {status}"
+    return next((words for found, words in _REASONS if found in text), "it does not answer as a storage does")
