@@ -181,7 +181,8 @@ class Backend(ABC):
     # --- routing and engines ----------------------------------------------------------------------------
     #
     # Called by routing/engines.py and routing/guards.py, for each new connection and each transaction; the
-    # catalog's engine is made by compose.py and manager.py.
+    # catalog's engine is made by compose.py, its database by lifecycle/migrate_catalog.py, and its rows are put back
+    # by fleet/catalog_recovery.py.
 
     @abstractmethod
     def connect(self, tenant: Tenant, access: Access) -> Any:
@@ -222,6 +223,13 @@ class Backend(ABC):
     @abstractmethod
     def make_catalog(self, engine: sa.Engine) -> None:
         """Make the empty database that a catalog's engine leads to, unless it exists."""
+
+    @abstractmethod
+    def has_catalog(self, engine: sa.Engine) -> bool:
+        """Say whether the database that a catalog's engine leads to is there."""
+
+    def follow_ids(self, connection: sa.Connection, table: sa.Table) -> None:  # noqa: B027 - others follow by themselves
+        """Have the ids that the database gives out begin above those that were inserted by the caller."""
 
     # --- migrations -------------------------------------------------------------------------------------
     #

@@ -109,6 +109,14 @@ class Claim:
         """Let the claim expire now, as of an operation that was cut off, or raise ClaimLostError."""
         self._expire(connection, now(connection))
 
+    def keep(self, connection: sa.Connection) -> None:
+        """Extend the expiry of a row that the caller's transaction has locked by ``renew``, however long ago that was.
+
+        Nobody can have taken the claim meanwhile.
+        """
+        until = now(connection) + timedelta(seconds=self.ttl_s)
+        connection.execute(_next_after, {"of": self.tenant_id, "seen": self.attempt, "expires_at": until})
+
     def pass_over(self, epoch: int) -> None:
         """Make the next claim's number higher than an epoch found in the database; only while this claim is held.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
@@ -17,6 +17,13 @@ from tenancy.models import User
 from tenancy.types import looked_in
 
 _WHERE_ALL_ARE = "`unify users list` or `Accounts.list()` lists all users."
+
+
+class FollowsIds(Protocol):
+    """Keep the numbers that a database gives out above those that were inserted; each backend does."""
+
+    def follow_ids(self, connection: sa.Connection, table: sa.Table) -> None: ...
+
 
 COLUMNS = (
     users.c.id,
@@ -67,6 +74,18 @@ def add(connection: sa.Connection, email: str, display_name: str, password_hash:
         raise UserExistsError("an account with this address already exists.", field="email") from error
     assert key is not None  # noqa: S101 - an INSERT of one row into a table with a serial key gives it
     return User(int(key[0]), email, display_name, is_admin, True, moment)
+
+
+def skip_ids(connection: sa.Connection, backend: FollowsIds, last: int) -> None:
+    """Never give out an id up to ``last``: an account that has it is inserted and deleted again."""
+    highest = connection.execute(sa.select(sa.func.max(users.c.id))).scalar_one() or 0
+    if highest >= last:
+        return
+    moment = datetime.now(UTC)
+    blank = {"id": last, "email": "", "email_key": f" {last}", "display_name": "", "is_active": False}
+    connection.execute(users.insert(), blank | {"is_admin": False, "created_at": moment, "updated_at": moment})
+    backend.follow_ids(connection, users)
+    connection.execute(users.delete().where(users.c.id == last))
 
 
 def get(connection: sa.Connection, user_id: int) -> User:

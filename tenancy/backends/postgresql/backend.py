@@ -164,6 +164,15 @@ class PostgreSQLBackend(ServerBackend):
             driver.commit()
             yield connection
 
+    def follow_ids(self, connection: sa.Connection, table: sa.Table) -> None:
+        """Set the sequence behind a serial column, which inserted values leave where it is; it never goes back."""
+        column = table.autoincrement_column
+        if column is not None:
+            sequence = sa.func.pg_get_serial_sequence(table.name, column.name)
+            highest = sa.select(sa.func.max(column)).scalar_subquery()
+            reached = sa.func.greatest(sa.func.nextval(sequence), highest)
+            connection.execute(sa.select(sa.func.setval(sequence, reached)))
+
     def queue_for_identity(self, connection: sa.Connection) -> None:
         """LOCK TABLE: running writers are waited for, later ones queue behind us; readers do not wait.
 

@@ -240,6 +240,9 @@ class ServerBackend(Backend):
     def make_catalog(self, engine: sa.Engine) -> None:
         self._make_missing(self._catalogs[engine])
 
+    def has_catalog(self, engine: sa.Engine) -> bool:
+        return self.stands(self._catalogs[engine])
+
     def _open_catalog(self, login: Login) -> Any:
         with self._catalog_explained():
             return self.open(login)

@@ -153,6 +153,10 @@ class SQLiteBackend(Backend):
     def make_catalog(self, engine: sa.Engine) -> None:
         _make_once(Path(engine.url.database or ""))
 
+    @storage_explained("the folder that ADMIN_DATABASE_URL names")
+    def has_catalog(self, engine: sa.Engine) -> bool:
+        return bool(size_of(Path(engine.url.database or "")))
+
     @storage_explained()
     def connect(self, tenant: Tenant, access: Access) -> Any:
         path = self.path(tenant)
