@@ -29,6 +29,7 @@ from tenancy.catalog.tables import CATALOG_VERSION_TABLE, SHARED_OWNER
 from tenancy.credentials.keyring import Keyring
 from tenancy.errors import ConfigurationError, ScopeError
 from tenancy.fleet.fleet import Fleet
+from tenancy.fleet.recovery import Recovery
 from tenancy.hosts import HostPolicy
 from tenancy.jobs.backup_jobs import BackupJobs
 from tenancy.jobs.fleet_kinds import FleetWork
@@ -185,6 +186,7 @@ class TenantManager:
         self.own_databases = OwnDatabases(self.provisioner, self.router.bulkhead, allowed=allowed)
         self.leftovers = self.provisioner.leftovers
         self.fleet = Fleet(self.services)
+        self.recovery = Recovery(self.services, self.catalog_chain)
         self.pool = PendingPool(self.services, self.options.pending_tenants if self.multi_tenant else 0)
         self.services.on_placed = self.pool.wake
         self.servers = Servers(self.services, self.pool.empty)

@@ -30,6 +30,7 @@ COMMANDS = {
     "schedule": "utils.commands.schedule",
     "credentials": "utils.commands.credentials",
     "audit": "utils.commands.audit",
+    "recover": "utils.commands.recover",
 }
 """Each command and the module that holds it, under the same name."""
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import socket
 from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -45,6 +47,11 @@ class Toolbox:
             self._held.callback(self._parts.close)
             self._held.enter_context(context.acting(f"command {operator()}"))
         return self._parts
+
+    def read_backups_from(self, url: str) -> None:
+        """Have the parts, which must not be made yet, work with the backups of another place than BACKUP_URL."""
+        place = url if "://" in url else str(Path(url).absolute())
+        self._settings = replace(self.settings, backup_url=place)
 
     @property
     def debugging(self) -> bool:

@@ -37,14 +37,15 @@ class Seeding(Operation):
             "last_error_code": None,
         }
 
-    def build(self, connection: sa.Connection, backend: Backend) -> None:
-        """Migrate an empty database to head, with its ledger."""
+    def build(self, connection: sa.Connection, backend: Backend, target: str = "head") -> None:
+        """Migrate an empty database to a revision, with its ledger."""
         tenancy_tables.create_all(connection)
         connection.commit()
         self.chain.upgrade(
             connection,
             transactional_ddl=backend.transactional_ddl,
             on_apply=lambda *seen: self._applied(backend, *seen),
+            target=target,
         )
 
     def fill(self, connection: sa.Connection, tenant: Tenant) -> None:

@@ -93,6 +93,7 @@ ORDERS = [
             "itself tenants statistics",
             "backups claims jobs leftovers listing login_failures pending sessions",
             "api_keys job_claims job_workers runs schedules",
+            "recovery",
         ),
     ),
     Order("tenancy.credentials", ("keyring signing", "rotation")),
@@ -114,7 +115,7 @@ ORDERS = [
         (
             "migrate_catalog operation",
             "leftovers placement seed upgrade",
-            "decision",
+            "bring_back decision",
             "preflight provision suspend_delete",
             "own_database provision_many reconcile shared_database upgrade_on_first_use",
         ),
@@ -122,7 +123,13 @@ ORDERS = [
     Order("tenancy.servers", ("registry | pending_pool",)),
     Order(
         "tenancy.fleet",
-        ("restore_points rollout_rules runs status verify", "orphans repair runner", "fleet", "processes", "revisions"),
+        (
+            "backup_survey restore_points rollout_rules runs standing status verify",
+            "catalog_recovery orphans repair runner tenant_recovery",
+            "fleet recovery",
+            "processes",
+            "revisions",
+        ),
     ),
     Order("tenancy.monitoring", ("audit backups inspection observations", "activity overview")),
     Order("tenancy.jobs", ("cron run", "kinds", "queue", "backup_jobs schedules", "fleet_kinds worker", "itself")),

@@ -316,6 +316,21 @@ class Child:
         os.close(self.answer)
         return os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
 
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+
+    def result_unless_killed(self) -> Any:
+        """Do as ``result``, but return None if the child was killed before it had one."""
+        with os.fdopen(self.answer, "rb") as stream:
+            answer = stream.read()
+        os.waitpid(self.pid, 0)
+        if not answer:
+            return None
+        ok, value = pickle.loads(answer)
+        if not ok:
+            raise AssertionError(f"in the child:\n{value}")
+        return value
+
     def result(self) -> Any:
         with os.fdopen(self.answer, "rb") as stream:
             answer = stream.read()
