@@ -195,12 +195,12 @@ class TenantManager:
             self.catalog_chain,
             self.router.tenant_of,
             self.engines,
-            BackupReports(catalog),
+            BackupReports(catalog, self.options.backups.warn_hours),
         )
         self.audit = AuditReports(catalog)
         self.jobs = Jobs(catalog, keyring)
         self.schedules = Schedules(self.jobs)
-        self.backup_jobs = BackupJobs(self.jobs)
+        self.backup_jobs = BackupJobs(self.jobs, self.options.backups)
         self.fleet_work = FleetWork(self.fleet)
         self.jobs.kinds.register(self.fleet_work.kind())
 

@@ -13,7 +13,7 @@ from flask import Flask
 
 import logs
 from web import api, pages
-from web.api import admin
+from web.api import admin_backups
 from web.api.openapi import document
 from web.auth import sessions
 from web.http import access_log, assets, errors, rate_limits, security, wsgi
@@ -36,7 +36,7 @@ def create(parts: Parts) -> Flask:
         room.init_app(app)
     app.register_blueprint(health.blueprint)
     app.register_blueprint(api.blueprint)
-    app.register_blueprint(admin.blueprint)
+    app.register_blueprint(admin_backups.blueprint)
     document.init_app(app)
     pages.register(app)
     app.wsgi_app = wsgi.wrap(app.wsgi_app, parts.settings)  # type: ignore[method-assign, assignment]  # Flask's documented seam

@@ -27,8 +27,9 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from tenancy.catalog.backups import BackupState
 from tenancy.models import State
-from tenancy.names import is_visible
+from tenancy.names import MAX_USER_ID, is_visible
 
 TITLE_MAX = 200
 TEXT_MAX = 200_000
@@ -104,6 +105,7 @@ Name = Annotated[
 ]
 Text = Annotated[str, StringConstraints(max_length=TEXT_MAX, pattern=UNSTORABLE)]
 Place = Annotated[str, StringConstraints(max_length=TITLE_MAX, pattern=UNSTORABLE)]
+TableName = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=UNSTORABLE)]
 Color = Annotated[str, StringConstraints(pattern=r"^#[0-9a-fA-F]{6}$")]
 # The text is checked first, because strict types refuse to convert Python strings.
 ISO_DAY = BeforeValidator(_written("date", r"\d{4}-\d{2}-\d{2}$"))
@@ -226,6 +228,14 @@ class DatabaseInitialize(Strict):
     db_options: dict[str, str | int] | None = None
 
 
+class RestoreDatabase(Strict):
+    """Which backup to restore: these tables alone where some are named, or into a new account of this address."""
+
+    backup_id: UUID
+    only_tables: Annotated[list[TableName], Field(max_length=100)] = Field(default_factory=list)
+    as_new_user: Annotated[str, StringConstraints(min_length=1, max_length=254, pattern=UNSTORABLE)] | None = None
+
+
 def _changes(creation: type[BaseModel], name: str, base: type[BaseModel] = Strict) -> type[BaseModel]:
     """Derive the model of a PATCH: every field except ``id`` is optional, and only fields that are sent change."""
     fields: dict[str, Any] = {}
@@ -284,6 +294,14 @@ class DatabasesQuery(ListQuery):
     behind: bool = False
     inactive_since: Moment | None = None
     q: Annotated[str, StringConstraints(min_length=1, max_length=254, pattern=UNSTORABLE)] | None = None
+
+
+class BackupsQuery(ListQuery):
+    """The filters of the administrators' list of backups."""
+
+    user_id: Annotated[int, Field(ge=1, le=MAX_USER_ID)] | None = None
+    kind: Literal["tenant", "catalog"] | None = None
+    state: BackupState | None = None
 
 
 TaskChange = _changes(TaskCreate, "TaskChange")

@@ -10,10 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
+from tenancy.archive.backup_settings import BackupSettings
 from tenancy.catalog import jobs as rows
 from tenancy.catalog.jobs import Job
 from tenancy.errors import JobNotFoundError, JobStateError
 from tenancy.jobs.queue import Jobs
+from tenancy.names import MAX_USER_ID
 
 BACKUP, RESTORE, UNDO, VERIFY, PRUNE = "backup", "restore", "undo", "verify", "prune"
 OF_A_USER = (BACKUP, RESTORE, UNDO)
@@ -23,17 +25,21 @@ OF_A_USER = (BACKUP, RESTORE, UNDO)
 class BackupJobs:
     """Add jobs; workers do the work."""
 
-    def __init__(self, jobs: Jobs) -> None:
+    def __init__(self, jobs: Jobs, settings: BackupSettings) -> None:
         self._jobs = jobs
+        self._settings = settings
 
     def backup(self, user_id: int) -> Job:
-        """Back up one user's database."""
+        """Back up one user's database; ArchiveKeyError where no key encrypts backups, as for all that make some."""
+        self._check_complete()
         return self._add(BACKUP, {"user": str(user_id)}, f"backup {user_id}")
 
     def backup_all(self) -> Job:
+        self._check_complete()
         return self._add(BACKUP, {"all": True}, "backup all")
 
     def backup_catalog(self) -> Job:
+        self._check_complete()
         return self._add(BACKUP, {"catalog": True}, "backup catalog")
 
     def verify(self, backup_id: UUID, *, by_restoring: bool = False) -> Job:
@@ -48,7 +54,11 @@ class BackupJobs:
     def restore(
         self, user_id: int, backup_id: UUID, *, only_tables: Sequence[str] = (), as_new_user: str | None = None
     ) -> Job:
-        """Put a user's database, or some of its tables, back to a backup; or make a new account with its rows."""
+        """Put a user's database, or some of its tables, back to a backup; or make a new account with its rows.
+
+        ArchiveKeyError where this machine has no key that opens backups.
+        """
+        self._settings.identities()
         given = {"user": str(user_id), "backup": str(backup_id)}
         given |= {"only_tables": ",".join(only_tables), "as_new_user": as_new_user or ""}
         return self._add(RESTORE, given, f"restore {user_id}")
@@ -64,10 +74,14 @@ class BackupJobs:
 
     def of_user(self, user_id: int, job_id: int) -> Job:
         """Return a job that works on this user's database; JobNotFoundError for every other one."""
-        job = self._jobs.get(job_id)
-        if job.kind not in OF_A_USER or job.arguments.get("user") != str(user_id):
+        job = self._jobs.get(job_id) if 0 < job_id <= MAX_USER_ID else None
+        if job is None or job.kind not in OF_A_USER or job.arguments.get("user") != str(user_id):
             raise JobNotFoundError(f"no job {job_id} works on the database of user {user_id}.", job_id=job_id)
         return job
+
+    def _check_complete(self) -> None:
+        self._settings.encrypt_to()
+        self._settings.signing().sign(b"")
 
     def _add(self, kind: str, given: Mapping[str, Any], key: str) -> Job:
         asked = {name: value for name, value in given.items() if value}

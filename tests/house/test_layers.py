@@ -145,11 +145,13 @@ ORDERS = [
         ),
     ),
     Order("web.auth", ("sessions", "known_browsers guards")),
-    Order("web.ops", ("metrics", "health")),
+    Order("web.ops", ("backup_metrics", "metrics", "health")),
     Order(
         "web.display", ("calendar_names charts highlights markdown preferences stencils", "clock", "template_filters")
     ),
-    Order("web.api", ("etags queries resources", "account admin keys rows settings", "itself", "openapi")),
+    Order(
+        "web.api", ("etags queries resources", "account admin keys rows settings", "admin_backups itself", "openapi")
+    ),
     Order("web.api.openapi", ("shapes words", "document", "page")),
     Order(
         "web.pages",
@@ -164,14 +166,14 @@ ORDERS = [
     Order("web.pages.sign_in", ("carried_form", "views", "expired_session")),
     Order(
         "web.pages.account",
-        ("layout user_agents", "database keys own_database security", "profile values", "itself"),
+        ("layout user_agents", "data database keys own_database security", "profile values", "itself"),
     ),
     Order(
         "web.pages.console",
         (
             "layout",
-            "actions audit fleet health initialize leftovers overview runs servers users",
-            "tenant",
+            "actions audit backups fleet health initialize leftovers overview runs servers users",
+            "restores tenant",
             "itself",
         ),
     ),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tenancy.archive.encryption import generate_identity
 from tenancy.catalog import backups
 from tenancy.catalog.backups import CATALOG, TENANT, Backup, BackupState
 from tenancy.jobs.kinds import Argument, Kind, Kinds
@@ -66,3 +68,11 @@ ARGUMENTS = {
     "restore": _texts("user", "backup", "only_tables", "as_new_user"),
     "undo": (*_texts("user"), *_switches("discard_newer")),
 }
+
+
+def key_pair(folder: Path) -> dict[str, str]:
+    """Make a pair of keys for backups, and give the settings of a server that has both halves."""
+    public, secret = generate_identity()
+    file = folder / "identity.txt"
+    file.write_text(f"{secret}\n")
+    return {"backup_recipients": public, "backup_identity_file": str(file)}

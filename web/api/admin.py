@@ -32,7 +32,7 @@ def database_info(user_id: str) -> Response:
     """Return one database's configuration, without secrets."""
     require_json_accepted()
     refuse_query()
-    return answer(current_parts().manager.reports.info(_user_id(user_id)))
+    return answer(current_parts().manager.reports.info(known_id(user_id)))
 
 
 @blueprint.post("/user/<user_id>/database/initialize")
@@ -41,7 +41,7 @@ def initialize(user_id: str) -> Response:
     """Create one user's database, or say that it is already ready."""
     require_json_accepted()
     refuse_query()
-    owner = _user_id(user_id)
+    owner = known_id(user_id)
     fields = DatabaseFields(**sent(optional_body(DatabaseInitialize)))
     manager = current_parts().manager
     with metrics.provisioning():
@@ -81,7 +81,8 @@ def _narrowed(query: DatabasesQuery) -> dict[str, Any]:
     return given | ({"query": query.q} if query.q is not None else {})
 
 
-def _user_id(text: str) -> int:
+def known_id(text: str) -> int:
+    """Return the id in an address; 404 for what is none."""
     try:
         return names.user_id(text)
     except ConfigurationError:

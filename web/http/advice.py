@@ -35,7 +35,7 @@ class Advice(NamedTuple):
 STATES: dict[str, Advice] = {
     State.PROVISIONING: Advice("Your database is being set up.", WAIT),
     State.MIGRATING: Advice("Your database is being upgraded.", WAIT),
-    State.MOVING: Advice("Your database, which is empty, is being replaced by the one that you named.", WAIT),
+    State.MOVING: Advice("Your database is being replaced, by a backup or by another database.", WAIT),
     State.READ_ONLY: Advice("Your data can be read but not changed at the moment.", WAIT),
     State.SUSPENDED: Advice("An administrator has suspended your database. Nothing is lost.", SUSPENDED),
     State.FAILED: Advice("The last operation on your database failed.", f"{SETTINGS} Nothing in it is lost."),
@@ -54,6 +54,7 @@ CODES: dict[str, Advice] = {
     "tenant_crowded": Advice("Your database cannot keep up with your requests.", WAIT),
     "claim_lost": Advice("Another operation ran on your database at the same time.", WAIT),
     "account_error": Advice("This account cannot do what was asked.", ASK),
+    "job_state": Advice("Something else that you asked for is under way, or waits for its turn.", WAIT),
     "no_server": Advice("There is no room for another database.", ASK),
     "catalog_error": Advice("The catalog, which holds all accounts, could not do what was asked.", ASK),
     "catalog_not_ready": Advice(

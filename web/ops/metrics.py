@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.multiprocess import MultiProcessCollector
 
 import logs
+from web.ops.backup_metrics import BackupMetrics
 from web.parts import current_parts
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -101,11 +102,12 @@ class Metrics:
         """Return the metrics in Prometheus's text format."""
         self._due = 0.0
         self.refresh()
+        whole = CollectorRegistry()
+        whole.register(BackupMetrics(current_parts().manager.reports.backups))
         if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-            return generate_latest(self.registry)
-        everywhere = CollectorRegistry()
-        MultiProcessCollector(everywhere)  # type: ignore[no-untyped-call]  # the package leaves it untyped
-        return generate_latest(everywhere)
+            return generate_latest(self.registry) + generate_latest(whole)
+        MultiProcessCollector(whole)  # type: ignore[no-untyped-call]  # the package leaves it untyped
+        return generate_latest(whole)
 
 
 def init_app(app: Flask) -> None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+import compose
 from tenancy.catalog import Catalog
 from tenancy.catalog.jobs import JobState
 from tenancy.credentials.keyring import Keyring, generate_key
-from tenancy.errors import JobNotFoundError, JobStateError
+from tenancy.errors import ArchiveKeyError, JobNotFoundError, JobStateError
 from tenancy.jobs.backup_jobs import BackupJobs
 from tenancy.jobs.queue import Jobs
 from tenancy.types import new_id
 from tests.support.applications import PATIENCE_S
-from tests.support.backups import know_kinds
+from tests.support.backups import key_pair, know_kinds
 from tests.support.jobs import working
 
 
@@ -24,8 +25,8 @@ def jobs(catalog: Catalog) -> Jobs:
 
 
 @pytest.fixture
-def asked(jobs: Jobs) -> BackupJobs:
-    return BackupJobs(jobs)
+def asked(jobs: Jobs, make_settings, tmp_path) -> BackupJobs:
+    return BackupJobs(jobs, compose.backup_settings(make_settings(**key_pair(tmp_path))))
 
 
 def test_each_call_adds_a_job_of_its_kind(asked):
@@ -93,3 +94,16 @@ def test_a_job_is_given_to_the_user_whose_database_it_works_on_alone(asked):
     for user_id, job_id in ((4, mine.id), (3, asked.backup_all().id), (3, asked.prune("daily=1").id), (3, 999)):
         with pytest.raises(JobNotFoundError):
             asked.of_user(user_id, job_id)
+
+
+def test_without_keys_no_job_is_added_that_could_only_fail(jobs, make_settings):
+    keyless = BackupJobs(jobs, compose.backup_settings(make_settings()))
+    for call in (
+        lambda: keyless.backup(3),
+        keyless.backup_all,
+        keyless.backup_catalog,
+        lambda: keyless.restore(3, new_id()),
+    ):
+        with pytest.raises(ArchiveKeyError):
+            call()
+    assert jobs.page() == []

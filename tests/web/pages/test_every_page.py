@@ -11,6 +11,7 @@ import pytest
 from repositories.repository_factory import RepositoryFactory
 from tenancy.catalog import leftovers
 from tests.support.applications import add_tenants, keep_runs, keep_server
+from tests.support.backups import keep_backup, key_pair, know_kinds
 from tests.support.browsing import Page
 from tests.support.rows import PAGED, named_by, new_row
 
@@ -25,9 +26,11 @@ TYPED = {"date": "2099-01-02", "datetime-local": "2099-01-02T10:00", "time": "10
 
 
 @pytest.fixture
-def parts(make_parts):
-    """Give the joined parts with every page there is: also those that an operator has to allow."""
-    return make_parts(allow_user_databases="true")
+def parts(make_parts, tmp_path):
+    """Give the joined parts with every page there is: also those that an operator has to allow, or to give keys for."""
+    parts = make_parts(allow_user_databases="true", **key_pair(tmp_path))
+    know_kinds(parts.manager.jobs.kinds)
+    return parts
 
 
 @pytest.fixture
@@ -38,6 +41,10 @@ def rows(ada, parts, user, other):
     with parts.catalog.writing() as connection:
         gone = parts.manager.tenant_of(other.id).with_(db_path="users/gone.db")
         found["/admin/leftovers"] = str(leftovers.add(connection, gone, leftovers.Reason.FORGOTTEN).id)
+    kept = keep_backup(parts.manager, other.id)
+    found |= {"/admin/backups": str(kept.id), "/admin/users/<int:user_id>/restore": str(kept.id)}
+    found["/settings/data"] = str(keep_backup(parts.manager, user.id).id)
+    found["/settings/data/work"] = str(parts.manager.backup_jobs.backup(user.id).id)
     found["/admin/fleet"] = str(keep_runs(parts.manager, add_tenants(parts, 4))[-1])
     with parts.manager.session(user.id, write=True) as session:
         for name in PAGED:

@@ -18,6 +18,7 @@ TABS = (
     ("security", "Security"),
     ("keys", "API keys"),
     ("database", "Your database"),
+    ("data", "Your data"),
     ("values", "Stored values"),
 )
 

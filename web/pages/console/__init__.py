@@ -1,4 +1,4 @@
-"""Serve the administrators' console: all accounts and databases, servers, fleet runs, audit log, health.
+"""Serve the administrators' console: all accounts and databases, backups, servers, fleet runs, audit, health.
 
 ``layout`` holds what its pages share. All pages and actions use the manager and the accounts of ``tenancy``; the
 commands shown on the pages call the same functions.
@@ -9,11 +9,13 @@ from __future__ import annotations
 from web.pages.console import (
     actions,
     audit,
+    backups,
     fleet,
     health,
     initialize,
     leftovers,
     overview,
+    restores,
     runs,
     servers,
     tenant,
@@ -24,12 +26,14 @@ from web.pages.console.layout import blueprint
 __all__ = [
     "actions",
     "audit",
+    "backups",
     "blueprint",
     "fleet",
     "health",
     "initialize",
     "leftovers",
     "overview",
+    "restores",
     "runs",
     "servers",
     "tenant",

@@ -90,6 +90,15 @@ def _unreached(report: Report) -> bool:
     return _own_database(report) and report["config"]["last_error_code"] is not None
 
 
+def _backup(user: User) -> str:
+    job = current_parts().manager.backup_jobs.backup(user.id)
+    return f"Job {job.id} backs up the database of {user.email} as soon as a worker is free."
+
+
+def _to_back_up(report: Report) -> bool:
+    return _own_database(report) and current_parts().manager.options.backups.complete
+
+
 def _deactivate(user: User) -> str:
     current_parts().accounts.deactivate(user.id)
     return f"{user.email} has been deactivated and signed out everywhere."
@@ -117,6 +126,14 @@ ACTIONS = (
         "This connects to the database and checks that it belongs to this account. Nothing is changed.",
         "unify db test {id}",
         lambda report: report["config"] is not None,
+    ),
+    Action(
+        "backup",
+        "Back up now",
+        "A job makes an encrypted backup of the database. The user can work meanwhile.",
+        "unify backup create {id}",
+        _to_back_up,
+        _backup,
     ),
     Action(
         "suspend",

@@ -14,13 +14,12 @@ import orjson
 from flask import Response, url_for
 from flask.typing import ResponseReturnValue
 
-from tenancy import names
-from tenancy.errors import AuditBrokenError, ConfigurationError, UserNotFoundError
+from tenancy.errors import AuditBrokenError
 from web.auth.guards import admin_required
 from web.display import clock
 from web.http.errors import Problem
 from web.pages.common import paging
-from web.pages.console.layout import blueprint, key, show, text
+from web.pages.console.layout import account, blueprint, key, show, text
 from web.parts import current_parts
 
 PAGE = 50
@@ -29,8 +28,6 @@ COLUMNS = (
     "detail",
 )
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
-NOBODY = -1
-"""The id to search for when an account does not exist; no row of the log has it."""
 
 Entries = Iterator[dict[str, Any]]
 
@@ -90,24 +87,12 @@ def _asked() -> tuple[dict[str, Any], dict[str, Any]]:
     first, last = _day(given.get("from")), _day(given.get("to"))
     asked = {
         "action": given["action"][:64] if "action" in given else None,
-        "user_id": _account(given.get("user")),
-        "actor_id": _account(given.get("actor")),
+        "user_id": account(given.get("user")),
+        "actor_id": account(given.get("actor")),
         "since": clock.day_bounds(first)[0] if first else None,
         "until": clock.day_bounds(last)[1] if last else None,
     }
     return given, asked
-
-
-def _account(reference: str | None) -> int | None:
-    """Return the user id that ``reference`` names: an id itself, or an e-mail address."""
-    if not reference:
-        return None
-    try:
-        if reference.isascii() and reference.isdigit():
-            return names.user_id(reference)  # the log keeps rows of accounts that no longer exist
-        return current_parts().accounts.find(reference).id
-    except (ConfigurationError, UserNotFoundError):
-        return NOBODY
 
 
 def _day(typed: str | None) -> date | None:

@@ -9,7 +9,7 @@ from flask import Blueprint, redirect, render_template, request, url_for
 from werkzeug import Response
 
 from tenancy import names
-from tenancy.errors import ConfigurationError
+from tenancy.errors import ConfigurationError, UserNotFoundError
 from tenancy.models import User
 from web.http.errors import NOT_THERE, Problem
 from web.parts import current_parts
@@ -19,11 +19,15 @@ blueprint = Blueprint("admin", __name__, url_prefix="/admin")
 TABS = (
     ("index", "Overview"),
     ("users", "Users and databases"),
+    ("backups", "Backups"),
     ("servers", "Servers"),
     ("fleet", "Fleet"),
     ("audit", "Audit log"),
     ("health", "Health"),
 )
+NOBODY = -1
+"""The id to search for when an account does not exist; no row has it."""
+
 PRODUCTS = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "mysql": "MySQL", "sqlserver": "SQL Server"}
 
 
@@ -50,6 +54,18 @@ def known_id(user_id: int) -> int:
 def text(name: str, longest: int = names.EMAIL_MAX) -> str:
     """Return one text of the URL's query, without NUL, which databases cannot store."""
     return request.args.get(name, "").replace("\x00", "").strip()[:longest]
+
+
+def account(reference: str | None) -> int | None:
+    """Return the user id that a filter names, by id or e-mail address: None for all, NOBODY if there is none."""
+    if not reference:
+        return None
+    try:
+        if reference.isascii() and reference.isdigit():
+            return names.user_id(reference)  # rows are kept of accounts that no longer exist
+        return current_parts().accounts.find(reference).id
+    except (ConfigurationError, UserNotFoundError):
+        return NOBODY
 
 
 def choice(name: str, known: Collection[str]) -> str | None:

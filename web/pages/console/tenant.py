@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 from flask import redirect, request, url_for
 from flask.typing import ResponseReturnValue
@@ -19,6 +20,7 @@ from web.parts import current_parts
 
 SIZES = {"width": 600.0, "height": 90.0}
 AUDITED = 10
+BACKUPS = 5
 
 
 @blueprint.get("/users/<int:user_id>")
@@ -27,12 +29,17 @@ def tenant(user_id: int) -> ResponseReturnValue:
     """Show the account's page; the database is opened to read its identity and its ledger."""
     manager = current_parts().manager
     report = manager.reports.tenant(known_id(user_id))
+    config = report["config"]
+    backups = manager.reports.backups.of_tenant(UUID(config["tenant_id"]), limit=BACKUPS) if config else None
     return show(
         "users",
         "tenant",
         report=report,
         user=report["account"],
-        config=report["config"],
+        config=config,
+        backups=backups,
+        warn_hours=manager.reports.backups.warn_hours,
+        keys=manager.options.backups,
         trend=charts.trend(report["sizes"], **SIZES),
         audit=manager.audit.page(user_id=user_id, limit=AUDITED),
         minutes=FLUSH_S // 60,
