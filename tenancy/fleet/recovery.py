@@ -7,20 +7,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tenancy.archive.backup_settings import BackupSettings
 from tenancy.catalog import claims, leftovers, recovery, users
 from tenancy.catalog.claims import Claim
+from tenancy.catalog.leftovers import Reason
 from tenancy.catalog.recovery import Recovered
-from tenancy.errors import ConfigurationError
+from tenancy.errors import ClaimedError, ConfigurationError
 from tenancy.fleet.backup_survey import Survey, survey
 from tenancy.fleet.catalog_recovery import CatalogRecovery
 from tenancy.fleet.standing import Looking
 from tenancy.fleet.tenant_recovery import Outcome, Result, TenantRecovery
 from tenancy.lifecycle.leftovers import Leftovers
 from tenancy.lifecycle.operation import Operation, Services
+from tenancy.models import Leftover
 from tenancy.schema.chain import Chain
 
 WELL = frozenset({Outcome.KEPT, Outcome.RESTORED, Outcome.ADOPTED})
@@ -104,7 +107,7 @@ class Recovery(Operation):
         with self._catalog.held(claim), claims.beating(self.catalog, [claim]):
             self._keep_ids(report.highest_user)
             work.bring_back(self.services, claim)
-            left = self._clear_deleted(work.found)
+            left = self._clear(work.found)
         with claim.ending() as connection:
             recovery.keep(connection, report.to_dict(), ended=report.ended)
             detail = {"tenants": report.counts, "unknown": len(report.unknown), "left": left, "ended": report.ended}
@@ -115,11 +118,30 @@ class Recovery(Operation):
         with self.catalog.writing() as connection:
             users.skip_ids(connection, self._catalog.backend, highest)
 
-    def _clear_deleted(self, found: Survey) -> int:
-        """Remove what is left of databases that were deleted on purpose; return how many stay on the list."""
+    def _clear(self, found: Survey) -> int:
+        """Remove what recoveries that were cut off had begun to make, and what is left of deleted databases.
+
+        Returns how many stay on the list.
+        """
         with self.catalog.reading() as connection:
-            left = [each for each in leftovers.every(connection) if each.tenant_id in found.deleted]
-        return len(Leftovers(self.services).clear(left))
+            left = leftovers.every(connection)
+        cleared = Leftovers(self.services)
+        staying = cleared.clear(each for each in left if each.tenant_id in found.deleted)
+        for each in left:
+            if each.reason == Reason.HALF_MADE:
+                staying += self._cleared_alone(each, cleared)
+        return len(staying)
+
+    def _cleared_alone(self, left: Leftover, cleared: Leftovers) -> list[Leftover]:
+        """Remove a database in the making, unless somebody is making it now."""
+        with suppress(ClaimedError):
+            with self.catalog.writing() as connection:
+                claim = self.claim(connection, left, "clear")
+            with self.abandoned(left, claim, "clear"), claims.beating(self.catalog, [claim]):
+                staying = cleared.clear([left])
+            with claim.ending():
+                return staying
+        return []
 
     def _refuse_shared(self) -> None:
         if not self.catalog.multi_tenant:
