@@ -48,6 +48,7 @@ from tenancy.lifecycle.upgrade_on_first_use import UpgradeOnFirstUse
 from tenancy.models import Principal, State, Tenant, TenantSchema, User
 from tenancy.monitoring.audit import AuditReports
 from tenancy.monitoring.backups import BackupReports
+from tenancy.monitoring.doctor import Doctor
 from tenancy.monitoring.observations import Observations
 from tenancy.monitoring.overview import Reports
 from tenancy.routing.dbapi import LeasedConnection, only_reads
@@ -198,6 +199,7 @@ class TenantManager:
             BackupReports(catalog, self.options.backups.warn_hours),
         )
         self.audit = AuditReports(catalog)
+        self.doctor = Doctor(self.services)
         self.jobs = Jobs(catalog, keyring)
         self.schedules = Schedules(self.jobs)
         self.backup_jobs = BackupJobs(self.jobs, self.options.backups)

@@ -31,6 +31,7 @@ COMMANDS = {
     "credentials": "utils.commands.credentials",
     "audit": "utils.commands.audit",
     "recover": "utils.commands.recover",
+    "doctor": "utils.commands.doctor",
 }
 """Each command and the module that holds it, under the same name."""
 

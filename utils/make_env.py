@@ -46,7 +46,7 @@ KEEP = """\
 Without some of its keys no backup can be used. Keep a copy of them elsewhere than on this machine, and not with the
 backups: TENANT_CREDENTIAL_KEYS, AUDIT_KEY and BACKUP_SIGNING_KEYS; and, once you have made a pair of keys for backups
 with `unify credentials generate-identity`, its secret half. No backup is made before BACKUP_RECIPIENTS has the public
-one.
+one. `unify doctor` says what is missing.
 """
 """What is printed once, when a machine is set up."""
 

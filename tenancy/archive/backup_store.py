@@ -109,25 +109,11 @@ class BackupStore:
     def files(self, tenant_id: uuid.UUID | None = None) -> Iterator[Files]:
         """List the files of all backups, or those of one tenant; nothing is read."""
         folders = [f"{_TENANTS}/{tenant_id}"] if tenant_id is not None else [_TENANTS, _CATALOG]
-        for folder in folders:
-            last: Files | None = None
-            for stored in self.storage.list(folder):
-                named = _KEY.fullmatch(stored.key)
-                if named is None:
-                    continue
-                tenant = named["tenant"]
-                place = Place(uuid.UUID(named["backup"]), None if tenant is None else uuid.UUID(tenant))
-                if last is not None and last.place != place:
-                    yield last
-                    last = None
-                archive, record = (last.archive, last.record) if last is not None else (None, None)
-                if named["suffix"] == ARCHIVE:
-                    archive = stored
-                else:
-                    record = stored
-                last = Files(place, archive, record)
-            if last is not None:
-                yield last
+        return (files for folder in folders for files in self._files(folder))
+
+    def files_of(self, place: Place) -> Files:
+        """List the files of one backup."""
+        return next((files for files in self._files(place.folder) if files.place == place), Files(place))
 
     def partials(self, tenant_id: uuid.UUID | None = None) -> Iterator[Files]:
         """List archives without record and records without archive; young ones may still be in the writing."""
@@ -175,6 +161,23 @@ class BackupStore:
         """Return the highest user id that any believed record names; 0 if none does."""
         found = chain(self.records(), self.deletions())
         return max((each.user_id or 0 for each in found if not isinstance(each, Unreadable)), default=0)
+
+    def _files(self, folder: str) -> Iterator[Files]:
+        """List the files of the backups in a folder and below it; those of one backup stand together."""
+        last: Files | None = None
+        for stored in self.storage.list(folder):
+            named = _KEY.fullmatch(stored.key)
+            if named is None:
+                continue
+            tenant = named["tenant"]
+            place = Place(uuid.UUID(named["backup"]), None if tenant is None else uuid.UUID(tenant))
+            if last is not None and last.place != place:
+                yield last
+                last = None
+            last = last or Files(place)
+            last = replace(last, archive=stored) if named["suffix"] == ARCHIVE else replace(last, record=stored)
+        if last is not None:
+            yield last
 
     def _opened(self, key: str) -> Record | Deletion:
         with self.storage.open(key) as stream:

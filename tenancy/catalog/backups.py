@@ -95,6 +95,9 @@ class BackupFilter:
     tenant_id: uuid.UUID | None = None
     kind: str | None = None
     state: str | None = None
+    signed_by: str | None = None
+    key_ids: str | None = None
+    """Exactly these, with commas between them."""
 
     def conditions(self) -> list[sa.ColumnElement[bool]]:
         wanted = {
@@ -102,6 +105,8 @@ class BackupFilter:
             _rows.tenant_id: self.tenant_id,
             _rows.kind: self.kind,
             _rows.state: self.state,
+            _rows.signed_by: self.signed_by,
+            _rows.key_ids: self.key_ids,
         }
         return [column == value for column, value in wanted.items() if value is not None]
 

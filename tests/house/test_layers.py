@@ -131,7 +131,7 @@ ORDERS = [
             "revisions",
         ),
     ),
-    Order("tenancy.monitoring", ("audit backups inspection observations", "activity overview")),
+    Order("tenancy.monitoring", ("audit backup_keys backups inspection observations", "activity doctor overview")),
     Order("tenancy.jobs", ("cron run", "kinds", "queue", "backup_jobs schedules", "fleet_kinds worker", "itself")),
     Order("tenancy.accounts", ("passwords preferences", "accounts", "itself")),
     Order("web", ("parts schemas", "http", "auth | ops", "display | api", "pages", "itself")),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tenancy.archive.encryption import generate_identity
+from tenancy.archive.records import Record
 from tenancy.catalog import backups
 from tenancy.catalog.backups import CATALOG, TENANT, Backup, BackupState
 from tenancy.jobs.kinds import Argument, Kind, Kinds
@@ -45,6 +48,37 @@ def keep_backup(manager: TenantManager, user_id: int | None, *, hours: float = 0
     with manager.catalog.writing() as connection:
         backups.add(connection, found)
     return found
+
+
+def store_backup(
+    manager: TenantManager, *, catalog: bool = False, state: str = BackupState.GOOD, **changed: Any
+) -> Record:
+    """Put a backup with its signed record into the storage, and into the catalog; its archive is none."""
+    settings, content, at = manager.services.backups, b"an archive", datetime.now(UTC) - timedelta(seconds=1)
+    record = Record(
+        backup_id=new_id(),
+        kind=CATALOG if catalog else TENANT,
+        tenant_id=None if catalog else new_id(),
+        user_id=None if catalog else 7,
+        epoch=1,
+        db_type="sqlite",
+        revision="0002",
+        app_version="0.4",
+        started_at=at,
+        finished_at=at,
+        size_bytes=len(content),
+        checksum=hashlib.sha256(content).hexdigest(),
+        plain_checksum="ab" * 32,
+        rows={},
+        checksums={},
+        key_ids=settings.encrypt_to().key_ids,
+        imprint=None,
+        installation="7e5800",
+    )
+    record = settings.store().add(replace(record, **changed), io.BytesIO(content))
+    with manager.catalog.writing() as connection:
+        backups.add(connection, replace(record.backup(), state=state))
+    return record
 
 
 def know_kinds(kinds: Kinds) -> None:

@@ -46,6 +46,7 @@ def environ(tmp_path):
         "TENANT_CREDENTIAL_KEYS": Fernet.generate_key().decode(),
         "ADMIN_DATABASE_URL": f"sqlite:///{tmp_path / 'admin.db'}",
         "TENANT_DATA_DIR": str(tmp_path / "users"),
+        "BACKUP_URL": str(tmp_path / "backups"),
         "BOOTSTRAP_FIRST_ADMIN": "true",
         "ADMIN_EMAILS": "",
         "LOG_LEVEL": "INFO",

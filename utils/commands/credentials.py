@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 import tenancy
-from utils.output import Failed, Progress, complain, counted, say, show, table
+from utils.output import Failed, Progress, complain, counted, plain, say, show, table
 from utils.parameters import CommandGroup, answering, json_option
 from utils.toolbox import Toolbox
+
+if TYPE_CHECKING:
+    from tenancy.catalog.backups import Backup
 
 
 @click.group(cls=CommandGroup)
@@ -82,10 +85,11 @@ def rotate(toolbox: Toolbox, as_json: bool) -> None:
 @credentials.command()
 @answering
 def status(toolbox: Toolbox, as_json: bool) -> None:
-    """Show which keys stored passwords need, and which are no longer needed."""
+    """Show which keys stored passwords and backups need, and which are no longer needed."""
     from tenancy.credentials import rotation
 
     found = rotation.status(toolbox.parts.catalog, toolbox.parts.manager.keyring)
+    uses = toolbox.parts.manager.doctor.keys.uses()
 
     def tell() -> None:
         columns = ("key_id", "newest", "used_by", "needed")
@@ -97,14 +101,49 @@ def status(toolbox: Toolbox, as_json: bool) -> None:
         if found["to_rotate"]:
             say(f"{counted(found['to_rotate'], 'password')} under older keys: run unify credentials rotate.")
         _tell_unneeded(found)
+        if uses:
+            rows = [(use.key_id, use.setting, use.backups) for use in uses]
+            table(("key", "setting", "backups that need it"), rows)
 
-    show(as_json, found, tell)
+    show(as_json, found | {"backup_keys": [use.to_dict() for use in uses]}, tell)
+
+
+@credentials.command("remove-key")
+@click.argument("key_id")
+@click.option("--force", is_flag=True, help="Remove it although stored backups or passwords need it.")
+@answering
+def remove_key(toolbox: Toolbox, key_id: str, force: bool, as_json: bool) -> None:
+    """Take a key out of .env, unless stored backups or passwords need it: it lists those and refuses.
+
+    KEY_ID is the id of one of TENANT_CREDENTIAL_KEYS, BACKUP_SIGNING_KEYS or BACKUP_RECIPIENTS, as status shows it.
+    """
+    from utils import key_settings
+
+    use = toolbox.parts.manager.doctor.keys.use(key_id)
+    if use is None:
+        known = ", ".join(key for keys in key_settings.key_ids(toolbox.settings).values() for key in keys)
+        raise Failed(f"there is no key {key_id} in the settings; there are: {known}.")
+    if use.needed:
+        for backup in use.newest:
+            complain(f"backup {backup.id} of {_of(backup)} from {plain(backup.started_at)}")
+        needs = f"{counted(use.backups, 'stored backup')} and {counted(use.passwords, 'stored password')} need"
+        if not force:
+            raise Failed(f"{needs} key {key_id}: without it they are lost. It stays in {use.setting}. See --force.")
+        complain(f"{needs} key {key_id}, and are lost without it.")
+    key_settings.take_out(use.setting, key_id, toolbox.settings)
+    outcome = f"Key {key_id} was taken out of {use.setting} in .env; restart what runs."
+    show(as_json, use.to_dict(), lambda: say(outcome))
+
+
+def _of(backup: Backup) -> str:
+    return "the catalog" if backup.user_id is None else f"user {backup.user_id}"
 
 
 def _tell_unneeded(found: dict[str, Any]) -> None:
     unneeded = [key["key_id"] for key in found["keys"] if not key["needed"]]
     if unneeded:
         say(f"No longer needed in TENANT_CREDENTIAL_KEYS: {', '.join(unneeded)}.")
+        say("Backups of the catalog from before the rotation need them: unify credentials remove-key says so.")
 
 
 def _whose(row: dict[str, Any]) -> str:
