@@ -1,7 +1,8 @@
 """Encrypt archives in the age format, and decrypt them as they are read (age-encryption.org/v1).
 
-An archive is encrypted to public keys, whose secret halves a server need not have. pyrage works from one file-like
-object to another, so whoever decrypts gives the plain bytes to a thread's queue.
+An archive is encrypted to public keys, whose secret halves a server need not have, or to a passphrase
+(``passphrase.py``). pyrage works from one file-like object to another, so it decrypts in a thread that hands the plain
+bytes over a queue.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from queue import Empty, Queue
 from typing import Any, BinaryIO, Protocol
 
-from tenancy.archive.format import MIB
+from tenancy.archive import passphrase
 from tenancy.errors import (
     ArchiveDamagedError,
     ArchiveHostileError,
@@ -28,8 +29,13 @@ NO_RECIPIENTS = (
     "no archive can be made: neither BACKUP_RECIPIENTS nor BACKUP_PASSPHRASE says for whom to encrypt it. "
     f"For a pair of keys {MAKE_KEYS}."
 )
-_BEFORE_CONTENT = MIB
-"""How much may be read before the first decrypted bytes: a header, and a chunk of 64 KiB."""
+BY_PASSPHRASE = "passphrase"  # noqa: S105 - the name of a way, not a password
+"""The key id of archives that a passphrase opens."""
+
+PASSPHRASE_LEAST = 16
+RECIPIENTS_MOST = 50
+_HEADER_MOST = 16 * 1024
+"""The longest header of an encrypted file: a line or two of it for each recipient. pyrage takes minutes for 1 MiB."""
 
 _QUEUED = 32
 """How many decrypted pieces of 8 KiB wait for their reader at most."""
@@ -43,19 +49,33 @@ class Sink(Protocol):
 
 @dataclass(frozen=True)
 class Recipients:
-    """Hold the public keys that an archive is encrypted to; ``key_ids`` name them in headers and records."""
+    """Hold what an archive is encrypted to; ``key_ids`` name the public keys in headers and records."""
 
     keys: tuple[str, ...]
     key_ids: tuple[str, ...]
+    passphrase: str | None = field(default=None, repr=False)
 
     @classmethod
     def of(cls, public_keys: Sequence[str]) -> Recipients:
         """Read public keys (``age1...``); ConfigurationError for what is none, ArchiveKeyError if there is none."""
         if not public_keys:
             raise ArchiveKeyError(NO_RECIPIENTS)
+        if len(public_keys) > RECIPIENTS_MOST:
+            raise ConfigurationError(
+                f"BACKUP_RECIPIENTS may name at most {RECIPIENTS_MOST} keys.", field="BACKUP_RECIPIENTS"
+            )
         for key in public_keys:
             _public(key)
         return cls(tuple(public_keys), tuple(map(key_id, public_keys)))
+
+    @classmethod
+    def by_passphrase(cls, text: str) -> Recipients:
+        """Encrypt to a passphrase, or refuse one that is short: whoever has an archive can try any number of them."""
+        if len(text) < PASSPHRASE_LEAST:
+            raise ConfigurationError(
+                f"BACKUP_PASSPHRASE needs at least {PASSPHRASE_LEAST} characters.", field="BACKUP_PASSPHRASE"
+            )
+        return cls((), (BY_PASSPHRASE,), text)
 
     def parsed(self) -> list[Any]:
         return [_public(key) for key in self.keys]
@@ -63,15 +83,20 @@ class Recipients:
 
 @dataclass(frozen=True)
 class Identities:
-    """Hold the secret keys that open archives."""
+    """Hold the secret keys, or the passphrase, that open archives."""
 
     keys: tuple[str, ...] = field(repr=False)
     key_ids: tuple[str, ...] = ()
+    passphrase: str | None = field(default=None, repr=False)
 
     @classmethod
     def of(cls, secret_keys: Sequence[str]) -> Identities:
         """Read secret keys (``AGE-SECRET-KEY-1...``); ConfigurationError for what is none."""
         return cls(tuple(secret_keys), tuple(key_id(str(_secret(key).to_public())) for key in secret_keys))
+
+    @classmethod
+    def by_passphrase(cls, text: str) -> Identities:
+        return cls((), (BY_PASSPHRASE,), text)
 
     def parsed(self) -> list[Any]:
         return [_secret(key) for key in self.keys]
@@ -90,6 +115,10 @@ def key_id(public_key: str) -> str:
 
 def encrypt(pieces: Iterable[bytes], sink: Sink, recipients: Recipients) -> None:
     """Encrypt pieces as they come, into ``sink``; what either side raises is raised here."""
+    if recipients.passphrase is not None:
+        for piece in passphrase.encrypted(pieces, recipients.passphrase):
+            sink.write(piece)
+        return
     pyrage = _pyrage()
     source, target = _Pieces(pieces), _Remembering(sink)
     try:
@@ -105,6 +134,9 @@ def decrypting(source: BinaryIO, identities: Identities) -> Iterator[Iterator[by
     Raises ArchiveKeyError if no identity opens it, ArchiveDamagedError if it was changed or cut off, and what reading
     the source raises.
     """
+    if identities.passphrase is not None:
+        yield passphrase.decrypted(source, identities.passphrase)
+        return
     work = _Decryption(source, identities)
     thread = threading.Thread(target=work.run, name="unify-decrypt", daemon=True)
     thread.start()
@@ -135,7 +167,6 @@ class _Decryption:
     def write(self, data: bytes) -> int:
         if self._stopped:
             raise _StoppedError
-        self._source.wrote = True
         self._queue.put(bytes(data))
         return len(data)
 
@@ -173,24 +204,39 @@ def _explained(error: BaseException) -> BaseException:
 
 
 class _Watched:
-    """Read a source, remember its error, and refuse a header without an end."""
+    """Read a source, and remember its error; a header that is too long is refused before pyrage sees it."""
 
     def __init__(self, source: BinaryIO) -> None:
         self._source = source
-        self._taken = 0
-        self.wrote = False
+        self._begun: bytes | None = None
         self.error: BaseException | None = None
 
     def read(self, most: int = -1) -> bytes:
         try:
-            found = self._source.read(most)
-            self._taken += len(found)
-            if not self.wrote and self._taken > _BEFORE_CONTENT:
-                raise ArchiveHostileError("the archive's header has no end.")
+            if self._begun is None:
+                self._begun = self._header()
+            if self._begun:
+                found, self._begun = self._begun[:most], self._begun[most:]
+                return found
+            return self._source.read(most)
         except BaseException as error:
             self.error = error
             raise
+
+    def _header(self) -> bytes:
+        """Read on until the line that ends a header."""
+        found = b""
+        while _HEADER_END not in found:
+            more = self._source.read(_HEADER_MOST)
+            found += more
+            if len(found) > _HEADER_MOST and _HEADER_END not in found[:_HEADER_MOST]:
+                raise ArchiveHostileError("the archive's header has no end, or there is none.")
+            if not more:
+                break
         return found
+
+
+_HEADER_END = b"\n--- "
 
 
 class _Pieces:

@@ -10,8 +10,8 @@ import sqlalchemy as sa
 
 from tenancy.archive.compression import compressed
 from tenancy.archive.encryption import Recipients, Sink, encrypt
-from tenancy.archive.format import Contents, Header, Sums, dumped, trailer
-from tenancy.archive.tables import Schema, described, tables_of
+from tenancy.archive.format import Contents, Header, Sums, trailer
+from tenancy.archive.tables import Carried, Schema, tables_of
 from tenancy.archive.values import Rows
 from tenancy.backends.base import Backend
 from tenancy.backends.copying import Table
@@ -60,8 +60,8 @@ def checksums_of(
 ) -> Contents:
     """Return what ``write_archive`` would return, without writing an archive."""
     export = _Export(connection, backend, progress, check)
-    for table in tables_of(connection, backend, schema):
-        for _ in export.table(table):
+    for carried in tables_of(connection, backend, schema):
+        for _ in export.table(carried.table):
             pass
     return export.sums.contents
 
@@ -79,7 +79,7 @@ class _Export:
         self._rows = 0
         self.sums = Sums()
 
-    def lines(self, header: Header, tables: list[Table]) -> Iterator[bytes]:
+    def lines(self, header: Header, tables: list[Carried]) -> Iterator[bytes]:
         """Yield the whole archive, some lines at a time."""
         whole = hashlib.sha256()
         for piece in self._before_trailer(header, tables):
@@ -87,11 +87,11 @@ class _Export:
             yield piece
         yield trailer(self.sums.contents, whole.hexdigest())
 
-    def _before_trailer(self, header: Header, tables: list[Table]) -> Iterator[bytes]:
+    def _before_trailer(self, header: Header, tables: list[Carried]) -> Iterator[bytes]:
         yield header.line()
-        for table in tables:
-            yield dumped({"table": table.name, "columns": list(described(table))})
-            yield from self.table(table)
+        for carried in tables:
+            yield carried.line()
+            yield from self.table(carried.table)
 
     def table(self, table: Table) -> Iterator[bytes]:
         rows = Rows(table)

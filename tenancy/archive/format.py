@@ -35,7 +35,7 @@ COLUMNS_MOST = 1_000
 NAME_MOST = 63
 """PostgreSQL cuts names here (postgresql.org, "Identifiers and Key Words")."""
 
-_NAME = re.compile(r"\w[\w .$#-]*")
+_NAME = re.compile(r"\w[\w $#-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 INTEGER_MOST = 2**63 - 1
 

@@ -6,33 +6,22 @@ out: a database that an archive is loaded into has its own.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.types import TypeDecorator, TypeEngine
+from sqlalchemy.types import TypeEngine
 
-from tenancy.archive.format import TABLES_MOST
+from tenancy.archive.format import TABLES_MOST, dumped
+from tenancy.archive.kinds import kind_of
+from tenancy.archive.own_tables import Definition
 from tenancy.backends.base import Backend
 from tenancy.backends.copying import Column, Kind, Table
 from tenancy.errors import ArchiveError
 from tenancy.schema.chain import Chain
 from tenancy.schema.tables import tenancy_tables
-from tenancy.types import Timestamp
 
-_KINDS: tuple[tuple[type[TypeEngine[Any]], Kind], ...] = (
-    (sa.Boolean, Kind.BOOLEAN),
-    (sa.Uuid, Kind.UUID),
-    (sa.Integer, Kind.INTEGER),
-    (sa.Float, Kind.FLOAT),
-    (sa.Numeric, Kind.DECIMAL),
-    (sa.DateTime, Kind.MOMENT),
-    (sa.Date, Kind.DATE),
-    (sa.Enum, Kind.TEXT),
-    (sa.String, Kind.TEXT),
-    (sa.LargeBinary, Kind.BYTES),
-)
 _ALIKE = {
     Kind.UUID: {Kind.UUID, Kind.TEXT},
     Kind.BOOLEAN: {Kind.BOOLEAN, Kind.INTEGER},
@@ -56,40 +45,63 @@ class Schema:
         return frozenset({*tenancy_tables.tables, self.chain.version_table})
 
 
-def kind_of(declared: TypeEngine[Any]) -> Kind | None:
-    """Return what a column of a declared type holds; None for a type that archives do not know."""
-    if isinstance(declared, Timestamp):
-        return Kind.MOMENT
-    plain = declared.impl_instance if isinstance(declared, TypeDecorator) else declared
-    return next((kind for base, kind in _KINDS if isinstance(plain, base)), None)
+@dataclass(frozen=True)
+class Carried:
+    """Describe a table that an archive holds; ``own`` says how it is made, if the schema does not know it."""
+
+    table: Table
+    own: Definition | None = None
+
+    def line(self) -> bytes:
+        """Write the line that begins a table."""
+        said: dict[str, Any] = {
+            "table": self.table.name,
+            "columns": [[column.name, str(column.kind)] for column in self.table.columns],
+        }
+        return dumped(said if self.own is None else said | {"own": self.own.to_dict()})
 
 
-def tables_of(connection: sa.Connection, backend: Backend, schema: Schema) -> list[Table]:
+def tables_of(connection: sa.Connection, backend: Backend, schema: Schema) -> list[Carried]:
     """List the tables whose rows an archive holds, parents before children and then by name.
 
     Raises ArchiveError for a table that cannot be carried: nothing is left out without a word.
     """
-    found = backend.copying.tables(connection)
-    here = schema.chain.current(connection)
-    names = [name for name in found if name not in schema.house]
-    if len(names) > TABLES_MOST:
-        raise ArchiveError(f"the database has {len(names)} tables; an archive holds at most {TABLES_MOST}.")
-    tables = {}
+    found = {name: columns for name, columns in backend.copying.tables(connection).items() if name not in schema.house}
+    if len(found) > TABLES_MOST:
+        raise ArchiveError(f"the database has {len(found)} tables; an archive holds at most {TABLES_MOST}.")
+    at_head = schema.chain.current(connection) == schema.chain.head
+    known = schema.metadata.tables
+    carried = {each: _known(connection, known[each], at_head, found[each]) for each in found if each in known}
+    own = [each for each in found if each not in known]
+    if own:
+        carried |= own_of(connection, backend, own)
+    parents = {name: _parents(schema, each) for name, each in carried.items()}
+    return [carried[name] for name in ordered(parents)]
+
+
+def own_of(connection: sa.Connection, backend: Backend, names: Iterable[str]) -> dict[str, Carried]:
+    """Describe tables that the schema does not know."""
+    peculiar = backend.copying.peculiar(connection)
     for name in names:
-        known = schema.metadata.tables.get(name)
-        if known is None:
-            raise ArchiveError(f"table {name} is not the application's.", table=name)
-        tables[name] = (
-            _declared(known, found[name])
-            if here == schema.chain.head and set(found[name]) == set(known.columns.keys())
-            else _reflected(connection, known, found[name])
-        )
-    parents = {name: parents_in(schema.metadata.tables[name]) for name in tables}
-    return [tables[name] for name in ordered(parents)]
+        if name in peculiar:
+            raise ArchiveError(
+                f"table {name} is not the application's own and cannot be carried: it {peculiar[name]}. "
+                "Nothing was archived.",
+                table=name,
+            )
+    definitions = [Definition.of(connection, name) for name in names]
+    return {each.name: Carried(own_table(each), each) for each in definitions}
 
 
-def parents_in(table: sa.Table) -> set[str]:
-    return {key.column.table.name for key in table.foreign_keys}
+def own_table(own: Definition) -> Table:
+    columns = (Column(each["name"], Kind(each["kind"]), own.type_of(each)) for each in own.columns)
+    return canonical(own.name, own.key, columns)
+
+
+def _parents(schema: Schema, carried: Carried) -> set[str]:
+    if carried.own is not None:
+        return carried.own.parent_tables
+    return {key.column.table.name for key in schema.metadata.tables[carried.table.name].foreign_keys}
 
 
 def ordered(parents: Mapping[str, Collection[str]]) -> list[str]:
@@ -108,16 +120,16 @@ def ordered(parents: Mapping[str, Collection[str]]) -> list[str]:
     return list(done)
 
 
-def _declared(known: sa.Table, names: Iterable[str]) -> Table:
-    return _table(known.name, known.primary_key.columns.keys(), (_column(known, name, None) for name in names))
-
-
-def _reflected(connection: sa.Connection, known: sa.Table, names: Iterable[str]) -> Table:
-    """Describe a table at another revision than the newest: by what is there, and by the schema where that agrees."""
+def _known(connection: sa.Connection, known: sa.Table, at_head: bool, columns: tuple[str, ...]) -> Carried:
+    """Describe a table of the schema: by the schema at its newest revision, and else by what is there too."""
+    name = str(known.name)
+    if at_head and set(columns) == set(known.columns.keys()):
+        found = (_column(known, each, None) for each in columns)
+        return Carried(canonical(name, known.primary_key.columns.keys(), found))
     there = sa.inspect(connection)
-    types = {column["name"]: column["type"] for column in there.get_columns(known.name)}
-    key = there.get_pk_constraint(known.name)["constrained_columns"]
-    return _table(known.name, key, (_column(known, name, types[name]) for name in names))
+    types = {column["name"]: column["type"] for column in there.get_columns(name)}
+    key = there.get_pk_constraint(name)["constrained_columns"]
+    return Carried(canonical(name, key, (_column(known, each, types[each]) for each in columns)))
 
 
 def _column(known: sa.Table, name: str, found: TypeEngine[Any] | None) -> Column:
@@ -130,12 +142,8 @@ def _column(known: sa.Table, name: str, found: TypeEngine[Any] | None) -> Column
     return Column(name, kind, declared)
 
 
-def _table(name: str, key: Collection[str], columns: Iterable[Column]) -> Table:
+def canonical(name: str, key: Collection[str], columns: Iterable[Column]) -> Table:
     """Put the columns of the key first and the others in alphabetical order, as products add columns differently."""
     by_name = {column.name: column for column in columns}
     others = sorted(by_name.keys() - set(key))
-    return Table(str(name), tuple(by_name[each] for each in (*key, *others)), tuple(map(str, key)))
-
-
-def described(table: Table) -> Iterator[tuple[str, str]]:
-    return ((column.name, str(column.kind)) for column in table.columns)
+    return Table(name, tuple(by_name[each] for each in (*key, *others)), tuple(map(str, key)))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -109,6 +109,10 @@ class Copying(ABC):
     def tables(self, connection: sa.Connection) -> Found:
         """List all tables of a database, without the product's own and without computed columns."""
 
+    def peculiar(self, connection: sa.Connection) -> dict[str, str]:
+        """Say of tables what they have that no other product could copy: "has triggers", by table."""
+        return {}
+
     def rows(self, connection: sa.Connection, table: Table) -> Iterator[list[Row]]:
         """Yield all rows in batches, sorted alike on every product; memory does not grow with the table."""
         with closing(self.cursor(connection, table)) as cursor:
@@ -160,16 +164,22 @@ class Copying(ABC):
 
         Raises MigrationError if a row names none.
         """
-        if connection.info.get("unordered"):
+        if "unordered" in connection.info:
             yield
             return
-        connection.info["unordered"] = True
+        connection.info["unordered"] = later = [partial(self.tighten, connection)]
         try:
             self.loosen(connection)
             yield
-            self.tighten(connection)
+            for work in later:
+                work()
         finally:
-            connection.info["unordered"] = False
+            del connection.info["unordered"]
+
+    @staticmethod
+    def afterwards(connection: sa.Connection, work: Callable[[], None]) -> None:
+        """Do something at the end of ``unordered``, when all rows are there and checked."""
+        connection.info["unordered"].append(work)
 
     @abstractmethod
     def loosen(self, connection: sa.Connection) -> None:

@@ -100,11 +100,10 @@ ORDERS = [
     Order(
         "tenancy.archive",
         (
-            "format storage",
-            "compression encryption values records",
-            "tables backup_store",
-            "backup_settings",
-            "export",
+            "format kinds storage",
+            "compression lines own_tables passphrase records values",
+            "encryption tables backup_store",
+            "backup_settings export target",
             "load",
         ),
     ),

@@ -12,7 +12,7 @@ from pymysql.cursors import SSCursor
 from tenancy.backends.access import Access
 from tenancy.backends.copying import Column, Copying, Found, Kind, Table
 from tenancy.backends.mysql.driver import be_patient
-from tenancy.backends.server.sql import run
+from tenancy.backends.server.sql import column as first_column, run
 from tenancy.backends.server.tables import by_table
 from tenancy.errors import MigrationError
 from tenancy.models import Tenant
@@ -25,6 +25,7 @@ _TABLES = (
     "WHERE c.table_schema = DATABASE() AND t.table_type = 'BASE TABLE' "
     "AND COALESCE(c.generation_expression, '') = '' ORDER BY BINARY c.table_name, c.ordinal_position"
 )
+_TRIGGERS = "SELECT event_object_table FROM information_schema.triggers WHERE trigger_schema = DATABASE()"
 
 
 class MySQLCopying(Copying):
@@ -51,6 +52,10 @@ class MySQLCopying(Copying):
             cursor.execute(_TABLES)
             found = by_table(cursor.fetchall())
         return {table: tuple(name for (name,) in columns) for table, columns in found.items()}
+
+    def peculiar(self, connection: sa.Connection) -> dict[str, str]:
+        driver: Any = connection.connection.dbapi_connection
+        return dict.fromkeys(first_column(driver, _TRIGGERS), "has triggers")
 
     def cursor(self, connection: sa.Connection, table: Table) -> Any:
         driver: Any = connection.connection.dbapi_connection

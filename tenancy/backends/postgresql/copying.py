@@ -25,10 +25,18 @@ from tenancy.models import Tenant
 PATIENCE_S = 600.0
 
 _TABLES = (
-    "SELECT c.relname, a.attname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid "
-    "WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition "
-    "AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' "
+    "SELECT CASE WHEN n.nspname = 'public' THEN c.relname::text ELSE n.nspname || '.' || c.relname END, a.attname "
+    "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid "
+    "WHERE n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema' AND c.relkind IN ('r', 'p', 'f') "
+    "AND NOT c.relispartition AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' "
     'ORDER BY c.relname COLLATE "C", a.attnum'
+)
+_PECULIAR = (
+    "SELECT c.relname, CASE WHEN c.relkind = 'p' THEN 'is split into partitions' WHEN c.relkind = 'f' "
+    "THEN 'is foreign' WHEN i.inhrelid IS NOT NULL THEN 'inherits from another' ELSE 'has triggers' END "
+    "FROM pg_class c LEFT JOIN pg_inherits i ON i.inhrelid = c.oid WHERE c.relnamespace = 'public'::regnamespace "
+    "AND (c.relkind IN ('p', 'f') OR i.inhrelid IS NOT NULL "
+    "OR EXISTS (SELECT 1 FROM pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal))"
 )
 _KEYS = (
     "SELECT c.relname, k.conname FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid "
@@ -59,6 +67,11 @@ class PostgreSQLCopying(Copying):
             cursor.execute(_TABLES)
             found = by_table(cursor.fetchall())
         return {table: tuple(name for (name,) in columns) for table, columns in found.items()}
+
+    def peculiar(self, connection: sa.Connection) -> dict[str, str]:
+        with closing(_driver(connection).cursor()) as cursor:
+            cursor.execute(_PECULIAR)
+            return dict(cursor.fetchall())
 
     def cursor(self, connection: sa.Connection, table: Table) -> Any:
         cursor = _driver(connection).cursor("unify_archive")

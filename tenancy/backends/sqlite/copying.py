@@ -19,6 +19,10 @@ _TABLES = (
     "WHERE t.schema = 'main' AND t.type IN ('table', 'virtual') AND t.name NOT LIKE 'sqlite\\_%' ESCAPE '\\' "
     "AND c.hidden = 0 ORDER BY t.name, c.cid"
 )
+_PECULIAR = (
+    "SELECT name, 'is a virtual table' FROM pragma_table_list WHERE schema = 'main' AND type = 'virtual' "
+    "UNION ALL SELECT tbl_name, 'has triggers' FROM sqlite_schema WHERE type = 'trigger'"
+)
 _DIGITS = 15
 """A number with a point is a float here, which keeps this many digits (sqlite.org, "Floating Point Numbers")."""
 
@@ -40,6 +44,10 @@ class SQLiteCopying(Copying):
         driver: Any = connection.connection.dbapi_connection
         found = by_table(driver.execute(_TABLES))
         return {table: tuple(name for (name,) in columns) for table, columns in found.items()}
+
+    def peculiar(self, connection: sa.Connection) -> dict[str, str]:
+        driver: Any = connection.connection.dbapi_connection
+        return dict(driver.execute(_PECULIAR).fetchall())
 
     def read(self, column: Column) -> str:
         return self.q(column.name)

@@ -17,9 +17,11 @@ from tenancy.models import Tenant
 PATIENCE_S = 600
 
 _TABLES = (
-    "SELECT t.name, c.name FROM sys.tables t JOIN sys.columns c ON c.object_id = t.object_id "
+    "SELECT CASE WHEN t.schema_id = SCHEMA_ID('dbo') THEN t.name ELSE SCHEMA_NAME(t.schema_id) + '.' + t.name END, "
+    "c.name FROM sys.tables t JOIN sys.columns c ON c.object_id = t.object_id "
     "WHERE c.is_computed = 0 ORDER BY t.name, c.column_id"
 )
+_TRIGGERS = "SELECT OBJECT_NAME(parent_id) FROM sys.triggers WHERE parent_class = 1"
 
 
 class SQLServerCopying(Copying):
@@ -43,6 +45,9 @@ class SQLServerCopying(Copying):
             found = by_table(cursor.fetchall())
         return {table: tuple(name for (name,) in columns) for table, columns in found.items()}
 
+    def peculiar(self, connection: sa.Connection) -> dict[str, str]:
+        return dict.fromkeys(first_column(_driver(connection), _TRIGGERS), "has triggers")
+
     def read(self, column: Column) -> str:
         name = self.q(column.name)
         if column.kind is Kind.MOMENT:
@@ -52,7 +57,7 @@ class SQLServerCopying(Copying):
         return f"CAST({name} AS VARCHAR(60))" if column.kind is Kind.DECIMAL else name
 
     def decoded(self, rows: list[Row], table: Table) -> list[Row]:
-        return list(converted(rows, table, _decoder))
+        return [tuple(row) for row in converted(rows, table, _decoder)]  # the driver's rows are no tuples
 
     def sorted(self, column: Column, table: Table) -> str:
         """Sort texts by code point; a ``KeyText`` is kept as its bytes."""
@@ -68,6 +73,14 @@ class SQLServerCopying(Copying):
     def _each_table(self, connection: sa.Connection, change: str) -> None:
         tables = first_column(_driver(connection), "SELECT name FROM sys.tables")
         run(_driver(connection), *(f"ALTER TABLE {self.q(table)} {change}" for table in tables))
+
+    def insert(self, connection: sa.Connection, table: Table, rows: Sequence[Row]) -> None:
+        """Write rows, also into a column that the server numbers itself (IDENTITY), where it must be told so."""
+        name = self.q(table.name)
+        numbered = f"IF OBJECTPROPERTY(OBJECT_ID('{name}'), 'TableHasIdentity') = 1 SET IDENTITY_INSERT {name}"
+        run(_driver(connection), f"{numbered} ON")
+        super().insert(connection, table, rows)
+        run(_driver(connection), f"{numbered} OFF")
 
     def encoded(self, rows: Sequence[Row], table: Table) -> Sequence[Row]:
         return converted(rows, table, _encoder)
