@@ -79,6 +79,7 @@ def make_environ(tmp_path: Path) -> Callable[..., dict[str, str]]:
     def make(**overrides: object) -> dict[str, str]:
         ours = {setting.name: setting.default or "" for setting in SETTINGS} | {
             "MULTI_TENANT_MODE": "true",
+            "JOB_WORKER": "false",  # a process more for each server that a test starts
             "SECRET_KEY": secrets.token_urlsafe(48),
             "TENANT_CREDENTIAL_KEYS": generate_key(),
             "AUDIT_KEY": secrets.token_urlsafe(48),

@@ -1,4 +1,4 @@
-"""Run the app under gunicorn: threads for requests, processes for cores, one folder for their metrics.
+"""Run the app under gunicorn: threads for requests, processes for cores, one process for jobs, one folder for metrics.
 
 ``utils/commands/serve.py`` checks beforehand what must be right. ``gunicorn.conf.py`` takes the same options from here,
 so a gunicorn that is started by hand serves as ``unify serve`` does.
@@ -25,6 +25,7 @@ import compose
 from logs import JsonLines
 from settings import Settings
 from tenancy.errors import TenancyError
+from utils.job_process import JobProcess
 from utils.output import Failed, complain
 from utils.worker import GatheringWorker
 
@@ -60,6 +61,7 @@ class Deployment:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.master = os.getpid()
+        self.jobs = JobProcess(GRACEFUL_S) if settings.job_worker else None
         self.metrics = _metrics_folder() if settings.web_concurrency > 1 or METRICS_VARIABLE in os.environ else None
 
     def options(self) -> dict[str, Any]:
@@ -91,6 +93,7 @@ class Deployment:
             "logger_class": JsonLog if self.settings.log_format == "json" else Logger,
             "on_starting": self._starting,
             "when_ready": self._about_to_fork,
+            "on_reload": self._reloaded,
             "post_fork": self._after_fork,
             "post_worker_init": self._worker_ready,
             "worker_exit": self._worker_leaves,
@@ -123,6 +126,12 @@ class Deployment:
         """
         gc.collect()
         gc.freeze()
+        if self.jobs is not None and arbiter is not None:
+            self.jobs.attach(arbiter)
+
+    def _reloaded(self, arbiter: Any) -> None:
+        if self.jobs is not None:
+            self.jobs.replace()
 
     def _worker_ready(self, worker: Any) -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)

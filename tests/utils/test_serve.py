@@ -248,3 +248,61 @@ def ended_pid():
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
     return child.pid
+
+
+def job_workers(server):
+    """Give the processes beside the web workers that run jobs."""
+    each = (process for process in psutil.Process(server.pid).children() if "worker" in process.cmdline())
+    return [process for process in each if process.status() != psutil.STATUS_ZOMBIE]
+
+
+def workers_known(shell):
+    return [worker["pid"] for worker in json.loads(shell("jobs", "list", "--json").stdout)["workers"]]
+
+
+@pytest.fixture
+def with_jobs(start, shell):
+    """Give a server that keeps a worker, once that has said that it lives."""
+    server = start(JOB_WORKER="true")
+    wait_for(lambda: workers_known(shell), server.log)
+    return server
+
+
+def test_one_worker_of_jobs_runs_beside_the_web_workers_and_ends_with_them(with_jobs, shell):
+    (worker,) = job_workers(with_jobs)
+    assert workers_known(shell) == [worker.pid]
+    with_jobs.send_signal(signal.SIGTERM)
+    assert with_jobs.wait(START_S) == 0
+    assert not worker.is_running()
+    assert workers_known(shell) == []
+    assert "Traceback" not in with_jobs.log.read_text()
+
+
+def test_without_job_worker_none_runs_and_the_command_says_so(start, shell):
+    server = start(JOB_WORKER="false")
+    assert job_workers(server) == []
+    assert "No worker takes jobs" in shell("jobs", "list").stderr
+
+
+def test_a_worker_of_jobs_that_is_killed_is_started_again(with_jobs, port):
+    (worker,) = job_workers(with_jobs)
+    worker.kill()
+    wait_for(lambda: [each.pid for each in job_workers(with_jobs)] not in ([], [worker.pid]), with_jobs.log)
+    assert len(job_workers(with_jobs)) == 1
+    assert "it is started again" in with_jobs.log.read_text()
+    assert ask(port)[0] == 200
+
+
+def test_a_killed_server_leaves_no_worker_of_jobs(with_jobs):
+    workers = job_workers(with_jobs)
+    with_jobs.kill()
+    with_jobs.wait()
+    psutil.wait_procs(workers, timeout=START_S)
+    assert not any(worker.is_running() for worker in workers)
+
+
+def test_a_reloaded_server_has_one_worker_of_jobs_and_another_one(with_jobs, port):
+    (before,) = job_workers(with_jobs)
+    with_jobs.send_signal(signal.SIGHUP)
+    wait_for(lambda: not before.is_running() and len(job_workers(with_jobs)) == 1, with_jobs.log)
+    assert ask(port)[0] == 200
