@@ -28,6 +28,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from tenancy.catalog.backups import BackupState
+from tenancy.catalog.jobs import JobState
 from tenancy.models import State
 from tenancy.names import MAX_USER_ID, is_visible
 
@@ -302,6 +303,13 @@ class BackupsQuery(ListQuery):
     user_id: Annotated[int, Field(ge=1, le=MAX_USER_ID)] | None = None
     kind: Literal["tenant", "catalog"] | None = None
     state: BackupState | None = None
+
+
+class JobsQuery(ListQuery):
+    """The filters of the administrators' list of jobs."""
+
+    state: JobState | None = None
+    kind: Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=UNSTORABLE)] | None = None
 
 
 TaskChange = _changes(TaskCreate, "TaskChange")

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from tenancy.catalog import damage, jobs, now
 from tenancy.catalog.tables import job_workers as table
+from tenancy.types import utc_now
 
 HEARTBEAT_S = 5.0
 SILENT_S = 3 * HEARTBEAT_S
@@ -61,15 +62,17 @@ def forget_silent(connection: sa.Connection) -> None:
 
 def alive(connection: sa.Connection) -> list[JobWorker]:
     """List the workers that beat lately; a heartbeat in the future was written by a clock that was ahead."""
-    moment = now(connection)
-    lately = table.c.beaten_at.between(moment - timedelta(seconds=SILENT_S), moment + timedelta(seconds=SILENT_S))
-    query = sa.select(table).where(lately).order_by(table.c.started_at, table.c.id)
-    return [JobWorker(**row) for row in damage.dicts(connection, query)]
+    query = sa.select(table, utc_now().label("now")).order_by(table.c.started_at, table.c.id)
+    found = damage.dicts(connection, query)
+    return [JobWorker(**row) for row in found if _lately(row["beaten_at"], row.pop("now"))]
 
 
 def status(connection: sa.Connection) -> dict[str, Any]:
     """Report the workers that beat lately, the jobs due, running and failed, and how long one has waited at most."""
-    since = jobs.waiting_since(connection)
-    waited_s = None if since is None else max(0.0, (now(connection) - since).total_seconds())
     found = [worker.to_dict() for worker in alive(connection)]
-    return {"workers": found, "jobs": jobs.counts(connection), "waiting_s": waited_s}
+    counts, waiting_s = jobs.counts(connection)
+    return {"workers": found, "jobs": counts, "waiting_s": waiting_s}
+
+
+def _lately(beaten_at: datetime | None, moment: datetime) -> bool:
+    return beaten_at is not None and abs((moment - beaten_at).total_seconds()) <= SILENT_S

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from tenancy.catalog import damage, now
 from tenancy.catalog.tables import jobs as table
 from tenancy.errors import JobNotFoundError, JobStateError
-from tenancy.types import new_id
+from tenancy.types import new_id, utc_now
 
 KEY_MAX = 200
 
@@ -164,18 +164,14 @@ def unfinished(connection: sa.Connection, keys: Collection[str]) -> list[Job]:
     return _listed(connection, sa.select(table).where(mine).order_by(table.c.id))
 
 
-def counts(connection: sa.Connection) -> dict[str, int]:
-    """Count the jobs that are due, running or failed."""
+def counts(connection: sa.Connection) -> tuple[dict[str, int], float | None]:
+    """Count the jobs that are due, running or failed; return also for how many seconds one has waited, if one does."""
     shown = [str(state) for state in (JobState.DUE, JobState.RUNNING, JobState.FAILED)]
-    query = sa.select(table.c.state, sa.func.count()).where(table.c.state.in_(shown)).group_by(table.c.state)
-    return dict.fromkeys(shown, 0) | {state: int(number) for state, number in connection.execute(query)}
-
-
-def waiting_since(connection: sa.Connection) -> datetime | None:
-    """Return since when the job that waits longest has been due; None where none waits."""
-    mine = (table.c.state == str(JobState.DUE), table.c.due_at <= now(connection))
-    found: datetime | None = connection.execute(sa.select(sa.func.min(table.c.due_at)).where(*mine)).scalar()
-    return found
+    columns = (table.c.state, sa.func.count(), sa.func.min(table.c.due_at), utc_now())
+    rows = connection.execute(sa.select(*columns).where(table.c.state.in_(shown)).group_by(table.c.state)).all()
+    waited = [(moment - first).total_seconds() for state, _, first, moment in rows if state == JobState.DUE]
+    numbers = dict.fromkeys(shown, 0) | {state: int(number) for state, number, *_ in rows}
+    return numbers, waited[0] if waited and waited[0] >= 0 else None
 
 
 def cancel_due(connection: sa.Connection, job: Job) -> bool:

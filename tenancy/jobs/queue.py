@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from tenancy import context
 from tenancy.catalog import Catalog, job_claims, job_workers, jobs, now
+from tenancy.catalog.job_workers import JobWorker
 from tenancy.catalog.jobs import Job, JobState, NewJob
 from tenancy.credentials.keyring import Keyring
 from tenancy.errors import ConfigurationError, JobStateError
@@ -131,6 +132,11 @@ class Jobs:
                 raise JobStateError(f"job {job_id} is still {job.state} after {timeout_s:g} s.", job_id=job_id)
             time.sleep(_LOOK_S)
         return job
+
+    def workers(self) -> list[JobWorker]:
+        """List the processes that take jobs and have said so lately."""
+        with self.catalog.reading() as connection:
+            return job_workers.alive(connection)
 
     def status(self) -> dict[str, Any]:
         """Report workers that beat lately, the number of jobs due, running and failed, and how long one has waited."""

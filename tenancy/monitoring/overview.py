@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from tenancy import names
 from tenancy.backends.base import Backend
-from tenancy.catalog import claims, statistics, tenant_errors, tenant_sizes, tenants, users
+from tenancy.catalog import claims, job_workers, statistics, tenant_errors, tenant_sizes, tenants, users
 from tenancy.catalog.listing import Filter, Listing, Place
 from tenancy.credentials.rotation import keys_in_use
 from tenancy.errors import DatabaseUnreachableError, TenancyError
@@ -126,8 +126,17 @@ class Reports(Inspection):
             | {"size": self._engines.size, "connection_limit": self._engines.budget.limit},
             "tenants": self._tenants() if catalog["reachable"] else None,
             "credential_keys": self._keys() if catalog["reachable"] else None,
+            "jobs": self.jobs() if catalog["reachable"] else None,
             "backups": self._backups() if catalog["reachable"] else None,
         }
+
+    def jobs(self) -> dict[str, Any] | None:
+        """Report the workers that take jobs, and how many jobs are due, running and failed; None where unreadable."""
+        try:
+            with self._catalog.reading() as connection:
+                return job_workers.status(connection)
+        except TenancyError:
+            return None
 
     def _tenants(self) -> dict[str, Any] | None:
         mode, head = self._catalog.multi_tenant, self._services.chain.head

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 import web
 from tests.support import visits
 from tests.support.applications import PATIENCE_S, add_tenants, set_back
+from tests.support.jobs import working
 
 if TYPE_CHECKING:
     from compose import Parts
@@ -32,11 +32,11 @@ def test_a_run_is_started_and_its_page_renews_itself_until_it_ends(fleet, serve,
     root.press("Dry run")
     root.page.get_by_text("3 databases would be migrated to").wait_for()
     root.press("Start")
-    root.page.get_by_text("3 of 3 databases finished").wait_for()
-    root.page.get_by_role("link", name="Roll back").wait_for()  # the whole page was asked for again
+    with working(fleet.manager):
+        root.page.get_by_text("3 of 3 databases finished").wait_for()
+        root.page.get_by_role("link", name="Roll back").wait_for()  # the whole page was asked for again
     assert root.page.locator("[hx-trigger]").count() == 0
     assert root.problems == []
-    ended(1)
     assert fleet.manager.fleet.status()["at_head"] == 4
 
 
@@ -44,12 +44,12 @@ def test_without_scripts_a_run_is_refreshed_by_a_link(fleet, serve, browse):
     root = arrived(browse(serve(web.create(fleet)), java_script_enabled=False))
     root.press("Start")
     visits.shows(root, "Run 1: migrate")
-    ended(1)
+    ended(fleet, 1)
     root.open("/admin/fleet/1")
     visits.link(root, "Roll back").click()
     root.press("Roll back")
     visits.shows(root, "Run 2: roll back")
-    ended(2)
+    ended(fleet, 2)
     root.open("/admin/fleet/2?state=done")
     assert root.page.locator("tbody tr").count() == 3
     assert fleet.manager.fleet.status()["behind"] == 3
@@ -64,9 +64,7 @@ def arrived(visitor: Any) -> Any:
     return visitor
 
 
-def ended(run_id: int) -> None:
-    """Wait for the process that works on a run."""
-    for thread in threading.enumerate():
-        if thread.name == f"unify-fleet-{run_id}":
-            thread.join(PATIENCE_S)
-            assert not thread.is_alive(), "the run hangs"
+def ended(fleet: Parts, job_id: int) -> None:
+    """Have a worker do the job of a run."""
+    with working(fleet.manager):
+        assert fleet.manager.jobs.wait(job_id, PATIENCE_S).state == "done"

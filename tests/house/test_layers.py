@@ -149,7 +149,8 @@ ORDERS = [
         "web.display", ("calendar_names charts highlights markdown preferences stencils", "clock", "template_filters")
     ),
     Order(
-        "web.api", ("etags queries resources", "account admin keys rows settings", "admin_backups itself", "openapi")
+        "web.api",
+        ("etags queries resources", "account jobs keys rows settings", "admin", "admin_backups itself", "openapi"),
     ),
     Order("web.api.openapi", ("shapes words", "document", "page")),
     Order(
@@ -171,7 +172,7 @@ ORDERS = [
         "web.pages.console",
         (
             "layout",
-            "actions audit backups fleet health initialize leftovers overview runs servers users",
+            "actions audit backups fleet health initialize jobs leftovers overview runs schedules servers users",
             "restores tenant",
             "itself",
         ),

@@ -93,7 +93,9 @@ def test_every_route_is_public_by_name_or_guarded(any_app: Flask) -> None:
 @any_parts_on_sqlite
 def test_an_anonymous_json_call_is_401_whatever_it_names(any_app: Flask) -> None:
     client = any_app.test_client()
-    for rule, method in rules(any_app, "/api/v1/", "/admin/user/", "/admin/databases"):
+    for rule, method in rules(
+        any_app, "/api/v1/", "/admin/user/", "/admin/databases", "/admin/job/", "/admin/schedule/"
+    ):
         if rule.endpoint in PUBLIC:
             continue
         answer = client.open(fill(rule, user_id=1), method=method, json=body_of(rule))
@@ -167,7 +169,7 @@ def test_another_users_category_is_refused_as_an_unknown_one(any_app: Flask) -> 
 def test_admin_calls_are_403_to_others_for_existing_and_missing_users_alike(any_app: Flask) -> None:
     user, other = users_of(any_app.extensions["unify"])
     asker = caller(any_app, user)
-    for rule, method in rules(any_app, "/admin/user/", "/admin/databases"):
+    for rule, method in rules(any_app, "/admin/user/", "/admin/databases", "/admin/job/", "/admin/schedule/"):
         answers = [
             asker.open(fill(rule, user_id=key), method=method) for key in (user.id, other.id, 9999, 0, -1, "1;drop")
         ]

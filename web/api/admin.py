@@ -13,6 +13,7 @@ from flask import Blueprint, Response
 from tenancy import names
 from tenancy.backends.base import DatabaseFields
 from tenancy.errors import ConfigurationError
+from web.api import jobs
 from web.api.queries import filters, read_query, refuse_query, scope
 from web.auth.guards import api_admin_required
 from web.auth.sessions import signed_in
@@ -87,3 +88,6 @@ def known_id(text: str) -> int:
         return names.user_id(text)
     except ConfigurationError:
         raise Problem(404, "not_found", NOT_THERE) from None
+
+
+jobs.register(blueprint)

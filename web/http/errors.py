@@ -28,7 +28,16 @@ from web.schemas import FieldErrors
 
 log = logging.getLogger("web")
 
-JSON_PREFIXES = ("/api/", "/admin/user/", "/admin/databases", "/healthz", "/readyz", "/metrics")
+JSON_PREFIXES = (
+    "/api/",
+    "/admin/user/",
+    "/admin/databases",
+    "/admin/job/",
+    "/admin/schedule/",
+    "/healthz",
+    "/readyz",
+    "/metrics",
+)
 DOCS_PAGE = "/api/docs"
 NOT_THERE = "There is nothing at this address, or it is not yours."
 RETRY_S = 5

@@ -61,6 +61,19 @@ class Metrics:
             "Units of work refused at once, because their user's database hangs and holds its share of threads.",
             registry=self.registry,
         )
+        self.jobs = Gauge(
+            "unify_jobs",
+            "Jobs that are due, running or failed, when the metrics were last read.",
+            ["state"],
+            registry=self.registry,
+            multiprocess_mode="mostrecent",
+        )
+        self.job_workers = Gauge(
+            "unify_job_workers",
+            "Processes that take jobs, when the metrics were last read.",
+            registry=self.registry,
+            multiprocess_mode="mostrecent",
+        )
         self._lock = threading.Lock()
         self._told: dict[Counter, int] = {}
         self._counted: dict[tuple[str, str, int], Counter] = {}
@@ -93,6 +106,14 @@ class Metrics:
             self._catch_up(self.refused, parts.manager.router.bulkhead.refused)
             self._catch_up(self.failures, parts.activity.failures)
 
+    def _ask_catalog(self) -> None:
+        """Read what no process knows by itself; where the catalog cannot be read, the last figures stay."""
+        found = current_parts().manager.reports.jobs()
+        if found is not None:
+            self.job_workers.set(len(found["workers"]))
+            for state, number in found["jobs"].items():
+                self.jobs.labels(state).set(number)
+
     def _catch_up(self, counter: Counter, total: int) -> None:
         """Increase a counter to what a part has counted since the start."""
         counter.inc(total - self._told.get(counter, 0))
@@ -102,6 +123,7 @@ class Metrics:
         """Return the metrics in Prometheus's text format."""
         self._due = 0.0
         self.refresh()
+        self._ask_catalog()
         whole = CollectorRegistry()
         whole.register(BackupMetrics(current_parts().manager.reports.backups))
         if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:

@@ -13,6 +13,7 @@ from tenancy.catalog import leftovers
 from tests.support.applications import add_tenants, keep_runs, keep_server
 from tests.support.backups import keep_backup, key_pair, know_kinds
 from tests.support.browsing import Page
+from tests.support.jobs import keep_jobs
 from tests.support.rows import PAGED, named_by, new_row
 
 PUBLIC = {"/", "/auth/login", "/auth/logout", "/auth/register", "/api/docs"}
@@ -46,6 +47,7 @@ def rows(ada, parts, user, other):
     found["/settings/data"] = str(keep_backup(parts.manager, user.id).id)
     found["/settings/data/work"] = str(parts.manager.backup_jobs.backup(user.id).id)
     found["/admin/fleet"] = str(keep_runs(parts.manager, add_tenants(parts, 4))[-1])
+    found |= keep_jobs(parts.manager)
     with parts.manager.session(user.id, write=True) as session:
         for name in PAGED:
             made = RepositoryFactory.get_repository(name, session, user.id).create(new_row(name, f"One of {name}"))

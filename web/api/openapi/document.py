@@ -25,9 +25,12 @@ from web.api.openapi.shapes import (
     DatabaseInitialized,
     DatabaseListed,
     DatabaseStats,
+    Job,
+    JobStatus,
     KeyMade,
     KeyShown,
     Problem,
+    Schedules,
     SettingShown,
     Shown,
 )
@@ -37,6 +40,7 @@ Mode = Literal["validation", "serialization"]
 READ_ERRORS = (400, 401, 403, 404, 406, 413, 414, 422, 431, 503)
 WRITE_ERRORS = (*READ_ERRORS, 409, 412, 415, 429, 507)
 ADMIN_ERRORS = (*WRITE_ERRORS, 502)
+JOB_ERRORS = (*READ_ERRORS, 409, 415, 429)
 
 blueprint = Blueprint("openapi", __name__)
 
@@ -181,6 +185,12 @@ _OTHERS = {
     "admin_api.databases": Operation(
         "List all users' databases", {200: _page_of(DatabaseListed)}, query=schemas.DatabasesQuery, admin=True
     ),
+    "admin_api.jobs": Operation("List jobs, newest first", {200: _page_of(Job)}, query=schemas.JobsQuery, admin=True),
+    "admin_api.job_status": Operation("Read which workers take jobs, and count the jobs", {200: JobStatus}, admin=True),
+    "admin_api.job_info": Operation("Read a job", {200: Job}, admin=True),
+    "admin_api.job_cancel": Operation("Cancel a job", {200: Job}, errors=JOB_ERRORS, admin=True),
+    "admin_api.job_retry": Operation("Retry a job", {200: Job}, errors=JOB_ERRORS, admin=True),
+    "admin_api.schedules": Operation("List all schedules", {200: Schedules}, admin=True),
     "admin_api.stats": Operation("Count and measure all databases", {200: DatabaseStats}, admin=True),
 }
 
@@ -243,6 +253,7 @@ _IF_NONE_MATCH = _parameter(
 _PATH_SCHEMAS: dict[str, dict[str, Any]] = {
     "key": {"type": "string", "pattern": "^[a-z][a-z0-9_.-]{0,63}$"},
     "user_id": {"type": "integer", "minimum": 1, "maximum": 2**31 - 1},
+    "job_id": {"type": "integer", "minimum": 1, "maximum": 2**31 - 1},
 }
 
 

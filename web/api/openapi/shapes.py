@@ -101,6 +101,67 @@ class DatabaseStats(BaseModel):
     databases: list[DatabaseSize]
 
 
+class Job(BaseModel):
+    class Progress(BaseModel):
+        done: int | None
+        total: int | None
+        text: str | None
+
+    id: int
+    kind: str
+    arguments: dict[str, Any]
+    state: str
+    due_at: dt.datetime
+    attempt: int
+    most_attempts: int
+    failures: int
+    interruptions: int
+    cancelling: bool
+    key: str | None
+    runner: str | None
+    expires_at: dt.datetime | None
+    progress: Progress
+    result: dict[str, Any] | None
+    error: str | None
+    error_code: str | None
+    log: str
+    actor_id: int | None
+    schedule_id: int | None
+    created_at: dt.datetime
+    started_at: dt.datetime | None
+    ended_at: dt.datetime | None
+    had_secrets: bool
+
+
+class JobStatus(BaseModel):
+    class Worker(BaseModel):
+        host: str
+        pid: int
+        threads: int
+        running: int
+        started_at: dt.datetime
+        beaten_at: dt.datetime
+
+    workers: list[Worker]
+    jobs: dict[str, int]
+    waiting_s: float | None
+
+
+class Schedules(BaseModel):
+    class Schedule(BaseModel):
+        id: int
+        cron: str
+        zone: str
+        kind: str
+        arguments: dict[str, Any]
+        next_due_at: dt.datetime
+        last_job_id: int | None
+        actor_id: int | None
+        created_at: dt.datetime
+
+    items: list[Schedule]
+
+
 class Problem(BaseModel):
     """An error (RFC 9457)."""
 

@@ -94,6 +94,7 @@ def _page(form: Form, plan: dict[str, Any] | None = None, refused: TenancyError 
     runs = manager.fleet.recent(RUNS)
     return show(
         "fleet",
+        workers=manager.jobs.workers(),
         found=found,
         missing=found["total"] - found["at_head"],
         behind=behind[:BEHIND],

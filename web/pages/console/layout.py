@@ -22,6 +22,7 @@ TABS = (
     ("backups", "Backups"),
     ("servers", "Servers"),
     ("fleet", "Fleet"),
+    ("jobs", "Jobs"),
     ("audit", "Audit log"),
     ("health", "Health"),
 )

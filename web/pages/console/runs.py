@@ -108,6 +108,7 @@ def run(run_id: int) -> ResponseReturnValue:
         "run",
         **_about(found),
         actor=_actor(found),
+        workers=current_parts().manager.jobs.workers(),
         rows=rows[:PAGE],
         states=STATES,
         chosen=state,
