@@ -119,6 +119,12 @@ class ClaimLostError(CatalogError):
     code = "claim_lost"
 
 
+class NewerRowsError(CatalogError):
+    """Refuse to undo a restore after which rows were written; ``rows`` is their number at least."""
+
+    code = "newer_rows"
+
+
 class RunNotFoundError(CatalogError):
     """Report a fleet run that does not exist."""
 
@@ -266,6 +272,10 @@ class StatementTooLongError(DatabaseTimeoutError):
     """Report a statement that a healthy server cancelled at its own time limit, and would cancel again."""
 
     retryable = False
+
+
+class DatabaseDamagedError(DatabaseUnreachableError):
+    """Report a database file that is there, and is none any more."""
 
 
 class DatabaseMissingError(DatabaseUnreachableError):

@@ -42,7 +42,9 @@ from tenancy.lifecycle.preflight import probe
 from tenancy.lifecycle.provision import Provisioned, Provisioner
 from tenancy.lifecycle.provision_many import Batch, InitResult
 from tenancy.lifecycle.reconcile import Reconciler
+from tenancy.lifecycle.restore import Restores
 from tenancy.lifecycle.shared_database import SharedDatabase
+from tenancy.lifecycle.stored_backups import Backups
 from tenancy.lifecycle.suspend_delete import Retirement
 from tenancy.lifecycle.upgrade_on_first_use import UpgradeOnFirstUse
 from tenancy.models import Principal, State, Tenant, TenantSchema, User
@@ -186,6 +188,8 @@ class TenantManager:
         allowed = self.options.user_databases and self.multi_tenant
         self.own_databases = OwnDatabases(self.provisioner, self.router.bulkhead, allowed=allowed)
         self.leftovers = self.provisioner.leftovers
+        self.backups = Backups(self.services, self.catalog_chain)
+        self.restores = Restores(self.services)
         self.fleet = Fleet(self.services)
         self.recovery = Recovery(self.services, self.catalog_chain)
         self.pool = PendingPool(self.services, self.options.pending_tenants if self.multi_tenant else 0)

@@ -184,10 +184,12 @@ _HIDDEN = ("sealed_password", "ready", "damaged")
 
 @dataclass(frozen=True)
 class Leftover(Tenant):
-    """Describe a database that no tenant uses any more: replaced, forgotten, or left half made by a failed attempt."""
+    """Describe a database that no tenant uses any more: replaced, kept by a restore, forgotten, or left half made."""
 
     id: int = 0
     reason: str = ""
+    detail: str | None = field(default=None, repr=False)
+    """What a restore noted of the database that took this one's place, as JSON."""
 
     @property
     def kind(self) -> Kind:

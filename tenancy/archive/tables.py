@@ -38,11 +38,13 @@ class Schema:
 
     metadata: sa.MetaData
     chain: Chain
+    apart: frozenset[str] = frozenset()
+    """Tables of somebody else's in the same database, which are left alone: a shared database may hold the catalog."""
 
     @property
     def house(self) -> frozenset[str]:
         """The tables that hold no rows of the tenant's."""
-        return frozenset({*tenancy_tables.tables, self.chain.version_table})
+        return frozenset({*tenancy_tables.tables, self.chain.version_table}) | self.apart
 
 
 @dataclass(frozen=True)

@@ -101,9 +101,20 @@ class Copying(ABC):
 
     # --- reading ----------------------------------------------------------------------------------------
 
-    @abstractmethod
     def snapshot(self, tenant: Tenant, access: Access) -> AbstractContextManager[sa.Connection]:
         """Read one state of a tenant's database for the block, while others write to it; the login may read all."""
+        return self.frozen(self.backend.connect_to_migrate(tenant, access))
+
+    def catalog_snapshot(self, engine: sa.Engine) -> AbstractContextManager[sa.Connection]:
+        """Read one state of the catalog that an engine leads to, over a connection of its own."""
+        proxied = engine.raw_connection()
+        driver = proxied.driver_connection
+        proxied.detach()
+        return self.frozen(driver)
+
+    @abstractmethod
+    def frozen(self, driver: Any) -> AbstractContextManager[sa.Connection]:
+        """Read one state of a database over an open DBAPI connection, which is closed at the end."""
 
     @abstractmethod
     def tables(self, connection: sa.Connection) -> Found:

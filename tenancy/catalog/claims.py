@@ -37,6 +37,9 @@ log = logging.getLogger(__name__)
 DEFAULT_TTL_S = 60.0
 LONGEST_TTL_S = 2 * DEFAULT_TTL_S
 """The longest lifetime of a claim; one that ends later was written while the catalog's clock was ahead, and is void."""
+QUIET = frozenset({"backup"})
+"""Operations that only read a database: one that was cut off left nothing to settle."""
+
 _BEATS = 4
 """How often a claim is renewed within its lifetime."""
 
@@ -52,7 +55,8 @@ _next = claims.update().where(claims.c.tenant_id == _tenant)
 _next_after = _next.where(claims.c.attempt == sa.bindparam("seen"))
 _renew = claims.update().where(*_mine)
 _held_now = sa.select(claims.c.attempt).where(*_mine)
-_expires = sa.select(claims.c.expires_at).where(claims.c.tenant_id == _tenant)
+_loud = claims.c.operation.not_in(QUIET)
+_expires = sa.select(claims.c.expires_at).where(claims.c.tenant_id == _tenant, _loud)
 _let_go = _next.values(expires_at=utc_now())
 _of_many = sa.select(claims).where(claims.c.tenant_id.in_(sa.bindparam("these", expanding=True)))
 _some = claims.c.tenant_id.in_(sa.bindparam("of", expanding=True))
@@ -207,7 +211,7 @@ def cut_off(
     query = (
         sa.select(theirs.c.user_id, theirs.c.state, theirs.c.db_host, theirs.c.db_port)
         .join(claims, claims.c.tenant_id == theirs.c.tenant_id)
-        .where(is_void, theirs.c.state.in_([str(state) for state in states]))
+        .where(is_void, _loud, theirs.c.state.in_([str(state) for state in states]))
         .order_by(claims.c.expires_at)
     )
     rows = connection.execute(query, {"beyond": beyond(connection)})
@@ -280,10 +284,11 @@ def take_many(
     rows = connection.execute(_of_many.with_for_update(), {"these": list(known)}).all() if known else []
     free = [row for row in rows if not _holds(row.expires_at, moment)]
     attempts = {row.tenant_id: max(int(row.attempt) + 1, least[row.tenant_id]) for row in free}
-    cut_off = {row.tenant_id for row in free if row.expires_at is not None}
+    cut_off = {row.tenant_id for row in free if _was_cut_off(row)}
     held = {"operation": operation, "runner": runner(), "expires_at": moment + timedelta(seconds=ttl_s)}
     if attempts:
-        connection.execute(_next, [{"of": of, "attempt": attempt, **held} for of, attempt in attempts.items()])
+        taken = [held | {"of": row.tenant_id, "operation": _named(operation, row)} for row in free]
+        connection.execute(_next, [row | {"attempt": attempts[row["of"]]} for row in taken])
     fresh = {of: number for of, number in least.items() if of not in known}
     if fresh:
         connection.execute(_first, [{"tenant_id": of, "attempt": number, **held} for of, number in fresh.items()])
@@ -369,9 +374,19 @@ def _next_attempt(connection: sa.Connection, tenant_id: uuid.UUID, wanted: _Want
     if _holds(row.expires_at, moment):
         raise _busy(tenant_id, wanted, row)
     attempt = max(int(row.attempt) + 1, wanted.least)
+    held["operation"] = _named(wanted.operation, row)
     if connection.execute(_next_after, {**of, "seen": row.attempt, "attempt": attempt, **held}).rowcount != 1:
         raise _busy(tenant_id, wanted)  # only on a product whose FOR UPDATE locks nothing
-    return attempt, row.expires_at is not None
+    return attempt, _was_cut_off(row)
+
+
+def _was_cut_off(row: Any) -> bool:
+    return row.expires_at is not None and row.operation not in QUIET
+
+
+def _named(operation: str, before: Any) -> str:
+    """Return the operation to write: a quiet one leaves the name of one that was cut off, which is still to settle."""
+    return str(before.operation) if operation in QUIET and _was_cut_off(before) else operation
 
 
 def _holds(expires_at: datetime | None, moment: datetime) -> bool:

@@ -20,7 +20,7 @@ from tenancy.errors import TenantNotFoundError
 from tenancy.models import Leftover, State, Tenant
 
 _table = leftover_databases
-_all = sa.select(*tenants.columns(_table), _table.c.id, _table.c.reason).order_by(_table.c.id)
+_all = sa.select(*tenants.columns(_table), _table.c.id, _table.c.reason, _table.c.detail).order_by(_table.c.id)
 
 
 class Reason(StrEnum):
@@ -35,14 +35,17 @@ class Reason(StrEnum):
     HALF_MADE = "half_made"
     """The attempt to create it failed; the next attempt creates another one."""
 
+    KEPT = "kept"
+    """A restore replaced it, or undoing one did; it stays until somebody asks for its removal."""
 
-def add(connection: sa.Connection, tenant: Tenant, reason: Reason) -> Leftover:
+
+def add(connection: sa.Connection, tenant: Tenant, reason: Reason, detail: str | None = None) -> Leftover:
     """Insert a tenant's database; its sealed password is copied as it is."""
     found = {f.name: getattr(tenant, f.name) for f in fields(Tenant) if f.name != "sealed_password"}
     row = found | {"db_password": tenant.sealed_password, "state": State.ARCHIVED, "updated_at": datetime.now(UTC)}
-    key = connection.execute(_table.insert(), row | {"reason": str(reason)}).inserted_primary_key
+    key = connection.execute(_table.insert(), row | {"reason": str(reason), "detail": detail}).inserted_primary_key
     place: dict[str, Any] = found | {"state": State.ARCHIVED, "sealed_password": tenant.sealed_password}
-    return Leftover(**place, id=int((key or [0])[0]), reason=str(reason))
+    return Leftover(**place, id=int((key or [0])[0]), reason=str(reason), detail=detail)
 
 
 def of_user(connection: sa.Connection, user_id: int) -> list[Leftover]:
@@ -92,7 +95,7 @@ def remove(connection: sa.Connection, left: Sequence[Leftover]) -> None:
 def _listed(connection: sa.Connection, query: sa.Select[Any]) -> list[Leftover]:
     found = []
     for row in damage.read(connection, query, tenants.CHECKS):
-        kept = tenants.listed(damage.Read(row.values[:-2], row.damaged))
+        kept = tenants.listed(damage.Read(row.values[:-3], row.damaged))
         held = {f.name: getattr(kept, f.name) for f in fields(Tenant)}
-        found.append(Leftover(**held, id=row.values[-2], reason=str(row.values[-1])))
+        found.append(Leftover(**held, id=row.values[-3], reason=str(row.values[-2]), detail=row.values[-1]))
     return found

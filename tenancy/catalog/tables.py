@@ -239,6 +239,7 @@ leftover_databases = sa.Table(
     sa.Column("user_id", sa.Integer, index=True),
     sa.Column("reason", sa.String(16), nullable=False),
     *_tenant_columns(unique=False),
+    sa.Column("detail", LongText()),
     sqlite_autoincrement=True,
 )
 """Databases that no tenant uses any more; a row is deleted once its database is gone."""

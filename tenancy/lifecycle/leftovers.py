@@ -13,6 +13,7 @@ from collections.abc import Iterable
 import sqlalchemy as sa
 
 from tenancy.catalog import leftovers
+from tenancy.catalog.leftovers import Reason
 from tenancy.errors import CatalogDamagedError, TenancyError, code_and_message
 from tenancy.lifecycle.operation import Operation
 from tenancy.models import Leftover, Tenant
@@ -31,9 +32,11 @@ class Leftovers(Operation):
         with self.catalog.reading() as connection:
             return leftovers.page(connection, after, most)
 
-    def of_user(self, user_id: int) -> list[Leftover]:
+    def of_user(self, user_id: int, *, kept: bool = False) -> list[Leftover]:
+        """List a user's leftovers, oldest first; those that a restore kept only if asked for."""
         with self.catalog.reading() as connection:
-            return leftovers.of_user(connection, user_id)
+            found = leftovers.of_user(connection, user_id)
+        return [each for each in found if kept or each.reason != Reason.KEPT]
 
     def confirm(self, leftover_id: int) -> Leftover:
         """Take an operator's word that a database is gone, and take it off the list."""

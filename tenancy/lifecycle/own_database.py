@@ -8,8 +8,6 @@ the user as they were.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -23,15 +21,12 @@ from tenancy.catalog.leftovers import Reason
 from tenancy.deadline import lifted, unhurried
 from tenancy.errors import (
     AccessDeniedError,
-    ClaimLostError,
     ConfigurationError,
     DatabaseMissingError,
-    TenancyError,
     TenantExistsError,
     TenantNotReadyError,
 )
-from tenancy.lifecycle.leftovers import Leftovers
-from tenancy.lifecycle.operation import Operation
+from tenancy.lifecycle.exchange import Exchange
 from tenancy.lifecycle.placement import emptied, planned
 from tenancy.lifecycle.preflight import probe
 from tenancy.lifecycle.provision import Provisioned, Provisioner
@@ -43,14 +38,13 @@ from tenancy.schema.tables import tenancy_identity
 _PLACE = ("db_type", "db_host", "db_port", "db_name", "db_user")
 
 
-class OwnDatabases(Operation):
+class OwnDatabases(Exchange):
     """Serve as ``manager.own_databases``: try and connect databases that users name."""
 
     def __init__(self, provisioner: Provisioner, bulkhead: Bulkhead, *, allowed: bool) -> None:
         super().__init__(provisioner.services)
         self._provisioner = provisioner
         self._bulkhead = bulkhead
-        self._leftovers = Leftovers(provisioner.services)
         self.allowed = allowed
 
     def probe(self, user_id: int, fields: DatabaseFields) -> dict[str, Any]:
@@ -159,35 +153,6 @@ class OwnDatabases(Operation):
         self.catalog.audit.append(
             connection, "tenant.own_database", user_id=tenant.user_id, tenant_id=tenant.tenant_id, detail=detail
         )
-
-    @contextmanager
-    def _returned(self, tenant: Tenant, claim: Claim, backend: Backend) -> Iterator[None]:
-        """Open the present database for writes again where the block fails, and end the claim."""
-        try:
-            yield
-        except ClaimLostError:
-            raise
-        except Exception as error:
-            with suppress(ClaimLostError), unhurried():
-                self._return(tenant, claim, backend, error)
-                self._leftovers.clear(self._leftovers.of_user(tenant.user_id or 0))
-            raise
-
-    def _return(self, tenant: Tenant, claim: Claim, backend: Backend, why: Exception) -> None:
-        of = [(tenant.user_id, tenant.tenant_id)]
-        open_again = {"state": State.READY, "epoch": claim.epoch, "version": tenant.version + 1}
-        try:
-            with explained(backend):
-                self.mark(tenant, claim, backend, State.READY)
-        except TenancyError as error:  # whoever works on it next opens it
-            self.services.on_error(tenant, error)
-            with claim.failing() as connection:
-                tenants.change(connection, tenant, state=State.READY)
-                self.catalog.audit.failed(connection, claim.operation, why, of)
-        else:
-            with claim.ending() as connection:
-                tenants.change(connection, tenant, **open_again)
-                self.catalog.audit.failed(connection, claim.operation, why, of)
 
     def _refuse(self, fields: DatabaseFields) -> None:
         if not self.allowed:

@@ -60,7 +60,7 @@ class Retirement(Operation):
             log.warning("the database of user %s is left behind: %s", user_id, error.message)
             self._forget(tenant, claim)
             return False
-        self._leftovers.clear(self._leftovers.of_user(user_id))
+        self._leftovers.clear(self._leftovers.of_user(user_id, kept=True))
         return True
 
     def _forget(self, retired: Tenant, before: Claim) -> None:

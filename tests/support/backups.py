@@ -9,10 +9,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tenancy.archive.backup_settings import BackupSettings
 from tenancy.archive.encryption import generate_identity
 from tenancy.archive.records import Record
 from tenancy.catalog import backups
 from tenancy.catalog.backups import CATALOG, TENANT, Backup, BackupState
+from tenancy.credentials.signing import generate_signing_key
 from tenancy.jobs.kinds import Argument, Kind, Kinds
 from tenancy.types import new_id
 
@@ -79,6 +81,16 @@ def store_backup(
     with manager.catalog.writing() as connection:
         backups.add(connection, replace(record.backup(), state=state))
     return record
+
+
+def with_keys(manager: TenantManager, folder: Path, **changed: Any) -> BackupSettings:
+    """Give a manager the settings of backups in a folder, with fresh keys; return them."""
+    public, secret = generate_identity()
+    identity = folder / "identity.txt"
+    identity.write_text(f"{secret}\n")
+    given: dict[str, Any] = {"url": str(folder / "backups"), "recipients": (public,), "identity_file": identity}
+    manager.services.backups = BackupSettings(**given | {"signing_keys": (generate_signing_key(),)} | changed)
+    return manager.services.backups
 
 
 def know_kinds(kinds: Kinds) -> None:

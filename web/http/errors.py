@@ -64,6 +64,7 @@ STATUS: dict[type[tenancy.TenancyError], int] = {
     tenancy.RunStateError: 409,
     tenancy.JobNotFoundError: 404,
     tenancy.JobStateError: 409,
+    tenancy.NewerRowsError: 409,
     tenancy.ScheduleNotFoundError: 404,
     tenancy.CatalogError: 503,
     tenancy.LastAdministratorError: 409,

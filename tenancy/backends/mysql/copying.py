@@ -9,13 +9,11 @@ from typing import Any
 import sqlalchemy as sa
 from pymysql.cursors import SSCursor
 
-from tenancy.backends.access import Access
 from tenancy.backends.copying import Column, Copying, Found, Kind, Table
 from tenancy.backends.mysql.driver import be_patient
 from tenancy.backends.server.sql import column as first_column, run
 from tenancy.backends.server.tables import by_table
 from tenancy.errors import MigrationError
-from tenancy.models import Tenant
 
 PATIENCE_S = 600.0
 
@@ -34,8 +32,7 @@ class MySQLCopying(Copying):
     quotes = "``"
 
     @contextmanager
-    def snapshot(self, tenant: Tenant, access: Access) -> Iterator[sa.Connection]:
-        driver = self.backend.connect_to_migrate(tenant, access)
+    def frozen(self, driver: Any) -> Iterator[sa.Connection]:
         with self.backend.filling(driver) as connection:
             be_patient(driver, PATIENCE_S)
             run(

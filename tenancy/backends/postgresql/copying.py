@@ -14,13 +14,11 @@ import sqlalchemy as sa
 from psycopg2 import extensions
 from psycopg2.extras import execute_values
 
-from tenancy.backends.access import Access
 from tenancy.backends.copying import BATCH_BYTES, BATCH_ROWS, Column, Copying, Found, Kind, Row, Table
 from tenancy.backends.postgresql.driver import be_patient
 from tenancy.backends.server.sql import one, run
 from tenancy.backends.server.tables import by_table
 from tenancy.errors import MigrationError
-from tenancy.models import Tenant
 
 PATIENCE_S = 600.0
 
@@ -52,8 +50,7 @@ class PostgreSQLCopying(Copying):
     """Copy rows through server-side cursors and INSERTs of many rows."""
 
     @contextmanager
-    def snapshot(self, tenant: Tenant, access: Access) -> Iterator[sa.Connection]:
-        driver = self.backend.connect_to_migrate(tenant, access)
+    def frozen(self, driver: Any) -> Iterator[sa.Connection]:
         with self.backend.filling(driver) as connection:
             be_patient(driver, PATIENCE_S)
             run(driver, "SET idle_in_transaction_session_timeout = 0")  # between two batches it is we who work

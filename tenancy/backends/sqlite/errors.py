@@ -8,6 +8,7 @@ from pathlib import Path
 from tenancy.backends.sqlite.files import not_writable, refused_by_system, unwritable
 from tenancy.errors import (
     DatabaseBusyError,
+    DatabaseDamagedError,
     DatabaseUnreachableError,
     ReadOnlyRouteError,
     StorageFullError,
@@ -35,7 +36,7 @@ def explain(error: BaseException) -> TenancyError | None:
     if primary == sqlite3.SQLITE_FULL:
         return StorageFullError("the disk is full.")
     if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return DatabaseUnreachableError("the database file is damaged: restore it from a backup.")
+        return DatabaseDamagedError("the database file is damaged: restore it from a backup.")
     if primary in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_PERM):
         return DatabaseUnreachableError("the database file cannot be opened.")
     return None

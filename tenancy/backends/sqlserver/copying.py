@@ -8,11 +8,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from tenancy.backends.access import Access
 from tenancy.backends.copying import Column, Copying, Found, Kind, Row, Table, converted
 from tenancy.backends.server.sql import column as first_column, run
 from tenancy.backends.server.tables import by_table
-from tenancy.models import Tenant
 
 PATIENCE_S = 600
 
@@ -31,8 +29,7 @@ class SQLServerCopying(Copying):
     mark = "?"
 
     @contextmanager
-    def snapshot(self, tenant: Tenant, access: Access) -> Iterator[sa.Connection]:
-        driver = self.backend.connect_to_migrate(tenant, access)
+    def frozen(self, driver: Any) -> Iterator[sa.Connection]:
         with self.backend.filling(driver) as connection:
             driver.timeout = PATIENCE_S
             run(driver, "SET TRANSACTION ISOLATION LEVEL SNAPSHOT")

@@ -79,7 +79,7 @@ def test_the_clock_is_the_catalogs_and_goes_on(catalog):
 
 
 def test_the_revision_is_what_was_applied(catalog):
-    assert catalog.revision() == "0010"
+    assert catalog.revision() == "0011"
 
 
 def test_a_catalog_that_was_never_migrated_says_what_to_type(catalog_engine):
