@@ -33,7 +33,7 @@ from tenancy.archive.target import Batch, Target
 from tenancy.archive.values import Rows
 from tenancy.backends.base import Backend
 from tenancy.backends.copying import Column, Kind, Table
-from tenancy.errors import ArchiveDamagedError, ArchiveHostileError
+from tenancy.errors import ArchiveDamagedError, ArchiveHostileError, MigrationError
 
 
 @contextmanager
@@ -74,12 +74,15 @@ class Reading:
         With ``owner`` the rows get another owner; with ``only`` the rows of other tables are left out. Returns what
         ``checksums_of`` must find in the database's tables then.
         """
-        with backend.copying.unordered(connection):
-            target = Target(connection, backend, schema, owner)
-            for batch in self.batches(progress):
-                if only is None or batch.carried.table.name in only:
-                    target.take(batch)
-            target.end()
+        try:
+            with backend.copying.unordered(connection):
+                target = Target(connection, backend, schema, owner)
+                for batch in self.batches(progress):
+                    if only is None or batch.carried.table.name in only:
+                        target.take(batch)
+                target.end()
+        except MigrationError as error:
+            raise ArchiveDamagedError(f"the rows of the archive do not fit together: {error.message}") from error
         return target.sums.contents
 
     def batches(self, progress: Progress = no_progress) -> Iterator[Batch]:

@@ -178,6 +178,8 @@ class Copying(ABC):
         if "unordered" in connection.info:
             yield
             return
+        if not connection.in_transaction():
+            connection.begin()  # rows are written beneath SQLAlchemy, which else would find nothing to commit
         connection.info["unordered"] = later = [partial(self.tighten, connection)]
         try:
             self.loosen(connection)

@@ -34,7 +34,7 @@ from tests.support import session_servers
 
 ENGINES = ("sqlite", "postgresql", "mysql", "sqlserver")
 CATALOG_ENGINES = ENGINES
-TOOLS = ("chromium", "docker-compose")
+TOOLS = ("chromium", "docker-compose", "age")
 
 _SETTING = {"postgresql": "TEST_POSTGRES_URL", "mysql": "TEST_MYSQL_URL", "sqlserver": "TEST_MSSQL_URL"}
 
@@ -79,6 +79,9 @@ def missing(engine: str) -> str | None:
         return None
     if engine == "chromium":
         return None if chromium_path() else "Chromium or its driver (playwright) is not installed"
+    if engine == "age":
+        there = [program for program in ("age", "zstd") if shutil.which(program) is None]
+        return f"{' and '.join(there)}: not installed" if there else None
     if engine == "docker-compose":
         return (
             None if compose_command() else "neither `docker compose` nor `docker-compose` is here in version 2 or later"

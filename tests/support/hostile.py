@@ -10,9 +10,9 @@ from typing import Any
 import orjson
 import zstandard
 
-from tenancy.archive.encryption import encrypt
+from tenancy.archive.encryption import decrypting, encrypt
 from tenancy.archive.format import Sums, dumped, trailer
-from tests.support.archives import header, recipients
+from tests.support.archives import header, identities, recipients
 
 MIB = 2**20
 COLUMNS = [["a", "int"], ["b", "int"], ["c", "text"]]
@@ -209,3 +209,9 @@ CASES: dict[str, Callable[[], bytes]] = {
 def smuggled(*names: str) -> dict[str, bytes]:
     """Give whole archives of tables that an archive must not make; only a load can see that."""
     return {name: sealed(one_table(GOOD, line=table(name, own=OWN))) for name in names}
+
+
+def opened(archive: bytes) -> bytes:
+    """Decrypt and decompress an archive, without a look at what it says."""
+    with decrypting(io.BytesIO(archive), identities()) as pieces:
+        return zstandard.ZstdDecompressor().decompressobj().decompress(b"".join(pieces))

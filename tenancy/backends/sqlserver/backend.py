@@ -188,9 +188,10 @@ class SQLServerBackend(ReplayingBackend):
                 if "collation" not in str(error).lower():
                     raise
                 self._create(driver, name, "")
-            # With this, readers see the last committed rows and do not wait for writers.
-            with suppress(self._errors.ProgrammingError):
-                run(driver, f"ALTER DATABASE {q(name)} SET READ_COMMITTED_SNAPSHOT ON")
+            # Readers see the last committed rows and do not wait for writers; backups read one state (copying.py).
+            for option in ("READ_COMMITTED_SNAPSHOT", "ALLOW_SNAPSHOT_ISOLATION"):
+                with suppress(self._errors.ProgrammingError):
+                    run(driver, f"ALTER DATABASE {q(name)} SET {option} ON")
 
     def _create(self, driver: Any, name: str, how: str) -> None:
         try:

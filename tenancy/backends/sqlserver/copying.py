@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 import sqlalchemy as sa
 
 from tenancy.backends.copying import Column, Copying, Found, Kind, Row, Table, converted
-from tenancy.backends.server.sql import column as first_column, run
+from tenancy.backends.server.sql import column as first_column, one, run
 from tenancy.backends.server.tables import by_table
 
 PATIENCE_S = 600
@@ -32,9 +32,20 @@ class SQLServerCopying(Copying):
     def frozen(self, driver: Any) -> Iterator[sa.Connection]:
         with self.backend.filling(driver) as connection:
             driver.timeout = PATIENCE_S
+            self._allow(driver)
             run(driver, "SET TRANSACTION ISOLATION LEVEL SNAPSHOT")
             driver.commit()  # the level may not change inside a transaction (error 3951)
             yield connection
+
+    def _allow(self, driver: Any) -> None:
+        """Allow SNAPSHOT in a database that was not made by this version; it then waits for open transactions."""
+        if one(driver, "SELECT snapshot_isolation_state FROM sys.databases WHERE database_id = DB_ID()") == 0:
+            driver.commit()
+            driver.autocommit = True  # error 226: not in a transaction
+            with suppress(*self.backend.driver_errors):  # a login may not, or a server does not know the option
+                run(driver, "ALTER DATABASE CURRENT SET ALLOW_SNAPSHOT_ISOLATION ON")
+            driver.autocommit = False
+        driver.commit()
 
     def tables(self, connection: sa.Connection) -> Found:
         with closing(_driver(connection).cursor()) as cursor:
