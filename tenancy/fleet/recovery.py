@@ -9,10 +9,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 from tenancy.archive.backup_settings import BackupSettings
-from tenancy.catalog import claims, leftovers, recovery, users
+from tenancy.archive.backup_store import BackupStore, Unreadable
+from tenancy.catalog import backups, claims, leftovers, recovery, users
 from tenancy.catalog.claims import Claim
 from tenancy.catalog.leftovers import Reason
 from tenancy.catalog.recovery import Recovered
@@ -26,6 +28,7 @@ from tenancy.lifecycle.operation import Operation, Services
 from tenancy.models import Leftover
 from tenancy.schema.chain import Chain
 
+AT_ONCE = 200
 WELL = frozenset({Outcome.KEPT, Outcome.RESTORED, Outcome.ADOPTED})
 AGAIN = frozenset({Outcome.UNREACHABLE, Outcome.FAILED})
 """What another run may be able to do better."""
@@ -106,6 +109,7 @@ class Recovery(Operation):
         report = work.report
         with self._catalog.held(claim), claims.beating(self.catalog, [claim]):
             self._keep_ids(report.highest_user)
+            self._learn(work.store)
             work.bring_back(self.services, claim)
             left = self._clear(work.found)
         with claim.ending() as connection:
@@ -113,6 +117,13 @@ class Recovery(Operation):
             detail = {"tenants": report.counts, "unknown": len(report.unknown), "left": left, "ended": report.ended}
             self.catalog.audit.append(connection, "catalog.recover_tenants", detail=detail)
         return report
+
+    def _learn(self, store: BackupStore) -> None:
+        """Let the catalog know the backups that were made after its own."""
+        believed = (each.backup() for each in store.records() if not isinstance(each, Unreadable))
+        while some := list(islice(believed, AT_ONCE)):
+            with self.catalog.writing() as connection:
+                backups.learn(connection, some)
 
     def _keep_ids(self, highest: int) -> None:
         with self.catalog.writing() as connection:
@@ -155,8 +166,8 @@ class Recovery(Operation):
 class _Work:
     """Hold what one run of a recovery works with: what the storage says, and the report."""
 
-    def __init__(self, backups: BackupSettings, adopt: bool, on_tenant: OnTenant, report: Report) -> None:
-        self.store, self.identities = backups.store(), backups.identities()
+    def __init__(self, settings: BackupSettings, adopt: bool, on_tenant: OnTenant, report: Report) -> None:
+        self.store, self.identities = settings.store(), settings.identities()
         self.found, self.report = survey(self.store), report
         report.ignored = self.found.ignored
         self._adopt, self._on_tenant = adopt, on_tenant

@@ -8,20 +8,18 @@ from enum import StrEnum
 
 import sqlalchemy as sa
 
-from tenancy.backends.access import NO_ACCESS, Access
+from tenancy.backends.access import NO_ACCESS
 from tenancy.backends.base import Backend
 from tenancy.backends.inventory import InventoryItem
 from tenancy.catalog import servers
 from tenancy.catalog.tables import audit_log, users
 from tenancy.errors import DatabaseMissingError, DatabaseUnreachableError, TenancyError
-from tenancy.lifecycle.operation import Operation
-from tenancy.models import Server, State, Tenant
+from tenancy.fleet.beside import OPEN, Beside
+from tenancy.lifecycle.operation import Operation, Services
+from tenancy.models import Server, Tenant
 from tenancy.routing.guards import Occupant, explained, inspect_occupant
 from tenancy.schema import identity
 from tenancy.schema.tables import tenancy_identity
-
-OPEN = (State.READY, State.SUSPENDED, State.READ_ONLY)
-"""What a database says of itself while it is its tenant's own; any other state says that another took its place."""
 
 BEYOND = 10_000
 """How many user ids are passed over where a server did not answer, whose databases may have them."""
@@ -50,32 +48,40 @@ class Standing(StrEnum):
     FAILED = "failed"
 
 
+_LEFT = (Standing.MISSING, Standing.UNMADE, Standing.REPLACED, Standing.OLDER)
+"""How a database may stand whose tenant may have another one by now."""
+
+
 @dataclass(frozen=True)
 class Look:
-    """Say how a tenant's database stands, and which epoch and state it has."""
+    """Say how a tenant's database stands, its epoch and its state; ``place`` is where it is, if under another name."""
 
     standing: Standing
     epoch: int = 0
     state: str = ""
     why: str = ""
+    place: Tenant | None = None
 
 
 class Looking(Operation):
     """Look at one tenant after another; a server that did not answer once is not asked again."""
 
-    _away: dict[str, str]
+    def __init__(self, services: Services) -> None:
+        super().__init__(services)
+        self._beside = Beside(services)
+        self._away: dict[str | None, str] = {}
 
     def look(self, tenant: Tenant) -> Look:
         """Return how a tenant's database stands; errors are returned, so that the others go on."""
+        server = None
         try:
             backend = self.services.backend(tenant)
             server = backend.budget_key(tenant)
-            if server in self._known_away():
+            if server in self._away:
                 return Look(Standing.UNREACHABLE, why=self._away[server])
             with explained(backend):
-                return self._look(tenant, backend)
-        except DatabaseMissingError:
-            return _absent(tenant)
+                found = self._in_place(tenant, backend)
+                return self._elsewhere(tenant) or found if found.standing in _LEFT else found
         except DatabaseUnreachableError as error:
             if server is not None:
                 self._away[server] = error.message
@@ -98,12 +104,19 @@ class Looking(Operation):
                 silent.append(f"server {server.name}: {error.message}")
         return highest + (BEYOND if silent else 0), silent
 
-    def _known_away(self) -> dict[str, str]:
-        self._away = getattr(self, "_away", {})
-        return self._away
+    def _elsewhere(self, tenant: Tenant) -> Look | None:
+        """Return the newer database that a tenant has under another name; None if there is none."""
+        found = self._beside.newest(tenant)
+        if found is None:
+            return None
+        place, epoch, state = found
+        return Look(Standing.NEWER, epoch, state, f"it is at {place.db_path or place.db_name}", place)
 
-    def _look(self, tenant: Tenant, backend: Backend) -> Look:
-        driver = backend.connect_to_migrate(tenant, self.services.access(tenant))
+    def _in_place(self, tenant: Tenant, backend: Backend) -> Look:
+        try:
+            driver = backend.connect_to_migrate(tenant, self.services.access(tenant))
+        except DatabaseMissingError:
+            return _absent(tenant)
         with backend.checks.looking(driver) as connection:
             found = inspect_occupant(tenant, connection)
             if found is not Occupant.OURS:
@@ -119,8 +132,7 @@ class Looking(Operation):
             return max(int(connection.execute(query).scalar_one() or 0) for query in ids)
 
     def _highest_on(self, server: Server) -> int:
-        access = Access(None, self.services.server_login(server), server.installation)
-        return _highest(self.backends.get(server.db_type).checks.inventory(access))
+        return _highest(self.backends.get(server.db_type).checks.inventory(self._beside.access(server)))
 
 
 def _highest(items: Iterator[InventoryItem]) -> int:
@@ -137,4 +149,4 @@ def _compared(tenant: Tenant, epoch: int, state: str) -> Look:
         return Look(Standing.OLDER, epoch, state)
     if epoch == tenant.epoch and tenant.revision is not None:
         return Look(Standing.KEPT, epoch, state)
-    return Look(Standing.NEWER if state in list(map(str, OPEN)) else Standing.REPLACED, epoch, state)
+    return Look(Standing.NEWER if state in OPEN else Standing.REPLACED, epoch, state)

@@ -15,7 +15,7 @@ from typing import Any
 from tenancy.archive.backup_store import BackupStore, Unreadable
 from tenancy.archive.encryption import Identities
 from tenancy.archive.records import Record
-from tenancy.catalog import claims, recovery, tenants
+from tenancy.catalog import recovery, tenants
 from tenancy.catalog.claims import Claim
 from tenancy.errors import (
     ArchiveDamagedError,
@@ -24,14 +24,13 @@ from tenancy.errors import (
     StorageUnavailableError,
     code_and_message,
 )
+from tenancy.fleet.adoption import Adoption
 from tenancy.fleet.backup_survey import order
 from tenancy.fleet.standing import Look, Looking, Standing
 from tenancy.lifecycle.bring_back import BringBack
 from tenancy.lifecycle.operation import Operation, Services
 from tenancy.lifecycle.suspend_delete import Retirement
-from tenancy.lifecycle.upgrade import Upgrade
 from tenancy.models import State, Tenant
-from tenancy.routing.guards import explained
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +75,7 @@ class TenantRecovery(Operation):
     def __init__(self, services: Services, store: BackupStore, identities: Identities, *, adopt: bool) -> None:
         super().__init__(services)
         self._looking = Looking(services)
+        self._adoption = Adoption(services)
         self._store = store
         self._identities = identities
         self._missing = BringBack(services)
@@ -125,8 +125,8 @@ class TenantRecovery(Operation):
             case Standing.MISSING | Standing.UNMADE:
                 return self._brought_back(tenant, look)
             case Standing.NEWER if self._adopt:
-                self._take(tenant, look)
-                return Result(tenant, Outcome.ADOPTED)
+                self._adoption.adopt(tenant, look)
+                return Result(tenant, Outcome.ADOPTED, look.why)
             case Standing.NEWER | Standing.REPLACED:
                 why = _why(look)
                 self._close(tenant, why)
@@ -173,45 +173,11 @@ class TenantRecovery(Operation):
         found = [each for each in self._store.records(tenant.tenant_id) if not isinstance(each, Unreadable)]
         return sorted(found, key=order, reverse=True)
 
-    def _take(self, tenant: Tenant, look: Look) -> None:
-        """Let the catalog say of a tenant what its database says, under an epoch above that of the database."""
-        user_id, backend = tenant.user_id or 0, self.services.backend(tenant)
-        with self.catalog.writing() as connection:
-            claim = claims.take(
-                self.catalog,
-                connection,
-                tenant.tenant_id,
-                "adopt",
-                self.services.claim_ttl_s,
-                least=max(tenant.epoch, look.epoch) + 1,
-                user_id=user_id,
-            )
-        with self.abandoned(tenant, claim, "adopt"), explained(backend), claims.beating(self.catalog, [claim]):
-            reached = Upgrade(self.services).reopen(tenant, claim, backend)
-        with claim.ending() as connection:
-            tenants.change(
-                connection,
-                tenant,
-                state=State.READY,
-                revision=reached.revision,
-                schema_fingerprint=self.chain.fingerprints.get(reached.revision or ""),
-                usable_from=self.chain.usable_from(reached.revision),
-                epoch=reached.epoch,
-                version=tenant.version + 1,
-                last_error=None,
-                last_error_code=None,
-            )
-            detail = {"epoch": look.epoch, "before": tenant.epoch}
-            self.catalog.audit.append(
-                connection, "tenant.adopt", user_id=user_id, tenant_id=tenant.tenant_id, detail=detail
-            )
-        if look.state == State.SUSPENDED:
-            Retirement(self.services).set_state(user_id, State.READY, State.SUSPENDED)
-
 
 def _why(look: Look) -> str:
     if look.standing is Standing.NEWER:
-        return f"its database is newer than the recovered catalog: {_TAKE}."
+        where = f" ({look.why})" if look.why else ""
+        return f"its database is newer than the recovered catalog{where}: {_TAKE}."
     return (
         f"its database was closed ({look.state}) by an operation that the recovered catalog does not know: its rows "
         "may be in another database. `unify restore` or `manager.restores.restore()` brings back a backup."

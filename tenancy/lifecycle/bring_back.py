@@ -27,7 +27,7 @@ from tenancy.lifecycle.operation import Operation, Services
 from tenancy.lifecycle.placement import PLACE, emptied, planned
 from tenancy.lifecycle.seed import Seeding
 from tenancy.lifecycle.upgrade import Upgrade
-from tenancy.models import Origin, Tenant
+from tenancy.models import Origin, State, Tenant
 from tenancy.routing.guards import explained
 from tenancy.schema import identity, ledger
 
@@ -91,6 +91,7 @@ class BringBack(Operation):
 
         def fill(connection: sa.Connection) -> None:
             identity.write(connection, made)
+            identity.mark(connection, made, made.epoch, State.MOVING)  # open only when its rows are complete
             ledger.date_as_new(connection)
 
         seeding = Seeding(self.services)

@@ -123,8 +123,10 @@ ORDERS = [
     Order(
         "tenancy.fleet",
         (
-            "backup_survey restore_points rollout_rules runs standing status verify",
-            "catalog_recovery orphans repair runner tenant_recovery",
+            "backup_survey beside restore_points rollout_rules runs status verify",
+            "catalog_recovery orphans repair runner standing",
+            "adoption",
+            "tenant_recovery",
             "fleet recovery",
             "processes",
             "revisions",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -16,7 +17,7 @@ import sqlalchemy as sa
 import compose
 from tenancy.archive.encryption import generate_identity
 from tenancy.backends.sqlite.backend import SQLiteBackend
-from tenancy.catalog import claims, leftovers, recovery, tenants
+from tenancy.catalog import backups, claims, leftovers, recovery, tenants
 from tenancy.catalog.claims import take
 from tenancy.catalog.leftovers import Reason
 from tenancy.catalog.runs import Rules, RunState, Selection
@@ -35,6 +36,7 @@ from tenancy.errors import (
     UnknownKeyError,
 )
 from tenancy.fleet.standing import BEYOND
+from tenancy.lifecycle.bring_back import BringBack
 from tenancy.lifecycle.migrate_catalog import migrate_catalog
 from tenancy.lifecycle.operation import Operation
 from tenancy.models import State
@@ -42,9 +44,12 @@ from tests.conftest import make_user
 from tests.migrations.test_admin_chain import CHAIN
 from tests.support.applications import (
     FaultAt,
+    SignalAt,
     Stopped,
     add_task,
     change_config,
+    expire_claims,
+    forked,
     keep_server,
     set_back,
     tenant_of,
@@ -139,6 +144,15 @@ def test_a_catalog_of_any_product_comes_back_on_any_other(old, machine, catalog_
     again = machine()
     again.manager.recovery.run()
     assert [user.email for user in again.accounts.list()] == [user.email for user in new.accounts.list()]
+
+
+def test_the_catalog_knows_the_backups_that_were_made_after_its_own(old, machine):
+    keep_all(old)
+    new = machine()
+    new.manager.recovery.run()
+    with new.catalog.reading() as connection:
+        assert len(list(backups.every(connection))) == 3
+        assert set(backups.last_good(connection, [1, 2])) == {1, 2}
 
 
 def test_the_audit_log_goes_on_from_the_last_head_that_the_backup_knew(old, machine):
@@ -312,7 +326,8 @@ def test_two_at_once_are_one(old, machine):
 
 
 def test_a_recovery_that_stops_at_any_step_is_finished_by_the_next(old, machine, tmp_path):
-    keep_all(old)
+    keep_catalog(old.manager)
+    keep_tenant(old.manager, 1)
     lose(old)
     for position in count(1):
         new = machine()
@@ -497,6 +512,53 @@ def test_a_database_that_another_took_the_place_of_is_not_opened(old, machine):
         titles(new.manager, 1)
 
 
+def test_a_newer_database_under_another_name_is_found_and_taken(old, machine):
+    keep_all(old)
+    restore_elsewhere(old)
+    add_task(old.manager, 1, "after")
+    old.manager.engines.close()
+    new = machine()
+    report = new.manager.recovery.run()
+    assert outcomes(report) == {1: "newer", 2: "kept"}
+    assert tenant_of(old.manager, 1).db_path in report.results[0].why
+    assert outcomes(new.manager.recovery.run(adopt=True)) == {1: "adopted", 2: "kept"}
+    assert titles(new.manager, 1) == ["after", "before"]
+
+
+def restore_elsewhere(parts: compose.Parts) -> None:
+    """Have a restore give the first user a database of another name."""
+    record = keep_tenant(parts.manager, 1)
+    with parts.catalog.reading() as connection:
+        tenant = tenants.get(connection, 1)
+    parts.manager.engines.close()
+    parts.manager.backends.get(tenant.db_type).drop(tenant, parts.manager.services.access(tenant))
+    backups = parts.manager.services.backups
+    BringBack(parts.manager.services).bring_back(1, record, backups.store(), backups.identities())
+
+
+def test_what_a_restore_had_only_begun_to_make_is_not_taken_for_a_newer_one(old, machine):
+    keep_all(old)
+    lose(old)
+    new = machine()
+    new.manager.services.step = at_loading = FaultAt()
+    new.manager.recovery.run()
+    position = at_loading.seen.index("compare") + 1
+    shutil.rmtree(old.settings.tenant_data_dir)
+    shutil.rmtree(Path(new.settings.admin_database_url.removeprefix("sqlite:///")).parent)
+    child = forked(lambda: killed_at(new.settings, position))
+    assert child.killed()
+    again = machine()
+    expire_claims(again.manager)
+    assert outcomes(again.manager.recovery.run(adopt=True)) == {1: "restored", 2: "restored"}
+    assert titles(again.manager, 1) == ["before"]
+
+
+def killed_at(settings, position: int) -> None:
+    parts = compose.build(settings)
+    parts.manager.services.step = SignalAt(position, signal.SIGKILL)
+    parts.manager.recovery.run()
+
+
 def test_an_older_copy_is_named_and_left_alone(old, machine, tmp_path):
     old.manager.engines.close()
     copy = (tmp_path / "users" / "user_1.db").read_bytes()
@@ -612,6 +674,21 @@ def test_databases_on_a_server_come_back_there(placed, tmp_path):
         assert tenant_of(new.manager, 1).server_id == tenant_of(placed.manager, 1).server_id
         assert [found.code for each in new.manager.fleet.verify(Selection()) for found in each.found] == []
         assert outcomes(new.manager.recovery.run()) == {1: "kept", 2: "kept"}
+    finally:
+        drop_all(new)
+        new.close()
+
+
+def test_a_newer_database_under_another_name_on_a_server_gets_a_new_password(placed, tmp_path):
+    keep_all(placed)
+    restore_elsewhere(placed)
+    new = compose.build(replace(placed.settings, admin_database_url=f"sqlite:///{tmp_path / 'new' / 'admin.db'}"))
+    try:
+        assert outcomes(new.manager.recovery.run()) == {1: "newer", 2: "kept"}
+        assert outcomes(new.manager.recovery.run(adopt=True)) == {1: "adopted", 2: "kept"}
+        add_task(new.manager, 1, "after")
+        assert titles(new.manager, 1) == ["after", "before"]
+        assert [found.code for each in new.manager.fleet.verify(Selection()) for found in each.found] == []
     finally:
         drop_all(new)
         new.close()
