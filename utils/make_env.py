@@ -76,6 +76,7 @@ def make_env(example: Path, target: Path) -> bool:
 def main(arguments: Sequence[str] = ()) -> None:
     if list(arguments) == ["-"]:
         sys.stdout.write(filled(PROJECT / ".env.example"))
+        sys.stderr.write(KEEP)
         return
     target = PROJECT / ".env"
     if not make_env(PROJECT / ".env.example", target):

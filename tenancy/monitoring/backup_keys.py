@@ -6,7 +6,7 @@ one more: passwords in it are sealed under the credential keys of its time.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,42 +66,34 @@ class BackupKeys:
         with self._catalog.reading() as connection:
             signers, openers = backups.keys_in_use(connection)
             here, openable = set(self._settings.signing().key_ids), self._openable()
-            unsigned = [key for key in signers if key not in here]
-            closed = [keys for keys in openers if not openable.intersection(keys)]
-            found = [self._of_signer(connection, key) for key in sorted(unsigned)]
-            return found + [self._of_openers(connection, keys, openers[keys]) for keys in sorted(closed)]
+            unsigned = [_of_signer(connection, key, signers[key]) for key in sorted(signers) if key not in here]
+            closed = [keys for keys in sorted(openers) if not openable.intersection(keys)]
+            return unsigned + [_of_openers(connection, keys, openers[keys]) for keys in closed]
 
     def uses(self) -> list[KeyUse]:
         """Return what needs each of the keys of backups that the settings have."""
-        keys = [*self._settings.signing().key_ids, *map(key_id, self._settings.recipients)]
-        return [use for key in keys if (use := self.use(key)) is not None]
+        with self._catalog.reading() as connection:
+            signers, openers = backups.keys_in_use(connection)
+            found = [_of_signer(connection, key, signers[key]) for key in self._settings.signing().key_ids]
+            return found + [self._of_recipient(connection, each, openers) for each in self._recipients()]
 
     def use(self, wanted: str) -> KeyUse | None:
         """Return what needs one of the settings' keys, by its id; None if the settings have no such key."""
+        found = next((each for each in self.uses() if each.key_id == wanted), None)
+        if found is not None or wanted not in self._keyring.key_ids:
+            return found
         with self._catalog.reading() as connection:
-            if wanted in self._settings.signing().key_ids:
-                return self._of_signer(connection, wanted)
-            if wanted in map(key_id, self._settings.recipients):
-                _, openers = backups.keys_in_use(connection)
-                rest = self._openable() - {wanted}
-                only = {
-                    keys: count for keys, count in openers.items() if wanted in keys and not rest.intersection(keys)
-                }
-                some = [each for keys in only for each in _newest(connection, BackupFilter(key_ids=",".join(keys)))]
-                return KeyUse("BACKUP_RECIPIENTS", wanted, sum(only.values()), some[:SHOWN])
-            if wanted in self._keyring.key_ids:
-                return self._of_credentials(connection, wanted)
-        return None
+            return self._of_credentials(connection, wanted)
 
-    def _of_signer(self, connection: sa.Connection, wanted: str) -> KeyUse:
-        signers, _ = backups.keys_in_use(connection)
-        return KeyUse(
-            "BACKUP_SIGNING_KEYS", wanted, signers[wanted], _newest(connection, BackupFilter(signed_by=wanted))
-        )
+    def _recipients(self) -> list[str]:
+        return [key_id(each) for each in self._settings.recipients]
 
-    def _of_openers(self, connection: sa.Connection, keys: tuple[str, ...], count: int) -> KeyUse:
-        setting = "BACKUP_PASSPHRASE" if keys == (BY_PASSPHRASE,) else "BACKUP_RECIPIENTS"
-        return KeyUse(setting, ",".join(keys), count, _newest(connection, BackupFilter(key_ids=",".join(keys))))
+    def _of_recipient(self, connection: sa.Connection, wanted: str, openers: Mapping[tuple[str, ...], int]) -> KeyUse:
+        """Count the backups that would have no key left."""
+        rest = self._openable() - {wanted}
+        only = {keys: count for keys, count in openers.items() if wanted in keys and not rest.intersection(keys)}
+        some = [each for keys in only for each in _newest(connection, BackupFilter(key_ids=",".join(keys)))]
+        return KeyUse("BACKUP_RECIPIENTS", wanted, sum(only.values()), some[:SHOWN])
 
     def _of_credentials(self, connection: sa.Connection, wanted: str) -> KeyUse:
         """Count sealed passwords, and the catalog's backups from before the last rotation, which are full of them."""
@@ -117,7 +109,7 @@ class BackupKeys:
 
     def _openable(self) -> set[str]:
         """Return the ids of keys whose archives somebody can open, as far as the settings say."""
-        found = set(map(key_id, self._settings.recipients))
+        found = set(self._recipients())
         if self._settings.passphrase:
             found.add(BY_PASSPHRASE)
         try:
@@ -125,6 +117,16 @@ class BackupKeys:
         except TenancyError:
             return found  # its own check says what is wrong with the file
         return found
+
+
+def _of_signer(connection: sa.Connection, key: str, count: int) -> KeyUse:
+    newest = _newest(connection, BackupFilter(signed_by=key)) if count else []
+    return KeyUse("BACKUP_SIGNING_KEYS", key, count, newest)
+
+
+def _of_openers(connection: sa.Connection, keys: tuple[str, ...], count: int) -> KeyUse:
+    setting = "BACKUP_PASSPHRASE" if keys == (BY_PASSPHRASE,) else "BACKUP_RECIPIENTS"
+    return KeyUse(setting, ",".join(keys), count, _newest(connection, BackupFilter(key_ids=",".join(keys))))
 
 
 def _newest(connection: sa.Connection, wanted: BackupFilter) -> list[Backup]:

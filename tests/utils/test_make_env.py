@@ -8,6 +8,7 @@ import stat
 import pytest
 
 from settings import PROJECT, Settings
+from utils import make_env as make_env_module
 from utils.make_env import FRESH, main, make_env, server_password
 
 EXAMPLE = PROJECT / ".env.example"
@@ -55,6 +56,19 @@ def test_the_image_can_write_one_to_standard_output(capsys):
     main(["-"])
     made = dict(line.split("=", 1) for line in capsys.readouterr().out.splitlines() if line[:1].isalpha())
     assert all(made[name] for name in FRESH)
+
+
+def test_what_must_be_kept_is_said_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(make_env_module, "PROJECT", tmp_path)
+    (tmp_path / ".env.example").write_text(EXAMPLE.read_text())
+    main()
+    told = capsys.readouterr().out
+    for name in ("TENANT_CREDENTIAL_KEYS", "AUDIT_KEY", "BACKUP_SIGNING_KEYS", "unify credentials generate-identity"):
+        assert name in told
+    key = Settings.load({}, dotenv=tmp_path / ".env").backup_signing_keys[0]
+    assert key not in told
+    main()
+    assert "AUDIT_KEY" not in capsys.readouterr().out
 
 
 def test_passwords_of_servers_are_such_as_sql_server_takes_and_a_url_holds():

@@ -247,3 +247,17 @@ def test_two_who_write_about_one_tenant_agree_in_the_end(catalog):
     found = [make(mine, hours=n) for n in range(8)]
     at_once(8, lambda n: catalog.repeating(lambda c: backups.add(c, found[n])))
     assert backed_up_at(catalog, user_id) == found[0].started_at
+
+
+def test_the_last_good_ones_of_a_page_are_found_in_few_statements(catalog):
+    people = [tenant(catalog, f"person {n}") for n in range(20)]
+    add(catalog, *(make(tenant_id, hours=hours) for _, tenant_id in people for hours in (1, 2)))
+    asked = []
+    listen = lambda *given: asked.append(given[2])  # noqa: E731 - one line, and removed again
+    sa.event.listen(catalog.engine, "before_cursor_execute", listen)
+    try:
+        found = read(catalog, backups.last_good, [user_id for user_id, _ in people])
+    finally:
+        sa.event.remove(catalog.engine, "before_cursor_execute", listen)
+    assert len(found) == 20
+    assert len(asked) <= 4
