@@ -373,3 +373,28 @@ def test_variables_of_others_are_no_warning(make_environ, caplog):
 def test_given_joins_the_file_and_the_environment(dotenv):
     texts = given({"PORT": "1"}, dotenv("PORT=2\nHOST=here\n"))
     assert (texts["PORT"], texts["HOST"]) == ("1", "here")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("BACKUP_URL", "ftp://host/x"),
+        ("BACKUP_URL", "s3://"),
+        ("BACKUP_DELETE_URL", "http://host"),
+        ("BACKUP_RECIPIENTS", "age1short"),
+        ("BACKUP_RECIPIENTS", "AGE-SECRET-KEY-1HIDDENHIDDENHIDDEN"),
+        ("BACKUP_PASSPHRASE", "hidden"),
+        ("BACKUP_SIGNING_KEYS", "hidden"),
+        ("BACKUP_WARN_HOURS", "0"),
+    ],
+)
+def test_a_wrong_setting_of_backups_is_refused_by_its_name(make_settings, name, value):
+    message = refused(make_settings, name, value)
+    assert message.startswith(name)
+    assert "hidden" not in message.lower()
+
+
+def test_a_folder_of_backups_is_taken_from_the_projects_folder(make_settings):
+    assert make_settings(backup_url="data/backups").backup_url == str(PROJECT / "data" / "backups")
+    assert make_settings(backup_url="s3://bucket/x").backup_url == "s3://bucket/x"
+    assert make_settings(backup_identity_file="").backup_identity_file is None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
 from tenancy.archive.backup_store import BackupStore
-from tenancy.archive.encryption import MAKE_KEYS, Identities, Recipients
+from tenancy.archive.encryption import BY_PASSPHRASE, MAKE_KEYS, Identities, Recipients
 from tenancy.archive.storage import open_storage
 from tenancy.credentials.signing import SigningKeys
 from tenancy.errors import ArchiveKeyError, ConfigurationError
@@ -51,15 +52,20 @@ class BackupSettings:
 
     def encrypt_to(self) -> Recipients:
         """Return for whom archives are encrypted; ArchiveKeyError, which says how to make a key pair, for nobody."""
+        if self.passphrase is not None and not self.recipients:
+            return Recipients.by_passphrase(self.passphrase)
         return Recipients.of(self.recipients)
 
-    def identities(self) -> Identities:
+    def identities(self, key_ids: Sequence[str] = ()) -> Identities:
         """Return the secret keys that open archives; ArchiveKeyError where this machine has none.
 
-        The keys of BACKUP_IDENTITY_FILE; without one, the passphrase.
+        The keys of BACKUP_IDENTITY_FILE; without one, or if ``key_ids`` (of a backup) say so, the passphrase.
         """
-        if self.identity_file is not None:
+        by_passphrase = BY_PASSPHRASE in key_ids and self.passphrase is not None
+        if self.identity_file is not None and not by_passphrase:
             return Identities.of(read_identities(self.identity_file))
+        if self.passphrase is not None:
+            return Identities.by_passphrase(self.passphrase)
         raise ArchiveKeyError(
             f"this machine has no secret key that opens backups: set {IDENTITY_FILE}, or do this where the key is. "
             f"For a new pair of keys {MAKE_KEYS}.",

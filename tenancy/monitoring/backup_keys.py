@@ -12,7 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from tenancy.archive.encryption import key_id
+from tenancy.archive.encryption import BY_PASSPHRASE, key_id
 from tenancy.catalog import backups
 from tenancy.catalog.backups import CATALOG, Backup, BackupFilter, BackupState
 from tenancy.catalog.tables import audit_log
@@ -22,7 +22,6 @@ from tenancy.lifecycle.operation import Services
 
 ROTATION = "credential.rotate"
 SHOWN = 20
-BY_PASSPHRASE = "passphrase"  # noqa: S105 - the name of a way, not a password
 
 
 @dataclass(frozen=True)

@@ -133,3 +133,10 @@ def test_no_finding_shows_a_secret(parts, tmp_path):
 
 def test_the_composed_parts_have_the_settings(settings):
     assert compose.backup_settings(settings).url == settings.backup_url
+
+
+def test_a_backup_that_a_passphrase_opens_needs_the_passphrase(parts):
+    store_backup(parts.manager, key_ids=("passphrase",))
+    (use,) = examined(parts)["keys of backups"].keys
+    assert (use.setting, use.backups) == ("BACKUP_PASSPHRASE", 1)
+    assert examined(parts, passphrase="correct horse battery staple")["keys of backups"].state == GOOD
