@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ from flask.testing import FlaskClient
 
 import compose
 import web
+from tenancy.errors import CatalogNotReadyError
+from tests.support.backups import keep_backup
 from tests.support.layers import PROJECT
-from tests.web.conftest import Caller
+from tests.web.conftest import Caller, account
 
 
 def test_a_process_that_answers_is_up_whatever_its_databases(make_settings: Any, tmp_path: Path) -> None:
@@ -135,3 +138,32 @@ def test_several_processes_are_added_up(make_parts: Any, tmp_path: Path, monkeyp
     everywhere = CollectorRegistry()
     MultiProcessCollector(everywhere, path=str(tmp_path))
     assert b'unify_http_requests_total{endpoint="x",method="GET",status="200"} 2.0' in generate_latest(everywhere)
+
+
+def test_metrics_tell_how_old_backups_are_and_leave_out_what_cannot_be_read(
+    app: Flask, parts: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = app.test_client()
+    ada, bob = account(parts, "ada@example.org"), account(parts, "bob@example.org")
+    shown = client.get("/metrics").text
+    assert "unify_tenants_without_backup 2.0" in shown
+    assert "unify_backup_last_good_age_seconds " not in re.sub("# .*", "", shown), "there is none yet"
+    keep_backup(parts.manager, ada.id, hours=1)
+    keep_backup(parts.manager, bob.id, hours=50)
+    keep_backup(parts.manager, bob.id, state="failed")
+    keep_backup(parts.manager, None, hours=2)
+    shown = client.get("/metrics").text
+    assert "unify_tenants_without_backup 1.0" in shown
+    assert "unify_backups_failed 1.0" in shown
+    for name, hours in (("unify_backup_last_good_age_seconds", 50), ("unify_catalog_backup_age_seconds", 2)):
+        (age,) = re.findall(rf"^{name} (\S+)$", shown, re.MULTILINE)
+        assert hours * 3600 <= float(age) < hours * 3600 + 600
+    monkeypatch.setattr(parts.manager.reports.backups, "standing", _unready)
+    shown = client.get("/metrics")
+    assert shown.status_code == 200
+    assert "unify_engines" in shown.text
+    assert "unify_tenants_without_backup" not in shown.text
+
+
+def _unready() -> None:
+    raise CatalogNotReadyError("the catalog cannot be reached: try again.")
