@@ -21,11 +21,14 @@ from web import schemas
 from web.api.openapi import words
 from web.api.openapi.shapes import (
     Account,
+    AllBackups,
+    Backup,
     DatabaseInfo,
     DatabaseInitialized,
     DatabaseListed,
     DatabaseStats,
     Job,
+    JobAdded,
     JobStatus,
     KeyMade,
     KeyShown,
@@ -184,6 +187,20 @@ _OTHERS = {
     ),
     "admin_api.databases": Operation(
         "List all users' databases", {200: _page_of(DatabaseListed)}, query=schemas.DatabasesQuery, admin=True
+    ),
+    "admin_api.all_backups": Operation(
+        "List all backups, newest first", {200: AllBackups}, query=schemas.BackupsQuery, admin=True
+    ),
+    "admin_api.backups": Operation(
+        "List a user's backups, newest first", {200: _page_of(Backup)}, query=schemas.ListQuery, admin=True
+    ),
+    "admin_api.back_up": Operation("Back up a user's database", {202: JobAdded}, errors=JOB_ERRORS, admin=True),
+    "admin_api.restore": Operation(
+        "Restore a user's database from a backup",
+        {202: JobAdded},
+        body=schemas.RestoreDatabase,
+        errors=JOB_ERRORS,
+        admin=True,
     ),
     "admin_api.jobs": Operation("List jobs, newest first", {200: _page_of(Job)}, query=schemas.JobsQuery, admin=True),
     "admin_api.job_status": Operation("Read which workers take jobs, and count the jobs", {200: JobStatus}, admin=True),

@@ -101,6 +101,50 @@ class DatabaseStats(BaseModel):
     databases: list[DatabaseSize]
 
 
+class Backup(BaseModel):
+    id: UUID
+    kind: str
+    tenant_id: UUID | None
+    user_id: int | None
+    email: str | None
+    epoch: int
+    db_type: str
+    state: str
+    started_at: dt.datetime
+    finished_at: dt.datetime | None
+    revision: str | None
+    app_version: str
+    size_bytes: int | None
+    row_count: int | None
+    checksum: str | None
+    plain_checksum: str | None
+    imprint: str | None
+    key_ids: list[str]
+    signed_by: str
+    installation: str
+    error: str | None
+    error_code: str | None
+    verified_at: dt.datetime | None
+    verified_by: str | None
+
+
+class AllBackups(BaseModel):
+    class Standing(BaseModel):
+        warn_hours: int
+        databases: int
+        late: int
+        never: int
+        oldest_at: dt.datetime | None
+        oldest_late: bool
+        catalog_at: dt.datetime | None
+        catalog_late: bool
+        failed: int
+
+    items: list[Backup]
+    next_cursor: str | None
+    standing: Standing
+
+
 class Job(BaseModel):
     class Progress(BaseModel):
         done: int | None
@@ -131,6 +175,10 @@ class Job(BaseModel):
     started_at: dt.datetime | None
     ended_at: dt.datetime | None
     had_secrets: bool
+
+
+class JobAdded(BaseModel):
+    job: Job
 
 
 class JobStatus(BaseModel):

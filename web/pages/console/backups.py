@@ -15,6 +15,7 @@ from flask import redirect, request, url_for
 from flask.typing import ResponseReturnValue
 
 from tenancy.catalog.backups import CATALOG, TENANT, Backup, BackupState, Place
+from tenancy.catalog.job_workers import JobWorker
 from tenancy.catalog.jobs import Job
 from tenancy.errors import BackupNotFoundError, ConfigurationError, TenancyError, UserNotFoundError
 from web.auth.guards import admin_required
@@ -101,7 +102,7 @@ def stored_backup(backup_id: UUID) -> ResponseReturnValue:
 def _ask(action: Action) -> Callable[[UUID], ResponseReturnValue]:
     @admin_required
     def ask(backup_id: UUID) -> ResponseReturnValue:
-        return show("backups", "backup_action", backup=find_backup(backup_id), action=action)
+        return show("backups", "backup_action", backup=find_backup(backup_id), action=action, workers=workers())
 
     return ask
 
@@ -129,7 +130,12 @@ for _action in ACTIONS:
 
 def added(job: Job) -> tuple[str, str]:
     """Return the message about a job that was added, and the address of its page."""
-    return f"Job {job.id} does this as soon as a worker is free.", f"/admin/jobs/{job.id}"
+    return f"Job {job.id} does this as soon as a worker is free.", url_for("admin.job", job_id=job.id)
+
+
+def workers() -> list[JobWorker]:
+    """Return who takes jobs, so that a page that adds one can say if nobody does."""
+    return current_parts().manager.jobs.workers()
 
 
 def find_backup(backup_id: UUID) -> dict[str, Any]:
@@ -182,6 +188,7 @@ def _page(typed: str = "", refused: str = "") -> str:
         refused=refused,
         standing=manager.reports.backups.standing(),
         keys=manager.options.backups,
+        workers=workers(),
         **paging.links(partial(url_for, "admin.backups", **asked), cursor, after=following),
     )
 

@@ -19,7 +19,7 @@ from web.auth.guards import admin_required
 from web.http.errors import NOT_THERE, Problem
 from web.pages.common.flash import say
 from web.pages.common.forms import Field, Form
-from web.pages.console.backups import added, find_backup, restoring
+from web.pages.console.backups import added, find_backup, restoring, workers
 from web.pages.console.layout import blueprint, find_user, show
 from web.parts import current_parts
 from web.schemas import UNSTORABLE, Strict
@@ -94,7 +94,7 @@ def _backup(user_id: int, backup_id: UUID) -> dict[str, Any]:
 
 
 def _page(user: User, found: dict[str, Any], form: Form, typed: str = "", error: str = "") -> str:
-    about = {"user": user, "backup": found, "restore": restoring(found)}
+    about = {"user": user, "backup": found, "restore": restoring(found), "workers": workers()}
     return show("users", "restore", **about, form=form, typed=typed[:254], error=error)
 
 
