@@ -35,16 +35,19 @@ _SEALED = (*(table.c.db_password for table in _HOLDERS), jobs.c.secrets)
 
 def keys_in_use(connection: sa.Connection) -> Counter[str]:
     """Count the stored credentials by the id of their key; only ids are read, no ciphertexts."""
+    keys = (sa.select(_key_id(column).label("key_id")).where(column.is_not(None)) for column in _SEALED)
+    # Group by a subquery's column: SQL Server treats equal expressions with parameters as different (error 8120).
+    sealed = sa.union_all(*keys).subquery("sealed")
+    counted = sa.select(sealed.c.key_id, sa.func.count()).group_by(sealed.c.key_id)
     used: Counter[str] = Counter()
-    for column in _SEALED:
-        key = sa.func.substring(column, 1, KEY_ID_LENGTH, type_=sa.Unicode()).label("key_id")
-        sealed = sa.select(key).where(column.is_not(None)).subquery("sealed")
-        # Group by a subquery's column: SQL Server treats equal expressions with parameters as different (error 8120).
-        counted = sa.select(sealed.c.key_id, sa.func.count()).group_by(sealed.c.key_id)
-        for row in damage.read(connection, counted.order_by(sealed.c.key_id)):
-            key_id, count = row.values
-            used[key_id] += count
+    for row in damage.read(connection, counted.order_by(sealed.c.key_id)):
+        key_id, count = row.values
+        used[key_id] += count
     return used
+
+
+def _key_id(column: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:
+    return sa.func.substring(column, 1, KEY_ID_LENGTH, type_=sa.Unicode())
 
 
 def status(catalog: Catalog, keyring: Keyring) -> dict[str, Any]:

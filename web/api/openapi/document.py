@@ -302,7 +302,7 @@ def _not_null(member: dict[str, Any], definitions: dict[str, Any]) -> dict[str, 
 
 
 def _success(status: int, model: type[BaseModel] | None, operation: Operation, references: Reference) -> dict[str, Any]:
-    descriptions = {200: "Done", 201: "Created", 204: "Done; no body", 304: "Not modified"}
+    descriptions = {200: "Done", 201: "Created", 202: "Begun; a job does it", 204: "Done; no body", 304: "Not modified"}
     shown: dict[str, Any] = {"description": descriptions[status], "headers": dict(_REQUEST_ID)}
     if operation.tagged:
         shown["headers"]["ETag"] = {"schema": {"type": "string"}, "description": "Identifies this state of the row."}
