@@ -1,4 +1,4 @@
-"""Make backups: one tenant, all tenants or the catalog, each an archive and its signed record in the storage.
+"""Make backups of a tenant or of the catalog: an archive and its signed record in the storage.
 
 A tenant is claimed only while its rows are read, so that no migration runs meanwhile; reads and writes go on. The
 archive is written to a temporary file, and from there to the storage: a storage that is slow holds nobody up. The
@@ -11,11 +11,12 @@ import errno
 import hashlib
 import logging
 import tempfile
+import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import BinaryIO
 
 import sqlalchemy as sa
@@ -32,9 +33,7 @@ from tenancy.catalog.claims import Claim
 from tenancy.catalog.tables import catalog_metadata, installation
 from tenancy.errors import (
     PREPARE_CATALOG,
-    ClaimedError,
     StorageUnavailableError,
-    TenancyError,
     TenantNotFoundError,
     TenantNotReadyError,
     code_and_message,
@@ -48,29 +47,12 @@ from tenancy.types import new_id
 log = logging.getLogger(__name__)
 
 BACKUP = "backup"
-AT_ONCE = 50
-"""How many tenants are claimed, and recorded as backed up, together."""
-
 _NOTHING_THERE = (State.PROVISIONING, State.ARCHIVED)
 _CATALOG_ID = uuid.UUID(int=0)
 
 
 @dataclass(frozen=True)
-class BackupResult:
-    """What became of one of several tenants that were backed up."""
-
-    user_id: int | None
-    email: str
-    backup: Backup | None = None
-    error: TenancyError | None = None
-
-    @property
-    def ok(self) -> bool:
-        return self.error is None
-
-
-@dataclass(frozen=True)
-class _Into:
+class Into:
     """Where backups are written, for whom, and by which installation."""
 
     store: BackupStore
@@ -79,7 +61,7 @@ class _Into:
 
 
 @dataclass(frozen=True)
-class _Source:
+class Source:
     """What is backed up: whose it is, and what its record says of it."""
 
     kind: str
@@ -91,7 +73,7 @@ class _Source:
 
 
 class MakeBackups(Operation):
-    """Make backups; ``stored_backups.py`` finds, checks and deletes them."""
+    """Make backups; ``backup_many.py`` makes those of all tenants, ``stored_backups.py`` finds and deletes them."""
 
     def __init__(self, services: Services, catalog_chain: Chain) -> None:
         super().__init__(services)
@@ -113,117 +95,47 @@ class MakeBackups(Operation):
 
         Raises ArchiveKeyError if nobody could open the backup, and ClaimedError if the database is being worked on.
         """
-        into = self._into()
+        into = self.into()
         with self.catalog.writing() as connection:
             tenant, email = self._tenant(connection, user_id)
             claim = self.claim(connection, tenant, BACKUP)
-        started = _Started(self, into, _of(tenant, email))
-        with started.recording_failure(), claims.beating(self.catalog, [claim]), _spooled() as spool:
-            with self._released(claim):
-                contents, revision = self._read(tenant, claim, into, spool, email, progress, check)
+            started = Started(self, into, source_of(tenant, email), now(connection))
+        with started.recording_failure(), spooled() as spool:
+            with self._released(claim), claims.beating(self.catalog, [claim]):
+                contents, revision = self.read(tenant, into, spool, email, progress, check)
             record = started.stored(contents, revision, spool)
-        return self._known([record.backup()])[0]
-
-    def create_all(
-        self, on_result: Callable[[BackupResult], None] = lambda result: None, *, check: Callable[[], None] = no_check
-    ) -> list[BackupResult]:
-        """Back up every user's database; one that fails is named, and the others go on."""
-        into = self._into()
-        if not self.catalog.multi_tenant:
-            result = self._one(None, "", check)
-            on_result(result)
-            return [result]
-        results: list[BackupResult] = []
-        after = 0
-        while page := self._page(after):
-            after = page[-1][1].user_id or 0
-            for result in self._batch([(email, each) for email, each in page if _has_rows(each)], into, check):
-                results.append(result)
-                on_result(result)
-        return results
+        return self.known([record.backup()])[0]
 
     def create_catalog(self, *, progress: Progress = no_progress, check: Callable[[], None] = no_check) -> Backup:
         """Back up the catalog itself: users, and where their databases are; passwords stay sealed in it."""
-        into = self._into()
+        into = self.into()
         backend = self.backends.for_url(str(self.catalog.engine.url), "ADMIN_DATABASE_URL")
-        started = _Started(self, into, _Source(CATALOG, None, None, 0, backend.name))
+        with self.catalog.reading() as connection:
+            started = Started(self, into, Source(CATALOG, None, None, 0, backend.name), now(connection))
         revision = self._catalog_chain.head
         header = Header(_CATALOG_ID, None, backend.name, revision, self.services.schema.app_version, kind=CATALOG)
-        with started.recording_failure(), _spooled() as spool:
+        with started.recording_failure(), spooled() as spool:
             with backend.explained(), backend.copying.catalog_snapshot(self.catalog.engine) as connection:
                 self.step("read")
                 contents = write_archive(
                     connection,
                     backend,
                     header,
-                    _Writing(spool),
+                    Writing(spool),
                     into.recipients,
                     schema=self._catalog_schema,
                     progress=progress,
                     check=check,
                 )
             record = started.stored(contents, revision, spool)
-        return self._known([record.backup()])[0]
-
-    # --- many -------------------------------------------------------------------------------------------
-
-    def _page(self, after: int) -> list[tuple[str, Tenant]]:
-        with self.catalog.reading() as connection:
-            return tenants.page(connection, after, AT_ONCE, [])
-
-    def _batch(
-        self, page: Sequence[tuple[str, Tenant]], into: _Into, check: Callable[[], None]
-    ) -> Iterator[BackupResult]:
-        """Back up some tenants under claims that are taken and released together."""
-        least = {tenant.tenant_id: tenant.epoch + 1 for _, tenant in page}
-        ttl_s = self.services.claim_ttl_s
-        held = self.catalog.repeating(
-            lambda connection: claims.take_many(self.catalog, connection, least, BACKUP, ttl_s)
-        )
-        by_tenant = {claim.tenant_id: claim for claim in held}
-        results = []
-        try:
-            with claims.beating(self.catalog, held):
-                for email, tenant in page:
-                    check()
-                    claim = by_tenant.get(tenant.tenant_id)
-                    results.append(self._attempt(tenant, claim, email, into, check))
-        finally:
-            self._end_batch(held, results)
-        yield from results
-
-    def _attempt(
-        self, tenant: Tenant, claim: Claim | None, email: str, into: _Into, check: Callable[[], None]
-    ) -> BackupResult:
-        started = _Started(self, into, _of(tenant, email))
-        try:
-            if claim is None:
-                raise ClaimedError(f"user {tenant.user_id}: another operation is at work: back it up again later.")
-            with _spooled() as spool:
-                contents, revision = self._read(tenant, claim, into, spool, email, no_progress, check)
-                return BackupResult(tenant.user_id, email, started.stored(contents, revision, spool).backup())
-        except (TenancyError, OSError, sa.exc.SQLAlchemyError) as error:
-            failed = started.failed(error)
-            return BackupResult(tenant.user_id, email, failed, _ours(error))
-
-    def _end_batch(self, held: Sequence[Claim], results: Sequence[BackupResult]) -> None:
-        with self.catalog.writing() as connection:
-            claims.release_many(connection, held)
-            backups.learn(connection, [each.backup for each in results if each.backup is not None])
-
-    def _one(self, user_id: int | None, email: str, check: Callable[[], None]) -> BackupResult:
-        try:
-            return BackupResult(user_id, email, self.create(user_id, check=check))
-        except TenancyError as error:
-            return BackupResult(user_id, email, error=error)
+        return self.known([record.backup()])[0]
 
     # --- one --------------------------------------------------------------------------------------------
 
-    def _read(
+    def read(
         self,
         tenant: Tenant,
-        claim: Claim,
-        into: _Into,
+        into: Into,
         spool: BinaryIO,
         email: str | None,
         progress: Progress,
@@ -237,11 +149,10 @@ class MakeBackups(Operation):
             revision = self._revision(connection, tenant)
             version = self.services.schema.app_version
             header = Header(tenant.tenant_id, tenant.user_id, tenant.db_type, revision, version, owner=email or None)
-            sink = _Writing(spool)
+            sink = Writing(spool)
             contents = write_archive(
                 connection, backend, header, sink, into.recipients, schema=self._schema, progress=progress, check=check
             )
-        claim.check()
         return contents, revision
 
     def _revision(self, connection: sa.Connection, tenant: Tenant) -> str:
@@ -255,14 +166,24 @@ class MakeBackups(Operation):
             )
         return here
 
+    def released(self, held: Sequence[Claim]) -> frozenset[uuid.UUID]:
+        """Release claims, and return the tenants whose claims were still held.
+
+        What an earlier operation left to settle is still to settle: a backup changes nothing in a database.
+        """
+        with self.catalog.writing() as connection:
+            return claims.release_many(connection, held, [each.tenant_id for each in held if each.interrupted])
+
     @contextmanager
     def _released(self, claim: Claim) -> Iterator[None]:
-        """Release the claim after the block, whatever came of it: nothing was changed in the database."""
+        """Release the claim after the block, or raise ClaimLostError if it was lost: a migration may have run."""
+        held: frozenset[uuid.UUID] = frozenset()
         try:
             yield
         finally:
-            with self.catalog.writing() as connection:
-                claims.release_many(connection, [claim])
+            held = self.released([claim])
+        if not held:
+            claim.lost()
 
     def _tenant(self, connection: sa.Connection, user_id: int | None) -> tuple[Tenant, str]:
         if user_id is None or not self.catalog.multi_tenant:
@@ -271,37 +192,38 @@ class MakeBackups(Operation):
                 raise TenantNotFoundError(f"there is no shared database yet: {PREPARE_CATALOG}.")
             return tenant, ""
         tenant = tenants.get(connection, user_id)
-        if not _has_rows(tenant):
+        if not has_rows(tenant):
             raise TenantNotReadyError(
                 f"the database of user {user_id} is {tenant.state}: there is nothing to back up.", state=tenant.state
             )
         return tenant, users.get(connection, user_id).email
 
-    def _into(self) -> _Into:
+    def into(self) -> Into:
         settings = self.services.backups
         recipients, signing = settings.encrypt_to(), settings.signing()
         signing.sign(b"")  # without a key nothing is read and nothing is written
         with self.catalog.reading() as connection:
             mark = connection.execute(sa.select(installation.c.mark)).scalar() or ""
-        return _Into(settings.store(), recipients, mark)
+        return Into(settings.store(), recipients, mark)
 
-    def _known(self, made: list[Backup]) -> list[Backup]:
+    def known(self, made: list[Backup]) -> list[Backup]:
         self.step("record")
         with self.catalog.writing() as connection:
             backups.learn(connection, made)
         return made
 
 
-class _Started:
+class Started:
     """One backup that has begun: what its record says, and what the catalog is told if it fails."""
 
-    def __init__(self, maker: MakeBackups, into: _Into, source: _Source) -> None:
+    def __init__(self, maker: MakeBackups, into: Into, source: Source, at: datetime) -> None:
+        """Begin a backup; ``at`` is the catalog's time before a row is read."""
         self._maker = maker
         self._into = into
         self._source = source
         self._id = new_id()
-        with maker.catalog.reading() as connection:
-            self._at: datetime = now(connection)
+        self._at = at
+        self._began = time.monotonic()
 
     def stored(self, contents: Contents, revision: str, spool: BinaryIO) -> Record:
         """Write the archive and its record into the storage."""
@@ -317,7 +239,7 @@ class _Started:
             revision=revision,
             app_version=self._maker.services.schema.app_version,
             started_at=self._at,
-            finished_at=self._at,
+            finished_at=self._at + timedelta(seconds=time.monotonic() - self._began),
             size_bytes=size,
             checksum=checksum,
             plain_checksum=contents.checksum,
@@ -327,8 +249,6 @@ class _Started:
             imprint=None,
             installation=self._into.installation,
         )
-        with self._maker.catalog.reading() as connection:
-            record = replace(record, finished_at=max(now(connection), self._at))
         self._maker.step("store")
         spool.seek(0)
         return self._into.store.add(record, spool)
@@ -363,7 +283,7 @@ class _Started:
             raise
 
 
-class _Writing:
+class Writing:
     """Write into the temporary file, and say what a full disk means."""
 
     def __init__(self, spool: BinaryIO) -> None:
@@ -375,7 +295,7 @@ class _Writing:
 
 
 @contextmanager
-def _spooled() -> Iterator[BinaryIO]:
+def spooled() -> Iterator[BinaryIO]:
     """Open a temporary file that has no name, so a kill leaves nothing behind; what it holds is encrypted."""
     with _disk():
         spool = tempfile.TemporaryFile(prefix="unify-backup-")  # noqa: SIM115 - closed below
@@ -404,15 +324,9 @@ def _summed(spool: BinaryIO) -> tuple[int, str]:
     return spool.tell(), checksum.hexdigest()
 
 
-def _of(tenant: Tenant, email: str) -> _Source:
-    return _Source(TENANT, tenant.tenant_id, tenant.user_id, tenant.epoch, tenant.db_type, email or None)
+def source_of(tenant: Tenant, email: str) -> Source:
+    return Source(TENANT, tenant.tenant_id, tenant.user_id, tenant.epoch, tenant.db_type, email or None)
 
 
-def _has_rows(tenant: Tenant) -> bool:
+def has_rows(tenant: Tenant) -> bool:
     return tenant.state not in _NOTHING_THERE and tenant.revision is not None
-
-
-def _ours(error: Exception) -> TenancyError:
-    if isinstance(error, TenancyError):
-        return error
-    return TenancyError(f"{type(error).__name__}: see the log.")

@@ -35,7 +35,7 @@ from tenancy.errors import (
     StorageUnavailableError,
     TenancyError,
 )
-from tenancy.lifecycle.backup import MakeBackups
+from tenancy.lifecycle.backup_many import MakeManyBackups
 from tenancy.lifecycle.retention import Keep, superfluous
 
 log = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ class Learned:
     unreadable: list[Unreadable] = field(default_factory=list)
 
 
-class Backups(MakeBackups):
+class Backups(MakeManyBackups):
     """Serve as ``manager.backups``."""
 
     def listed(self, wanted: BackupFilter = EVERY, *, limit: int = 50) -> list[Backup]:

@@ -98,7 +98,52 @@ def test_a_database_that_is_worked_on_is_named_and_the_others_go_on(manager, peo
     with manager.catalog.writing() as connection:
         manager.retirement.claim(connection, tenant_of(manager, people[0]), "anything")
     results = manager.backups.create_all()
-    assert [each.ok for each in results] == [False, True, True]
+    assert [each.ok for each in results] == [True, True, False]
+
+
+def test_what_was_cut_off_before_is_still_settled_afterwards(manager, people):
+    """A backup in between must not make the catalog forget that a restore was killed."""
+    with manager.catalog.writing() as connection:
+        tenant = tenant_of(manager, people[0])
+        manager.retirement.claim(connection, tenant, "restore")
+    change_config(manager, people[0], state=State.MOVING)
+    expire_claims(manager)
+    assert all(each.ok for each in manager.backups.create_all())
+    assert manager.backups.create(people[0]).state == BackupState.GOOD
+    assert tenant_of(manager, people[0]).state is State.MOVING
+    assert manager.settle_interrupted() == [people[0]]
+    assert tenant_of(manager, people[0]).state is State.READY
+
+
+def test_no_claim_is_held_while_the_storage_is_asked(manager, people, monkeypatch):
+    held = []
+
+    def stored(name):
+        if name == "store":
+            with manager.catalog.reading() as connection:
+                held.append([claims.held(connection, tenant_of(manager, each).tenant_id) for each in people])
+
+    manager.services.step = stored
+    manager.backups.create(people[0])
+    manager.backups.create_all()
+    assert held == [[None] * 3] * 4
+
+
+def test_one_that_was_busy_is_backed_up_at_the_end(manager, people):
+    with manager.catalog.writing() as connection:
+        claim = manager.retirement.claim(connection, tenant_of(manager, people[0]), "anything")
+
+    def ends(name):
+        if name == "store":
+            with manager.catalog.writing() as connection:
+                claims.release(connection, claim.tenant_id)
+
+    manager.services.step = ends
+    assert [(each.user_id, each.ok) for each in manager.backups.create_all()] == [
+        (people[1], True),
+        (people[2], True),
+        (people[0], True),
+    ]
 
 
 def test_statements_of_the_catalog_grow_by_the_batch_and_not_by_the_tenant(manager, parts, statements_of):
