@@ -13,6 +13,7 @@ from repositories.schema import tenant_schema
 from settings import Settings
 from tenancy import TenantManager, install
 from tenancy.accounts.accounts import AccountRules, Accounts
+from tenancy.accounts.from_backup import AccountsFromBackups
 from tenancy.archive.backup_settings import BackupSettings
 from tenancy.backends import Backends
 from tenancy.catalog import Catalog
@@ -34,6 +35,7 @@ class Parts:
     catalog: Catalog
     manager: TenantManager
     accounts: Accounts
+    accounts_from_backups: AccountsFromBackups
     activity: Activity
 
     def close(self) -> None:
@@ -78,8 +80,14 @@ def build(settings: Settings) -> Parts:
     )
     accounts = Accounts(catalog, rules, activity, bootstrap_token=bootstrap_token(settings))
     manager.fleet_work.crew = partial(crew, settings)
+    from_backups = AccountsFromBackups(
+        accounts, manager.backups, manager.restores, manager.provision, manager.delete_user_database
+    )
+    manager.backup_work.new_user = lambda email, backup_id, progress, check: (
+        from_backups.create(email, backup_id, progress=progress, check=check)[0].id
+    )
     install(manager)
-    return Parts(settings, catalog, manager, accounts, activity)
+    return Parts(settings, catalog, manager, accounts, from_backups, activity)
 
 
 def crew(settings: Settings, workers: int | None = None, **limits: Any) -> Crew:

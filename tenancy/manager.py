@@ -32,6 +32,7 @@ from tenancy.fleet.fleet import Fleet
 from tenancy.fleet.recovery import Recovery
 from tenancy.hosts import HostPolicy
 from tenancy.jobs.backup_jobs import BackupJobs
+from tenancy.jobs.backup_kinds import BackupWork
 from tenancy.jobs.fleet_kinds import FleetWork
 from tenancy.jobs.queue import Jobs
 from tenancy.jobs.schedules import Schedules
@@ -208,7 +209,9 @@ class TenantManager:
         self.schedules = Schedules(self.jobs)
         self.backup_jobs = BackupJobs(self.jobs, self.options.backups)
         self.fleet_work = FleetWork(self.fleet)
-        self.jobs.kinds.register(self.fleet_work.kind())
+        self.backup_work = BackupWork(catalog, self.backups, self.restores)
+        for kind in (self.fleet_work.kind(), *self.backup_work.kinds()):
+            self.jobs.kinds.register(kind)
 
     if not TYPE_CHECKING:  # a type checker is to refuse the former names
 

@@ -30,6 +30,8 @@ COMMANDS = {
     "schedule": "utils.commands.schedule",
     "credentials": "utils.commands.credentials",
     "audit": "utils.commands.audit",
+    "backup": "utils.commands.backup",
+    "restore": "utils.commands.restore",
     "recover": "utils.commands.recover",
     "doctor": "utils.commands.doctor",
 }

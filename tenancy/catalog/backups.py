@@ -378,7 +378,7 @@ def _none(connection: sa.Connection, text: str, wanted: BackupFilter, hint: str 
     there = f"the newest are {_ids(newest)}" if newest else "there is none yet"
     return BackupNotFoundError(
         f"there is no backup {text[:40]}{f' ({hint})' if hint else ''}: {there}; "
-        "`unify backup list` or `manager.backups.list()` shows all.",
+        "`unify backup list` or `manager.backups.listed()` shows all.",
         backup=text,
     )
 

@@ -176,6 +176,10 @@ class Restores(Exchange):
 
         return Kept(left, datetime.fromisoformat(noted["at"]), UUID(found) if found else None, look)
 
+    def forget(self, left: Leftover) -> bool:
+        """Remove a database that a restore kept, for good; return whether it is gone."""
+        return not self._leftovers.clear([left])
+
     # --- restore ----------------------------------------------------------------------------------------
 
     def _restored(self, tenant: Tenant, claim: Claim, before: State, work: _Work) -> Restored:

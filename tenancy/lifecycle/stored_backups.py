@@ -22,6 +22,7 @@ from tenancy.archive.format import Contents
 from tenancy.archive.load import reading
 from tenancy.archive.records import Record
 from tenancy.archive.storage.base import READ_BYTES
+from tenancy.archive.storage.folder import FolderStorage
 from tenancy.archive.tables import Schema
 from tenancy.backends.base import Backend
 from tenancy.catalog import backups, now
@@ -245,6 +246,8 @@ class Backups(MakeManyBackups):
                     store.delete(files.place)
                 except TenancyError as error:
                     found.staying.append((str(files.place.backup_id), error.message))
+            if isinstance(store.storage, FolderStorage):
+                store.storage.tidy()
         finally:
             for start in range(0, len(done), AT_ONCE):
                 with self.catalog.writing() as connection:

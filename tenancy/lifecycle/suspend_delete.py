@@ -9,15 +9,18 @@ other tenant is ever given its name.
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import Any
 
 import sqlalchemy as sa
 
+from tenancy.archive.records import Deletion
 from tenancy.backends.base import Backend
-from tenancy.catalog import claims, leftovers, tenant_errors, tenant_sizes, tenants, users
+from tenancy.catalog import claims, leftovers, now, tenant_errors, tenant_sizes, tenants, users
 from tenancy.catalog.claims import Claim
 from tenancy.catalog.leftovers import Reason
-from tenancy.errors import ClaimLostError, IdentityError, TenancyError, TenantNotReadyError
+from tenancy.catalog.tables import installation
+from tenancy.errors import BackupExistsError, ClaimLostError, IdentityError, TenancyError, TenantNotReadyError
 from tenancy.lifecycle.leftovers import Leftovers
 from tenancy.lifecycle.operation import Operation, Services
 from tenancy.models import State, Tenant
@@ -47,6 +50,7 @@ class Retirement(Operation):
             with self.recording_failure(tenant, claim, tenant.state):  # until the fence is up, nothing of it is gone
                 retired = self._fenced(tenant, claim)
             with self.recording_failure(retired, claim, State.ARCHIVED):
+                self._note_deletion(tenant)
                 self.step("drop")
                 self._leftovers.take_away(retired)
                 self.step("forget")
@@ -62,6 +66,20 @@ class Retirement(Operation):
             return False
         self._leftovers.clear(self._leftovers.of_user(user_id, kept=True))
         return True
+
+    def _note_deletion(self, tenant: Tenant) -> None:
+        """Leave a signed record beside the backups: whoever recovers an older catalog deletes the database again.
+
+        Where no backups are made, none has to be kept from coming back.
+        """
+        settings = self.services.backups
+        if not settings.complete or tenant.revision is None:
+            return
+        self.step("note deletion")
+        with self.catalog.reading() as connection:
+            mark, moment = connection.execute(sa.select(installation.c.mark)).scalar() or "", now(connection)
+        with suppress(BackupExistsError):  # an attempt that was cut off got that far
+            settings.store().add_deletion(Deletion(tenant.tenant_id, tenant.user_id, moment, mark))
 
     def _forget(self, retired: Tenant, before: Claim) -> None:
         """Put a database that could not be dropped on the list of leftovers.

@@ -134,8 +134,11 @@ ORDERS = [
         ),
     ),
     Order("tenancy.monitoring", ("audit backup_keys backups inspection observations", "activity doctor overview")),
-    Order("tenancy.jobs", ("cron run", "kinds", "queue", "backup_jobs schedules", "fleet_kinds worker", "itself")),
-    Order("tenancy.accounts", ("passwords preferences", "accounts", "itself")),
+    Order(
+        "tenancy.jobs",
+        ("cron run", "kinds", "queue", "backup_jobs schedules", "backup_kinds fleet_kinds worker", "itself"),
+    ),
+    Order("tenancy.accounts", ("passwords preferences", "accounts", "from_backup", "itself")),
     Order("web", ("parts schemas", "http", "auth | ops", "display | api", "pages", "itself")),
     Order(
         "web.http",

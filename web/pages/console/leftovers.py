@@ -27,6 +27,7 @@ REASONS = {
     "replaced": "Its user has another database now.",
     "forgotten": "An operator gave it up because it could not be reached.",
     "half_made": "Its creation was interrupted.",
+    "kept": "A restore replaced it. Undoing the restore needs it.",
 }
 
 
