@@ -27,9 +27,8 @@ from tenancy.errors import (
 from tenancy.fleet.adoption import Adoption
 from tenancy.fleet.backup_survey import order
 from tenancy.fleet.standing import Look, Looking, Standing
-from tenancy.lifecycle.bring_back import BringBack
 from tenancy.lifecycle.operation import Operation, Services
-from tenancy.lifecycle.suspend_delete import Retirement
+from tenancy.lifecycle.restore import Restores
 from tenancy.models import State, Tenant
 
 log = logging.getLogger(__name__)
@@ -78,7 +77,7 @@ class TenantRecovery(Operation):
         self._adoption = Adoption(services)
         self._store = store
         self._identities = identities
-        self._missing = BringBack(services)
+        self._restores = Restores(services)
         self._adopt = adopt
 
     def would(self) -> Iterator[Result]:
@@ -153,12 +152,10 @@ class TenantRecovery(Operation):
         damaged = []
         for record in self._candidates(tenant):
             try:
-                self._missing.bring_back(tenant.user_id or 0, record, self._store, self._identities)
+                self._restores.restore(tenant.user_id or 0, record.backup_id, identities=self._identities)
             except (ArchiveDamagedError, BackupNotFoundError) as error:
                 damaged.append(f"backup {record.backup_id}: {error.message}")
                 continue
-            if tenant.state is State.SUSPENDED:
-                Retirement(self.services).set_state(tenant.user_id or 0, State.READY, State.SUSPENDED)
             return Result(tenant, Outcome.RESTORED, "; ".join([f"backup {record.backup_id}", *damaged]))
         if look.standing is Standing.UNMADE:
             with self.catalog.writing() as connection:

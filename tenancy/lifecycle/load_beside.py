@@ -25,7 +25,7 @@ from tenancy.lifecycle.operation import Operation, Services
 from tenancy.lifecycle.placement import PLACE, emptied, planned
 from tenancy.lifecycle.seed import Seeding
 from tenancy.lifecycle.upgrade import Upgrade
-from tenancy.models import Leftover, Origin, Tenant
+from tenancy.models import Leftover, Origin, State, Tenant
 from tenancy.schema import identity, ledger
 
 
@@ -141,6 +141,7 @@ class LoadBeside(Operation):
 
         def fill(connection: sa.Connection) -> None:
             identity.write(connection, made)
+            identity.mark(connection, made, made.epoch, State.MOVING)  # open only when its rows are complete
             ledger.date_as_new(connection)
 
         def build(connection: sa.Connection) -> None:

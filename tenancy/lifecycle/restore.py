@@ -200,21 +200,21 @@ class Restores(Exchange):
                 if before is State.SUSPENDED:
                     self.mark(beside.tenant, claim, backend, State.SUSPENDED)
             self.step("switch")
-            kept = self._switched(tenant, beside, claim, before, work.note(contents) if there else None)
+            kept = self._switched(tenant, beside, claim, before, work.note(contents), present is not None)
         self.services.on_retire(tenant.tenant_id)
         return Restored(beside.tenant.with_(state=before), contents.total, kept)
 
     def _switched(
-        self, tenant: Tenant, beside: Beside, claim: Claim, before: State, note: dict[str, Any] | None
+        self, tenant: Tenant, beside: Beside, claim: Claim, before: State, note: dict[str, Any], there: bool
     ) -> Leftover | None:
         """Record in one transaction where the user's rows are from here on, and what is kept."""
         changes = emptied() | beside.wanted | self._at_head(before)
         with claim.ending() as connection:
-            kept = self._keep(connection, tenant, claim, note)
+            kept = self._keep(connection, tenant, claim, note if there else None)
             tenants.change(connection, tenant, **changes | _place_again(tenant, claim) | {"owned": True})
             users.keep_database_epoch(connection, tenant.user_id or 0, claim.epoch)
             leftovers.remove(connection, [beside.left])
-            detail = {"backup_id": note["backup_id"] if note else None, "kept": kept.id if kept else None}
+            detail = {"backup_id": note["backup_id"], "kept": kept.id if kept else None}
             self.catalog.audit.append(
                 connection, "tenant.restore", user_id=tenant.user_id, tenant_id=tenant.tenant_id, detail=detail
             )

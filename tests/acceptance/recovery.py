@@ -36,7 +36,7 @@ from tenancy.catalog.runs import Selection
 from tenancy.errors import ClaimedError, TenancyError
 from tests.support import engines
 from tests.support.applications import forked
-from tests.support.recovery import backup_keys, keep_catalog, keep_tenant, note_deletion
+from tests.support.recovery import backup_keys, note_deletion
 
 PRODUCTS = ("sqlite", "postgresql", "mysql")
 CLAIM_TTL_S = 1.5
@@ -105,7 +105,7 @@ class Scene:
 
     def keep_tenants(self) -> None:
         for row in self.parts.manager.reports.databases(limit=10_000):
-            keep_tenant(self.parts.manager, row["user_id"])
+            self.parts.manager.backups.create(row["user_id"])
 
     def machine(self) -> Settings:
         """Give the settings of another empty machine: the keys, the place of the backups, and nothing else."""
@@ -143,7 +143,7 @@ def drill(tenants: int = 50, kills: int = 50, products: Sequence[str] = PRODUCTS
     with scene(products) as here:
         here.add_users(tenants)
         before = here.rows(here.parts)
-        keep_catalog(here.parts.manager)
+        here.parts.manager.backups.create_catalog()
         here.keep_tenants()
         while report.kills < kills or not report.recoveries:
             here.lose_servers()
@@ -211,7 +211,7 @@ def older(tenants: int = 12, products: Sequence[str] = PRODUCTS) -> Report:
     with scene(products) as here:
         here.add_users(tenants)
         revoked, key = here.parts.accounts.issue_key(1)
-        keep_catalog(here.parts.manager)
+        here.parts.manager.backups.create_catalog()
         here.parts.accounts.revoke_key(1, revoked["id"])
         note_deletion(here.parts.manager, 2)
         here.parts.manager.delete_user_database(2)

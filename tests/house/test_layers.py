@@ -114,7 +114,7 @@ ORDERS = [
         (
             "migrate_catalog operation",
             "leftovers placement retention seed upgrade",
-            "backup bring_back decision exchange load_beside",
+            "backup decision exchange load_beside",
             "backup_many preflight provision suspend_delete",
             "own_database provision_many reconcile shared_database stored_backups upgrade_on_first_use",
             "restore",

@@ -36,7 +36,6 @@ from tenancy.errors import (
     UnknownKeyError,
 )
 from tenancy.fleet.standing import BEYOND
-from tenancy.lifecycle.bring_back import BringBack
 from tenancy.lifecycle.migrate_catalog import migrate_catalog
 from tenancy.lifecycle.operation import Operation
 from tenancy.models import State
@@ -56,7 +55,7 @@ from tests.support.applications import (
     titles,
 )
 from tests.support.engines import fresh_database, server_address, use
-from tests.support.recovery import backup_keys, keep_catalog, keep_tenant, note_deletion
+from tests.support.recovery import backup_keys, note_deletion
 
 Machine = Callable[..., compose.Parts]
 
@@ -93,9 +92,9 @@ def lose(parts: compose.Parts) -> None:
 
 
 def keep_all(parts: compose.Parts) -> None:
-    keep_catalog(parts.manager)
+    parts.manager.backups.create_catalog()
     for user_id in (1, 2):
-        keep_tenant(parts.manager, user_id)
+        parts.manager.backups.create(user_id)
 
 
 def outcomes(report) -> dict[int, str]:
@@ -140,7 +139,7 @@ def test_a_catalog_of_any_product_comes_back_on_any_other(old, machine, catalog_
     assert new.accounts.find("ada@example.org").id == 1
     assert new.manager.audit.verify()["rows"] == old.manager.audit.verify()["rows"] + 2
     assert new.accounts.create("new@example.org").id == 3
-    keep_catalog(new.manager)
+    new.manager.backups.create_catalog()
     again = machine()
     again.manager.recovery.run()
     assert [user.email for user in again.accounts.list()] == [user.email for user in new.accounts.list()]
@@ -184,8 +183,8 @@ def test_what_is_in_its_place_is_kept_as_it_is(old, machine):
 
 
 def test_a_database_without_a_backup_is_named_and_the_others_come_back(old, machine):
-    keep_catalog(old.manager)
-    keep_tenant(old.manager, 2)
+    old.manager.backups.create_catalog()
+    old.manager.backups.create(2)
     lose(old)
     report = machine().manager.recovery.run()
     assert outcomes(report) == {1: "lost", 2: "restored"}
@@ -196,9 +195,9 @@ def test_a_damaged_backup_is_named_and_the_one_before_it_is_taken(old, machine, 
     for title in ("second", "third"):
         keep_all(old)
         add_task(old.manager, 1, title)
-    for newest in (keep_catalog(old.manager), keep_tenant(old.manager, 1)):
+    for newest in (old.manager.backups.create_catalog(), old.manager.backups.create(1)):
         folder = "catalog" if newest.tenant_id is None else f"tenants/{newest.tenant_id}"
-        file = tmp_path / "backups" / folder / f"{newest.backup_id}.age"
+        file = tmp_path / "backups" / folder / f"{newest.id}.age"
         file.chmod(0o600)
         file.write_bytes(file.read_bytes()[:-1] + b"x")
     lose(old)
@@ -212,8 +211,8 @@ def test_a_damaged_backup_is_named_and_the_one_before_it_is_taken(old, machine, 
 
 def test_an_older_backup_is_migrated_on_the_way_in(old, machine):
     set_back(old.manager, [1], "0001")
-    keep_catalog(old.manager)
-    keep_tenant(old.manager, 1)
+    old.manager.backups.create_catalog()
+    old.manager.backups.create(1)
     lose(old)
     new = machine()
     assert outcomes(new.manager.recovery.run())[1] == "restored"
@@ -228,21 +227,21 @@ def test_a_forged_record_is_ignored_and_named(old, machine, tmp_path):
     lose(old)
     report = machine().manager.recovery.run()
     assert outcomes(report) == {1: "restored", 2: "restored"}
-    assert {str(record.backup_id) for record in forged} == {
+    assert {str(backup.id) for backup in forged} == {
         each.partition(".json")[0].rpartition("/")[2] for each in report.ignored
     }
-    assert report.catalog["backup_id"] != str(forged[0].backup_id)
+    assert report.catalog["backup_id"] != str(forged[0].id)
 
 
 def keep_catalog_as(old, other):
     """Make a backup that another installation's key signs."""
     with swapped(old, other):
-        return keep_catalog(old.manager)
+        return old.manager.backups.create_catalog()
 
 
 def keep_tenant_as(old, other):
     with swapped(old, other):
-        return keep_tenant(old.manager, 1)
+        return old.manager.backups.create(1)
 
 
 @contextmanager
@@ -302,7 +301,7 @@ def test_a_database_of_other_tables_is_refused(old, machine, tmp_path):
 
 
 def test_a_storage_without_a_catalogs_backup_says_so(old, machine):
-    keep_tenant(old.manager, 1)
+    old.manager.backups.create(1)
     with pytest.raises(BackupNotFoundError, match="no backup of a catalog"):
         machine().manager.recovery.run()
 
@@ -326,8 +325,8 @@ def test_two_at_once_are_one(old, machine):
 
 
 def test_a_recovery_that_stops_at_any_step_is_finished_by_the_next(old, machine, tmp_path):
-    keep_catalog(old.manager)
-    keep_tenant(old.manager, 1)
+    old.manager.backups.create_catalog()
+    old.manager.backups.create(1)
     lose(old)
     for position in count(1):
         new = machine()
@@ -390,7 +389,7 @@ def test_claims_end_and_due_jobs_are_cancelled_and_named(old, machine):
     with old.catalog.writing() as connection:
         tenant = tenants.get(connection, 1)
         take(old.catalog, connection, tenant.tenant_id, "migrate", 60.0, least=5)
-    keep_all(old)
+    old.manager.backups.create_catalog()
     new = machine()
     report = new.manager.recovery.run()
     assert [each["id"] for each in report.catalog["jobs"]] == [job.id]
@@ -438,7 +437,7 @@ def test_no_id_of_a_user_is_given_twice(old, machine):
     keep_all(old)
     for name in ("cy", "di", "eve"):
         make_user(old, f"{name}@example.org")
-    keep_tenant(old.manager, 4)
+    old.manager.backups.create(4)
     new = machine()
     report = new.manager.recovery.run()
     assert report.highest_user == 5  # the file of the fifth is there
@@ -527,13 +526,12 @@ def test_a_newer_database_under_another_name_is_found_and_taken(old, machine):
 
 def restore_elsewhere(parts: compose.Parts) -> None:
     """Have a restore give the first user a database of another name."""
-    record = keep_tenant(parts.manager, 1)
+    backup = parts.manager.backups.create(1)
     with parts.catalog.reading() as connection:
         tenant = tenants.get(connection, 1)
     parts.manager.engines.close()
     parts.manager.backends.get(tenant.db_type).drop(tenant, parts.manager.services.access(tenant))
-    backups = parts.manager.services.backups
-    BringBack(parts.manager.services).bring_back(1, record, backups.store(), backups.identities())
+    parts.manager.restores.restore(1, backup.id)
 
 
 def test_what_a_restore_had_only_begun_to_make_is_not_taken_for_a_newer_one(old, machine):
@@ -591,7 +589,7 @@ def test_one_that_was_being_made_and_never_was_can_be_made(old, machine):
 
 def test_one_that_was_being_made_comes_back_from_a_later_backup(old, machine):
     keep_catalog_before_it_was_finished(old)
-    keep_tenant(old.manager, 1)
+    old.manager.backups.create(1)
     lose(old)
     new = machine()
     assert outcomes(new.manager.recovery.run())[1] == "restored"
@@ -601,7 +599,7 @@ def test_one_that_was_being_made_comes_back_from_a_later_backup(old, machine):
 def keep_catalog_before_it_was_finished(old: compose.Parts) -> None:
     tenant = tenant_of(old.manager, 1)
     change_config(old.manager, 1, state=State.PROVISIONING, revision=None, schema_fingerprint=None)
-    keep_catalog(old.manager)
+    old.manager.backups.create_catalog()
     change_config(old.manager, 1, state=State.READY, revision=tenant.revision)
 
 
@@ -627,9 +625,9 @@ def test_databases_that_were_left_behind_are_not_dropped_by_an_old_list(old, mac
 
 
 def test_an_epoch_that_a_backup_names_is_never_given_again(old, machine):
-    keep_catalog(old.manager)
+    old.manager.backups.create_catalog()
     make_newer(old, 1)
-    keep_tenant(old.manager, 1)
+    old.manager.backups.create(1)
     epoch = tenant_of(old.manager, 1).epoch
     lose(old)
     new = machine()

@@ -10,7 +10,7 @@ import pytest
 import compose
 from settings import Settings
 from tests.support.applications import add_task, keep_server, titles
-from tests.support.recovery import backup_keys, keep_catalog, keep_tenant
+from tests.support.recovery import backup_keys
 from tests.utils.test_operating_guide import lines
 
 
@@ -45,8 +45,8 @@ def lost(make, tmp_path):
     parts.manager.provision(ada.id)
     add_task(parts.manager, ada.id, "kept")
     _, key = parts.accounts.issue_key(ada.id)
-    keep_catalog(parts.manager)
-    keep_tenant(parts.manager, ada.id)
+    parts.manager.backups.create_catalog()
+    parts.manager.backups.create(ada.id)
     parts.close()
     shutil.rmtree(tmp_path / "users")
     for file in tmp_path.glob("admin.db*"):
@@ -89,7 +89,7 @@ def test_what_could_not_be_reached_ends_with_a_failure(shell, keys, make):
     parts = make()
     parts.manager.prepare_catalog()
     keep_server(parts.manager, "north")
-    keep_catalog(parts.manager)
+    parts.manager.backups.create_catalog()
     parts.close()
     place = f"sqlite:///{parts.settings.tenant_data_dir.parent / 'new.db'}"
     done = shell("recover", "--from", "data/backups", **keys | {"ADMIN_DATABASE_URL": place})
