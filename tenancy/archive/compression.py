@@ -12,7 +12,7 @@ from tenancy.errors import ArchiveDamagedError, ArchiveError, ArchiveHostileErro
 if TYPE_CHECKING:
     import zstandard
 
-LEVEL = 3
+LEVEL = 1
 WINDOW_MOST = 8 * MIB
 PIECE = 64 * 1024
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -39,6 +40,11 @@ class SQLiteCopying(Copying):
         with self.backend.checks.looking(driver) as connection:
             connection.exec_driver_sql("SELECT 1 FROM sqlite_schema").first()  # the snapshot begins with a read
             yield connection
+
+    def cursor(self, connection: sa.Connection, table: Table) -> Any:
+        """Use the driver's own cursor: ours would be asked for each row."""
+        driver: Any = connection.connection.dbapi_connection
+        return sqlite3.Cursor(driver)
 
     def tables(self, connection: sa.Connection) -> Found:
         driver: Any = connection.connection.dbapi_connection
