@@ -21,7 +21,7 @@ from rich.table import Table
 from bench.measure import Figure, machine
 from bench.world import progress
 
-MODULES = ("request", "engines", "provision", "fleet", "servers", "scale", "pages", "console")
+MODULES = ("request", "engines", "provision", "fleet", "servers", "scale", "pages", "console", "archives")
 RESULTS = Path(__file__).resolve().parent / "results"
 LATEST = RESULTS / "latest.json"
 

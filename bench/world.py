@@ -76,6 +76,7 @@ def environ(folder: Path, **overrides: object) -> dict[str, str]:
         "AUDIT_KEY": secrets.token_urlsafe(48),
         "ADMIN_DATABASE_URL": f"sqlite:///{folder / 'admin.db'}",
         "TENANT_DATA_DIR": str(folder / "users"),
+        "BACKUP_URL": str(folder / "backups"),
     }
     return ours | {name.upper(): str(value) for name, value in overrides.items()}
 

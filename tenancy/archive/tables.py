@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -126,12 +127,18 @@ def _known(connection: sa.Connection, known: sa.Table, at_head: bool, columns: t
     """Describe a table of the schema: by the schema at its newest revision, and else by what is there too."""
     name = str(known.name)
     if at_head and set(columns) == set(known.columns.keys()):
-        found = (_column(known, each, None) for each in columns)
-        return Carried(canonical(name, known.primary_key.columns.keys(), found))
+        return _declared(known)
     there = sa.inspect(connection)
     types = {column["name"]: column["type"] for column in there.get_columns(name)}
     key = there.get_pk_constraint(name)["constrained_columns"]
     return Carried(canonical(name, key, (_column(known, each, types[each]) for each in columns)))
+
+
+@lru_cache(maxsize=TABLES_MOST)
+def _declared(known: sa.Table) -> Carried:
+    """Describe a table as the schema does; a fleet has the same tables again and again."""
+    columns = (_column(known, name, None) for name in map(str, known.columns.keys()))
+    return Carried(canonical(str(known.name), known.primary_key.columns.keys(), columns))
 
 
 def _column(known: sa.Table, name: str, found: TypeEngine[Any] | None) -> Column:

@@ -19,6 +19,7 @@ WANTED = {
     "servers": {"P5", "P11", "registration postgresql", "registration mysql"},
     "scale": {"P8 nofile", "P8 turnover", "P8w", "P9 start", "P9 cold"},
     "pages": {"P13", "P13 full", "page notes"},
+    "archives": {"P12", "P12 rows", "P12 memory"},
     "console": {
         f"console {page}"
         for page in (
@@ -38,12 +39,13 @@ WANTED = {
         )
     },
 }
+NEEDED = {"servers": ("postgresql", "mysql"), "archives": ("postgresql",)}
 
 
 @pytest.mark.timeout(600)  # seconds: one that hangs is ended; the longest takes 100 on two idle cores
 @pytest.mark.parametrize("name", MODULES)
 def test_a_benchmark_runs_and_keeps_its_figures(name, tmp_path, capsys, request):
-    for engine in ("postgresql", "mysql") if name == "servers" else ():
+    for engine in NEEDED.get(name, ()):
         use(request, engine)
     output = tmp_path / "latest.json"
     assert main(["--small", "--only", name, "--output", str(output)]) == 0
