@@ -74,9 +74,10 @@ class Jobs:
     def put(self, connection: sa.Connection, new: NewJob, secrets: Mapping[str, str] | None = None) -> Job:
         """Insert a job in the caller's write transaction, or find the unfinished one with its key."""
         job, inserted = jobs.add(connection, new)
-        if inserted and secrets:
-            jobs.seal(connection, job.id, self._keyring.seal(json.dumps(dict(secrets)), jobs.binding(job.id)))
-        return job
+        if not (inserted and secrets):
+            return job
+        jobs.seal(connection, job.id, self._keyring.seal(json.dumps(dict(secrets)), jobs.binding(job.id)))
+        return jobs.get(connection, job.id)
 
     def get(self, job_id: int) -> Job:
         with self.catalog.reading() as connection:
