@@ -71,6 +71,7 @@ def environ(folder: Path, **overrides: object) -> dict[str, str]:
     """Give every setting, with fresh keys: nothing is left for a ``.env`` to say."""
     ours = {setting.name: setting.default or "" for setting in SETTINGS} | {
         "MULTI_TENANT_MODE": "true",
+        "JOB_WORKER": "false",  # what is measured are requests
         "SECRET_KEY": secrets.token_urlsafe(48),
         "TENANT_CREDENTIAL_KEYS": generate_key(),
         "AUDIT_KEY": secrets.token_urlsafe(48),

@@ -47,6 +47,7 @@ def environ(tmp_path):
         "ADMIN_DATABASE_URL": f"sqlite:///{tmp_path / 'admin.db'}",
         "TENANT_DATA_DIR": str(tmp_path / "users"),
         "BACKUP_URL": str(tmp_path / "backups"),
+        "JOB_WORKER": "false",
         "BOOTSTRAP_FIRST_ADMIN": "true",
         "ADMIN_EMAILS": "",
         "LOG_LEVEL": "INFO",

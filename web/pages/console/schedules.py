@@ -24,15 +24,19 @@ class ScheduleCreate(Strict):
     """The form that adds a schedule."""
 
     cron: Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=UNSTORABLE)]
-    zone: Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=UNSTORABLE)]
+    time_zone: Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=UNSTORABLE)]
     kind: Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=UNSTORABLE)]
     arguments: Annotated[str, StringConstraints(max_length=4000, pattern=UNSTORABLE)] = ""
+
+
+CONTROL = {"cron": "cron", "zone": "time_zone", "kind": "kind"}
+"""The control for an error's field; every other one is a job's argument."""
 
 
 @blueprint.get("/schedules")
 @admin_required
 def schedules() -> ResponseReturnValue:
-    return _page(Form.blank("schedule", _controls(), zone=clock.zone().key))
+    return _page(Form.blank("schedule", _controls(), time_zone=clock.zone().key))
 
 
 @blueprint.post("/schedules")
@@ -46,9 +50,9 @@ def add_schedule() -> ResponseReturnValue:
     manager, given = current_parts().manager, body
     try:
         values = manager.jobs.kinds.to_schedule(given.kind).read(_words(given.arguments))
-        added = manager.schedules.add(given.cron, given.kind, values, given.zone)
+        added = manager.schedules.add(given.cron, given.kind, values, given.time_zone)
     except ConfigurationError as error:
-        field = error.field if error.field in ("cron", "zone", "kind") else "arguments"
+        field = CONTROL.get(error.field or "", "arguments")
         return _page(form.refuse(field, f"{error.message[:1].upper()}{error.message[1:]}")), 422
     say(f"Schedule {added.id} has been added.")
     return redirect(url_for("admin.schedules"), 303)
@@ -117,5 +121,12 @@ def _controls() -> list[Field]:
             autocomplete="off",
             hint="Minute, hour, day of the month, month, day of the week. 0 3 * * * is every night at three.",
         ),
-        Field("zone", "Time zone", required=True, max_length=64, autocomplete="off", hint="For example Europe/Berlin."),
+        Field(
+            "time_zone",
+            "Time zone",
+            required=True,
+            max_length=64,
+            autocomplete="off",
+            hint="For example Europe/Berlin.",
+        ),
     ]
