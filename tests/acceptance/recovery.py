@@ -36,7 +36,7 @@ from tenancy.catalog.runs import Selection
 from tenancy.errors import ClaimedError, TenancyError
 from tests.support import engines
 from tests.support.applications import forked
-from tests.support.recovery import backup_keys, note_deletion
+from tests.support.recovery import backup_keys
 
 PRODUCTS = ("sqlite", "postgresql", "mysql")
 CLAIM_TTL_S = 1.5
@@ -213,7 +213,6 @@ def older(tenants: int = 12, products: Sequence[str] = PRODUCTS) -> Report:
         revoked, key = here.parts.accounts.issue_key(1)
         here.parts.manager.backups.create_catalog()
         here.parts.accounts.revoke_key(1, revoked["id"])
-        note_deletion(here.parts.manager, 2)
         here.parts.manager.delete_user_database(2)
         here.add_users(3)
         for user_id in (3, 4, 5):

@@ -411,7 +411,6 @@ def test_a_fleet_run_waits_for_somebody_to_resume_it(old, machine):
 def test_databases_that_were_deleted_since_stay_deleted(old, machine):
     keep_all(old)
     tenant = tenant_of(old.manager, 1)
-    note_deletion(old.manager, 1)
     old.manager.delete_user_database(1)
     lose(old)
     new = machine()
