@@ -15,6 +15,7 @@ from tenancy.catalog import jobs as rows
 from tenancy.catalog.jobs import Job
 from tenancy.errors import JobNotFoundError, JobStateError
 from tenancy.jobs.queue import Jobs
+from tenancy.lifecycle.retention import Keep
 from tenancy.names import MAX_USER_ID
 
 BACKUP, RESTORE, UNDO, VERIFY, PRUNE = "backup", "restore", "undo", "verify", "prune"
@@ -48,7 +49,8 @@ class BackupJobs:
         return self._add(VERIFY, given, f"verify {backup_id} {by_restoring}")
 
     def prune(self, keep: str) -> Job:
-        """Delete the backups that a rule does not keep."""
+        """Delete the backups that a rule does not keep; ConfigurationError says what is wrong with the rule."""
+        Keep.read(keep)
         return self._add(PRUNE, {"keep": keep}, "prune")
 
     def restore(

@@ -179,7 +179,7 @@ ORDERS = [
         (
             "layout",
             "actions audit backups fleet health initialize jobs leftovers overview runs schedules servers users",
-            "restores tenant",
+            "prune restores tenant",
             "itself",
         ),
     ),

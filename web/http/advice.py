@@ -55,6 +55,10 @@ CODES: dict[str, Advice] = {
     "claim_lost": Advice("Another operation ran on your database at the same time.", WAIT),
     "account_error": Advice("This account cannot do what was asked.", ASK),
     "job_state": Advice("Something else that you asked for is under way, or waits for its turn.", WAIT),
+    "newer_rows": Advice(
+        "Rows were written since the restore, so it was not undone.",
+        "Undo it again, and confirm that you will not see those rows afterwards.",
+    ),
     "no_server": Advice("There is no room for another database.", ASK),
     "catalog_error": Advice("The catalog, which holds all accounts, could not do what was asked.", ASK),
     "catalog_not_ready": Advice(

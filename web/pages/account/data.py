@@ -1,6 +1,6 @@
-"""Show users the backups of their own data, and let them make one and restore one.
+"""Show users the backups of their own data, and let them make one, restore one and undo that.
 
-Both are jobs, which another process works on; loading the page again shows how far they are. A user sees times,
+All three are jobs, which another process works on; loading the page again shows how far they are. A user sees times,
 sizes and results alone: nothing of the storage, of keys or of other users. What is not theirs is answered 404, like
 what does not exist.
 """
@@ -19,6 +19,7 @@ from tenancy.catalog.backups import Backup, BackupState, Place
 from tenancy.catalog.jobs import Job, JobState
 from tenancy.errors import BackupNotFoundError, BadCredentialsError, JobNotFoundError, TenancyError
 from tenancy.jobs.backup_jobs import BACKUP, RESTORE, UNDO, BackupJobs
+from tenancy.lifecycle.restore import Kept
 from tenancy.models import Tenant
 from web.auth.guards import page_login_required
 from web.auth.sessions import signed_in
@@ -32,6 +33,7 @@ from web.pages.common.forms import Field, Form
 from web.parts import current_parts
 
 PASSWORD = Field("current_password", "Your password", "password", required=True, autocomplete="current-password")
+DISCARD = Field("discard_newer", "Undo it although I will not see afterwards what was written since", "checkbox")
 NAMES = {BACKUP: "Backup", RESTORE: "Restore", UNDO: "Undo of a restore"}
 UNDER_WAY = {
     BACKUP: "Your data is being backed up.",
@@ -63,6 +65,7 @@ def data() -> ResponseReturnValue:
         "data",
         **_listed(mine),
         running=[(job, _told(job)) for job in _jobs().unfinished(signed_in().user.id)] if mine else [],
+        kept=_kept(),
         may_back_up=mine is not None and keys.complete,
         may_restore=keys.opens,
         set_up=keys.complete,
@@ -102,6 +105,34 @@ def restore(backup_id: UUID) -> ResponseReturnValue:
     if not _confirmed(form):
         return _restore_page(found, form), 422
     return _start(lambda user_id: _jobs().restore(user_id, found.id))
+
+
+@blueprint.get("/data/undo")
+@page_login_required
+def ask_undo() -> ResponseReturnValue:
+    """Say what undoing the last restore would do, and ask for the password; the rows of both databases are compared."""
+    kept = _kept()
+    if kept is None:
+        return _nothing_to_undo()
+    written = _written(kept)
+    return _undo_page(kept, written, Form.blank("undo", _undo_controls(written)))
+
+
+@blueprint.post("/data/undo")
+@page_login_required
+def undo() -> ResponseReturnValue:
+    """Add the job that undoes the last restore, if the password is right."""
+    kept = _kept()
+    if kept is None:
+        return _nothing_to_undo()
+    written = _written(kept)
+    form = Form.posted("undo", _undo_controls(written), request.form)
+    discard = bool(form.values.get("discard_newer"))
+    if written != 0 and not discard:
+        form.refuse("discard_newer", "Tick this to undo the restore.")
+    if form.errors or not _confirmed(form):
+        return _undo_page(kept, written, form), 422
+    return _start(lambda user_id: _jobs().undo(user_id, discard_newer=discard))
 
 
 def _start(add: Callable[[int], Job]) -> ResponseReturnValue:
@@ -178,6 +209,33 @@ def _progress(done: int | None, total: int | None) -> str:
 
 def _restore_page(found: Backup, form: Form) -> str:
     return show("data", "restore", backup=found, form=form)
+
+
+def _undo_page(kept: Kept, written: int | None, form: Form) -> str:
+    return show("data", "undo", kept=kept, written=written, form=form)
+
+
+def _undo_controls(written: int | None) -> list[Field]:
+    return [PASSWORD] if written == 0 else [DISCARD, PASSWORD]
+
+
+def _kept() -> Kept | None:
+    """Return what the user's last restore replaced; None if there is nothing to undo."""
+    manager = current_parts().manager
+    return manager.restores.kept(signed_in().user.id) if manager.multi_tenant and signed_in().tenant else None
+
+
+def _written(kept: Kept) -> int | None:
+    """Return how many rows were written since a restore; None if the present database cannot be read."""
+    try:
+        return kept.written
+    except TenancyError:
+        return None
+
+
+def _nothing_to_undo() -> ResponseReturnValue:
+    say("There is no restore to undo.", "warn")
+    return redirect(url_for("settings.data"), 303)
 
 
 def _backup(backup_id: UUID) -> Backup:

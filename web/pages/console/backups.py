@@ -1,6 +1,7 @@
-"""List the stored backups and show each; add the jobs that make and verify backups.
+"""List the stored backups and show each; add the jobs that make and verify backups; delete one.
 
-``restores.py`` puts a backup back. These pages read the catalog, which knows every backup.
+``restores.py`` puts a backup back, ``prune.py`` deletes old ones. These pages read the catalog, which knows every
+backup; only deleting one opens the storage.
 """
 
 from __future__ import annotations
@@ -49,6 +50,11 @@ def _verify(found: Backup, *, by_restoring: bool = False) -> tuple[str, str]:
     return added(current_parts().manager.backup_jobs.verify(found.id, by_restoring=by_restoring))
 
 
+def _delete(found: Backup) -> tuple[str, str]:
+    current_parts().manager.backups.delete(found.id)
+    return "The backup has been deleted.", url_for("admin.backups")
+
+
 ACTIONS = (
     Action(
         "verify",
@@ -65,6 +71,15 @@ ACTIONS = (
         "and removes that database again. The user's database is not touched. This needs the secret key.",
         "unify backup verify {id} --by-restoring",
         partial(_verify, by_restoring=True),
+    ),
+    Action(
+        "delete",
+        "Delete",
+        "The backup is deleted from the storage for good, and nothing can be restored from it any more. The database "
+        "is not touched. The last good backup of a database is only deleted by the command, with --force.",
+        "unify backup delete {id}",
+        _delete,
+        takes_away=True,
     ),
 )
 

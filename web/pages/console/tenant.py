@@ -40,6 +40,7 @@ def tenant(user_id: int) -> ResponseReturnValue:
         backups=backups,
         warn_hours=manager.reports.backups.warn_hours,
         keys=manager.options.backups,
+        kept=manager.restores.kept(user_id) if backups and manager.multi_tenant else None,
         trend=charts.trend(report["sizes"], **SIZES),
         audit=manager.audit.page(user_id=user_id, limit=AUDITED),
         minutes=FLUSH_S // 60,

@@ -117,6 +117,22 @@ def test_a_restore_needs_the_password_and_says_what_goes_out_of_sight(ada, parts
     assert "as soon as the server has time" in ada.get(started.location).html
 
 
+def test_undoing_a_restore_says_how_much_goes_out_of_sight_and_needs_a_tick_and_the_password(ada, parts, user):
+    path = f"{PATH}/undo"
+    assert ada.client.get(path).location == PATH
+    backup = parts.manager.backups.create(user.id)
+    parts.manager.restores.restore(user.id, backup.id)
+    assert path in ada.get(PATH).links
+    assert "Nothing was written since then" in ada.get(path).html
+    ada.post("/tasks", title="Written since")
+    assert "At least 1 row was" in ada.get(path).html
+    for typed in ({}, {"current_password": PASSWORD}, {"discard_newer": "1"}):
+        assert ada.send(path, **{"current_password": ""} | typed).status_code == 422
+    assert jobs(parts) == []
+    assert ada.send(path, discard_newer="1", current_password=PASSWORD).status_code == 303
+    assert jobs(parts) == [("undo", {"user": str(user.id), "discard_newer": True}, user.id)]
+
+
 def test_wrong_passwords_are_throttled(ada, parts, user):
     from tenancy.catalog import login_failures
 
@@ -237,7 +253,7 @@ def test_the_page_is_a_handful_of_statements(statements, ada, parts, user):
     ada.get(PATH)
     with statements() as sent:
         ada.get(PATH)
-    assert len(sent) <= 4, sent
+    assert len(sent) <= 5, sent
 
 
 def _main(page):

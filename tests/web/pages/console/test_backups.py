@@ -126,10 +126,10 @@ def test_one_backup_tells_what_is_known_and_names_the_command_of_each_action(roo
     page = root.get(f"{PATH}/{kept.id}")
     for shown in (kept.id, kept.checksum, "12345678", "87654321", f"unify restore {user.id} {kept.id}"):
         assert str(shown) in page.html
-    for command in ("verify", "show"):
+    for command in ("verify", "show", "delete"):
         assert f"unify backup {command} {kept.id}" in page.html
     offered = [link for link in page.links if link.startswith(f"{PATH}/{kept.id}/")]
-    assert {link.rpartition("/")[2] for link in offered} == {"verify", "try"}
+    assert {link.rpartition("/")[2] for link in offered} == {"verify", "try", "delete"}
     for link in offered:
         asked = root.get(link)
         assert [form.action for form in asked.forms if form.action == link], link
@@ -153,10 +153,136 @@ def test_the_catalogs_backup_is_restored_by_no_page(root, parts):
 
 @pytest.mark.parametrize("key", ["0123abcd-0000-7000-8000-000000000000", "1", "x", "0" * 32])
 def test_a_backup_that_is_not_there_is_404(root, user, key):
-    for path in (f"{PATH}/{key}", f"{PATH}/{key}/verify", f"{PATH}/{key}/try"):
+    for path in (f"{PATH}/{key}", f"{PATH}/{key}/verify", f"{PATH}/{key}/delete"):
         root.get(path, 404)
-    for path in (f"{PATH}/{key}/verify", f"{PATH}/{key}/try", f"/admin/users/{user.id}/restore/{key}"):
+    for path in (f"{PATH}/{key}/verify", f"{PATH}/{key}/delete", f"/admin/users/{user.id}/restore/{key}"):
         assert root.post(path).status_code == 404
+
+
+# --- deleting ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stored(parts, user):
+    """Give two backups of a user that are in the storage, older first."""
+    return [parts.manager.backups.create(user.id) for _ in range(2)]
+
+
+def test_a_backup_is_deleted_after_a_question_and_the_last_good_one_is_not(root, parts, stored):
+    older, last = stored
+    assert f"unify backup delete {older.id}" in root.get(f"{PATH}/{older.id}/delete").html
+    assert root.send(f"{PATH}/{older.id}/delete").location == PATH
+    assert "The backup has been deleted." in root.get(PATH).html
+    assert root.send(f"{PATH}/{last.id}/delete").location == f"{PATH}/{last.id}"
+    assert "is the last good backup" in root.get(PATH).html
+    assert [backup.id for backup in parts.manager.backups.listed()] == [last.id]
+    root.get(f"{PATH}/{older.id}", 404)
+
+
+def test_old_backups_are_shown_before_they_are_deleted_by_a_job(root, parts, user, stored):
+    old = keep_backup(parts.manager, user.id, hours=24 * 40)
+    page = root.get(f"{PATH}/prune")
+    assert "daily=7,weekly=4,monthly=12" in page.html
+    planned = root.send(f"{PATH}/prune", keep="daily=1")
+    assert planned.status_code == 200
+    assert "Nothing has been deleted." in planned.text
+    assert f"{PATH}/{old.id}" in planned.text
+    assert str(stored[1].id) not in planned.text, "the newest stays"
+    assert "unify backup prune --keep daily=1" in planned.text
+    assert jobs(parts) == []
+    assert root.post(f"{PATH}/prune", keep="daily=1", step="delete").location.startswith("/admin/jobs/")
+    assert jobs(parts) == [("prune", {"keep": "daily=1"})]
+
+
+@pytest.mark.parametrize("keep", ["", "x", "daily=0", "daily=7,daily=8", "hourly=3", "x" * 200, "--all"])
+def test_a_rule_that_cannot_be_is_said_beside_its_field(root, parts, keep):
+    for step in ("", "delete"):
+        refused = root.post(f"{PATH}/prune", keep=keep, step=step)
+        assert refused.status_code == 422, keep
+        assert 'aria-invalid="true"' in refused.text
+    assert jobs(parts) == []
+
+
+# --- restoring -----------------------------------------------------------------------------------------
+
+
+def test_a_restore_says_what_happens_to_newer_rows_and_needs_the_address_typed(root, parts, user):
+    kept = keep_backup(parts.manager, user.id, hours=5)
+    path = f"/admin/users/{user.id}/restore/{kept.id}"
+    assert path in root.get(f"/admin/users/{user.id}").links
+    page = root.get(path)
+    for shown in ("are not in the backup", f"unify restore {user.id} {kept.id}", "No worker takes jobs"):
+        assert shown in page.html
+    for typed in ("", "bob@example.org"):
+        refused = root.send(path, address=typed)
+        assert refused.status_code == 422
+        assert f"Type {user.email}" in refused.text
+    assert jobs(parts) == []
+    done = root.send(path, address=user.email.upper(), only_tables="tasks, notes", as_new_user="")
+    assert done.location.startswith("/admin/jobs/")
+    asked = {"user": str(user.id), "backup": str(kept.id), "only_tables": "tasks,notes"}
+    assert jobs(parts) == [("restore", asked)]
+
+
+def test_anothers_backup_is_404_to_restore(root, parts, user, other):
+    theirs, catalog = keep_backup(parts.manager, other.id), keep_backup(parts.manager, None)
+    damaged = keep_backup(parts.manager, user.id, state=BackupState.DAMAGED)
+    for key in (theirs.id, catalog.id, damaged.id):
+        root.get(f"/admin/users/{user.id}/restore/{key}", 404)
+        assert root.post(f"/admin/users/{user.id}/restore/{key}", address=user.email).status_code == 404
+
+
+def test_without_a_secret_key_here_the_command_is_shown_and_no_button(visit, make_parts, tmp_path):
+    import web
+    from tests.support.browsing import PASSWORD
+
+    parts = make_parts(backup_recipients=key_pair(tmp_path)["backup_recipients"])
+    know_kinds(parts.manager.jobs.kinds)
+    made = parts.accounts.create("root@example.org", password=PASSWORD, is_admin=True)
+    parts.manager.provision(made.id)
+    root = type(visit())(web.create(parts))
+    root.sign_in(made.email)
+    kept = keep_backup(parts.manager, made.id)
+    path = f"/admin/users/{made.id}/restore/{kept.id}"
+    for shown in (f"/admin/users/{made.id}", f"{PATH}/{kept.id}", path):
+        page = root.get(shown)
+        assert f"unify restore {made.id} {kept.id}" in page.html
+        assert path not in [*page.links, *(form.action for form in page.forms)]
+    assert root.post(path, address=made.email).status_code == 409
+    assert jobs(parts) == []
+
+
+def test_a_restore_is_undone_only_with_a_tick_where_rows_were_written_since(root, ada, parts, user, stored):
+    path = f"/admin/users/{user.id}/undo-restore"
+    assert root.client.get(path).location == f"/admin/users/{user.id}"
+    assert "is there to undo" in root.get("/admin/").html
+    parts.manager.restores.restore(user.id, stored[0].id)
+    assert path in root.get(f"/admin/users/{user.id}").links
+    page = root.get(path)
+    assert "No row was written since then" in page.html
+    assert 'name="discard_newer"' not in page.html
+    ada.post("/tasks", title="Written since")
+    page = root.get(path)
+    assert "At least 1 row was" in page.html
+    assert "<code>tasks</code>" in page.html
+    assert "--undo --discard-newer" in page.html
+    refused = root.send(path)
+    assert (refused.status_code, "Tick this to confirm." in refused.text) == (422, True)
+    assert jobs(parts) == []
+    assert root.send(path, discard_newer="1").location.startswith("/admin/jobs/")
+    assert jobs(parts) == [("undo", {"user": str(user.id), "discard_newer": True})]
+
+
+def test_everybody_else_is_refused(ada, visit, parts, user):
+    kept = keep_backup(parts.manager, user.id)
+    visitor = visit()
+    paths = [PATH, f"{PATH}/{kept.id}", f"{PATH}/prune", *(f"{PATH}/{kept.id}/{each}" for each in ("verify", "delete"))]
+    paths += [f"/admin/users/{user.id}/{each}" for each in (f"restore/{kept.id}", "undo-restore", "backup")]
+    for path in paths:
+        ada.get(path, 403)
+        assert visitor.client.get(path).status_code == 302
+        assert ada.post(path).status_code in (403, 405)
+    assert jobs(parts) == []
 
 
 def _counted(statements, root, path):
