@@ -20,7 +20,7 @@ from tenancy.catalog.backups import BackupState
 from tests.browser.conftest import PHONE
 from tests.support import axe
 from tests.support.applications import keep_runs, keep_server
-from tests.support.backups import keep_backup, key_pair, know_kinds
+from tests.support.backups import keep_backup, key_pair
 from tests.support.households import LONG_NAME, STATES
 from tests.support.rows import PAGED
 
@@ -55,7 +55,6 @@ LOOKS = EVERY_LOOK if os.environ.get("LOOKS") == "all" else [("light", "empty"),
 @pytest.mark.parametrize(("look", "state"), LOOKS)
 def test_every_page_is_fit_for_everybody(make_parts, tmp_path, serve, browse, look, state):
     parts = make_parts(allow_user_databases="true", **key_pair(tmp_path))
-    know_kinds(parts.manager.jobs.kinds)
     keep_server(parts.manager, "one")
     user, runs = _first_user(parts, state)
     app = web.create(parts)

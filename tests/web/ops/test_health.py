@@ -159,10 +159,10 @@ def test_metrics_tell_how_old_backups_are_and_leave_out_what_cannot_be_read(
         (age,) = re.findall(rf"^{name} (\S+)$", shown, re.MULTILINE)
         assert hours * 3600 <= float(age) < hours * 3600 + 600
     monkeypatch.setattr(parts.manager.reports.backups, "standing", _unready)
-    shown = client.get("/metrics")
-    assert shown.status_code == 200
-    assert "unify_engines" in shown.text
-    assert "unify_tenants_without_backup" not in shown.text
+    answer = client.get("/metrics")
+    assert answer.status_code == 200
+    assert "unify_engines" in answer.text
+    assert "unify_tenants_without_backup" not in answer.text
 
 
 def _unready() -> None:

@@ -11,7 +11,7 @@ import pytest
 from repositories.repository_factory import RepositoryFactory
 from tenancy.catalog import leftovers
 from tests.support.applications import add_tenants, keep_runs, keep_server
-from tests.support.backups import keep_backup, key_pair, know_kinds
+from tests.support.backups import keep_backup, key_pair
 from tests.support.browsing import Page
 from tests.support.jobs import keep_jobs
 from tests.support.rows import PAGED, named_by, new_row
@@ -30,7 +30,6 @@ TYPED = {"date": "2099-01-02", "datetime-local": "2099-01-02T10:00", "time": "10
 def parts(make_parts, tmp_path):
     """Give the joined parts with every page there is: also those that an operator has to allow, or to give keys for."""
     parts = make_parts(allow_user_databases="true", **key_pair(tmp_path))
-    know_kinds(parts.manager.jobs.kinds)
     return parts
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tenancy.catalog.backups import BackupState
-from tests.support.backups import keep_backup, key_pair, know_kinds
+from tests.support.backups import keep_backup, key_pair
 
 PATH = "/admin/backups"
 
@@ -13,9 +13,7 @@ PATH = "/admin/backups"
 @pytest.fixture
 def parts(make_parts, tmp_path):
     """Give the joined parts with keys for backups; jobs are added and nobody works on them."""
-    parts = make_parts(**key_pair(tmp_path))
-    know_kinds(parts.manager.jobs.kinds)
-    return parts
+    return make_parts(**key_pair(tmp_path))
 
 
 @pytest.fixture
@@ -237,7 +235,6 @@ def test_without_a_secret_key_here_the_command_is_shown_and_no_button(visit, mak
     from tests.support.browsing import PASSWORD
 
     parts = make_parts(backup_recipients=key_pair(tmp_path)["backup_recipients"])
-    know_kinds(parts.manager.jobs.kinds)
     made = parts.accounts.create("root@example.org", password=PASSWORD, is_admin=True)
     parts.manager.provision(made.id)
     root = type(visit())(web.create(parts))
