@@ -252,8 +252,15 @@ def ended_pid():
 
 def job_workers(server):
     """Give the processes beside the web workers that run jobs."""
-    each = (process for process in psutil.Process(server.pid).children() if "worker" in process.cmdline())
-    return [process for process in each if process.status() != psutil.STATUS_ZOMBIE]
+    return [process for process in psutil.Process(server.pid).children() if "worker" in words_of(process)]
+
+
+def words_of(process):
+    """Give the words that started a process; of one that has ended, none are left."""
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
 
 
 def workers_known(shell):
