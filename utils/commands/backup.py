@@ -12,7 +12,7 @@ from utils.toolbox import Toolbox
 
 if TYPE_CHECKING:
     from tenancy.catalog.backups import Backup
-    from tenancy.lifecycle.backup import BackupResult
+    from tenancy.lifecycle.backup_many import BackupResult
     from tenancy.lifecycle.stored_backups import Verified
 
 STATES = ("good", "failed", "damaged", "gone")
