@@ -119,6 +119,12 @@ class ClaimLostError(CatalogError):
     code = "claim_lost"
 
 
+class RestoreDoneError(CatalogError):
+    """Report a restore, or the undoing of one, that a runner finished before it was cut off; ``user_id`` says whose."""
+
+    code = "restore_done"
+
+
 class NewerRowsError(CatalogError):
     """Refuse to undo a restore after which rows were written; ``rows`` is their number at least."""
 

@@ -1,6 +1,7 @@
 """Do the jobs that back up, verify, prune and restore; ``backup_jobs.py`` adds them.
 
-Each is safe to repeat: a backup that was cut off is made again, and a restore that was begun is begun anew.
+Each is safe to repeat, as a job that is killed runs again: a backup of all goes on with those that are missing, and a
+restore begins anew unless it came as far as its switch.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from tenancy.errors import (
     BackupNotFoundError,
     ConfigurationError,
     NewerRowsError,
+    RestoreDoneError,
     RevisionMismatchError,
     TenancyError,
 )
@@ -159,12 +161,21 @@ class BackupWork:
                 raise ConfigurationError("this worker makes no accounts: run it on the server.", field="as_new_user")
             return {"user_id": self.new_user(given["as_new_user"], backup.id, run.progress, run.check)}
         tables = [name.strip() for name in given.get("only_tables", "").split(",") if name.strip()]
-        done = self.restores.restore(user_id, backup.id, only_tables=tables, progress=run.progress, check=run.check)
+        try:
+            done = self.restores.restore(
+                user_id, backup.id, only_tables=tables, key=_key(run), progress=run.progress, check=run.check
+            )
+        except RestoreDoneError as before:
+            return _done_before(run, before)
         return {"rows": done.rows, "kept": done.kept.id if done.kept else None}
 
     def undo(self, run: JobRun, given: Mapping[str, Any]) -> dict[str, Any]:
         run.check()
-        done = self.restores.undo(self._user(given["user"]), discard_newer="discard_newer" in given)
+        discard = "discard_newer" in given
+        try:
+            done = self.restores.undo(self._user(given["user"]), discard_newer=discard, key=_key(run))
+        except RestoreDoneError as before:
+            return _done_before(run, before)
         return {"newer_rows": done.written.rows, "kept": done.kept.id if done.kept else None}
 
     def _all(self, run: JobRun) -> dict[str, Any]:
@@ -177,7 +188,10 @@ class BackupWork:
             run.progress(done, total)
             _say(run, result.ok, f"user {result.user_id}", result.error)
 
-        return _counted(run, "failed", [each.ok for each in self.backups.create_all(tell, check=run.check)])
+        since = run.job.created_at if run.attempt > 1 else None
+        return _counted(
+            run, "failed", [each.ok for each in self.backups.create_all(tell, since=since, check=run.check)]
+        )
 
     def _count(self) -> int:
         with self.catalog.reading() as connection:
@@ -202,6 +216,15 @@ def _counted(run: JobRun, word: str, each: list[bool]) -> dict[str, Any]:
     if bad:
         raise ArchiveError(f"{bad} of {len(each)} {word}: the job's log names them.")
     return {"good": len(each)}
+
+
+def _key(run: JobRun) -> str:
+    return f"job {run.job_id}"
+
+
+def _done_before(run: JobRun, before: RestoreDoneError) -> dict[str, Any]:
+    run.log(before.message)
+    return {"done_before": True}
 
 
 def _one_of_three(given: Mapping[str, Any]) -> None:

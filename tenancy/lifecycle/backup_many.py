@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from tenancy.archive.export import no_check, no_progress
 from tenancy.archive.format import Contents
-from tenancy.catalog import claims, now, tenants
+from tenancy.catalog import backups, claims, now, tenants
 from tenancy.catalog.backups import Backup
 from tenancy.catalog.claims import Claim
 from tenancy.errors import TenancyError
@@ -63,11 +63,16 @@ class MakeManyBackups(MakeBackups):
     """Make the backups of all tenants."""
 
     def create_all(
-        self, on_result: Callable[[BackupResult], None] = lambda result: None, *, check: Callable[[], None] = no_check
+        self,
+        on_result: Callable[[BackupResult], None] = lambda result: None,
+        *,
+        since: datetime | None = None,
+        check: Callable[[], None] = no_check,
     ) -> list[BackupResult]:
         """Back up every user's database; one that fails is named, and the others go on.
 
-        One that another operation works on is tried once more when all others are done.
+        One that another operation works on is tried once more when all others are done. Those of which a good backup
+        began ``since`` are left out, for a runner that goes on where another one was cut off.
         """
         into = self.into()
         results: list[BackupResult] = []
@@ -83,7 +88,8 @@ class MakeManyBackups(MakeBackups):
         after = 0
         while page := self._page(after):
             after = page[-1][1].user_id or 0
-            todo = [each for each in page if has_rows(each[1])]
+            done = self._done(page, since) if since is not None else frozenset()
+            todo = [each for each in page if has_rows(each[1]) and each[1].tenant_id not in done]
             while todo:
                 todo = self._batch(todo, busy, into, told, check)
         for email, tenant in busy:
@@ -94,6 +100,11 @@ class MakeManyBackups(MakeBackups):
     def _page(self, after: int) -> list[Owned]:
         with self.catalog.reading() as connection:
             return tenants.page(connection, after, AT_ONCE, [])
+
+    def _done(self, page: Sequence[Owned], since: datetime) -> frozenset[UUID]:
+        with self.catalog.reading() as connection:
+            last = backups.last_good_of(connection, [tenant.tenant_id for _, tenant in page])
+        return frozenset(tenant_id for tenant_id, found in last.items() if found.started_at >= since)
 
     def _batch(
         self,

@@ -26,16 +26,19 @@ from tenancy.archive.load import Reading, reading
 from tenancy.archive.records import Record
 from tenancy.backends.base import Backend
 from tenancy.catalog import backups, claims, leftovers, tenants, users
+from tenancy.catalog.audit import AuditFilter
 from tenancy.catalog.backups import TENANT, Backup
 from tenancy.catalog.claims import Claim
 from tenancy.catalog.leftovers import Reason
 from tenancy.errors import (
     ArchiveError,
     BackupNotFoundError,
+    ConfigurationError,
     DatabaseDamagedError,
     DatabaseMissingError,
     IdentityError,
     NewerRowsError,
+    RestoreDoneError,
     TenantNotReadyError,
 )
 from tenancy.lifecycle.exchange import Exchange
@@ -49,6 +52,9 @@ from tenancy.routing.guards import explained, way_on
 from tenancy.schema import identity
 
 RESTORE, UNDO = "restore", "undo"
+RESTORED, UNDONE = "tenant.restore", "tenant.undo_restore"
+_LOOKED_THROUGH = 100
+"""How many of the last restores of a user are looked through for a key."""
 
 
 @dataclass(frozen=True)
@@ -115,37 +121,42 @@ class Restores(Exchange):
         identities: Identities | None = None,
         only_tables: Collection[str] = (),
         from_another: bool = False,
+        key: str | None = None,
         progress: Progress = no_progress,
         check: Callable[[], None] = no_check,
     ) -> Restored:
         """Put a user's database, or some tables of it, back to a backup; ``kept`` of the answer is what was replaced.
 
         Without ``identities`` the secret keys of BACKUP_IDENTITY_FILE open the archive. A backup of another tenant is
-        refused, unless ``from_another`` says that this new user shall have its rows. ``check`` may raise, to stop.
+        refused, unless ``from_another`` says that this new user shall have its rows. ``check`` may raise, to stop. A
+        second call with one ``key`` raises RestoreDoneError if the first got as far as the switch.
         """
         user_id = names.user_id(user_id)
-        keys = identities or self.services.backups.identities()
+        self._refuse_shared()
         with self.catalog.reading() as connection:
             tenant, backup = tenants.get(connection, user_id), backups.get(connection, backup_id)
         self._refuse_another(tenant, backup, from_another)
+        keys = identities or self.services.backups.identities(backup.key_ids.split(","))
         with fetched(self.services.backups, backup, check) as (record, source), reading(source, keys) as found:
             self._beside.refuse_unknown(found)
             if found.header.tenant_id != record.tenant_id:
                 raise ArchiveError(f"backup {backup.id} holds another tenant than its record says: it is not used.")
-            tenant, claim, before = self._claimed(user_id, RESTORE)
-            work = _Work(record, found, frozenset(only_tables), progress)
-            restored = self._restored(tenant, claim, before, work)
+            moving = self._claimed(user_id, RESTORE, key)
+            restored = self._restored(moving, _Work(record, found, frozenset(only_tables), progress))
         self._leftovers.clear(self._leftovers.of_user(user_id))
         return restored
 
-    def undo(self, user_id: int, *, discard_newer: bool = False) -> Undone:
+    def undo(self, user_id: int, *, discard_newer: bool = False, key: str | None = None) -> Undone:
         """Switch back to the database that the last restore replaced; the present one is kept in its place.
 
         NewerRowsError if rows were written since, unless ``discard_newer``: they stay in the database that is kept.
+        ``key`` is that of ``restore``.
         """
         user_id = names.user_id(user_id)
+        self._refuse_shared()
         self._kept_row(user_id)
-        tenant, claim, before = self._claimed(user_id, UNDO)
+        moving = self._claimed(user_id, UNDO, key)
+        tenant, claim = moving.tenant, moving.claim
         backend = self.services.backend(tenant)
         with self._returned(tenant, claim, backend, _as_before(tenant)), claims.beating(self.catalog, [claim]):
             kept = self._kept_row(user_id)
@@ -154,9 +165,9 @@ class Restores(Exchange):
                 written = self._written(kept, tenant, backend) if there else Written()
             if written.rows and not discard_newer:
                 raise _refused(user_id, written)
-            target = self._opened(tenant, kept, claim, before)
+            target = self._opened(moving, kept)
             self.step("switch")
-            left = self._switched_back(tenant, kept, target, claim, before, written if there else None)
+            left = self._switched_back(moving, kept, target, written if there else None)
         self.services.on_retire(tenant.tenant_id)
         return Undone(target, written, left)
 
@@ -182,7 +193,8 @@ class Restores(Exchange):
 
     # --- restore ----------------------------------------------------------------------------------------
 
-    def _restored(self, tenant: Tenant, claim: Claim, before: State, work: _Work) -> Restored:
+    def _restored(self, moving: _Moving, work: _Work) -> Restored:
+        tenant, claim = moving.tenant, moving.claim
         backend = self.services.backend(tenant)
         with self._returned(tenant, claim, backend, _as_before(tenant)), claims.beating(self.catalog, [claim]):
             there = self._fenced(tenant, claim, backend)
@@ -197,27 +209,25 @@ class Restores(Exchange):
                 contents = self._beside.filled(
                     beside, claim, backend, work.found, present=present, only=work.only, progress=work.progress
                 )
-                if before is State.SUSPENDED:
+                if moving.after is State.SUSPENDED:
                     self.mark(beside.tenant, claim, backend, State.SUSPENDED)
             self.step("switch")
-            kept = self._switched(tenant, beside, claim, before, work.note(contents), present is not None)
+            kept = self._switched(moving, beside, work, contents if there else None)
         self.services.on_retire(tenant.tenant_id)
-        return Restored(beside.tenant.with_(state=before), contents.total, kept)
+        return Restored(beside.tenant.with_(state=moving.after), contents.total, kept)
 
-    def _switched(
-        self, tenant: Tenant, beside: Beside, claim: Claim, before: State, note: dict[str, Any], there: bool
-    ) -> Leftover | None:
+    def _switched(self, moving: _Moving, beside: Beside, work: _Work, replacing: Contents | None) -> Leftover | None:
         """Record in one transaction where the user's rows are from here on, and what is kept."""
-        changes = emptied() | beside.wanted | self._at_head(before)
+        tenant, claim = moving.tenant, moving.claim
+        changes = emptied() | beside.wanted | self._at_head(moving.after)
+        note = None if replacing is None else _note(work.record.backup_id, replacing)
         with claim.ending() as connection:
-            kept = self._keep(connection, tenant, claim, note if there else None)
+            kept = self._keep(connection, tenant, claim, note)
             tenants.change(connection, tenant, **changes | _place_again(tenant, claim) | {"owned": True})
             users.keep_database_epoch(connection, tenant.user_id or 0, claim.epoch)
             leftovers.remove(connection, [beside.left])
-            detail = {"backup_id": note["backup_id"], "kept": kept.id if kept else None}
-            self.catalog.audit.append(
-                connection, "tenant.restore", user_id=tenant.user_id, tenant_id=tenant.tenant_id, detail=detail
-            )
+            detail = {"backup_id": str(work.record.backup_id), "kept": kept.id if kept else None}
+            self._note_down(connection, RESTORED, moving, detail)
         return kept
 
     def _at_head(self, state: State) -> dict[str, Any]:
@@ -239,8 +249,9 @@ class Restores(Exchange):
 
     # --- undo -------------------------------------------------------------------------------------------
 
-    def _opened(self, tenant: Tenant, kept: Leftover, claim: Claim, state: State) -> Tenant:
+    def _opened(self, moving: _Moving, kept: Leftover) -> Tenant:
         """Open the kept database under the claim's epoch, and migrate it to head; return the tenant as it is there."""
+        tenant, claim, state = moving.tenant, moving.claim, moving.after
         place = {name: getattr(kept, name) for name in (*PLACE, "owned", "revision", "schema_fingerprint")}
         target = tenant.with_(
             **place, sealed_password=kept.sealed_password, epoch=claim.epoch, version=tenant.version + 1, state=state
@@ -258,10 +269,11 @@ class Restores(Exchange):
         return target
 
     def _switched_back(
-        self, tenant: Tenant, kept: Leftover, target: Tenant, claim: Claim, state: State, written: Written | None
+        self, moving: _Moving, kept: Leftover, target: Tenant, written: Written | None
     ) -> Leftover | None:
+        tenant, claim = moving.tenant, moving.claim
         place = {name: getattr(kept, name) for name in (*PLACE, "owned")} | {"db_password": kept.sealed_password}
-        changes = emptied() | place | self._at_head(state)
+        changes = emptied() | place | self._at_head(moving.after)
         backend = self.services.backend(target)
         with explained(backend):
             held = self._beside.contents(target, backend)
@@ -272,9 +284,7 @@ class Restores(Exchange):
             users.keep_database_epoch(connection, tenant.user_id or 0, claim.epoch)
             leftovers.remove(connection, [kept])
             detail = {"newer_rows": written.rows if written else None, "kept": left.id if left else None}
-            self.catalog.audit.append(
-                connection, "tenant.undo_restore", user_id=tenant.user_id, tenant_id=tenant.tenant_id, detail=detail
-            )
+            self._note_down(connection, UNDONE, moving, detail)
         return left
 
     def _written(self, kept: Leftover, tenant: Tenant, backend: Backend) -> Written:
@@ -290,9 +300,10 @@ class Restores(Exchange):
 
     # --- both -------------------------------------------------------------------------------------------
 
-    def _claimed(self, user_id: int, operation: str) -> tuple[Tenant, Claim, State]:
-        """Claim a tenant and say that it moves; also return the state that it shall have afterwards."""
+    def _claimed(self, user_id: int, operation: str, key: str | None) -> _Moving:
+        """Claim a tenant and say that it moves."""
         with self.catalog.writing() as connection:
+            self._refuse_done(connection, user_id, key)
             tenant = tenants.get(connection, user_id)
             if tenant.state in (State.PROVISIONING, State.ARCHIVED):
                 raise TenantNotReadyError(
@@ -304,7 +315,23 @@ class Restores(Exchange):
             after = State.SUSPENDED if tenant.state is State.SUSPENDED else State.READY
             if after is State.READY:
                 tenants.change(connection, tenant, state=State.MOVING)
-        return tenant, claim, after
+        return _Moving(tenant, claim, after, key)
+
+    def _note_down(self, connection: sa.Connection, action: str, moving: _Moving, detail: dict[str, Any]) -> None:
+        tenant = moving.tenant
+        detail |= {"key": moving.key} if moving.key else {}
+        self.catalog.audit.append(connection, action, user_id=tenant.user_id, tenant_id=tenant.tenant_id, detail=detail)
+
+    def _refuse_done(self, connection: sa.Connection, user_id: int, key: str | None) -> None:
+        """Raise RestoreDoneError if the audit log says that work of this key has switched a user's database."""
+        for action in (RESTORED, UNDONE) if key else ():
+            wanted = AuditFilter(action=action, user_id=user_id)
+            for row in self.catalog.audit.page(connection, wanted, limit=_LOOKED_THROUGH):
+                if row["detail"].get("key") == key:
+                    raise RestoreDoneError(
+                        f"user {user_id} has the restored database already: a runner did it before it was cut off.",
+                        user_id=user_id,
+                    )
 
     def _fenced(self, tenant: Tenant, claim: Claim, backend: Backend) -> bool:
         """Refuse all further writes to the present database; return whether one of this tenant's is there to keep.
@@ -332,13 +359,21 @@ class Restores(Exchange):
             )
         return found
 
+    def _refuse_shared(self) -> None:
+        if not self.catalog.multi_tenant:
+            raise ConfigurationError(
+                "all users share one database (MULTI_TENANT_MODE=false): one user's rows cannot be restored by "
+                "themselves.",
+                field="MULTI_TENANT_MODE",
+            )
+
     def _refuse_another(self, tenant: Tenant, backup: Backup, from_another: bool) -> None:
         if backup.kind != TENANT:
             raise ArchiveError(f"backup {backup.id} is one of the catalog: `unify recover` is for those.")
         if backup.tenant_id != tenant.tenant_id and not from_another:
             raise ArchiveError(
                 f"backup {backup.id} is another database's than the one user {tenant.user_id} has: restore it into a "
-                "new account (--as-new-user EMAIL).",
+                "new account (--as-new-user EMAIL; from a program `manager.restores.restore(..., from_another=True)`).",
                 user_id=tenant.user_id,
             )
 
@@ -352,8 +387,15 @@ class _Work:
     only: frozenset[str]
     progress: Progress
 
-    def note(self, contents: Contents) -> dict[str, Any]:
-        return _note(self.record.backup_id, contents)
+
+@dataclass(frozen=True)
+class _Moving:
+    """A tenant that is claimed and moves, the state that it shall have afterwards, and the key of the work."""
+
+    tenant: Tenant
+    claim: Claim
+    after: State
+    key: str | None
 
 
 def _note(backup_id: UUID | None, contents: Contents) -> dict[str, Any]:

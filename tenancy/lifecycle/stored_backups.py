@@ -120,7 +120,7 @@ class Backups(MakeManyBackups):
         The catalog learns what was found. Without a key ``by_restoring`` raises ArchiveKeyError.
         """
         backup = self.get(backup_id)
-        keys = identities or self._keys(required=by_restoring)
+        keys = identities or self._keys(backup, required=by_restoring)
         try:
             how = self._verified(backup, keys, by_restoring, check)
         except (ArchiveDamagedError, ArchiveSignatureError, BackupNotFoundError) as error:
@@ -177,10 +177,10 @@ class Backups(MakeManyBackups):
     def _schema_of(self, record: Record) -> Schema:
         return self._catalog_schema if record.kind == CATALOG else self._schema
 
-    def _keys(self, *, required: bool) -> Identities | None:
+    def _keys(self, backup: Backup, *, required: bool) -> Identities | None:
         if not required and not self.services.backups.opens:
             return None
-        return self.services.backups.identities()
+        return self.services.backups.identities(backup.key_ids.split(","))
 
     # --- delete -----------------------------------------------------------------------------------------
 

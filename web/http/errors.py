@@ -65,6 +65,7 @@ STATUS: dict[type[tenancy.TenancyError], int] = {
     tenancy.JobNotFoundError: 404,
     tenancy.JobStateError: 409,
     tenancy.NewerRowsError: 409,
+    tenancy.RestoreDoneError: 409,
     tenancy.ScheduleNotFoundError: 404,
     tenancy.CatalogError: 503,
     tenancy.LastAdministratorError: 409,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tenancy.catalog import jobs as rows
 from tenancy.catalog.jobs import JobState
 from tenancy.errors import ConfigurationError
 from tests.support.applications import add_task, add_tenants, tenant_of, titles
@@ -76,3 +77,28 @@ def test_arguments_that_cannot_be_are_refused_when_the_job_is_added(manager):
     with pytest.raises(ConfigurationError):
         manager.jobs.kinds.to_schedule("restore")
     assert manager.jobs.kinds.to_schedule("backup").read(["--all"]) == {"all": True}
+
+
+@pytest.mark.parametrize("kind", ["restore", "undo"])
+def test_one_that_was_cut_off_behind_its_switch_does_not_switch_again(manager, ada, kind):
+    backup = manager.backups.create(ada)
+    if kind == "undo":
+        manager.restores.restore(ada, backup.id)
+    given = {"user": str(ada)} | ({"backup": str(backup.id)} if kind == "restore" else {})
+    job = manager.jobs.add(kind, given)
+    if kind == "restore":
+        manager.restores.restore(ada, backup.id, key=f"job {job.id}")
+    else:
+        manager.restores.undo(ada, key=f"job {job.id}")
+    add_task(manager, ada, "since")
+    assert done(manager, job).result == {"done_before": True}
+    assert titles(manager, ada) == ["before", "since"]
+
+
+def test_a_backup_of_all_goes_on_where_it_was_cut_off(parts, manager, ada):
+    add_tenants(parts, 2)
+    job = manager.jobs.add("backup", {"all": True})
+    manager.backups.create(ada)
+    with manager.catalog.writing() as connection:
+        connection.execute(rows.table.update().values(attempt=1))
+    assert done(manager, job).result == {"good": 2}
