@@ -8,6 +8,8 @@ which nothing can cut in half and which waits for nothing remote.
 from __future__ import annotations
 
 import logging
+import os
+import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -57,6 +59,9 @@ from tenancy.schema.chain import Chain
 log = logging.getLogger(__name__)
 
 ROWS = 500
+FOLDER = "unify-recovery-"
+"""What temporary folders with a copy of the catalog are called; the process that made one follows."""
+
 RECOVERED = "recovery"
 MAY_BE_THERE = frozenset({audit_head, installation, claim_rows, job_workers, login_failures})
 """What an empty catalog may hold: a server that is started before the recovery writes it by itself."""
@@ -94,7 +99,8 @@ class CatalogRecovery(Operation):
     @contextmanager
     def staged(self, found: Survey, store: BackupStore, identities: Identities) -> Iterator[Staged]:
         """Load the newest backup that is whole into a copy for the block; what is damaged is named and passed over."""
-        with tempfile.TemporaryDirectory(prefix="unify-recovery-") as folder:
+        _clear_killed()
+        with tempfile.TemporaryDirectory(prefix=f"{FOLDER}{os.getpid()}-") as folder:
             catalog, record = self._newest(found, store, identities, Path(folder))
             with closing(catalog):
                 self._refuse_other_keys(catalog)
@@ -249,6 +255,26 @@ class CatalogRecovery(Operation):
                 field="ADMIN_DATABASE_URL",
                 place=self.catalog.place,
             )
+
+
+def _clear_killed() -> None:
+    """Remove the copies of catalogs that recoveries left behind which were killed."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER}*"):
+        pid = folder.name.removeprefix(FOLDER).partition("-")[0]
+        if pid.isdigit() and not _runs(int(pid)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _runs(pid: int) -> bool:
+    if os.name == "nt":  # there, 0 is a signal that stops a process
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _holds(connection: sa.Connection, name: str) -> bool:

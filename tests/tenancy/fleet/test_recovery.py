@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -548,6 +549,18 @@ def test_what_a_restore_had_only_begun_to_make_is_not_taken_for_a_newer_one(old,
     expire_claims(again.manager)
     assert outcomes(again.manager.recovery.run(adopt=True)) == {1: "restored", 2: "restored"}
     assert titles(again.manager, 1) == ["before"]
+
+
+def test_no_copy_of_a_catalog_stays_behind(old, machine, tmp_path, monkeypatch):
+    keep_all(old)
+    (copies := tmp_path / "copies").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(copies))
+    new = machine()
+    assert forked(lambda: killed_at(new.settings, 2)).killed()  # "load catalog", while the copy is there
+    assert len(list(copies.iterdir())) == 1
+    expire_claims(new.manager)
+    new.manager.recovery.run()
+    assert list(copies.iterdir()) == []
 
 
 def killed_at(settings, position: int) -> None:
