@@ -93,7 +93,9 @@ class LoadBeside(Operation):
             raise ArchiveDamagedError("the new database does not hold what the archive says after it was loaded.")
         Upgrade(self.services).migrate_to(made, claim, backend, self.chain.head)
         if only and present is not None:
+            self.mark(made, claim, backend, State.MOVING)  # until its rows are complete again
             self._keep_others(made, present, backend, only)
+            self.mark(made, claim, backend, State.READY)
         at_head = found.header.revision == self.chain.head and not only
         return held if at_head else self.contents(made, backend)
 
@@ -120,7 +122,11 @@ class LoadBeside(Operation):
                 for table in others:
                     for rows in source.copying.rows(reading, theirs[table.name]) if table.name in theirs else ():
                         backend.copying.insert(writing, table, rows)
+                    backend.copying.counted_on(writing, table)
             writing.commit()
+        kept = {table.name for table in others}
+        if self.contents(made, backend).only(kept) != self.contents(present, source).only(kept):
+            raise ArchiveError("the new database does not hold the rows of the other tables after they were copied.")
 
     def _refuse_names(self, only: Collection[str], known: Collection[str], present: Collection[str]) -> None:
         unknown = sorted(set(only) - set(known))
