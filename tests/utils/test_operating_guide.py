@@ -18,18 +18,18 @@ def lines(page, section):
     text = (GUIDE / page).read_text(encoding="utf-8").split(f"\n## {section}\n")[1]
     for line in text.split("```")[1].strip().splitlines():
         words = shlex.split(line, comments=True)
-        name, _, file = " ".join(words).partition(" < ")
-        yield name.removeprefix("unify ").split(), file
+        file = words[words.index("<") + 1] if "<" in words else ""
+        yield words[1 : words.index("<") if file else None], file
 
 
 @pytest.fixture
 def follow(shell):
     """Type a section's commands for a user; give what each said."""
 
-    def run(page, section, user, files):
+    def run(page, section, user, files, **changes):
         said = []
         for words, file in lines(page, section):
-            done = shell(*(word.replace("USER", user) for word in words), stdin=files.get(file, ""))
+            done = shell(*(word.replace("USER", user) for word in words), stdin=files.get(file, ""), **changes)
             said.append((" ".join(words), done))
         return said
 
@@ -50,3 +50,22 @@ def test_an_operator_who_follows_the_guide_gets_a_database_on_a_server(shell, fo
         placed = follow("production.md", "Database servers", "ada@example.org", files)[-1][1]
         assert (placed.returncode, "was created: postgresql database" in placed.stdout) == (0, True)
         assert shell(*remedy.split(), "--yes").returncode == 0
+
+
+def test_an_operator_who_follows_the_guide_has_backups_and_restores_one(shell, follow, tmp_path):
+    assert shell("db", "create-config-table").returncode == 0
+    pair = shell("credentials", "generate-identity").stdout
+    identity = tmp_path / "identity.txt"
+    identity.write_text(pair)
+    (public,) = re.findall(r"age1[0-9a-z]{58}", pair)
+    keys = {"BACKUP_RECIPIENTS": public, "BACKUP_IDENTITY_FILE": str(identity)}
+    keys["BACKUP_SIGNING_KEYS"] = shell("credentials", "generate-signing-key").stdout.strip()
+    for page, section in (
+        ("day-one.md", "First day"),
+        ("backups.md", "Set up"),
+        ("backups.md", "Make, check and restore"),
+    ):
+        files = {"password.txt": "a long password\n"}
+        for words, done in follow(page, section, "ada@example.org", files, **keys):
+            assert done.returncode == 0, (words, done.stderr)
+    assert "tenant.undo_restore" in shell("audit", "list").stdout
