@@ -43,6 +43,7 @@ from tenancy.backends.sqlite.driver import RULES, WORDS, FileConnection, check_f
 from tenancy.backends.sqlite.engines import make_engine, schema_changes, tenant_engine
 from tenancy.backends.sqlite.files import (
     BUSY_TIMEOUT_S,
+    forget_replica,
     gone,
     look_at_folder,
     make_empty_file,
@@ -279,6 +280,7 @@ class SQLiteBackend(Backend):
                 break
         else:
             raise DatabaseBusyError(f"{path.name} is being written to: try again.")
+        forget_replica(path)
         if path.parent.exists():
             sync_folder(path.parent)
 

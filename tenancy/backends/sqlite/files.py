@@ -169,6 +169,11 @@ def remove(seen: Seen, mark: str) -> bool:
     return True
 
 
+def forget_replica(path: Path) -> None:
+    """Delete the folder that Litestream keeps beside a database that is gone: pages of the database are in it."""
+    shutil.rmtree(path.with_name(f".{path.name}-litestream"), ignore_errors=True)
+
+
 def gone(file: Path, mark: str) -> Path:
     """Return the name under which ``remove`` deletes a file."""
     return file.with_name(f"{file.name}.{mark}.gone")

@@ -16,11 +16,14 @@ from tenancy.errors import (
     ArchiveSignatureError,
     BackupNotFoundError,
     ClaimedError,
+    ConfigurationError,
     NewerRowsError,
+    RestoreDoneError,
     StaleRouteError,
     TenancyError,
 )
 from tenancy.models import State
+from tenancy.types import new_id
 from tests.conftest import make_user
 from tests.support.applications import (
     FaultAt,
@@ -143,6 +146,13 @@ def test_a_write_that_began_before_is_refused(manager, ada, backup):
     assert titles(manager, ada) == ["before"]
 
 
+def test_where_all_share_one_database_none_is_restored(shared_parts):
+    restores = shared_parts.manager.restores
+    for work in (lambda: restores.restore(1, new_id()), lambda: restores.undo(1)):
+        with pytest.raises(ConfigurationError, match="share one database"):
+            work()
+
+
 @parts_on_sqlite
 class TestDecisions:
     """What is decided above the products."""
@@ -196,6 +206,15 @@ class TestDecisions:
         with pytest.raises(BackupNotFoundError, match="no restore of user"):
             manager.restores.undo(ada)
         assert manager.restores.kept(ada) is None
+
+    def test_a_key_is_good_for_one_switch(self, manager, ada, backup):
+        manager.restores.restore(ada, backup.id, key="once")
+        add_task(manager, ada, "newer")
+        with pytest.raises(RestoreDoneError):
+            manager.restores.restore(ada, backup.id, key="once")
+        assert titles(manager, ada) == ["before", "newer"]
+        manager.restores.restore(ada, backup.id, key="again")
+        assert titles(manager, ada) == ["before"]
 
     def test_while_one_runs_the_other_is_refused(self, manager, ada, backup):
         with manager.catalog.writing() as connection:

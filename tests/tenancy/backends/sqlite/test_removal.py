@@ -109,3 +109,15 @@ def test_what_a_kill_left_of_a_removal_is_removed_with_the_next_one(parts, monke
     parts.manager.delete_user_database(user_id)
     assert not list(file.parent.glob("user_*"))
     assert [finding.what for finding in Orphans(parts.manager.services).found()] == []
+
+
+def test_what_litestream_keeps_beside_a_file_goes_with_it_and_is_passed_over(parts):
+    """It holds pages of the database. A folder that a replica needs stays, and is no orphan."""
+    gone, stays = add_tenants(parts, 2)
+    folders = [the_file(parts, each).with_name(f".{the_file(parts, each).name}-litestream") for each in (gone, stays)]
+    for folder in folders:
+        (folder / "ltx" / "0").mkdir(parents=True)
+        (folder / "ltx" / "0" / "0001.ltx").write_bytes(b"pages")
+    parts.manager.delete_user_database(gone)
+    assert [folder.exists() for folder in folders] == [False, True]
+    assert list(Orphans(parts.manager.services).found()) == []
