@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import resource
 import shutil
 import sqlite3
 import subprocess
@@ -22,7 +21,7 @@ import psutil
 import sqlalchemy as sa
 
 import compose
-from bench.measure import AT_LEAST, AT_MOST, Figure, in_turns, median, same_work
+from bench.measure import AT_LEAST, AT_MOST, Figure, in_turns, median, peak_bytes, same_work
 from bench.world import World, environ, progress, server_url, task, world
 from repositories.schema import tasks
 from settings import Settings
@@ -222,7 +221,7 @@ def _measured(answer: Any, known: dict[str, str], user_id: int, file: Path) -> N
         session.execute(sa.select(sa.func.count()).select_from(tasks))
     idle = psutil.Process().memory_info().rss
     _archive(parts, user_id, file)
-    answer.send((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - idle) / MIB)
+    answer.send((peak_bytes() - idle) / MIB)
     parts.close()
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 import sqlite3
 import statistics
 import time
@@ -106,6 +107,15 @@ def same_work(ours: object, theirs: object) -> None:
     """Stop the benchmark where the two did not do the same work."""
     if ours != theirs:
         raise AssertionError(f"the two did not do the same work:\nours:     {ours!r:.400}\nbaseline: {theirs!r:.400}")
+
+
+def peak_bytes() -> int:
+    """Give the most memory that this process ever had; ``ru_maxrss`` may be that of the process that started it."""
+    try:
+        with open("/proc/self/status", encoding="ascii") as lines:
+            return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+    except OSError:  # only Linux has it
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def machine() -> dict[str, Any]:

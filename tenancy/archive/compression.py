@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 LEVEL = 1
 WINDOW_MOST = 8 * MIB
-PIECE = 64 * 1024
+PIECE = 256 * 1024
 
-_SLICE = 512
+_SLICE = 256
 """How many compressed bytes are decompressed at once. Four of them can become 128 KiB (RFC 8878, "RLE_Block")."""
 
 FREE = 256 * MIB
 RATIO = 4_096
 """An archive may be as long as this many times its compressed length, and ``FREE`` bytes more."""
 
-FREE_LINES = 2**20
+FREE_LINES = 2**18
 LINES = 16
 """It may have this many lines for each compressed byte, and ``FREE_LINES`` more: reading lines takes time."""
 
@@ -77,8 +77,8 @@ def decompressed(pieces: Iterable[bytes]) -> Iterator[bytes]:
             found = _unpacked(unpacker, some)
             if measure.exceeded(found):
                 raise ArchiveHostileError("the archive expands to far more than archives do.")
-            if found:
-                yield found
+            for begin in range(0, len(found), PIECE):  # a reader makes an object of each line of a piece
+                yield found[begin : begin + PIECE]
     if not unpacker.eof:
         raise ArchiveDamagedError("the archive is cut off.")
 

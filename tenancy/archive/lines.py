@@ -1,65 +1,59 @@
-"""Cut decompressed bytes into lines."""
+"""Cut decompressed bytes into lines: single ones, and rows in blocks, which are never taken apart."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 
 from tenancy.archive.format import LINE_MOST
-from tenancy.backends.copying import BATCH_BYTES, BATCH_ROWS
 from tenancy.errors import ArchiveDamagedError, ArchiveHostileError
 
 
 class Lines:
-    """Cut decompressed pieces into lines, and refuse long ones before they are in memory."""
+    """Read pieces as far as they are asked for, and refuse a long line before it is in memory."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
         self._pieces = pieces
-        self._ready: deque[bytes] = deque()
-        self._rest: list[bytes] = []
-        self._rest_bytes = 0
+        self._text = b""
 
     def one(self) -> bytes:
         """Return the next line without its end; ArchiveDamagedError if the archive ends here."""
-        while not self._ready:
-            if not self._more():
-                raise ArchiveDamagedError("the archive is cut off.")
-        return self._ready.popleft()
+        while (end := self._text.find(b"\n")) < 0:
+            self._more()
+        line, self._text = self._text[:end], self._text[end + 1 :]
+        return line
 
-    def rows(self) -> Iterator[list[bytes]]:
-        """Yield rows in batches until another line comes."""
-        rows: list[bytes] = []
-        size = 0
+    def rows(self) -> Iterator[bytes]:
+        """Yield the rows that follow, in blocks of whole lines, until a line comes that is no row."""
         while True:
-            line = self.one()
-            if not line.startswith(b"["):
-                self._ready.appendleft(line)
-                break
-            rows.append(line)
-            size += len(line)
-            if len(rows) >= BATCH_ROWS or size >= BATCH_BYTES:
-                yield rows
-                rows, size = [], 0
-        if rows:
-            yield rows
+            if not self._text:
+                self._more()
+            if not self._text.startswith(b"["):
+                return
+            # A line feed inside a JSON string is escaped, so that this one ends a row.
+            other = self._text.find(b"\n{")
+            end = (other if other >= 0 else self._text.rfind(b"\n")) + 1
+            if not end:
+                self._more()
+                continue
+            block, self._text = (self._text[:end], self._text[end:]) if end < len(self._text) else (self._text, b"")
+            yield block
+            del block  # a reader that is done with it need not wait for the next one
 
     def expect_end(self) -> None:
-        if self._ready or self._more():
+        if self._text or next(self._pieces, b""):
             raise ArchiveHostileError("the archive goes on after its end.")
 
-    def _more(self) -> bool:
-        """Read on until there is a further line; False at the end."""
+    def _more(self) -> None:
+        """Read on until there is the end of a line."""
+        parts, size = [self._text], len(self._text)
+        self._text = b""
         for piece in self._pieces:
-            first, *others = piece.split(b"\n")
-            self._rest.append(first)
-            self._rest_bytes += len(first)
-            if self._rest_bytes > LINE_MOST:
+            parts.append(piece)
+            if b"\n" in piece:
+                break
+            size += len(piece)
+            if size > LINE_MOST:
                 raise ArchiveHostileError(f"a line of the archive is longer than {LINE_MOST >> 20} MiB.")
-            if others:
-                self._ready.append(b"".join(self._rest))
-                self._ready.extend(others[:-1])
-                self._rest, self._rest_bytes = [others[-1]], len(others[-1])
-                return True
-        if self._rest_bytes:
+        else:
             raise ArchiveDamagedError("the archive is cut off.")
-        return False
+        self._text = b"".join(parts)

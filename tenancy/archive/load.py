@@ -80,6 +80,7 @@ class Reading:
                 for batch in self.batches(progress):
                     if only is None or batch.carried.table.name in only:
                         target.take(batch)
+                    del batch
                 target.end()
         except MigrationError as error:
             raise ArchiveDamagedError(f"the rows of the archive do not fit together: {error.message}") from error
@@ -93,6 +94,7 @@ class Reading:
                 done += len(batch.rows)
                 progress(done)
                 yield batch
+                del batch
         self._end(line)
 
     def _carried(self, found: dict[str, Any]) -> Carried:
@@ -116,11 +118,11 @@ class Reading:
         empty = True
         for lines in self._lines.rows():
             found = rows.read(lines)
-            text = b"%b\n" % b"\n".join(lines)
-            self._whole.update(text)
-            self._sums.add(len(found), text)
+            self._whole.update(lines)
+            self._sums.add(len(found), lines)
             empty = False
-            yield Batch(carried, found, text)
+            yield Batch(carried, found, lines)
+            del found, lines  # long rows need not wait in memory for the next ones
         if empty:
             yield Batch(carried, ())
         if self._line() + b"\n" != self._sums.end():

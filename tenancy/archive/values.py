@@ -47,7 +47,7 @@ class Rows:
         """Write rows as a product handed them out; ArchiveError names the column of a value that cannot be kept."""
         rows = self._changed(rows, self._out, ArchiveError)
         try:
-            lines = b"".join(map(_dumped, rows))
+            lines = _dumped(rows[0]) if len(rows) == 1 else b"".join(map(_dumped, rows))
         except (TypeError, ValueError) as error:
             raise self._refused(ArchiveError, None) from error
         if len(lines) > ROW_MOST:
@@ -56,18 +56,18 @@ class Rows:
             self._refuse_nul(rows, ArchiveError)
         return lines
 
-    def read(self, lines: Sequence[bytes]) -> Sequence[Row]:
-        """Read lines into rows as products take them; ArchiveHostileError for a line that ``lines`` would not write."""
+    def read(self, lines: bytes) -> Sequence[Row]:
+        """Read lines into rows as products take them; ArchiveHostileError for lines that ``lines`` would not write."""
         try:
-            rows = orjson.loads(b"[%b]" % b",".join(lines))
-            if b"".join(map(_dumped, rows)) != b"%b\n" % b"\n".join(lines):
+            rows = _loaded(lines)
+            if (_dumped(rows[0]) if len(rows) == 1 else b"".join(map(_dumped, rows))) != lines:
                 raise self._refused(ArchiveHostileError, None)
         except ValueError as error:
             raise self._refused(ArchiveHostileError, None) from error
         width = len(self.table.columns)
         if any(type(row) is not list or len(row) != width for row in rows):
             raise ArchiveHostileError(f"table {self.table.name}: a row of the archive has not {width} values.")
-        if any(_NUL in line for line in lines):
+        if _NUL in lines:
             self._refuse_nul(rows, ArchiveHostileError)
         return self._changed(rows, self._in, ArchiveHostileError)
 
@@ -121,6 +121,14 @@ class Rows:
             if column.name in self.table.key
         ]
         return f"({', '.join(named)})" if named else "without a key"
+
+
+def _loaded(lines: bytes) -> list[Any]:
+    """Read all lines as one JSON list; a long row, which comes alone, is not copied for that."""
+    if lines.count(b"\n") == 1:
+        return [orjson.loads(lines)]
+    found: list[Any] = orjson.loads(b"[%b]" % lines[:-1].replace(b"\n", b","))
+    return found
 
 
 def _only(*kinds: type) -> Change:

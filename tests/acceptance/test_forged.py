@@ -6,7 +6,7 @@ from tests.acceptance import forged
 
 
 def test_forged_backups_are_refused_and_the_true_one_is_taken(tmp_path):
-    report = forged.run(each=8, whole=4, place=tmp_path)
+    report = forged.run(each=8, whole=10, place=tmp_path)
     assert report.clean, report
     assert report.tried["cut tails"] == 8
 
@@ -16,9 +16,3 @@ def test_the_trial_notices_what_is_not_refused(tmp_path):
     scene.expect_refusal("nothing wrong", "the true backup")
     assert not scene.report.clean
     scene.parts.close()
-
-
-def test_hostile_archives_are_opened_in_bounded_memory():
-    found = forged.hostiles(lambda case: case in ("1 GiB of zeros", "a window of 128 MiB", "deep nesting"))
-    assert [each.refused for each in found] == [True, True, True]
-    assert max(each.mib for each in found) < forged.MEMORY_MIB

@@ -27,7 +27,7 @@ _PECULIAR = (
 _DIGITS = 15
 """A number with a point is a float here, which keeps this many digits (sqlite.org, "Floating Point Numbers")."""
 
-_CACHE_KIB = 16_384
+_CACHE_KIB = 8_192
 
 
 class SQLiteCopying(Copying):
