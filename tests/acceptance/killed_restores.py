@@ -42,7 +42,7 @@ from tenancy.models import State, Tenant
 from tenancy.schema.tables import tenancy_identity
 from tenancy.types import new_id
 from tests.support import engines
-from tests.support.applications import forked, in_child
+from tests.support.applications import Child, forked, in_child
 from tests.support.recovery import backup_keys
 
 PRODUCTS = ("sqlite", "postgresql", "mysql")
@@ -122,6 +122,19 @@ class Scene:
         lines = self.acknowledged.read_text().split("\n")[:-1]
         return {int(line) for line in lines}
 
+    def note(self, step: str, backup_id: uuid.UUID | None, undone: int) -> None:
+        """Note where a run is; a kill leaves the note before or this one."""
+        fresh = self.at.with_suffix(".new")
+        fresh.write_text(f"{step} {backup_id} {undone}")
+        fresh.replace(self.at)
+
+    def step(self) -> str:
+        return self.at.read_text().split()[0]
+
+    def took(self, step: str) -> Path:
+        """Give the file that says how many seconds a step took when it came to its end last."""
+        return self.place / f"{step}_took"
+
     def _set_up(self) -> int:
         with self.parts() as parts:
             parts.manager.prepare_catalog()
@@ -179,37 +192,45 @@ def _run(here: Scene, first: str = STEPS[0], backup_id: uuid.UUID | None = None)
     with here.parts() as parts:
         manager, undone = parts.manager, None
         for step in STEPS[STEPS.index(first) :]:
-            here.at.write_text(f"{step} {backup_id} {_undone(parts)}")
+            if step == "undo" and first != step:
+                _noted_after(here, max(here.rows_acknowledged(), default=0))  # there is something to put aside
+            here.note(step, backup_id, _undone(parts))
+            took = here.took(step)
             if step == "backup":
-                backup_id = _patiently(lambda: manager.backups.create(here.user_id)).id
+                backup_id = _patiently(lambda: manager.backups.create(here.user_id), took).id
             elif step == "restore":
                 assert backup_id is not None
-                _patiently(partial(manager.restores.restore, here.user_id, backup_id))
+                _patiently(partial(manager.restores.restore, here.user_id, backup_id), took)
             else:
-                undone = _undo(here, parts)
-        here.at.write_text(f"done {backup_id} {_undone(parts)}")
+                undone = _undo(here, parts, took)
+        here.note("done", backup_id, _undone(parts))
     return undone
 
 
-def _undo(here: Scene, parts: Parts) -> Undone:
+def _undo(here: Scene, parts: Parts, took: Path) -> Undone:
     """Undo the last restore; compare what it says with the acknowledged rows that are in the kept database alone."""
-    done = _patiently(lambda: parts.manager.restores.undo(here.user_id, discard_newer=True))
+    done = _patiently(lambda: parts.manager.restores.undo(here.user_id, discard_newer=True), took)
     if done.kept is None:
         return Undone(done.written.rows, 0)
     # What the writer acknowledged before the fence is noted a moment later, but in the kept database already.
     return Undone(done.written.rows, len(_rows(parts, done.kept) - _rows(parts, done.tenant)))
 
 
-def _patiently(work: Callable[[], T]) -> T:
-    """Run a work again while the claim of one that was killed has not expired."""
+def _patiently(work: Callable[[], T], took: Path | None = None) -> T:
+    """Run a work again while the claim of one that was killed has not expired; write down how long the last took."""
     until = time.monotonic() + PATIENCE_S
     while True:
+        started = time.monotonic()
         try:
-            return work()
+            done = work()
         except (ClaimedError, ClaimLostError):
             if time.monotonic() > until:
                 raise
             threading.Event().wait(CLAIM_TTL_S / 8)
+        else:
+            if took is not None:
+                took.write_text(f"{time.monotonic() - started}")
+            return done
 
 
 def _undone(parts: Parts) -> int:
@@ -262,20 +283,15 @@ def killed_restores(product: str = "sqlite", kills: int = 50) -> Report:
     with scene(product) as here:
         writer = forked(lambda: _write(here))
         try:
-            started = time.monotonic()
-            _finished(here, report, in_child(lambda: _run(here)))
-            longest_s = time.monotonic() - started
             while report.kills < kills:
-                here.at.write_text("nothing None 0")
-                started = time.monotonic()
+                here.note("nothing", None, 0)
                 child = forked(lambda: _run(here))
-                if not select([child.answer], [], [], chance.uniform(0, 1.1 * longest_s))[0]:
+                if report.runs and _goes_on(here, child, chance.choice(STEPS), chance):
                     child.kill()
                 undone = child.result_unless_killed()
                 if undone is None:
                     _again(here, report)
                 else:
-                    longest_s = max(longest_s, time.monotonic() - started)
                     _finished(here, report, undone)
                 progress(f"{report.kills} kills, {report.acknowledged} rows, {report.lost} lost, {report.faults[:3]}")
         finally:
@@ -286,10 +302,19 @@ def killed_restores(product: str = "sqlite", kills: int = 50) -> Report:
     return report
 
 
+def _goes_on(here: Scene, child: Child, step: str, chance: random.Random) -> bool:
+    """Wait until a step has begun, and then at most as long as it took last; say whether the child still runs."""
+    while here.step() != step:
+        if select([child.answer], [], [], PACE_S)[0]:
+            return False
+    took_s = float(here.took(step).read_text())
+    return not select([child.answer], [], [], chance.uniform(0, took_s))[0]
+
+
 def _again(here: Scene, report: Report) -> None:
     """Run what was killed again to its end, and what comes after it."""
     report.kills += 1
-    step, backup_id, undone = (here.at.read_text() or "nothing None 0").split()
+    step, backup_id, undone = here.at.read_text().split()
     report.killed_at[step] = report.killed_at.get(step, 0) + 1
     if step == "done" or (step == "undo" and in_child(lambda: _undone_now(here)) > int(undone)):
         in_child(lambda: _settled(here))  # it was at its end already, and undoing it again would go back
