@@ -67,8 +67,8 @@ class BackupSettings:
         if self.passphrase is not None:
             return Identities.by_passphrase(self.passphrase)
         raise ArchiveKeyError(
-            f"this machine has no secret key that opens backups: set {IDENTITY_FILE}, or do this where the key is. "
-            f"For a new pair of keys {MAKE_KEYS}.",
+            f"this machine has no secret key that opens backups: set {IDENTITY_FILE}, or do this where the key is. A "
+            f"passphrase is taken from BACKUP_PASSPHRASE or by --passphrase-stdin. For a new pair of keys {MAKE_KEYS}.",
             field=IDENTITY_FILE,
         )
 

@@ -425,7 +425,8 @@ def _newest_kept(connection: sa.Connection, user_id: int) -> Leftover | None:
 def _refused(user_id: int, written: Written) -> NewerRowsError:
     tables = ", ".join(written.tables)
     return NewerRowsError(
-        f"at least {written.rows} rows were written since ({tables}), and user {user_id} would not see them any more. "
-        "They are kept aside if you say so: --discard-newer, or `manager.restores.undo(user_id, discard_newer=True)`.",
+        f"rows were written since (at least {written.rows}, in {tables}), and user {user_id} would not see them any "
+        "more. They are kept aside if you say so: --discard-newer, or "
+        "`manager.restores.undo(user_id, discard_newer=True)`.",
         rows=written.rows,
     )

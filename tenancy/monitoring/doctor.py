@@ -122,7 +122,7 @@ class Doctor:
         if not missing:
             return Finding("keys of backups", GOOD, "every key that stored backups need is in the settings.")
         named = "; ".join(
-            f"key {each.key_id} is no longer in {each.setting}, and {each.backups} stored backups need it"
+            f"key {each.key_id} is no longer in {each.setting}, and stored backups need it ({each.backups})"
             for each in missing
         )
         return Finding("keys of backups", BAD, f"{named}: put it back.", missing)

@@ -55,7 +55,8 @@ def restore(
     from tenancy.catalog.backups import BackupFilter
 
     parts = toolbox.parts
-    found = parts.manager.backups.find(backup_id, BackupFilter(user_id=user.id))
+    mine = user.id if parts.manager.multi_tenant else None  # one shared database is nobody's
+    found = parts.manager.backups.find(backup_id, BackupFilter(user_id=mine))
     keys = _identities(passphrase_stdin)
     if as_new_user:
         made, done = parts.accounts_from_backups.create(as_new_user, found.id, identities=keys)
@@ -71,7 +72,8 @@ def restore(
     document["kept"] = restored.kept.id if restored.kept else None
 
     def tell() -> None:
-        say(f"{user.email} has the {counted(restored.rows, 'row')} of {found.started_at:%Y-%m-%d %H:%M} UTC again.")
+        what = f"the rows of {', '.join(tables)}" if tables else f"the {counted(restored.rows, 'row')}"
+        say(f"{user.email} has {what} of {found.started_at:%Y-%m-%d %H:%M} UTC again.")
         if restored.kept:
             say(f"What was replaced is kept: `unify restore {user.id} --undo` brings it back.")
 
@@ -84,7 +86,11 @@ def _undo(toolbox: Toolbox, user: User, discard_newer: bool, yes: bool, as_json:
         confirm(toolbox, f"undo the last restore of {user.email}")
     done = toolbox.parts.manager.restores.undo(user.id, discard_newer=discard_newer)
     document = {"user_id": user.id, "newer_rows": done.written.rows, "tables": list(done.written.tables)}
-    aside = f" At least {counted(done.written.rows, 'row')} written since are kept aside." if done.written.rows else ""
+    aside = (
+        f" What was written since is kept aside (at least {counted(done.written.rows, 'row')})."
+        if done.written.rows
+        else ""
+    )
     show(as_json, document, lambda: say(f"{user.email} has the database from before the restore again.{aside}"))
 
 

@@ -97,7 +97,7 @@ def test_undoing_says_what_was_written_since_and_keeps_it(manager, ada, backup):
     manager.restores.restore(ada, backup.id)
     for number in range(3):
         add_task(manager, ada, f"newer {number}")
-    with pytest.raises(NewerRowsError, match="at least 3 rows"):
+    with pytest.raises(NewerRowsError, match="at least 3, in tasks"):
         manager.restores.undo(ada)
     assert sorted(titles(manager, ada)) == ["before", "newer 0", "newer 1", "newer 2"]
     add_task(manager, ada, "still in use")
