@@ -49,6 +49,7 @@ class Running:
             "HOST": "127.0.0.1",
             "PORT": str(self.port),
             "WEB_CONCURRENCY": "1",
+            "JOB_WORKER": "false",
         }
         self.unify("db", "create-config-table")
         program = "import sys; " + SHORT.format(seconds=seconds) + WAYS[way]

@@ -84,6 +84,8 @@ CODES: dict[str, Advice] = {
     "backup_exists": Advice("This backup exists already, and no backup is ever written over.", ASK),
     "storage_unavailable": Advice("The storage of backups is not answering at the moment.", WAIT),
     "storage_refused": Advice("The storage of backups refused the request.", ASK),
+    "job_cancelled": Advice("This was cancelled.", LATER),
+    "job_stopped": Advice("This was put off, because the server restarts. It goes on by itself.", WAIT),
     "identity_mismatch": Advice("Another database is in the place of yours, so nothing of it is shown.", ASK),
     "stale_route": Advice(
         "Your database was replaced, suspended or upgraded in the meantime, so nothing was saved.", WAIT
