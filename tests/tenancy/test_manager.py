@@ -17,6 +17,7 @@ from tenancy import MultiTenantDatabaseManager, TenantManager, context, current_
 from tenancy.backends.base import DatabaseFields
 from tenancy.errors import (
     ConfigurationError,
+    DatabaseDamagedError,
     DatabaseMissingError,
     DatabaseUnreachableError,
     IdentityError,
@@ -264,7 +265,7 @@ def test_a_lost_file_is_said_and_none_appears(manager, users, file):
 def test_a_damaged_file_is_said(manager, users, file):
     manager.engines.close()
     file(users[0]).write_bytes(b"damaged" * 5000)
-    assert open_in_every_way(manager, users[0]) == [DatabaseUnreachableError] * 5
+    assert open_in_every_way(manager, users[0]) == [DatabaseDamagedError] * 5
     assert "damaged" in manager.reports.test(users[0])["message"]
 
 

@@ -55,7 +55,7 @@ MUTATIONS = (
     Mutation(
         "claim-forgets-what-was-cut-off",
         CLAIMS,
-        "return attempt, row.expires_at is not None",
+        "return attempt, _was_cut_off(row)",
         "return attempt, False",
         (
             f"{IN_CLAIMS}::test_an_operation_that_failed_or_was_cut_off_is_told_to_the_next_one_and_one_that_ended_is_not",
