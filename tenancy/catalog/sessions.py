@@ -52,7 +52,7 @@ _by_key = {
     mode: _query(api_keys, mode, api_keys.c.id, api_keys.c.read_only).where(
         api_keys.c.key_hash == sa.bindparam("hash"),
         api_keys.c.purpose == sa.bindparam("purpose"),
-        api_keys.c.held.is_(sa.false()),
+        ~api_keys.c.held,
         sa.or_(api_keys.c.expires_at.is_(None), api_keys.c.expires_at > sa.bindparam("now")),
     )
     for mode in (True, False)

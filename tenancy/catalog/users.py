@@ -163,7 +163,7 @@ def change_unless_last(connection: sa.Connection, user_id: int, **changes: Any) 
     The caller has locked the audit log's head, so two administrators who demote each other at once take turns.
     """
     values = {**changes, "updated_at": datetime.now(UTC)}
-    kept = sa.or_(users.c.is_admin.is_(sa.false()), users.c.is_active.is_(sa.false()), _another_administers)
+    kept = sa.or_(~users.c.is_admin, ~users.c.is_active, _another_administers)
     mine = users.update().where(users.c.id == sa.bindparam("of"), kept)
     if connection.execute(mine, {"of": user_id, **values}).rowcount == 1:
         return get(connection, user_id)

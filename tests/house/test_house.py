@@ -130,3 +130,8 @@ def test_no_test_takes_the_date_while_it_is_imported():
                     if isinstance(call, ast.Call) and clock.search(ast.unparse(call.func))
                 ]
     nothing(found)
+
+
+def test_no_flag_is_compared_with_is():
+    """SQL Server knows no ``IS 1``: a flag stands alone in a condition, or behind ``~``."""
+    nothing(lines_with(r"\.is(_not)?_?\((sa\.)?(true|false|True|False)\b", ".py"))
